@@ -1,0 +1,93 @@
+//! The conservation law: every input row is accounted for, once.
+//!
+//! Per source partition and per commit, at each place where rows end:
+//! in = contributed + filtered + late + dead letters + duplicates. Nodes count
+//! per batch; [`crate::runtime`] adds the counts up at each barrier and refuses
+//! to commit when they do not balance.
+
+use std::{collections::BTreeMap, ops::AddAssign, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::source::PartitionId;
+
+/// What became of the rows of one partition at one node, since the last cut.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Rows that came in.
+    #[serde(rename = "in")]
+    pub rows_in: u64,
+    /// Rows that had their effect: in an aggregate's state, or in a sink.
+    pub contributed: u64,
+    /// Rows that a `where` dropped.
+    pub filtered: u64,
+    /// Rows whose window had closed.
+    pub late: u64,
+    /// Rows that could not be read.
+    pub dead_letter: u64,
+    /// Rows that were seen before.
+    pub duplicate: u64,
+}
+
+impl Counts {
+    /// The rows whose fate is known.
+    pub fn settled(&self) -> u64 {
+        self.contributed + self.filtered + self.late + self.dead_letter + self.duplicate
+    }
+
+    /// Whether every row that came in is accounted for.
+    pub fn balances(&self) -> bool {
+        self.rows_in == self.settled()
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.rows_in += other.rows_in;
+        self.contributed += other.contributed;
+        self.filtered += other.filtered;
+        self.late += other.late;
+        self.dead_letter += other.dead_letter;
+        self.duplicate += other.duplicate;
+    }
+}
+
+/// The counts of one node, by source partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ledger {
+    partitions: BTreeMap<Arc<PartitionId>, Counts>,
+}
+
+impl Ledger {
+    /// The counts of `partition`, to add to.
+    pub fn of(&mut self, partition: &Arc<PartitionId>) -> &mut Counts {
+        if !self.partitions.contains_key(partition) {
+            self.partitions
+                .insert(Arc::clone(partition), Counts::default());
+        }
+        self.partitions.get_mut(partition).expect("inserted above")
+    }
+
+    /// The counts by partition.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<PartitionId>, &Counts)> {
+        self.partitions.iter()
+    }
+
+    /// The counts of `partition`, zero if it was never seen.
+    pub fn get(&self, partition: &PartitionId) -> Counts {
+        self.partitions.get(partition).copied().unwrap_or_default()
+    }
+
+    /// Adds every count of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        for (partition, counts) in other.iter() {
+            *self.of(partition) += *counts;
+        }
+    }
+
+    /// Takes the counts and leaves zeros.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        std::mem::take(self)
+    }
+}

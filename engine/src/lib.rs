@@ -1,0 +1,26 @@
+//! Tagflow's streaming runtime.
+//!
+//! A [`graph::Graph`] of sources, operators and sinks runs on a number of
+//! *lanes*. What flows along every edge is one enum, [`element::Element`]: a
+//! batch, a watermark, a barrier or the end. Barriers cut the stream into
+//! epochs, and the [`commit`] log turns each epoch into one record on object
+//! storage, so that every input row takes effect exactly once.
+//!
+//! The runtime knows nothing of SQL, Kafka, marketing or YAML.
+
+pub mod clock;
+pub mod element;
+pub mod error;
+pub mod graph;
+pub mod ledger;
+pub mod operator;
+pub mod sink;
+pub mod source;
+pub mod state;
+pub mod status;
+pub mod time;
+
+pub use clock::{Clock, SystemClock};
+pub use element::{Batch, Element, Epoch, Origin, Port, Watermark};
+pub use error::{Error, ErrorKind, Result};
+pub use time::EventTime;

@@ -1,0 +1,137 @@
+//! Operators: what happens to rows between a source and a sink.
+
+use std::sync::Arc;
+
+use crate::{
+    Batch, EventTime, Origin, Port, Result,
+    ledger::{Counts, Ledger},
+    source::PartitionId,
+    state::{LaneState, Snapshot},
+};
+
+/// A synchronous transformation with state of its own.
+///
+/// **Calls.** `restore` at most once and first; then `on_batch` and
+/// `on_watermark` in the order of the stream; at a barrier `on_barrier`, then
+/// `snapshot`; `on_end` at most once and last (a `snapshot` may follow).
+/// **Purity.** An operator reads no clock, awaits nothing, does no I/O and logs
+/// nothing per row: the same calls give the same output. **Failure.** An error
+/// stops the job, which goes on from the last commit in a new operator.
+pub trait Operator: Send {
+    /// Takes rows from an input. A batch is never empty.
+    fn on_batch(&mut self, input: Port, batch: Batch, out: &mut Output) -> Result<()>;
+
+    /// The watermark has advanced to `watermark`; it never goes back. The
+    /// runtime passes it on downstream after this call, so what is emitted
+    /// here comes before it.
+    fn on_watermark(&mut self, _watermark: EventTime, _out: &mut Output) -> Result<()> {
+        Ok(())
+    }
+
+    /// A barrier has arrived: last chance to emit what must be downstream of
+    /// this operator before the cut. A `snapshot` follows.
+    fn on_barrier(&mut self, _out: &mut Output) -> Result<()> {
+        Ok(())
+    }
+
+    /// No row will come any more: emit what is held back. Windows close as if
+    /// the watermark had passed them, and their operator remembers that.
+    fn on_end(&mut self, _out: &mut Output) -> Result<()> {
+        Ok(())
+    }
+
+    /// What changed in the state since the last snapshot.
+    fn snapshot(&mut self) -> Result<Snapshot> {
+        Ok(Snapshot::default())
+    }
+
+    /// Takes back what snapshots held.
+    fn restore(&mut self, _state: LaneState) -> Result<()> {
+        Ok(())
+    }
+
+    /// Bytes of state in memory, for metrics; an estimate.
+    fn state_bytes(&self) -> usize {
+        0
+    }
+}
+
+/// Makes the operator of one lane.
+pub type OperatorFactory = Arc<dyn Fn(&LaneContext) -> Result<Box<dyn Operator>> + Send + Sync>;
+
+/// What an operator may know of its place.
+#[derive(Debug, Clone)]
+pub struct LaneContext {
+    /// The node's name.
+    pub node: Arc<str>,
+    /// Which lane this is, from 0.
+    pub lane: usize,
+    /// How many lanes there are.
+    pub lanes: usize,
+}
+
+/// Where an operator puts rows, and accounts for them.
+///
+/// Accounting: of the input rows of a partition, those emitted with the same
+/// origin go on; every other one must be declared here as contributed (it is
+/// in the state now), filtered, late or duplicate. Derived rows do not count.
+#[derive(Debug, Default)]
+pub struct Output {
+    emitted: Vec<(Port, Batch)>,
+    ledger: Ledger,
+}
+
+impl Output {
+    /// Emits to the main output. Empty batches are dropped.
+    pub fn emit(&mut self, batch: Batch) {
+        self.emit_to(Port::MAIN, batch);
+    }
+
+    /// Emits to `output`. Empty batches are dropped.
+    pub fn emit_to(&mut self, output: Port, batch: Batch) {
+        if batch.num_rows() > 0 {
+            self.emitted.push((output, batch));
+        }
+    }
+
+    /// Declares rows of `origin` as kept in this operator's state.
+    pub fn contributed(&mut self, origin: &Origin, rows: usize) {
+        self.count(origin, |counts| counts.contributed += rows as u64);
+    }
+
+    /// Declares rows of `origin` as dropped by a filter.
+    pub fn filtered(&mut self, origin: &Origin, rows: usize) {
+        self.count(origin, |counts| counts.filtered += rows as u64);
+    }
+
+    /// Declares rows of `origin` as late (they are in the late output).
+    pub fn late(&mut self, origin: &Origin, rows: usize) {
+        self.count(origin, |counts| counts.late += rows as u64);
+    }
+
+    /// Declares rows of `origin` as seen before.
+    pub fn duplicate(&mut self, origin: &Origin, rows: usize) {
+        self.count(origin, |counts| counts.duplicate += rows as u64);
+    }
+
+    /// Takes what was emitted, in order.
+    pub fn take(&mut self) -> Vec<(Port, Batch)> {
+        std::mem::take(&mut self.emitted)
+    }
+
+    /// The counts since the last cut.
+    pub fn ledger(&mut self) -> &mut Ledger {
+        &mut self.ledger
+    }
+
+    fn count(&mut self, origin: &Origin, add: impl FnOnce(&mut Counts)) {
+        if let Origin::Partition(partition) = origin {
+            add(self.ledger.of(partition));
+        }
+    }
+
+    /// Used by the runtime: rows of `partition` came in.
+    pub(crate) fn received(&mut self, partition: &Arc<PartitionId>, rows: usize) {
+        self.ledger.of(partition).rows_in += rows as u64;
+    }
+}

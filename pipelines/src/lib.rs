@@ -1,0 +1,1 @@
+//! Tagflow's pipelines.

@@ -1,0 +1,37 @@
+//! The table of rows whose window had closed when they came.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+
+/// The columns of the late-rows table. One row a late input row and query:
+///
+/// | column | meaning |
+/// | --- | --- |
+/// | `pipeline` | the pipeline's name |
+/// | `query` | the query whose window had closed |
+/// | `source` | the source's name |
+/// | `partition` | the partition: `topic/3`, a file's path |
+/// | `offset` | the row's offset in it |
+/// | `event_time` | the row's event time |
+/// | `window_end` | the end of the window that it belonged to |
+/// | `watermark` | the watermark when it came |
+/// | `delay_us` | how far its window's end lay behind the watermark, µs |
+/// | `reason` | `window_closed` |
+/// | `row` | the columns that the query reads, as a JSON object |
+pub fn schema() -> SchemaRef {
+    let utc = DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")));
+    Arc::new(Schema::new(vec![
+        Field::new("pipeline", DataType::Utf8, false),
+        Field::new("query", DataType::Utf8, false),
+        Field::new("source", DataType::Utf8, false),
+        Field::new("partition", DataType::Utf8, false),
+        Field::new("offset", DataType::Int64, false),
+        Field::new("event_time", utc.clone(), false),
+        Field::new("window_end", utc.clone(), false),
+        Field::new("watermark", utc, false),
+        Field::new("delay_us", DataType::Int64, false),
+        Field::new("reason", DataType::Utf8, false),
+        Field::new("row", DataType::Utf8, false),
+    ]))
+}

@@ -1,0 +1,2 @@
+//! The `tagflow` command.
+fn main() {}

@@ -25,7 +25,10 @@ pub struct SystemClock;
 
 #[async_trait]
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one door to the machine's clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one door to the machine's clock"
+    )]
     fn now(&self) -> EventTime {
         EventTime::from_micros(chrono::Utc::now().timestamp_micros())
     }

@@ -9,6 +9,7 @@
 //! The runtime knows nothing of SQL, Kafka, marketing or YAML.
 
 pub mod clock;
+pub mod commit;
 pub mod element;
 pub mod error;
 pub mod graph;

@@ -1,0 +1,293 @@
+//! Records: what one slot of the log holds.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::{
+    Epoch, Error, EventTime, Result,
+    element::BarrierKind,
+    ledger::{Counts, Ledger},
+    source::{Offset, Positions},
+};
+
+/// The version of the format that this build writes, and the newest it reads.
+pub const VERSION: u32 = 1;
+
+/// Something for each partition: source → partition → value.
+pub type ByPartition<T> = BTreeMap<Arc<str>, BTreeMap<Arc<str>, T>>;
+
+/// What one slot of the log holds.
+///
+/// A claim repeats the checkpoint of its predecessor, so that recovery reads
+/// one record. The de-duplication vector of a scaled-out task is not part of
+/// version 1: a task that is alone exchanges rows in memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// The version of the format.
+    pub version: u32,
+    /// Claim or commit.
+    pub kind: Kind,
+    /// Its slot; the first is 1.
+    pub seq: u64,
+    /// Names this one attempt to write a record: tells my write from another's.
+    pub attempt: Attempt,
+    /// The attempt of the record in the slot before; none in the first.
+    pub previous: Option<Attempt>,
+    /// The slot of its writer's claim; its own slot if it is a claim.
+    pub claim_seq: u64,
+    /// Who wrote it.
+    pub owner: Owner,
+    /// The plan that its writer ran.
+    pub plan_hash: String,
+    /// When it was written.
+    pub at: EventTime,
+    /// Where the stream stands; none before the first commit.
+    pub checkpoint: Option<Checkpoint>,
+    /// The files that this commit publishes.
+    pub files: Vec<FileRef>,
+    /// What became of the rows of this commit: node where rows end → source →
+    /// partition.
+    pub counters: BTreeMap<Arc<str>, ByPartition<Counts>>,
+    /// Every commit up to here has been published.
+    pub published_upto: u64,
+    /// Commits up to here may have been deleted; after it the log has no hole.
+    pub collected_upto: u64,
+}
+
+/// One attempt to write a record; unique.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Attempt(Uuid);
+
+impl Attempt {
+    /// A new one.
+    pub(super) fn unique() -> Self {
+        Self(Uuid::new_v4())
+    }
+
+    /// Its first eight hex digits, for file names.
+    pub(super) fn short(self) -> String {
+        let mut text = self.0.simple().to_string();
+        text.truncate(8);
+        text
+    }
+}
+
+impl From<Attempt> for String {
+    fn from(attempt: Attempt) -> Self {
+        attempt.0.to_string()
+    }
+}
+
+impl TryFrom<String> for Attempt {
+    type Error = uuid::Error;
+
+    fn try_from(text: String) -> std::result::Result<Self, Self::Error> {
+        text.parse().map(Self)
+    }
+}
+
+/// Which step of the protocol wrote a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A process took the task over.
+    Claim,
+    /// An epoch took effect.
+    Commit,
+}
+
+/// A process that runs a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Owner {
+    /// Its machine.
+    pub host: String,
+    /// Its process id there.
+    pub pid: u32,
+    /// `host:port` of its admin endpoint, where it serves one.
+    pub admin: Option<String>,
+    /// When it started.
+    pub started_at: EventTime,
+}
+
+/// Where the stream stood at a commit: all that a process needs to go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Checkpoint {
+    /// The slot of the commit that made it.
+    pub seq: u64,
+    /// When it was made.
+    pub at: EventTime,
+    /// The epoch that ended there.
+    pub epoch: Epoch,
+    /// Why it was made.
+    pub reason: Reason,
+    /// How many lanes wrote the state.
+    pub lanes: usize,
+    /// The next offset to read.
+    pub positions: BTreeMap<Arc<str>, Positions>,
+    /// The watermarks.
+    pub watermarks: ByPartition<EventTime>,
+    /// The bounded partitions that were read to their end, by source.
+    pub finished: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
+    /// Every state part in force.
+    pub state: Vec<StateRef>,
+    /// The fingerprint of each node with state.
+    pub fingerprints: BTreeMap<String, String>,
+    /// What became of all rows since the first commit.
+    pub totals: Counts,
+}
+
+impl Checkpoint {
+    /// The next offset of a partition, if it was ever read.
+    pub fn position(&self, source: &str, partition: &str) -> Option<Offset> {
+        self.positions.get(source)?.get(partition).copied()
+    }
+}
+
+/// Why a commit was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// It was time.
+    Checkpoint,
+    /// The job stopped.
+    Stop,
+}
+
+impl From<BarrierKind> for Reason {
+    fn from(kind: BarrierKind) -> Self {
+        match kind {
+            BarrierKind::Checkpoint => Self::Checkpoint,
+            BarrierKind::Stop => Self::Stop,
+        }
+    }
+}
+
+/// A state part on the store. Immutable; its name is never used again.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateRef {
+    /// The node that it belongs to.
+    pub node: String,
+    /// The lane that wrote it.
+    pub lane: usize,
+    /// The name that the operator gave it.
+    pub key: String,
+    /// Where it lies, from the pipeline's folder.
+    pub path: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// SHA-256 of its bytes, in hex.
+    pub sha256: String,
+}
+
+/// A file that a commit publishes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileRef {
+    /// The table's URL.
+    pub table: Arc<str>,
+    /// Where it was staged, from the table's folder.
+    pub staged: String,
+    /// Where readers find it, from the table's folder.
+    #[serde(rename = "final")]
+    pub published: String,
+    /// Its rows.
+    pub rows: u64,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// SHA-256 of its bytes, in hex.
+    pub sha256: String,
+}
+
+/// The counts of a ledger in the shape of a record.
+pub fn counts(ledger: &Ledger) -> ByPartition<Counts> {
+    let mut by_partition: ByPartition<Counts> = BTreeMap::new();
+    for (id, counts) in ledger.iter() {
+        by_partition
+            .entry(Arc::clone(&id.source))
+            .or_default()
+            .insert(Arc::clone(&id.partition), *counts);
+    }
+    by_partition
+}
+
+/// The stored form: the record's exact bytes with their checksum. It never
+/// changes; what changes is the record's version.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Envelope<'a> {
+    sha256: String,
+    #[serde(borrow)]
+    record: &'a RawValue,
+}
+
+/// As much of a record as every version has.
+#[derive(Deserialize)]
+struct Head {
+    version: u32,
+}
+
+impl Record {
+    /// The bytes to store.
+    pub fn encode(&self) -> Result<Bytes> {
+        let unserializable =
+            |error| Error::internal("cannot write a commit record as JSON").with_source(error);
+        let record = serde_json::value::to_raw_value(self).map_err(unserializable)?;
+        let envelope = Envelope {
+            sha256: sha256_hex(record.get().as_bytes()),
+            record: &record,
+        };
+        let bytes = serde_json::to_vec(&envelope).map_err(unserializable)?;
+        Ok(bytes.into())
+    }
+
+    /// Reads the bytes stored as `name`, for the slot `seq`.
+    ///
+    /// # Errors
+    /// `Data` where they are not exactly what was written; `Config` where a
+    /// newer Tagflow wrote them.
+    pub fn decode(bytes: &[u8], name: &str, seq: u64) -> Result<Self> {
+        let corrupted = |what: &str| {
+            Error::data(format!(
+                "commit record `{name}` is corrupted: {what}; restore it from a backup of the state folder"
+            ))
+        };
+        let envelope: Envelope<'_> = serde_json::from_slice(bytes)
+            .map_err(|error| corrupted("it is not a record").with_source(error))?;
+        let body = envelope.record.get();
+        if sha256_hex(body.as_bytes()) != envelope.sha256 {
+            return Err(corrupted("its checksum does not match"));
+        }
+        let head: Head = serde_json::from_str(body)
+            .map_err(|error| corrupted("it has no version").with_source(error))?;
+        if head.version > VERSION {
+            return Err(Error::config(format!(
+                "commit record `{name}` has format version {}, and this Tagflow reads up to {VERSION}: run the Tagflow that wrote it, or a newer one",
+                head.version
+            )));
+        }
+        let record: Self = serde_json::from_str(body)
+            .map_err(|error| corrupted("a field is wrong").with_source(error))?;
+        if record.seq != seq {
+            return Err(corrupted(&format!("it says that it is #{}", record.seq)));
+        }
+        Ok(record)
+    }
+}
+
+/// SHA-256 in lowercase hex, as records name bytes.
+pub(super) fn sha256_hex(bytes: &[u8]) -> String {
+    format!("{:x}", Sha256::digest(bytes))
+}

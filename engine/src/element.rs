@@ -12,15 +12,19 @@ use crate::{EventTime, source::PartitionId};
 /// between the batches before it and those after.
 #[derive(Debug, Clone)]
 pub enum Element {
-    /// Rows.
-    Batch(Port, Batch),
-    /// A promise about the event time of the rows that follow.
-    Watermark(Watermark),
+    /// Rows, on one of the edges that share the channel.
+    Batch(EdgeId, Batch),
+    /// A promise about the event time of the rows that follow on an edge.
+    Watermark(EdgeId, Watermark),
     /// The cut between this epoch and the next.
     Barrier(Barrier),
-    /// Nothing follows.
+    /// No row follows; a last barrier does.
     End,
 }
+
+/// An edge's place in [`crate::graph::Graph::edges`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EdgeId(pub usize);
 
 /// Rows, with the source partition that they came from where there is one.
 #[derive(Debug, Clone)]

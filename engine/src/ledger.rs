@@ -1,9 +1,11 @@
 //! The conservation law: every input row is accounted for, once.
 //!
-//! Per source partition and per commit, at each place where rows end:
-//! in = contributed + filtered + late + dead letters + duplicates. Nodes count
-//! per batch; [`crate::runtime`] adds the counts up at each barrier and refuses
-//! to commit when they do not balance.
+//! Per source partition and per commit:
+//! in + copied = contributed + filtered + late + dead letters + duplicates,
+//! where `copied` is zero unless several nodes read the same rows. Sources count
+//! what they read, operators declare what they keep or drop, the runtime counts
+//! the copies, and at each barrier it adds all of them up: a commit that does
+//! not balance is not written.
 
 use std::{collections::BTreeMap, ops::AddAssign, sync::Arc};
 
@@ -17,6 +19,9 @@ pub struct Counts {
     /// Rows that came in.
     #[serde(rename = "in")]
     pub rows_in: u64,
+    /// Copies made where more than one node reads the same rows.
+    #[serde(default)]
+    pub copied: u64,
     /// Rows that had their effect: in an aggregate's state, or in a sink.
     pub contributed: u64,
     /// Rows that a `where` dropped.
@@ -37,13 +42,14 @@ impl Counts {
 
     /// Whether every row that came in is accounted for.
     pub fn balances(&self) -> bool {
-        self.rows_in == self.settled()
+        self.rows_in + self.copied == self.settled()
     }
 }
 
 impl AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
         self.rows_in += other.rows_in;
+        self.copied += other.copied;
         self.contributed += other.contributed;
         self.filtered += other.filtered;
         self.late += other.late;
@@ -52,7 +58,7 @@ impl AddAssign for Counts {
     }
 }
 
-/// The counts of one node, by source partition.
+/// Counts by source partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ledger {
     partitions: BTreeMap<Arc<PartitionId>, Counts>,

@@ -15,11 +15,13 @@ pub mod error;
 pub mod graph;
 pub mod ledger;
 pub mod operator;
+pub mod runtime;
 pub mod sink;
 pub mod source;
 pub mod state;
 pub mod status;
 pub mod time;
+pub mod watermark;
 
 pub use clock::{Clock, SystemClock};
 pub use element::{Batch, Element, Epoch, Origin, Port, Watermark};

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use crate::{
     Batch, EventTime, Origin, Port, Result,
     ledger::{Counts, Ledger},
-    source::PartitionId,
     state::{LaneState, Snapshot},
 };
 
@@ -128,10 +127,5 @@ impl Output {
         if let Origin::Partition(partition) = origin {
             add(self.ledger.of(partition));
         }
-    }
-
-    /// Used by the runtime: rows of `partition` came in.
-    pub(crate) fn received(&mut self, partition: &Arc<PartitionId>, rows: usize) {
-        self.ledger.of(partition).rows_in += rows as u64;
     }
 }

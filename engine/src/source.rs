@@ -61,8 +61,8 @@ pub trait Source: Send + Sync + 'static {
 /// is opened at the positions of the last commit.
 #[async_trait]
 pub trait SourceReader: Send {
-    /// The next event. Cancel-safe: a dropped call loses no event. After every
-    /// partition of a bounded source has finished it never returns.
+    /// The next event. Cancel-safe: a dropped call loses no event. After
+    /// [`SourceEvent::Exhausted`] it never returns.
     async fn next(&mut self) -> Result<SourceEvent>;
 
     /// Stops reading `partition` (its watermark is too far ahead), until
@@ -95,6 +95,8 @@ pub enum SourceEvent {
     },
     /// The partition is bounded and has been read to its end.
     Finished(Arc<str>),
+    /// The source is bounded and all of it has been read. The last event.
+    Exhausted,
     /// How many rows lie between what was read and the partition's end.
     Lag {
         /// The partition.

@@ -78,7 +78,7 @@ pub struct Cut {
     /// The files that become visible with this commit.
     pub files: Vec<StagedFile>,
     /// What became of the rows of this epoch, by the node where they ended.
-    pub counters: BTreeMap<Arc<str>, ByPartition<Counts>>,
+    pub counters: ByPartition<Counts>,
     /// What became of all rows since the first commit, this epoch included.
     pub totals: Counts,
 }

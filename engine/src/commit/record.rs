@@ -56,7 +56,7 @@ pub struct Record {
     pub files: Vec<FileRef>,
     /// What became of the rows of this commit: node where rows end → source →
     /// partition.
-    pub counters: BTreeMap<Arc<str>, ByPartition<Counts>>,
+    pub counters: ByPartition<Counts>,
     /// Every commit up to here has been published.
     pub published_upto: u64,
     /// Commits up to here may have been deleted; after it the log has no hole.

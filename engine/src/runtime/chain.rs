@@ -1,0 +1,294 @@
+//! Fused operators: everything between two exchanges on one lane.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::gauges::{NodeGauge, add};
+use crate::{
+    Batch, Element, Origin, Port, Result, Watermark,
+    element::EdgeId,
+    graph::{Graph, NodeId, NodeKind},
+    ledger::Ledger,
+    operator::{Operator, Output},
+    runtime::fragment::Fragment,
+    state::Snapshot,
+    watermark::WatermarkTracker,
+};
+
+/// The nodes of a fragment on one lane, as plain function calls.
+///
+/// Rows, watermarks and the end enter at a node and run depth first to the
+/// exits, where they wait in [`Chain::exits`] for the lane to send them.
+pub(super) struct Chain {
+    /// In topological order.
+    links: Vec<Link>,
+    /// Where each edge into the chain ends.
+    entries: BTreeMap<EdgeId, Entry>,
+    exits: Vec<Element>,
+    /// Copies made where one output feeds several nodes.
+    copied: Ledger,
+}
+
+/// A node in its chain.
+struct Link {
+    id: NodeId,
+    name: Arc<str>,
+    /// `None` for a source, whose rows the head makes.
+    operator: Option<Box<dyn Operator>>,
+    output: Output,
+    watermark: WatermarkTracker,
+    targets: BTreeMap<Port, Vec<Target>>,
+    gauge: Arc<NodeGauge>,
+}
+
+/// Where an output leads.
+#[derive(Debug, Clone, Copy)]
+enum Target {
+    Link {
+        link: usize,
+        input: Port,
+        slot: usize,
+    },
+    Exit(EdgeId),
+}
+
+/// Where an edge from a channel enters.
+struct Entry {
+    link: usize,
+    input: Port,
+    /// The watermark slot of the edge's first upstream lane.
+    first_slot: usize,
+}
+
+impl Chain {
+    /// Builds the chain of `fragment`. `operator` makes each node's operator;
+    /// `upstream_lanes` says how many lanes send on an edge.
+    pub(super) fn new(
+        graph: &Graph,
+        fragment: &Fragment,
+        gauge: impl Fn(&str) -> Arc<NodeGauge>,
+        mut operator: impl FnMut(NodeId) -> Result<Box<dyn Operator>>,
+        upstream_lanes: impl Fn(EdgeId) -> usize,
+    ) -> Result<Self> {
+        let link_of = |id: NodeId| fragment.nodes.iter().position(|node| *node == id);
+        let mut entries = BTreeMap::new();
+        let mut targets: Vec<BTreeMap<Port, Vec<Target>>> =
+            vec![BTreeMap::new(); fragment.nodes.len()];
+        let mut slots = vec![0; fragment.nodes.len()];
+        for (index, edge) in graph.edges.iter().enumerate() {
+            let (from, to, id) = (link_of(edge.from), link_of(edge.to), EdgeId(index));
+            if fragment.inputs.contains(&id) {
+                let link = to.expect("an input ends in its fragment");
+                entries.insert(
+                    id,
+                    Entry {
+                        link,
+                        input: edge.input,
+                        first_slot: slots[link],
+                    },
+                );
+                slots[link] += upstream_lanes(id);
+            } else if fragment.outputs.contains(&id) {
+                let link = from.expect("an output begins in its fragment");
+                targets[link]
+                    .entry(edge.output)
+                    .or_default()
+                    .push(Target::Exit(id));
+            } else if let (Some(from), Some(link)) = (from, to) {
+                let target = Target::Link {
+                    link,
+                    input: edge.input,
+                    slot: slots[link],
+                };
+                targets[from].entry(edge.output).or_default().push(target);
+                slots[link] += 1;
+            }
+        }
+        let mut links = Vec::with_capacity(fragment.nodes.len());
+        for ((&id, targets), slots) in fragment.nodes.iter().zip(targets).zip(slots) {
+            let node = graph.node(id);
+            let operator = match node.kind {
+                NodeKind::Operator(_) => Some(operator(id)?),
+                _ => None,
+            };
+            links.push(Link {
+                id,
+                name: Arc::clone(&node.name),
+                operator,
+                output: Output::default(),
+                watermark: WatermarkTracker::new(slots.max(1)),
+                targets,
+                gauge: gauge(&node.name),
+            });
+        }
+        Ok(Self {
+            links,
+            entries,
+            exits: Vec::new(),
+            copied: Ledger::default(),
+        })
+    }
+
+    /// Takes rows that came over a channel.
+    pub(super) fn on_batch(&mut self, edge: EdgeId, batch: Batch) -> Result<()> {
+        let entry = &self.entries[&edge];
+        self.deliver(entry.link, entry.input, batch)
+    }
+
+    /// Takes a watermark that came over a channel from `upstream_lane`.
+    pub(super) fn on_watermark(
+        &mut self,
+        edge: EdgeId,
+        upstream_lane: usize,
+        watermark: Watermark,
+    ) -> Result<()> {
+        let entry = &self.entries[&edge];
+        self.advance(entry.link, entry.first_slot + upstream_lane, watermark)
+    }
+
+    /// Puts rows of a source on its way.
+    pub(super) fn emit(&mut self, source: NodeId, port: Port, batch: Batch) -> Result<()> {
+        self.forward(self.link(source), port, batch)
+    }
+
+    /// The counts of a source, to declare what it read and set aside.
+    pub(super) fn ledger(&mut self, source: NodeId) -> &mut Ledger {
+        let link = self.link(source);
+        self.links[link].output.ledger()
+    }
+
+    /// Passes on the watermark of a source.
+    pub(super) fn emit_watermark(&mut self, source: NodeId, watermark: Watermark) -> Result<()> {
+        self.advance(self.link(source), 0, watermark)
+    }
+
+    /// Lets every operator emit what must be downstream before the cut.
+    pub(super) fn on_barrier(&mut self) -> Result<()> {
+        self.each(|operator, output| operator.on_barrier(output))
+    }
+
+    /// Tells every operator that no row will come any more.
+    pub(super) fn on_end(&mut self) -> Result<()> {
+        self.each(|operator, output| operator.on_end(output))
+    }
+
+    /// What changed in each operator's state.
+    pub(super) fn snapshot(&mut self) -> Result<Vec<(Arc<str>, Snapshot)>> {
+        let mut snapshots = Vec::new();
+        for link in &mut self.links {
+            let Some(operator) = &mut link.operator else {
+                continue;
+            };
+            let snapshot = operator.snapshot()?;
+            if !snapshot.is_empty() {
+                snapshots.push((Arc::clone(&link.name), snapshot));
+            }
+        }
+        Ok(snapshots)
+    }
+
+    /// The counts of all nodes since the last call.
+    pub(super) fn take_ledger(&mut self) -> Ledger {
+        let mut total = self.copied.take();
+        for link in &mut self.links {
+            let ledger = link.output.ledger().take();
+            let late: u64 = ledger.iter().map(|(_, counts)| counts.late).sum();
+            add(&link.gauge.late, late as usize);
+            total.merge(&ledger);
+        }
+        total
+    }
+
+    /// Takes what waits to leave, in order.
+    pub(super) fn exits(&mut self) -> Vec<Element> {
+        std::mem::take(&mut self.exits)
+    }
+
+    /// Bytes of state of each node, for its gauge.
+    pub(super) fn state_bytes(&self) -> impl Iterator<Item = (&Arc<NodeGauge>, usize)> {
+        self.links.iter().filter_map(|link| {
+            link.operator
+                .as_ref()
+                .map(|operator| (&link.gauge, operator.state_bytes()))
+        })
+    }
+
+    fn link(&self, id: NodeId) -> usize {
+        let place = self.links.iter().position(|link| link.id == id);
+        place.expect("the node is in this chain")
+    }
+
+    fn each(
+        &mut self,
+        mut call: impl FnMut(&mut dyn Operator, &mut Output) -> Result<()>,
+    ) -> Result<()> {
+        for index in 0..self.links.len() {
+            let link = &mut self.links[index];
+            if let Some(operator) = &mut link.operator {
+                call(operator.as_mut(), &mut link.output)?;
+                self.drain(index)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, index: usize, input: Port, batch: Batch) -> Result<()> {
+        let link = &mut self.links[index];
+        add(&link.gauge.rows_in, batch.num_rows());
+        let operator = link.operator.as_mut().expect("only operators have inputs");
+        operator.on_batch(input, batch, &mut link.output)?;
+        self.drain(index)
+    }
+
+    fn advance(&mut self, index: usize, slot: usize, watermark: Watermark) -> Result<()> {
+        let link = &mut self.links[index];
+        let Some(passed_on) = link.watermark.update(slot, watermark) else {
+            return Ok(());
+        };
+        if let (Watermark::At(time), Some(operator)) = (passed_on, &mut link.operator) {
+            operator.on_watermark(time, &mut link.output)?;
+            self.drain(index)?;
+        }
+        let targets: Vec<Target> = self.links[index]
+            .targets
+            .values()
+            .flatten()
+            .copied()
+            .collect();
+        for target in targets {
+            match target {
+                Target::Link { link, slot, .. } => self.advance(link, slot, passed_on)?,
+                Target::Exit(edge) => self.exits.push(Element::Watermark(edge, passed_on)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what an operator has emitted on its way.
+    fn drain(&mut self, index: usize) -> Result<()> {
+        for (port, batch) in self.links[index].output.take() {
+            self.forward(index, port, batch)?;
+        }
+        Ok(())
+    }
+
+    fn forward(&mut self, index: usize, port: Port, batch: Batch) -> Result<()> {
+        let link = &self.links[index];
+        add(&link.gauge.rows_out, batch.num_rows());
+        let targets = link
+            .targets
+            .get(&port)
+            .map_or(&[][..], Vec::as_slice)
+            .to_vec();
+        if let (Origin::Partition(partition), true) = (&batch.origin, targets.len() > 1) {
+            let copies = batch.num_rows() * (targets.len() - 1);
+            self.copied.of(partition).copied += copies as u64;
+        }
+        for target in targets {
+            match target {
+                Target::Link { link, input, .. } => self.deliver(link, input, batch.clone())?,
+                Target::Exit(edge) => self.exits.push(Element::Batch(edge, batch.clone())),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,334 @@
+//! A job: one run of a graph, from the last commit to a stop or an error.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    checkpoint::{Checkpointer, Done, Pending},
+    gauges::Gauges,
+    monitor::Monitor,
+    reader::Order,
+    report::Report,
+    topology::{self, Topology},
+};
+use crate::{
+    Clock, Error, Result,
+    commit::{CommitLog, Committed, Recovered},
+    element::{Barrier, BarrierKind},
+    graph::Graph,
+    status::{JobState, JobStatus},
+};
+
+/// How long a source may be unreachable in a run that should end by itself.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often the status is refreshed.
+const STATUS_EVERY: Duration = Duration::from_millis(250);
+
+/// How a job runs.
+#[derive(Debug, Clone)]
+pub struct JobConfig {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// How many lanes.
+    pub lanes: usize,
+    /// How often to commit.
+    pub checkpoint_every: Duration,
+    /// How many bytes each channel may hold.
+    pub queue_bytes: usize,
+    /// When to stop.
+    pub until: Until,
+    /// What becomes of open windows at the stop.
+    pub end: End,
+    /// Nodes and sources whose state may be dropped, by name.
+    pub reset: BTreeSet<String>,
+}
+
+/// When a job stops by itself. One whose sources are all bounded always stops
+/// when they have been read to their end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// When it is told to.
+    Stopped,
+    /// When every partition has been at its end once.
+    CaughtUp,
+}
+
+/// What becomes of open windows when a job stops before its sources end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// They stay in the state; the next run goes on with them.
+    Keep,
+    /// They close; rows that come for them later are late.
+    Drain,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The last commit.
+    pub committed: Option<Committed>,
+    /// The last status.
+    pub status: JobStatus,
+}
+
+/// What a job needs from outside.
+pub(super) struct Surroundings {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) stop: CancellationToken,
+    pub(super) status: watch::Sender<JobStatus>,
+}
+
+/// Runs `graph` from where `log` stands.
+pub(super) async fn run(
+    graph: &Graph,
+    config: &JobConfig,
+    log: CommitLog,
+    recovered: Recovered,
+    surroundings: &Surroundings,
+) -> Result<Outcome> {
+    let names = graph.nodes.iter().map(|node| Arc::clone(&node.name));
+    let gauges = Arc::new(Gauges::new(names));
+    let (reports, inbox) = mpsc::unbounded_channel();
+    let (topology, checkpointer) = topology::build(
+        graph,
+        config,
+        log,
+        recovered,
+        surroundings,
+        &gauges,
+        reports,
+    )
+    .await?;
+    let monitor = Monitor::new(
+        graph,
+        &config.pipeline,
+        gauges,
+        surroundings,
+        checkpointer.totals(),
+    );
+    let mut job = Job {
+        config,
+        clock: Arc::clone(&surroundings.clock),
+        topology,
+        inbox,
+        pending: None,
+        checkpointer,
+        monitor,
+        caught_up: BTreeSet::new(),
+        exhausted: BTreeSet::new(),
+        unreachable: BTreeMap::new(),
+        phase: Phase::Running,
+    };
+    job.run(&surroundings.stop).await
+}
+
+/// Where a job is on its way to the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Running,
+    /// It is to stop as soon as no commit is under way.
+    StopWanted(End),
+    /// The last barrier is on its way.
+    Stopping,
+}
+
+struct Job<'a> {
+    config: &'a JobConfig,
+    clock: Arc<dyn Clock>,
+    topology: Topology,
+    inbox: mpsc::UnboundedReceiver<Report>,
+    /// The epoch whose barrier is on its way.
+    pending: Option<Pending>,
+    checkpointer: Checkpointer,
+    monitor: Monitor,
+    caught_up: BTreeSet<Arc<str>>,
+    exhausted: BTreeSet<Arc<str>>,
+    unreachable: BTreeMap<Arc<str>, String>,
+    phase: Phase,
+}
+
+impl Job<'_> {
+    async fn run(&mut self, stop: &CancellationToken) -> Result<Outcome> {
+        let clock = Arc::clone(&self.clock);
+        let mut due = clock.sleep(self.config.checkpoint_every);
+        let mut refresh = clock.sleep(STATUS_EVERY);
+        let mut impatient = None;
+        self.monitor.say(JobState::Running, None);
+        loop {
+            tokio::select! {
+                biased;
+                Some(ended) = self.topology.tasks.join_next() => ended_well(ended)?,
+                committed = self.checkpointer.finished() => {
+                    let stopped = self.on_commit(committed?);
+                    if let Some(outcome) = stopped {
+                        return Ok(outcome);
+                    }
+                    due = clock.sleep(self.config.checkpoint_every);
+                }
+                Some(report) = self.inbox.recv() => self.on_report(report)?,
+                () = stop.cancelled(), if self.phase == Phase::Running => {
+                    self.want_stop(self.config.end);
+                }
+                () = &mut due, if self.is_free() => {
+                    due = clock.sleep(self.config.checkpoint_every);
+                    self.trigger(BarrierKind::Checkpoint);
+                }
+                () = &mut refresh => {
+                    refresh = clock.sleep(STATUS_EVERY);
+                    self.monitor.refresh();
+                }
+                () = wait(&mut impatient) => return Err(self.out_of_patience()),
+            }
+            let waits = !self.unreachable.is_empty() && self.config.until == Until::CaughtUp;
+            match (waits, &impatient) {
+                (true, None) => impatient = Some(clock.sleep(PATIENCE)),
+                (false, Some(_)) => impatient = None,
+                _ => {}
+            }
+            if let (Phase::StopWanted(end), true) = (self.phase, self.is_idle()) {
+                self.phase = Phase::Stopping;
+                self.monitor.say(JobState::Stopping, None);
+                self.topology.order(match end {
+                    End::Drain => || Order::End,
+                    End::Keep => || Order::Stop,
+                });
+                self.trigger(BarrierKind::Stop);
+            }
+        }
+    }
+
+    fn on_report(&mut self, report: Report) -> Result<()> {
+        match report {
+            Report::Cut(epoch, cut) => {
+                let pending = self
+                    .pending
+                    .as_mut()
+                    .filter(|pending| pending.epoch() == epoch);
+                let pending = pending.ok_or_else(|| {
+                    Error::internal(format!("a cut of epoch {epoch}, which is not under way"))
+                })?;
+                pending.add(cut);
+                if pending.is_complete() {
+                    let pending = self.pending.take().expect("it is there");
+                    self.checkpointer.begin(pending)?;
+                }
+            }
+            Report::CaughtUp(source) => {
+                self.caught_up.insert(source);
+                let sources = self.topology.sources();
+                let all = sources.iter().all(|source| {
+                    self.caught_up.contains(source) || self.exhausted.contains(source)
+                });
+                if all && self.config.until == Until::CaughtUp {
+                    self.want_stop(self.config.end);
+                }
+            }
+            Report::Exhausted(source) => {
+                self.exhausted.insert(Arc::clone(&source));
+                if self.exhausted.len() == self.topology.sources().len() {
+                    self.want_stop(End::Drain);
+                } else {
+                    return self.on_report(Report::CaughtUp(source));
+                }
+            }
+            Report::Reachable(source, None) => {
+                self.unreachable.remove(&source);
+                self.say_reachability();
+            }
+            Report::Reachable(source, Some(reason)) => {
+                self.unreachable.insert(source, reason);
+                self.say_reachability();
+            }
+        }
+        Ok(())
+    }
+
+    fn on_commit(&mut self, done: Option<Done>) -> Option<Outcome> {
+        if let Some(done) = &done {
+            self.monitor.committed(done, self.checkpointer.totals());
+            self.topology.committed(self.checkpointer.positions());
+        }
+        (self.phase == Phase::Stopping).then(|| {
+            self.monitor.say(JobState::Stopped, None);
+            Outcome {
+                committed: self.checkpointer.last().cloned(),
+                status: self.monitor.status(),
+            }
+        })
+    }
+
+    fn want_stop(&mut self, end: End) {
+        if self.phase == Phase::Running {
+            self.phase = Phase::StopWanted(end);
+        }
+    }
+
+    /// Sends a barrier on its way.
+    fn trigger(&mut self, kind: BarrierKind) {
+        let epoch = self.checkpointer.next_epoch();
+        self.pending = Some(Pending::new(
+            epoch,
+            kind,
+            self.topology.parts(),
+            self.clock.now(),
+        ));
+        self.topology
+            .order(|| Order::Barrier(Barrier { epoch, kind }));
+    }
+
+    /// No barrier and no commit is under way.
+    fn is_idle(&self) -> bool {
+        self.pending.is_none() && !self.checkpointer.is_busy()
+    }
+
+    /// It may be time for a checkpoint.
+    fn is_free(&self) -> bool {
+        self.phase == Phase::Running && self.is_idle()
+    }
+
+    fn say_reachability(&mut self) {
+        let said = self.unreachable.iter().next();
+        let state = if said.is_some() {
+            JobState::Waiting
+        } else {
+            JobState::Running
+        };
+        let message =
+            said.map(|(source, reason)| format!("source `{source}` cannot be reached: {reason}"));
+        if self.phase == Phase::Running {
+            self.monitor.say(state, message);
+        }
+    }
+
+    fn out_of_patience(&self) -> Error {
+        let said = self.unreachable.iter().next();
+        let (source, reason) = said.map_or(("?", "?"), |(source, reason)| (source, reason));
+        Error::external(format!(
+            "source `{source}` could not be reached for {} s: {reason}",
+            PATIENCE.as_secs()
+        ))
+        .permanent()
+    }
+}
+
+/// A task ended: by itself because another one did, or by an error or panic.
+fn ended_well(ended: Result<Result<()>, tokio::task::JoinError>) -> Result<()> {
+    match ended {
+        Ok(result) => result,
+        Err(error) => Err(Error::internal("a task of the job panicked").with_source(error)),
+    }
+}
+
+async fn wait(timer: &mut Option<futures::future::BoxFuture<'_, ()>>) {
+    match timer {
+        Some(timer) => timer.await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,355 @@
+//! The task that reads one source and deals its partitions to the lanes.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::sync::mpsc;
+
+use super::{
+    channel::Sender,
+    gauges::{Gauges, PartitionGauge, add},
+    head::Assignment,
+    lane::Message,
+    report::{Cut, Report, Reports},
+};
+use crate::{
+    Clock, Element, Error, EventTime, Result,
+    element::Barrier,
+    graph::TimePolicy,
+    source::{Chunk, Offset, PartitionId, Positions, SourceEvent, SourceReader},
+};
+
+/// How often idleness and drift are looked at.
+const TICK: Duration = Duration::from_millis(200);
+
+/// What the job tells a reader.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Cut here.
+    Barrier(Barrier),
+    /// Read no further and tell everyone downstream that nothing follows.
+    End,
+    /// Read no further.
+    Stop,
+    /// These positions are committed.
+    Committed(Positions),
+}
+
+/// Everything the reading task of one source owns.
+pub(super) struct Reader {
+    pub(super) source: Arc<str>,
+    pub(super) reader: Box<dyn SourceReader>,
+    pub(super) orders: mpsc::UnboundedReceiver<Order>,
+    pub(super) lanes: Vec<Sender<Message>>,
+    pub(super) time: TimePolicy,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) gauges: Arc<Gauges>,
+    pub(super) reports: Reports,
+    /// The watermarks of the last commit, by partition.
+    pub(super) watermarks: BTreeMap<Arc<str>, EventTime>,
+    pub(super) partitions: BTreeMap<Arc<str>, Reading>,
+    /// Positions of partitions that are not assigned in this run; they stay in
+    /// every commit.
+    pub(super) positions: Positions,
+}
+
+/// A partition being read.
+pub(super) struct Reading {
+    id: Arc<PartitionId>,
+    lane: usize,
+    next: Offset,
+    /// Rows read since the last cut.
+    rows: u64,
+    /// Since when it has been at its end.
+    caught_up: Option<EventTime>,
+    /// Whether it has ever been at its end.
+    reached_end: bool,
+    idle: bool,
+    finished: bool,
+    paused: bool,
+    gauge: Arc<PartitionGauge>,
+}
+
+/// The lanes are gone: the job is ending.
+struct Gone;
+
+impl Reader {
+    /// Runs until the job stops.
+    pub(super) async fn run(mut self) -> Result<()> {
+        let mut reading = true;
+        let mut announced = false;
+        let clock = Arc::clone(&self.clock);
+        let mut tick = clock.sleep(TICK);
+        loop {
+            tokio::select! {
+                biased;
+                order = self.orders.recv() => {
+                    let order = match order {
+                        None => return Ok(()),
+                        Some(order) => order,
+                    };
+                    if matches!(order, Order::End | Order::Stop) {
+                        reading = false;
+                    }
+                    if self.obey(order).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                event = self.reader.next(), if reading => {
+                    if self.on_event(event?).await?.is_err() {
+                        return Ok(());
+                    }
+                    if !announced && self.all_reached_their_end() {
+                        announced = true;
+                        self.report(Report::CaughtUp(Arc::clone(&self.source)));
+                    }
+                }
+                () = &mut tick, if reading => {
+                    tick = clock.sleep(TICK);
+                    if self.mark_idle().await.is_err() {
+                        return Ok(());
+                    }
+                    self.limit_drift();
+                }
+            }
+        }
+    }
+
+    async fn obey(&mut self, order: Order) -> Result<(), Gone> {
+        match order {
+            Order::Stop => Ok(()),
+            Order::End => self.broadcast(&Element::End).await,
+            Order::Barrier(barrier) => {
+                let mut positions = self.positions.clone();
+                let mut rows = BTreeMap::new();
+                for (name, partition) in &mut self.partitions {
+                    positions.insert(Arc::clone(name), partition.next);
+                    let read = std::mem::take(&mut partition.rows);
+                    if read > 0 {
+                        rows.insert(Arc::clone(&partition.id), read);
+                    }
+                }
+                let cut = Cut::Reader {
+                    source: Arc::clone(&self.source),
+                    positions,
+                    rows,
+                };
+                self.report(Report::Cut(barrier.epoch, cut));
+                self.broadcast(&Element::Barrier(barrier)).await
+            }
+            Order::Committed(positions) => {
+                self.reader.committed(&positions);
+                Ok(())
+            }
+        }
+    }
+
+    async fn on_event(&mut self, event: SourceEvent) -> Result<Result<(), Gone>> {
+        match event {
+            SourceEvent::Assigned(partitions) => return Ok(self.assign(partitions).await),
+            SourceEvent::Chunk(chunk) => return self.on_chunk(chunk).await,
+            SourceEvent::CaughtUp { partition, end } => {
+                let now = self.clock.now();
+                if let Some(partition) = self.partitions.get_mut(&partition) {
+                    // An end that lies before what was read is old news.
+                    if end >= partition.next {
+                        partition.caught_up.get_or_insert(now);
+                        partition.reached_end = true;
+                        partition.gauge.lag.store(0, Ordering::Relaxed);
+                    }
+                }
+            }
+            SourceEvent::Finished(name) => {
+                if let Some(partition) = self.partitions.get_mut(&name) {
+                    partition.finished = true;
+                    partition.gauge.finished.store(true, Ordering::Relaxed);
+                    partition.gauge.lag.store(0, Ordering::Relaxed);
+                    let lane = partition.lane;
+                    return Ok(self.send(lane, Message::Finished(name)).await);
+                }
+            }
+            SourceEvent::Exhausted => self.report(Report::Exhausted(Arc::clone(&self.source))),
+            SourceEvent::Lag { partition, rows } => {
+                if let Some(partition) = self.partitions.get(&partition) {
+                    partition.gauge.lag.store(rows, Ordering::Relaxed);
+                }
+            }
+            SourceEvent::Unreachable(reason) => {
+                // An end that was reached says nothing while nobody can look.
+                self.partitions
+                    .values_mut()
+                    .for_each(|partition| partition.caught_up = None);
+                self.report(Report::Reachable(Arc::clone(&self.source), Some(reason)));
+            }
+            SourceEvent::Reachable => {
+                self.report(Report::Reachable(Arc::clone(&self.source), None));
+            }
+            SourceEvent::Lost {
+                partition,
+                from,
+                to,
+            } => {
+                tracing::warn!(source = %self.source, %partition, from, to, "rows are lost");
+                if let Some(reading) = self.partitions.get_mut(&partition) {
+                    reading.next = reading.next.max(to);
+                }
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    async fn assign(&mut self, partitions: Vec<(Arc<str>, Offset)>) -> Result<(), Gone> {
+        let mut shares = vec![Vec::new(); self.lanes.len()];
+        for (name, next) in partitions {
+            let id = Arc::new(PartitionId::new(
+                Arc::clone(&self.source),
+                Arc::clone(&name),
+            ));
+            let lane = self.partitions.len() % self.lanes.len();
+            let gauge = self.gauges.partition(&id);
+            gauge.offset.store(next, Ordering::Relaxed);
+            let watermark = self
+                .watermarks
+                .get(&name)
+                .copied()
+                .unwrap_or(EventTime::MIN);
+            gauge
+                .watermark
+                .store(watermark.as_micros(), Ordering::Relaxed);
+            let (id, gauge) = (Arc::clone(&id), Arc::clone(&gauge));
+            shares[lane].push(Assignment {
+                id: Arc::clone(&id),
+                watermark,
+                gauge: Arc::clone(&gauge),
+            });
+            self.positions.remove(&name);
+            let reading = Reading {
+                id,
+                lane,
+                next,
+                rows: 0,
+                caught_up: None,
+                reached_end: false,
+                idle: false,
+                finished: false,
+                paused: false,
+                gauge,
+            };
+            self.partitions.insert(name, reading);
+        }
+        // Every lane hears of it, those that get nothing too: until then a lane
+        // holds the watermark back, from then on it is idle.
+        for (lane, share) in shares.into_iter().enumerate() {
+            self.send(lane, Message::Assigned(share)).await?;
+        }
+        Ok(())
+    }
+
+    /// The offset gate: what comes was not read before, and nothing is skipped
+    /// in silence.
+    async fn on_chunk(&mut self, chunk: Chunk) -> Result<Result<(), Gone>> {
+        let partition = self.partitions.get_mut(&chunk.partition).ok_or_else(|| {
+            Error::internal(format!(
+                "rows of `{}`, which was not assigned",
+                chunk.partition
+            ))
+        })?;
+        if chunk.next <= partition.next {
+            return Ok(Ok(()));
+        }
+        if chunk.first < partition.next {
+            return Err(Error::internal(format!(
+                "`{}` gave offset {} again: {} was expected",
+                partition.id, chunk.first, partition.next
+            )));
+        }
+        let rows = chunk.rows.len();
+        partition.next = chunk.next;
+        partition.rows += rows as u64;
+        partition.caught_up = None;
+        partition.idle = false;
+        partition.gauge.offset.store(chunk.next, Ordering::Relaxed);
+        add(&partition.gauge.rows, rows);
+        add(&partition.gauge.bytes, chunk.rows.bytes());
+        let lane = partition.lane;
+        Ok(self.send(lane, Message::Chunk(chunk)).await)
+    }
+
+    /// A partition is idle only when the last fetch was empty at its end for
+    /// `idle_after`, it is not paused, and its channel is not full: never
+    /// because Tagflow was slow.
+    async fn mark_idle(&mut self) -> Result<(), Gone> {
+        let now = self.clock.now();
+        let mut idle = Vec::new();
+        for (name, partition) in &mut self.partitions {
+            let Some(since) = partition.caught_up else {
+                continue;
+            };
+            let able = !partition.idle && !partition.finished && !partition.paused;
+            if able
+                && now.since(since) >= self.time.idle_after
+                && !self.lanes[partition.lane].is_full()
+            {
+                partition.idle = true;
+                partition.gauge.idle.store(true, Ordering::Relaxed);
+                idle.push((partition.lane, Arc::clone(name)));
+            }
+        }
+        for (lane, name) in idle {
+            self.send(lane, Message::Idle(name)).await?;
+        }
+        Ok(())
+    }
+
+    /// Pauses the partitions that are too far ahead of the slowest, and lets
+    /// the others go on. A partition at its end cannot go faster, so it is not
+    /// waited for.
+    fn limit_drift(&mut self) {
+        let Some(max_drift) = self.time.max_drift else {
+            return;
+        };
+        let slowest = self
+            .partitions
+            .values()
+            .filter(|partition| !partition.finished && partition.caught_up.is_none())
+            .map(|partition| partition.gauge.watermark())
+            .min();
+        let limit = slowest.map_or(EventTime::MAX, |slowest| slowest.saturating_add(max_drift));
+        for (name, partition) in &mut self.partitions {
+            let ahead = partition.gauge.watermark() > limit;
+            if ahead && !partition.paused {
+                self.reader.pause(name);
+            } else if !ahead && partition.paused {
+                self.reader.resume(name);
+            }
+            partition.paused = ahead;
+        }
+    }
+
+    fn all_reached_their_end(&self) -> bool {
+        !self.partitions.is_empty()
+            && self
+                .partitions
+                .values()
+                .all(|partition| partition.reached_end)
+    }
+
+    async fn send(&mut self, lane: usize, message: Message) -> Result<(), Gone> {
+        self.lanes[lane].send(message).await.map_err(|_| Gone)
+    }
+
+    async fn broadcast(&mut self, element: &Element) -> Result<(), Gone> {
+        for lane in 0..self.lanes.len() {
+            self.send(lane, Message::Element(element.clone())).await?;
+        }
+        Ok(())
+    }
+
+    fn report(&self, report: Report) {
+        // A job that is gone needs no report.
+        let _ = self.reports.send(report);
+    }
+}

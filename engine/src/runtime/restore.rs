@@ -1,0 +1,216 @@
+//! Going on from a checkpoint: whether its state still fits the graph, and
+//! which lane gets which rows.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use arrow::{
+    array::{Array, AsArray, BooleanArray, RecordBatch},
+    compute::filter_record_batch,
+    datatypes::UInt8Type,
+};
+use futures::{StreamExt, TryStreamExt, stream};
+
+use crate::{
+    Error, Result,
+    commit::{Checkpoint, CommitLog, StateRef},
+    graph::{Graph, NodeKind},
+    state::{KEY_GROUP_COLUMN, LaneState, Lanes, StatePart, lane_of},
+};
+
+/// How many state parts are loaded at once.
+const CONCURRENT_LOADS: usize = 16;
+
+/// The state of a checkpoint, loaded.
+#[derive(Default)]
+pub(super) struct Restored {
+    lanes: usize,
+    nodes: BTreeMap<String, Vec<(StateRef, RecordBatch)>>,
+}
+
+/// What determines the meaning of a node's state.
+pub(super) fn fingerprints(graph: &Graph) -> BTreeMap<String, String> {
+    let fingerprint = |kind: &NodeKind| match kind {
+        NodeKind::Source(_) => None,
+        NodeKind::Operator(operator) => operator.fingerprint.clone(),
+        NodeKind::Sink(sink) => sink.table().map(|table| {
+            let fields = table.schema.fields().iter();
+            let fields = fields.map(|field| format!("{} {}", field.name(), field.data_type()));
+            format!("{}: {}", table.url, fields.collect::<Vec<_>>().join(", "))
+        }),
+    };
+    let nodes = graph.nodes.iter();
+    nodes
+        .filter_map(|node| Some((node.name.to_string(), fingerprint(&node.kind)?)))
+        .collect()
+}
+
+/// Checks that the graph can go on from `checkpoint`; `reset` names what may be
+/// dropped.
+pub(super) fn check(
+    graph: &Graph,
+    checkpoint: &Checkpoint,
+    reset: &BTreeSet<String>,
+) -> Result<()> {
+    let seq = checkpoint.seq;
+    let now = fingerprints(graph);
+    let stateful: BTreeSet<&String> = checkpoint.state.iter().map(|part| &part.node).collect();
+    for node in stateful.into_iter().filter(|node| !reset.contains(*node)) {
+        match (now.get(node), checkpoint.fingerprints.get(node)) {
+            (Some(now), Some(before)) if now == before => {}
+            (Some(_), _) => {
+                return Err(Error::config(format!(
+                    "`{node}` has changed, and its state in commit #{seq} no longer fits; give it \
+                     a new name to start it afresh, undo the change, or run with `--reset {node}` \
+                     to drop its state (open windows, rows not yet published)"
+                )));
+            }
+            (None, _) => {
+                return Err(Error::config(format!(
+                    "`{node}` is gone from the pipeline, but commit #{seq} holds state of it; put \
+                     it back, or run with `--reset {node}` to drop that state (open windows, rows \
+                     not yet published)"
+                )));
+            }
+        }
+    }
+    for source in checkpoint
+        .positions
+        .keys()
+        .filter(|source| !reset.contains(source.as_ref()))
+    {
+        let is_source = |kind: &NodeKind| matches!(kind, NodeKind::Source(_));
+        if !graph
+            .nodes
+            .iter()
+            .any(|node| node.name == *source && is_source(&node.kind))
+        {
+            return Err(Error::config(format!(
+                "source `{source}` is gone from the pipeline, but commit #{seq} says how far it \
+                 was read; put it back, or run with `--reset {source}` to forget that (under \
+                 another name it is read from its start again)"
+            )));
+        }
+    }
+    Ok(())
+}
+
+impl Restored {
+    /// Loads the state of `checkpoint`, but for the nodes in `reset`.
+    pub(super) async fn load(
+        log: &CommitLog,
+        checkpoint: &Checkpoint,
+        reset: &BTreeSet<String>,
+    ) -> Result<Self> {
+        let mut parts = checkpoint.state.clone();
+        parts.retain(|part| !reset.contains(&part.node));
+        let load = |part: StateRef| async move { Ok::<_, Error>((log.load(&part).await?, part)) };
+        let loaded: Vec<_> = stream::iter(parts.into_iter().map(load))
+            .buffered(CONCURRENT_LOADS)
+            .try_collect()
+            .await?;
+        let mut nodes: BTreeMap<String, Vec<_>> = BTreeMap::new();
+        for (rows, part) in loaded {
+            nodes
+                .entry(part.node.clone())
+                .or_default()
+                .push((part, rows));
+        }
+        Ok(Self {
+            lanes: checkpoint.lanes,
+            nodes,
+        })
+    }
+
+    /// What `lane` of `lanes` of an operator gets; `None` if there is nothing.
+    pub(super) fn of_operator(
+        &self,
+        node: &str,
+        lane: usize,
+        lanes: Placement,
+    ) -> Result<Option<LaneState>> {
+        let Some(parts) = self.nodes.get(node) else {
+            return Ok(None);
+        };
+        let kept = self.stays(parts, lanes);
+        let mut state = LaneState {
+            parts: Vec::new(),
+            lanes: kept,
+        };
+        for (part, rows) in parts {
+            let rows = match kept {
+                Lanes::Same if part.lane == lane => rows.clone(),
+                Lanes::Same => continue,
+                Lanes::Changed => rows_of_lane(rows, lane, lanes.node)?,
+            };
+            if rows.num_rows() > 0 {
+                state.parts.push(StatePart {
+                    key: part.key.clone(),
+                    rows,
+                });
+            }
+        }
+        Ok((!state.parts.is_empty()).then_some(state))
+    }
+
+    /// What `lane` of a sink gets: each part goes to one lane, whole.
+    pub(super) fn of_sink(&self, node: &str, lane: usize, lanes: Placement) -> Vec<StatePart> {
+        let Some(parts) = self.nodes.get(node) else {
+            return Vec::new();
+        };
+        let kept = self.stays(parts, lanes);
+        let is_mine = |(index, (part, _)): &(usize, &(StateRef, RecordBatch))| match kept {
+            Lanes::Same => part.lane == lane,
+            Lanes::Changed => index % lanes.node == lane,
+        };
+        let part = |(_, (part, rows)): (usize, &(StateRef, RecordBatch))| StatePart {
+            key: part.key.clone(),
+            rows: rows.clone(),
+        };
+        parts.iter().enumerate().filter(is_mine).map(part).collect()
+    }
+
+    /// The parts of a node that stay in force.
+    pub(super) fn in_force(&self, node: &str, lanes: Placement) -> Vec<StateRef> {
+        let Some(parts) = self.nodes.get(node) else {
+            return Vec::new();
+        };
+        match self.stays(parts, lanes) {
+            Lanes::Same => parts.iter().map(|(part, _)| part.clone()).collect(),
+            Lanes::Changed => Vec::new(),
+        }
+    }
+
+    fn stays(&self, parts: &[(StateRef, RecordBatch)], lanes: Placement) -> Lanes {
+        if self.lanes == lanes.job && parts.iter().all(|(part, _)| part.lane < lanes.node) {
+            Lanes::Same
+        } else {
+            Lanes::Changed
+        }
+    }
+}
+
+/// On how many lanes the job runs, and one node of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Placement {
+    pub(super) job: usize,
+    pub(super) node: usize,
+}
+
+/// The rows whose key group `lane` owns, and those without one.
+fn rows_of_lane(rows: &RecordBatch, lane: usize, lanes: usize) -> Result<RecordBatch> {
+    let groups = rows
+        .column_by_name(KEY_GROUP_COLUMN)
+        .and_then(|column| Arc::clone(column).as_primitive_opt::<UInt8Type>().cloned())
+        .ok_or_else(|| {
+            Error::data(format!(
+                "a state part lacks the column `{KEY_GROUP_COLUMN}`"
+            ))
+        })?;
+    let mine: BooleanArray = (0..groups.len())
+        .map(|row| Some(groups.is_null(row) || lane_of(groups.value(row), lanes) == lane))
+        .collect();
+    Ok(filter_record_batch(rows, &mine)?)
+}

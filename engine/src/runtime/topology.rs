@@ -1,0 +1,357 @@
+//! Builds a job's tasks and the channels between them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use tokio::{sync::mpsc, task::JoinSet};
+
+use super::{
+    chain::Chain,
+    channel::{Receiver, Sender, bounded},
+    checkpoint::Checkpointer,
+    fragment::{self, Fragment},
+    gauges::Gauges,
+    head::Head,
+    job::{JobConfig, Surroundings},
+    lane::{Downstream, Exit, Inputs, Lane, Message, Upstream},
+    reader::{Order, Reader},
+    report::Reports,
+    restore::{self, Placement, Restored},
+    writer::Writer,
+};
+use crate::{
+    Error, Result,
+    commit::{CommitLog, Recovered},
+    element::EdgeId,
+    graph::{Graph, NodeId, NodeKind, Partitioning},
+    operator::{LaneContext, Operator},
+    sink::SinkContext,
+    source::Positions,
+};
+
+/// A job's running tasks.
+pub(super) struct Topology {
+    pub(super) tasks: JoinSet<Result<()>>,
+    readers: Vec<(Arc<str>, mpsc::UnboundedSender<Order>)>,
+    sources: BTreeSet<Arc<str>>,
+    parts: usize,
+}
+
+impl Topology {
+    /// The names of the sources.
+    pub(super) fn sources(&self) -> &BTreeSet<Arc<str>> {
+        &self.sources
+    }
+
+    /// How many tasks hand something over at a barrier.
+    pub(super) fn parts(&self) -> usize {
+        self.parts
+    }
+
+    /// Tells every reader.
+    pub(super) fn order(&self, order: impl Fn() -> Order) {
+        for (_, reader) in &self.readers {
+            // A reader that is gone has an error that the job will see.
+            let _ = reader.send(order());
+        }
+    }
+
+    /// Tells each reader what is committed of its source.
+    pub(super) fn committed(&self, positions: &BTreeMap<Arc<str>, Positions>) {
+        for (source, reader) in &self.readers {
+            if let Some(positions) = positions.get(source) {
+                // As above.
+                let _ = reader.send(Order::Committed(positions.clone()));
+            }
+        }
+    }
+}
+
+/// The ends of the channels that are not given out yet, by fragment and lane.
+struct Wiring {
+    inputs: BTreeMap<(usize, usize), Vec<(Upstream, Receiver<Message>)>>,
+    downstream: BTreeMap<(usize, usize), Vec<(usize, Arc<Downstream>)>>,
+    readers: BTreeMap<NodeId, Vec<Sender<Message>>>,
+}
+
+/// Restores the state, opens sources and sinks, and starts all tasks.
+pub(super) async fn build(
+    graph: &Graph,
+    config: &JobConfig,
+    log: CommitLog,
+    recovered: Recovered,
+    surroundings: &Surroundings,
+    gauges: &Arc<Gauges>,
+    reports: Reports,
+) -> Result<(Topology, Checkpointer)> {
+    let fragments = fragment::cut(graph, config.lanes)?;
+    let last = recovered.last.as_ref();
+    let restored = match last {
+        Some(last) => {
+            restore::check(graph, last, &config.reset)?;
+            Restored::load(&log, last, &config.reset).await?
+        }
+        None => Restored::default(),
+    };
+
+    let mut tasks = JoinSet::new();
+    let mut wiring = wire(graph, &fragments, config, gauges);
+    let mut in_force = Vec::new();
+    for (index, fragment) in fragments.iter().enumerate() {
+        let lanes = Placement {
+            job: config.lanes,
+            node: fragment.lanes,
+        };
+        for &id in &fragment.nodes {
+            in_force.extend(restored.in_force(&graph.node(id).name, lanes));
+        }
+        for lane in 0..fragment.lanes {
+            let inputs = wiring.inputs.remove(&(index, lane)).unwrap_or_default();
+            let place = Place {
+                graph,
+                fragments: &fragments,
+                fragment,
+                lane,
+                lanes,
+            };
+            let first = graph.node(fragment.nodes[0]);
+            if let NodeKind::Sink(factory) = &first.kind {
+                let context = SinkContext {
+                    node: Arc::clone(&first.name),
+                    lane,
+                    staging: log.staging(),
+                    clock: Arc::clone(&surroundings.clock),
+                };
+                let mut sink = factory.open(context)?;
+                let parts = restored.of_sink(&first.name, lane, lanes);
+                if !parts.is_empty() {
+                    sink.restore(parts).await?;
+                }
+                let writer = Writer {
+                    node: Arc::clone(&first.name),
+                    lane,
+                    inputs: Inputs::new(inputs),
+                    sink,
+                    gauge: gauges.node(&first.name),
+                    reports: reports.clone(),
+                };
+                tasks.spawn(writer.run());
+            } else {
+                let downstream = wiring.downstream.remove(&(index, lane)).unwrap_or_default();
+                let lane = place.lane(inputs, downstream, &restored, gauges, &reports)?;
+                tasks.spawn(lane.run());
+            }
+        }
+    }
+    let fragment_parts: usize = fragments.iter().map(|fragment| fragment.lanes).sum();
+
+    let checkpointer = Checkpointer::new(
+        log,
+        Arc::clone(&surroundings.clock),
+        config.lanes,
+        restore::fingerprints(graph),
+        last,
+        &config.reset,
+        in_force,
+    );
+
+    let mut readers = Vec::new();
+    for id in graph.ids() {
+        let NodeKind::Source(source) = &graph.node(id).kind else {
+            continue;
+        };
+        let name = &graph.node(id).name;
+        let (sender, orders) = mpsc::unbounded_channel();
+        let lanes = wiring.readers.remove(&id).unwrap_or_default();
+        let positions = checkpointer
+            .positions()
+            .get(name)
+            .cloned()
+            .unwrap_or_default();
+        let watermarks = last
+            .filter(|_| !config.reset.contains(name.as_ref()))
+            .and_then(|last| last.watermarks.get(name).cloned())
+            .unwrap_or_default();
+        let reader = Reader {
+            source: Arc::clone(name),
+            reader: source.source.open(&positions).await?,
+            orders,
+            lanes,
+            time: source.time.clone(),
+            clock: Arc::clone(&surroundings.clock),
+            gauges: Arc::clone(gauges),
+            reports: reports.clone(),
+            watermarks,
+            partitions: BTreeMap::new(),
+            positions,
+        };
+        tasks.spawn(reader.run());
+        readers.push((Arc::clone(name), sender));
+    }
+    let sources = readers.iter().map(|(name, _)| Arc::clone(name)).collect();
+    let parts = fragment_parts + readers.len();
+    Ok((
+        Topology {
+            tasks,
+            readers,
+            sources,
+            parts,
+        },
+        checkpointer,
+    ))
+}
+
+/// Makes every channel: from each source's reader to the lanes of its fragment,
+/// and from each lane to the lanes of the fragments after it.
+fn wire(graph: &Graph, fragments: &[Fragment], config: &JobConfig, gauges: &Gauges) -> Wiring {
+    let mut wiring = Wiring {
+        inputs: BTreeMap::new(),
+        downstream: BTreeMap::new(),
+        readers: BTreeMap::new(),
+    };
+    for (index, fragment) in fragments.iter().enumerate() {
+        let waiting = gauges
+            .node(&graph.node(fragment.nodes[0]).name)
+            .queue_bytes
+            .clone();
+        for &id in &fragment.nodes {
+            if !matches!(graph.node(id).kind, NodeKind::Source(_)) {
+                continue;
+            }
+            for lane in 0..fragment.lanes {
+                let (sender, receiver) = bounded(config.queue_bytes, Arc::clone(&waiting));
+                wiring.readers.entry(id).or_default().push(sender);
+                let inputs = wiring.inputs.entry((index, lane)).or_default();
+                inputs.push((Upstream::Reader(id), receiver));
+            }
+        }
+        for (from_index, from) in fragments.iter().enumerate() {
+            let shared = |edge: &&EdgeId| fragment.inputs.contains(edge);
+            let edges: Vec<_> = from.outputs.iter().filter(shared).collect();
+            if edges.is_empty() {
+                continue;
+            }
+            let own_lane_only = edges
+                .iter()
+                .all(|edge| graph.edges[edge.0].partitioning == Partitioning::Forward);
+            for from_lane in 0..from.lanes {
+                let channel = |lane: usize, wiring: &mut Wiring| {
+                    if own_lane_only && lane != from_lane {
+                        return None;
+                    }
+                    let (sender, receiver) = bounded(config.queue_bytes, Arc::clone(&waiting));
+                    let inputs = wiring.inputs.entry((index, lane)).or_default();
+                    inputs.push((Upstream::Lane(from_lane), receiver));
+                    Some(sender)
+                };
+                let senders = (0..fragment.lanes)
+                    .map(|lane| channel(lane, &mut wiring))
+                    .collect();
+                let downstream = wiring
+                    .downstream
+                    .entry((from_index, from_lane))
+                    .or_default();
+                downstream.push((index, Arc::new(Downstream { senders })));
+            }
+        }
+    }
+    wiring
+}
+
+/// One lane of one fragment, while it is being built.
+struct Place<'a> {
+    graph: &'a Graph,
+    fragments: &'a [Fragment],
+    fragment: &'a Fragment,
+    lane: usize,
+    lanes: Placement,
+}
+
+impl Place<'_> {
+    fn lane(
+        &self,
+        inputs: Vec<(Upstream, Receiver<Message>)>,
+        downstream: Vec<(usize, Arc<Downstream>)>,
+        restored: &Restored,
+        gauges: &Arc<Gauges>,
+        reports: &Reports,
+    ) -> Result<Lane> {
+        let chain = Chain::new(
+            self.graph,
+            self.fragment,
+            |name| gauges.node(name),
+            |id| self.operator(id, restored),
+            |edge| self.sender_of(edge).lanes,
+        )?;
+        let mut heads = BTreeMap::new();
+        for &id in &self.fragment.nodes {
+            let node = self.graph.node(id);
+            if let NodeKind::Source(source) = &node.kind {
+                heads.insert(id, Head::new(id, &node.name, source)?);
+            }
+        }
+        let exit = |edge: &EdgeId| {
+            let receiver = downstream
+                .iter()
+                .find(|(index, _)| self.fragments[*index].inputs.contains(edge))
+                .map(|(_, receiver)| Arc::clone(receiver))
+                .ok_or_else(|| Error::internal("an edge leads nowhere"))?;
+            let partitioning = self.graph.edges[edge.0].partitioning.clone();
+            Ok((*edge, Exit::new(partitioning, receiver)))
+        };
+        let exits = self
+            .fragment
+            .outputs
+            .iter()
+            .map(exit)
+            .collect::<Result<_>>()?;
+        let nodes = self.fragment.nodes.iter();
+        Ok(Lane {
+            lane: self.lane,
+            inputs: Inputs::new(inputs),
+            heads,
+            chain,
+            exits,
+            downstream: downstream
+                .into_iter()
+                .map(|(_, receiver)| receiver)
+                .collect(),
+            gauges: nodes
+                .map(|id| gauges.node(&self.graph.node(*id).name))
+                .collect(),
+            reports: reports.clone(),
+        })
+    }
+
+    /// Makes a node's operator, with its state if it had any.
+    fn operator(&self, id: NodeId, restored: &Restored) -> Result<Box<dyn Operator>> {
+        let node = self.graph.node(id);
+        let NodeKind::Operator(factory) = &node.kind else {
+            return Err(Error::internal(format!(
+                "`{}` is not an operator",
+                node.name
+            )));
+        };
+        let context = LaneContext {
+            node: Arc::clone(&node.name),
+            lane: self.lane,
+            lanes: self.lanes.node,
+        };
+        let mut operator = (factory.factory)(&context)?;
+        if let Some(state) = restored.of_operator(&node.name, self.lane, self.lanes)? {
+            operator.restore(state)?;
+        }
+        Ok(operator)
+    }
+
+    /// The fragment that sends on an edge.
+    fn sender_of(&self, edge: EdgeId) -> &Fragment {
+        let sends = |fragment: &&Fragment| fragment.outputs.contains(&edge);
+        self.fragments
+            .iter()
+            .find(sends)
+            .expect("every edge begins in a fragment")
+    }
+}

@@ -1,0 +1,7 @@
+//! Watermarks: how far event time has come. Pure: no clock, no I/O.
+
+mod generator;
+mod tracker;
+
+pub use generator::{PartitionWatermark, Segment};
+pub use tracker::WatermarkTracker;

@@ -1,0 +1,113 @@
+//! The watermark of a place where several streams meet.
+
+use crate::{EventTime, Watermark};
+
+/// Holds what each input promised last and derives what can be promised
+/// downstream: the minimum over the inputs that are not idle, never going back.
+/// When all inputs are idle the watermark stands still.
+#[derive(Debug, Clone)]
+pub struct WatermarkTracker {
+    inputs: Vec<Watermark>,
+    current: EventTime,
+    idle: bool,
+}
+
+impl WatermarkTracker {
+    /// For `inputs` inputs, none of which has promised anything: each holds the
+    /// watermark back until it speaks.
+    pub fn new(inputs: usize) -> Self {
+        Self {
+            inputs: vec![Watermark::At(EventTime::MIN); inputs],
+            current: EventTime::MIN,
+            idle: false,
+        }
+    }
+
+    /// Takes what `input` promises and returns what is to be passed on, if that
+    /// has changed.
+    pub fn update(&mut self, input: usize, watermark: Watermark) -> Option<Watermark> {
+        self.inputs[input] = match (self.inputs[input], watermark) {
+            (Watermark::At(old), Watermark::At(new)) => Watermark::At(old.max(new)),
+            _ => watermark,
+        };
+        let live = self.inputs.iter().filter_map(|input| match input {
+            Watermark::At(time) => Some(*time),
+            Watermark::Idle => None,
+        });
+        match live.min() {
+            None => {
+                let newly = !self.idle;
+                self.idle = true;
+                newly.then_some(Watermark::Idle)
+            }
+            Some(minimum) => {
+                let awake = std::mem::take(&mut self.idle);
+                let advanced = minimum > self.current;
+                self.current = self.current.max(minimum);
+                (awake || advanced).then_some(Watermark::At(self.current))
+            }
+        }
+    }
+
+    /// The watermark here.
+    pub fn current(&self) -> EventTime {
+        self.current
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(micros: i64) -> Watermark {
+        Watermark::At(EventTime::from_micros(micros))
+    }
+
+    #[test]
+    fn silent_inputs_hold_back() {
+        let mut tracker = WatermarkTracker::new(2);
+        assert_eq!(tracker.update(0, at(10)), None);
+        assert_eq!(tracker.update(1, at(5)), Some(at(5)));
+        assert_eq!(tracker.update(1, at(20)), Some(at(10)));
+    }
+
+    #[test]
+    fn idle_inputs_are_left_out_and_come_back() {
+        let mut tracker = WatermarkTracker::new(2);
+        assert_eq!(tracker.update(0, at(10)), None);
+        assert_eq!(tracker.update(1, Watermark::Idle), Some(at(10)));
+        assert_eq!(tracker.update(0, Watermark::Idle), Some(Watermark::Idle));
+        assert_eq!(tracker.update(0, Watermark::Idle), None);
+        // A slow input that wakes up must be heard of downstream, though the
+        // watermark does not go back for it.
+        assert_eq!(tracker.update(1, at(3)), Some(at(10)));
+        assert_eq!(tracker.update(0, at(50)), None);
+        assert_eq!(tracker.update(1, at(12)), Some(at(12)));
+    }
+
+    proptest! {
+        /// What is passed on is monotone, and is the running maximum of the
+        /// minimum over live inputs.
+        #[test]
+        fn agrees_with_a_naive_model(
+            updates in prop::collection::vec((0..3usize, prop::option::of(0..100i64)), 0..60)
+        ) {
+            let mut tracker = WatermarkTracker::new(3);
+            let mut inputs = [Some(i64::MIN); 3];
+            let mut expected = i64::MIN;
+            for (input, time) in updates {
+                tracker.update(input, time.map_or(Watermark::Idle, at));
+                inputs[input] = match (inputs[input], time) {
+                    (Some(old), Some(new)) => Some(old.max(new)),
+                    (_, time) => time,
+                };
+                if let Some(minimum) = inputs.iter().flatten().min() {
+                    expected = expected.max(*minimum);
+                }
+                prop_assert_eq!(tracker.current().as_micros(), expected);
+            }
+        }
+    }
+}

@@ -19,6 +19,7 @@ pub mod sink;
 pub mod source;
 pub mod state;
 pub mod status;
+pub mod testing;
 pub mod time;
 
 pub use clock::{Clock, SystemClock};

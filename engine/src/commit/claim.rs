@@ -19,7 +19,7 @@ const ROUNDS: usize = 64;
 /// returns it with that record's owner.
 pub(super) async fn claim(
     log: &LogReader,
-    template: &Template<'_>,
+    template: &Template,
     clock: &dyn Clock,
 ) -> Result<(Record, Option<Owner>)> {
     for _ in 0..ROUNDS {
@@ -84,12 +84,12 @@ fn check_log(
 }
 
 /// What a process writes into each of its records.
-pub(super) struct Template<'a> {
-    pub(super) owner: &'a Owner,
-    pub(super) plan_hash: &'a str,
+pub(super) struct Template {
+    pub(super) owner: Owner,
+    pub(super) plan_hash: String,
 }
 
-impl Template<'_> {
+impl Template {
     /// A claim on the slot `seq` that repeats what `previous` says.
     pub(super) fn claim(&self, seq: u64, previous: Option<&Record>, at: EventTime) -> Record {
         Record {
@@ -100,7 +100,7 @@ impl Template<'_> {
             previous: previous.map(|record| record.attempt),
             claim_seq: seq,
             owner: self.owner.clone(),
-            plan_hash: self.plan_hash.to_owned(),
+            plan_hash: self.plan_hash.clone(),
             at,
             checkpoint: previous.and_then(|record| record.checkpoint.clone()),
             files: Vec::new(),

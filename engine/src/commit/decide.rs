@@ -160,13 +160,15 @@ pub enum Copied {
     SourceMissing,
 }
 
-/// What is known of a file after a copy was tried.
+/// The next step of publishing one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FileStep {
-    /// Readers see it.
-    Published,
+    /// Copy it out of the staging folder.
+    Copy,
     /// See how large the published file is, if it is there.
     Measure,
+    /// Readers see it.
+    Published,
     /// It is not published as the commit says, and cannot be.
     Lost,
 }
@@ -182,11 +184,12 @@ pub fn after_copy(answer: Copied) -> FileStep {
 }
 
 /// After measuring the published file, which the commit says has `bytes`.
-pub fn after_measure(found: Option<u64>, bytes: u64) -> FileStep {
-    if found == Some(bytes) {
-        FileStep::Published
-    } else {
-        FileStep::Lost
+pub fn after_measure(answer: Copied, found: Option<u64>, bytes: u64) -> FileStep {
+    match found {
+        Some(found) if found == bytes => FileStep::Published,
+        // A conflict, reported like an existing file.
+        None if answer == Copied::Exists => FileStep::Copy,
+        _ => FileStep::Lost,
     }
 }
 

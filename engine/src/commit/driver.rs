@@ -120,8 +120,7 @@ pub struct CommitLog {
     pub(super) tables: Publisher,
     pub(super) states: StateStore,
     clock: Arc<dyn Clock>,
-    owner: Owner,
-    plan_hash: String,
+    template: Template,
     keep_commits: usize,
     /// This owner's last record.
     pub(super) tail: Record,
@@ -152,8 +151,8 @@ impl CommitLog {
         };
         probe(&log.store, &log.paths).await?;
         let template = Template {
-            owner: &config.owner,
-            plan_hash: &config.plan.hash,
+            owner: config.owner,
+            plan_hash: config.plan.hash.clone(),
         };
         let (claim, predecessor) = claim(&log, &template, clock.as_ref()).await?;
         ensure_plan(&log, &config.plan).await?;
@@ -174,8 +173,7 @@ impl CommitLog {
             },
             log,
             clock,
-            owner: config.owner,
-            plan_hash: config.plan.hash,
+            template,
             keep_commits: config.keep_commits.max(1),
             tail: claim,
             published_upto,
@@ -292,10 +290,6 @@ impl CommitLog {
         let at = self.clock.now();
         let mut commits: Vec<u64> = self.retained.iter().map(|commit| commit.seq).collect();
         commits.push(seq);
-        let template = Template {
-            owner: &self.owner,
-            plan_hash: &self.plan_hash,
-        };
         Ok(Record {
             kind: Kind::Commit,
             attempt,
@@ -322,7 +316,7 @@ impl CommitLog {
                 self.tail.collected_upto,
                 self.keep_commits,
             ),
-            ..template.claim(seq, Some(&self.tail), at)
+            ..self.template.claim(seq, Some(&self.tail), at)
         })
     }
 

@@ -9,7 +9,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 
 use super::{
-    decide::{self, FileStep},
+    decide::{self, Copied, FileStep},
     paths::{self, Paths},
     record::{Attempt, FileRef, Record},
     store::LogStore,
@@ -92,8 +92,12 @@ impl Publisher {
     /// Makes every file of a commit visible, then deletes what was staged. May
     /// be repeated, by anyone: the record fixes names and bytes.
     pub(super) async fn publish(&self, commit: &Record) -> Result<()> {
-        stream::iter(&commit.files)
+        let copies: Vec<_> = commit
+            .files
+            .iter()
             .map(|file| self.publish_file(commit.seq, file))
+            .collect();
+        stream::iter(copies)
             .buffer_unordered(COPIES)
             .try_collect::<()>()
             .await?;
@@ -118,16 +122,31 @@ impl Publisher {
         };
         let from = paths::absolute(&place.root, &file.staged);
         let to = paths::absolute(&place.root, &file.published);
-        let mut step = decide::after_copy(place.store.copy(&from, &to).await?);
-        if step == FileStep::Measure {
-            step = decide::after_measure(place.store.size(&to).await?, file.bytes);
-        }
-        match step {
-            FileStep::Published => Ok(()),
-            FileStep::Measure | FileStep::Lost => Err(Error::data(format!(
-                "file `{to}`, which commit #{seq} publishes, is neither staged nor there with its {} bytes: someone else moved, changed or deleted it; restore it, or move the state folder away together with the output to start anew",
-                file.bytes
-            ))),
+        let mut backoff = place.store.backoff();
+        let mut answer = Copied::SourceMissing;
+        let mut step = FileStep::Copy;
+        loop {
+            step = match step {
+                FileStep::Copy => {
+                    answer = place.store.copy(&from, &to).await?;
+                    decide::after_copy(answer)
+                }
+                FileStep::Measure => {
+                    let found = place.store.size(&to).await?;
+                    let next = decide::after_measure(answer, found, file.bytes);
+                    if next == FileStep::Copy {
+                        backoff.after_nothing("copy", &from).await?;
+                    }
+                    next
+                }
+                FileStep::Published => return Ok(()),
+                FileStep::Lost => {
+                    return Err(Error::data(format!(
+                        "file `{to}`, which commit #{seq} publishes, is neither staged nor there with its {} bytes: someone else moved, changed or deleted it; restore it, or move the state folder away together with the output to start anew",
+                        file.bytes
+                    )));
+                }
+            };
         }
     }
 

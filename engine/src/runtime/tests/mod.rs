@@ -36,6 +36,7 @@ struct Rig {
     clock: Arc<dyn Clock>,
     chunk: usize,
     lanes: usize,
+    checkpoint_every: Duration,
     bounded: Bounded,
     until: Until,
     end: End,
@@ -53,6 +54,7 @@ impl Rig {
             clock: Arc::new(VirtualClock::starting_at(EventTime::from_micros(0))),
             chunk: 7,
             lanes: 2,
+            checkpoint_every: Duration::from_millis(1),
             bounded: Bounded::Yes,
             until: Until::Stopped,
             end: End::Keep,
@@ -135,7 +137,7 @@ impl Rig {
             config: JobConfig {
                 pipeline: "test".to_owned(),
                 lanes: self.lanes,
-                checkpoint_every: Duration::from_millis(1),
+                checkpoint_every: self.checkpoint_every,
                 queue_bytes: 4096,
                 until: self.until,
                 end: self.end,
@@ -405,7 +407,7 @@ async fn changed_state_is_refused_by_name() {
 #[tokio::test(start_paused = true)]
 async fn a_silent_partition_becomes_idle_and_holds_nobody_back() {
     let mut rig = Rig::new();
-    rig.bounded = Bounded::No;
+    (rig.bounded, rig.checkpoint_every) = (Bounded::No, Duration::from_secs(1));
     rig.clock = Arc::new(VirtualClock::starting_at(EventTime::from_micros(0)));
     rig.script
         .push("busy", orderly(&mut SmallRng::seed_from_u64(5), 200));

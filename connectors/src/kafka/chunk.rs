@@ -123,10 +123,17 @@ mod tests {
 
     #[test]
     fn rows_tombstones_and_empty_rows_are_told_apart() {
-        let chunk = fill(&[row(3, Some(b"ab")), row(5, None), row(6, Some(b"")), row(7, Some(b"c"))])
-            .finish("t/0".into(), 8);
+        let chunk = fill(&[
+            row(3, Some(b"ab")),
+            row(5, None),
+            row(6, Some(b"")),
+            row(7, Some(b"c")),
+        ])
+        .finish("t/0".into(), 8);
         assert_eq!((chunk.first, chunk.next), (3, 8));
-        let Rows::Encoded(rows) = &chunk.rows else { panic!("encoded") };
+        let Rows::Encoded(rows) = &chunk.rows else {
+            panic!("encoded")
+        };
         let read: Vec<_> = (0..4).map(|row| rows.row(row)).collect();
         assert_eq!(read, [Some(&b"ab"[..]), None, Some(b""), Some(b"c")]);
         assert_eq!(rows.offsets, [3, 5, 6, 7]);

@@ -105,15 +105,24 @@ impl KafkaConfig {
             problem("group_id", "a group id cannot be empty".to_owned());
         }
         if self.queue_bytes < MIN_QUEUE_BYTES {
-            problem("queue_bytes", format!("at least {MIN_QUEUE_BYTES} bytes are needed"));
+            problem(
+                "queue_bytes",
+                format!("at least {MIN_QUEUE_BYTES} bytes are needed"),
+            );
         }
         if self.max_row_bytes == 0 || self.max_row_bytes > MAX_ROW_BYTES {
-            problem("max_row_bytes", format!("must be between 1 and {MAX_ROW_BYTES} bytes"));
+            problem(
+                "max_row_bytes",
+                format!("must be between 1 and {MAX_ROW_BYTES} bytes"),
+            );
         }
         if self.discovery_interval < Duration::from_millis(100)
             || self.discovery_interval > Duration::from_hours(1)
         {
-            problem("discovery_interval", "must be between 100 ms and 1 hour".to_owned());
+            problem(
+                "discovery_interval",
+                "must be between 100 ms and 1 hour".to_owned(),
+            );
         }
         for (name, message) in properties::check(Properties::Consumer, &self.properties) {
             problem(&format!("properties.{name}"), message);
@@ -127,12 +136,21 @@ impl KafkaConfig {
         let per_topic = self.queue_bytes / self.topics.len().max(1);
         let mut client = ClientConfig::new();
         client
-            .set("fetch.message.max.bytes", self.max_row_bytes.max(1 << 20).to_string())
+            .set(
+                "fetch.message.max.bytes",
+                self.max_row_bytes.max(1 << 20).to_string(),
+            )
             .set("fetch.wait.max.ms", "100")
-            .set("queued.max.messages.kbytes", (per_topic >> 10).max(1024).to_string())
+            .set(
+                "queued.max.messages.kbytes",
+                (per_topic >> 10).max(1024).to_string(),
+            )
             .set(
                 "receive.message.max.bytes",
-                self.max_row_bytes.saturating_mul(4).max(100_000_000).to_string(),
+                self.max_row_bytes
+                    .saturating_mul(4)
+                    .max(100_000_000)
+                    .to_string(),
             )
             .set("reconnect.backoff.max.ms", "2000");
         for (name, value) in &self.properties {
@@ -201,7 +219,11 @@ mod tests {
     fn problems(change: impl FnOnce(&mut KafkaConfig)) -> Vec<String> {
         let mut config = KafkaConfig::new("localhost:9092", ["events"]);
         change(&mut config);
-        config.check().into_iter().map(|(path, message)| format!("{path}: {message}")).collect()
+        config
+            .check()
+            .into_iter()
+            .map(|(path, message)| format!("{path}: {message}"))
+            .collect()
     }
 
     #[test]
@@ -218,9 +240,14 @@ mod tests {
             config.queue_bytes = 1;
             config.max_row_bytes = 0;
             config.discovery_interval = Duration::ZERO;
-            config.properties.insert("enable.auto.commit".into(), "true".into());
+            config
+                .properties
+                .insert("enable.auto.commit".into(), "true".into());
         });
-        let paths: Vec<_> = found.iter().filter_map(|line| line.split(':').next()).collect();
+        let paths: Vec<_> = found
+            .iter()
+            .filter_map(|line| line.split(':').next())
+            .collect();
         assert_eq!(
             paths,
             [
@@ -240,9 +267,14 @@ mod tests {
     #[test]
     fn secrets_do_not_print() {
         let mut config = KafkaConfig::new("localhost:9092", ["events"]);
-        config.properties.insert("sasl.password".into(), "hunter2".into());
+        config
+            .properties
+            .insert("sasl.password".into(), "hunter2".into());
         let shown = format!("{config:?}");
-        assert!(shown.contains("sasl.password") && !shown.contains("hunter2"), "{shown}");
+        assert!(
+            shown.contains("sasl.password") && !shown.contains("hunter2"),
+            "{shown}"
+        );
     }
 
     #[test]

@@ -121,7 +121,11 @@ mod tests {
 
         let mut gate = Gate::new(5);
         gate.log_starts_at(20);
-        assert_eq!(gate.admit(5), Admission::Pass, "it was fetched before the cut");
+        assert_eq!(
+            gate.admit(5),
+            Admission::Pass,
+            "it was fetched before the cut"
+        );
         assert_eq!(gate.admit(9), Admission::PassAfterLoss(6, 9));
     }
 

@@ -81,7 +81,9 @@ impl MockBroker {
     /// `External` if the cluster refuses.
     pub fn down(&self) -> Result<()> {
         self.ask(Box::new(|cluster| {
-            cluster.broker_down(-1).map_err(|error| failed("take down", error))
+            cluster
+                .broker_down(-1)
+                .map_err(|error| failed("take down", error))
         }))
     }
 
@@ -91,13 +93,17 @@ impl MockBroker {
     /// `External` if the cluster refuses.
     pub fn up(&self) -> Result<()> {
         self.ask(Box::new(|cluster| {
-            cluster.broker_up(-1).map_err(|error| failed("bring up", error))
+            cluster
+                .broker_up(-1)
+                .map_err(|error| failed("bring up", error))
         }))
     }
 
     fn ask(&self, task: Task) -> Result<()> {
         let (answer, answered) = mpsc::sync_channel(1);
-        self.requests.send(Request { task, answer }).map_err(|_| gone())?;
+        self.requests
+            .send(Request { task, answer })
+            .map_err(|_| gone())?;
         answered.recv().map_err(|_| gone())?
     }
 }

@@ -49,10 +49,11 @@ pub(super) enum Obstacle {
 
 impl From<KafkaError> for Obstacle {
     fn from(error: KafkaError) -> Self {
-        Self::Unreachable(error.rdkafka_error_code().map_or_else(
-            || error.to_string(),
-            |code| describe(code).to_owned(),
-        ))
+        Self::Unreachable(
+            error
+                .rdkafka_error_code()
+                .map_or_else(|| error.to_string(), |code| describe(code).to_owned()),
+        )
     }
 }
 
@@ -81,7 +82,11 @@ impl Opening {
         consumer: &BaseConsumer<Notes>,
     ) -> Result<BTreeMap<i32, Offset>, Obstacle> {
         let partitions = self.partitions(consumer)?;
-        if let Some(missing) = self.positions.keys().find(|known| !partitions.contains(known)) {
+        if let Some(missing) = self
+            .positions
+            .keys()
+            .find(|known| !partitions.contains(known))
+        {
             return Err(Obstacle::Failed(Error::data(format!(
                 "the pipeline has read `{}`, but topic `{}` has only {} partitions now: it was \
                  deleted and created again",
@@ -94,7 +99,10 @@ impl Opening {
         partitions
             .into_iter()
             .map(|partition| {
-                let known = self.positions.get(&partition).or_else(|| committed.get(&partition));
+                let known = self
+                    .positions
+                    .get(&partition)
+                    .or_else(|| committed.get(&partition));
                 let offset = match known {
                     Some(&offset) => offset,
                     None => self.first_offset(consumer, partition)?,
@@ -106,7 +114,10 @@ impl Opening {
 
     fn partitions(&mut self, consumer: &BaseConsumer<Notes>) -> Result<BTreeSet<i32>, Obstacle> {
         let metadata = consumer.fetch_metadata(Some(&self.topic), PATIENCE)?;
-        let found = metadata.topics().iter().find(|topic| topic.name() == &*self.topic);
+        let found = metadata
+            .topics()
+            .iter()
+            .find(|topic| topic.name() == &*self.topic);
         let error = found.and_then(|topic| topic.error()).map(Code::from);
         let partitions: BTreeSet<i32> = found
             .into_iter()

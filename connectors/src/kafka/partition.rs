@@ -61,7 +61,9 @@ impl Partition {
             _ => None,
         };
         let capacity = self.usual_bytes.min(limits.bytes);
-        self.open.get_or_insert_with(|| OpenChunk::new(now(), capacity)).push(row);
+        self.open
+            .get_or_insert_with(|| OpenChunk::new(now(), capacity))
+            .push(row);
         full
     }
 
@@ -91,7 +93,10 @@ mod tests {
 
     #[test]
     fn a_full_chunk_ends_where_the_next_row_begins() {
-        let limits = ChunkLimits { rows: 2, bytes: 100 };
+        let limits = ChunkLimits {
+            rows: 2,
+            bytes: 100,
+        };
         let mut partition = Partition::new("t/0".into(), 0);
         let mut push = |offset| {
             let row = Row {

@@ -57,8 +57,7 @@ impl Producer {
     /// # Errors
     /// `Config` where a property is not one that can be passed through.
     pub fn new(brokers: &str, properties: &BTreeMap<String, String>) -> Result<Self> {
-        let mut problems: Vec<String> =
-            properties::check_brokers(brokers).into_iter().collect();
+        let mut problems: Vec<String> = properties::check_brokers(brokers).into_iter().collect();
         let found = properties::check(Properties::Producer, properties);
         problems.extend(found.into_iter().map(|(_, message)| message));
         if !problems.is_empty() {
@@ -74,7 +73,9 @@ impl Producer {
         for (name, value) in properties {
             config.set(name, value);
         }
-        config.set("bootstrap.servers", brokers).set("enable.idempotence", "true");
+        config
+            .set("bootstrap.servers", brokers)
+            .set("enable.idempotence", "true");
         let outcome = Arc::new(Mutex::new(Outcome::default()));
         let producer = config
             .create_with_context(Deliveries(Arc::clone(&outcome)))
@@ -97,13 +98,19 @@ impl Producer {
     /// `External` where the cluster does not answer or refuses.
     pub async fn ensure_topic(&self, topic: &str, partitions: u16) -> Result<EnsuredTopic> {
         let refused = |error: KafkaError| {
-            Error::external(format!("cannot create topic `{topic}` at `{}`", self.brokers))
-                .with_source(error)
+            Error::external(format!(
+                "cannot create topic `{topic}` at `{}`",
+                self.brokers
+            ))
+            .with_source(error)
         };
         let admin: AdminClient<DefaultClientContext> = self.config.create().map_err(refused)?;
         let created = NewTopic::new(topic, i32::from(partitions), TopicReplication::Fixed(-1));
         let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(30)));
-        let results = admin.create_topics([&created], &options).await.map_err(refused)?;
+        let results = admin
+            .create_topics([&created], &options)
+            .await
+            .map_err(refused)?;
         for result in results {
             match result {
                 Ok(_) => {}

@@ -63,27 +63,75 @@ const PRODUCER: &[&str] = &[
 /// What the design fixes, and why.
 const FIXED: &[(&str, &str)] = &[
     ("acks", "an event counts as sent when all replicas have it"),
-    ("allow.auto.create.topics", "a misspelled topic must be an error"),
-    ("auto.commit.interval.ms", "positions live in the commit log"),
-    ("auto.offset.reset", "set `start` and `on_data_loss` instead; a silent reset loses rows"),
+    (
+        "allow.auto.create.topics",
+        "a misspelled topic must be an error",
+    ),
+    (
+        "auto.commit.interval.ms",
+        "positions live in the commit log",
+    ),
+    (
+        "auto.offset.reset",
+        "set `start` and `on_data_loss` instead; a silent reset loses rows",
+    ),
     ("bootstrap.servers", "set `brokers` instead"),
     ("check.crcs", "damaged rows must not be read"),
     ("enable.auto.commit", "positions live in the commit log"),
-    ("enable.auto.offset.store", "positions live in the commit log"),
-    ("enable.idempotence", "a retried send must not double an event"),
-    ("enable.partition.eof", "the end of a partition is how `--once` and idleness are known"),
+    (
+        "enable.auto.offset.store",
+        "positions live in the commit log",
+    ),
+    (
+        "enable.idempotence",
+        "a retried send must not double an event",
+    ),
+    (
+        "enable.partition.eof",
+        "the end of a partition is how `--once` and idleness are known",
+    ),
     ("group.id", "set `group_id` instead"),
-    ("group.instance.id", "partitions are assigned from the commit log, not by the group"),
-    ("group.protocol", "partitions are assigned from the commit log, not by the group"),
-    ("isolation.level", "rows of aborted transactions must not be read"),
-    ("max.poll.interval.ms", "partitions are assigned from the commit log, not by the group"),
+    (
+        "group.instance.id",
+        "partitions are assigned from the commit log, not by the group",
+    ),
+    (
+        "group.protocol",
+        "partitions are assigned from the commit log, not by the group",
+    ),
+    (
+        "isolation.level",
+        "rows of aborted transactions must not be read",
+    ),
+    (
+        "max.poll.interval.ms",
+        "partitions are assigned from the commit log, not by the group",
+    ),
     ("metadata.broker.list", "set `brokers` instead"),
-    ("partition.assignment.strategy", "partitions are assigned from the commit log"),
-    ("request.required.acks", "an event counts as sent when all replicas have it"),
-    ("session.timeout.ms", "partitions are assigned from the commit log, not by the group"),
-    ("statistics.interval.ms", "lag and new partitions are taken from the statistics"),
-    ("topic.metadata.refresh.interval.ms", "set `discovery_interval` instead"),
-    ("transactional.id", "exactly once rests on the commit log, not on transactions"),
+    (
+        "partition.assignment.strategy",
+        "partitions are assigned from the commit log",
+    ),
+    (
+        "request.required.acks",
+        "an event counts as sent when all replicas have it",
+    ),
+    (
+        "session.timeout.ms",
+        "partitions are assigned from the commit log, not by the group",
+    ),
+    (
+        "statistics.interval.ms",
+        "lag and new partitions are taken from the statistics",
+    ),
+    (
+        "topic.metadata.refresh.interval.ms",
+        "set `discovery_interval` instead",
+    ),
+    (
+        "transactional.id",
+        "exactly once rests on the commit log, not on transactions",
+    ),
 ];
 
 /// Everything wrong with `properties`, by name.
@@ -106,12 +154,21 @@ fn problem(side: Properties, name: &str, value: &str) -> Option<String> {
         Properties::Producer => PRODUCER,
     };
     let allowed = SHARED.iter().chain(own).any(|allowed| {
-        if allowed.ends_with('.') { name.starts_with(allowed) } else { name == *allowed }
+        if allowed.ends_with('.') {
+            name.starts_with(allowed)
+        } else {
+            name == *allowed
+        }
     });
     if !allowed {
-        return Some(format!("`{name}` is not a property that can be passed through"));
+        return Some(format!(
+            "`{name}` is not a property that can be passed through"
+        ));
     }
-    let rejection = ClientConfig::new().set(name, value).create_native_config().err()?;
+    let rejection = ClientConfig::new()
+        .set(name, value)
+        .create_native_config()
+        .err()?;
     Some(match rejection {
         // The client quotes the value in its message; a secret must not print.
         KafkaError::ClientConfig(_, message, ..) if !is_secret(name) => {
@@ -122,9 +179,11 @@ fn problem(side: Properties, name: &str, value: &str) -> Option<String> {
 }
 
 fn is_secret(name: &str) -> bool {
-    ["password", "secret", "key", "token", "config", "pem", "jaas"]
-        .iter()
-        .any(|word| name.contains(word))
+    [
+        "password", "secret", "key", "token", "config", "pem", "jaas",
+    ]
+    .iter()
+    .any(|word| name.contains(word))
 }
 
 fn lowercase_first(text: &str) -> String {
@@ -140,7 +199,9 @@ pub(super) fn check_brokers(brokers: &str) -> Option<String> {
         return Some("at least one broker is needed, as `host:port`".to_owned());
     }
     brokers.split(',').map(str::trim).find_map(|broker| {
-        let address = broker.rsplit_once("://").map_or(broker, |(_, address)| address);
+        let address = broker
+            .rsplit_once("://")
+            .map_or(broker, |(_, address)| address);
         let port = match address.rsplit_once(':') {
             // The colons of an IPv6 address without a port are no port.
             Some((host, port)) if !host.contains(':') || host.ends_with(']') => Some(port),
@@ -189,7 +250,12 @@ mod tests {
 
     #[test]
     fn what_is_not_listed_is_refused() {
-        for name in ["plugin.library.paths", "linger.ms", "log.queue", "test.mock.num.brokers"] {
+        for name in [
+            "plugin.library.paths",
+            "linger.ms",
+            "log.queue",
+            "test.mock.num.brokers",
+        ] {
             assert_eq!(
                 of(Properties::Consumer, name, "1").unwrap(),
                 format!("`{name}` is not a property that can be passed through")
@@ -209,7 +275,13 @@ mod tests {
 
     #[test]
     fn brokers_are_host_and_port() {
-        for good in ["a:9092", "a:9092, b:9093", "SASL_SSL://a:9092", "[::1]:9092", "kafka"] {
+        for good in [
+            "a:9092",
+            "a:9092, b:9093",
+            "SASL_SSL://a:9092",
+            "[::1]:9092",
+            "kafka",
+        ] {
             assert_eq!(check_brokers(good), None, "{good}");
         }
         for bad in ["", "a:port", "a:99999", ":9092", "a:9092,"] {

@@ -82,7 +82,9 @@ impl Sender {
         if !self.budget.take(bytes, patience) {
             return Err(Refused::Full(report));
         }
-        self.reports.send((report, bytes)).map_err(|_| Refused::Closed)
+        self.reports
+            .send((report, bytes))
+            .map_err(|_| Refused::Closed)
     }
 
     /// Sends a thread's last words, for which there is always room.
@@ -124,7 +126,11 @@ impl Budget {
             if left.is_zero() {
                 return false;
             }
-            used = self.freed.wait_timeout(used, left).unwrap_or_else(PoisonError::into_inner).0;
+            used = self
+                .freed
+                .wait_timeout(used, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
         *used += bytes;
         true
@@ -153,7 +159,10 @@ mod tests {
         let (sender, mut receiver) = bounded(512);
         sender.send(small(), Duration::ZERO).unwrap();
         sender.send(small(), Duration::ZERO).unwrap();
-        assert!(matches!(sender.send(small(), Duration::ZERO), Err(Refused::Full(_))));
+        assert!(matches!(
+            sender.send(small(), Duration::ZERO),
+            Err(Refused::Full(_))
+        ));
         sender.fail(Error::internal("always fits"));
         receiver.recv().await.unwrap();
         sender.send(small(), Duration::ZERO).unwrap();
@@ -163,7 +172,10 @@ mod tests {
     async fn one_report_larger_than_the_queue_passes_alone() {
         let (sender, mut receiver) = bounded(10);
         sender.send(small(), Duration::ZERO).unwrap();
-        assert!(matches!(sender.send(small(), Duration::ZERO), Err(Refused::Full(_))));
+        assert!(matches!(
+            sender.send(small(), Duration::ZERO),
+            Err(Refused::Full(_))
+        ));
         receiver.recv().await.unwrap();
         sender.send(small(), Duration::ZERO).unwrap();
     }
@@ -182,6 +194,9 @@ mod tests {
     fn a_queue_that_nobody_reads_is_closed() {
         let (sender, receiver) = bounded(10);
         drop(receiver);
-        assert!(matches!(sender.send(small(), Duration::ZERO), Err(Refused::Closed)));
+        assert!(matches!(
+            sender.send(small(), Duration::ZERO),
+            Err(Refused::Closed)
+        ));
     }
 }

@@ -70,7 +70,10 @@ mod tests {
         let Some(Report::Unreachable(_, message)) = reachability.down("no answer") else {
             panic!("not reported")
         };
-        assert_eq!(message, "cannot reach Kafka at `b:9092`: connection refused");
+        assert_eq!(
+            message,
+            "cannot reach Kafka at `b:9092`: connection refused"
+        );
         assert!(reachability.down("no answer").is_none());
         assert!(matches!(reachability.up(), Some(Report::Reachable(_))));
         let Some(Report::Unreachable(_, message)) = reachability.down("no answer") else {

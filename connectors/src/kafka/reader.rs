@@ -79,21 +79,7 @@ impl TopicReader {
             topic: Arc::clone(&opening.topic),
             reports: self.reports.clone(),
         };
-        let reachability =
-            Reachability::new(Arc::clone(&opening.topic), opening.brokers.clone());
-        let mut reading = Reading {
-            topic: Arc::clone(&opening.topic),
-            reader: self,
-            partitions: BTreeMap::new(),
-            outbox: VecDeque::new(),
-            reachability,
-            wishes: Wishes::default(),
-            paused: BTreeSet::new(),
-            held_back: false,
-            pauses_due: false,
-            retry_at: None,
-            messages: 0,
-        };
+        let mut reading = Reading::new(self, Arc::clone(&opening.topic), opening.brokers.clone());
         let ended = match reading.open(&consumer, opening) {
             Ok(()) => reading.read(&consumer),
             Err(end) => Err(end),
@@ -142,6 +128,22 @@ struct Reading {
 }
 
 impl Reading {
+    fn new(reader: TopicReader, topic: Arc<str>, brokers: String) -> Self {
+        Self {
+            reader,
+            partitions: BTreeMap::new(),
+            outbox: VecDeque::new(),
+            reachability: Reachability::new(Arc::clone(&topic), brokers),
+            topic,
+            wishes: Wishes::default(),
+            paused: BTreeSet::new(),
+            held_back: false,
+            pauses_due: false,
+            retry_at: None,
+            messages: 0,
+        }
+    }
+
     fn open(&mut self, consumer: &BaseConsumer<Notes>, mut opening: Opening) -> Result<(), End> {
         let mut silent_since = Instant::now();
         let positions = loop {
@@ -357,8 +359,11 @@ impl Reading {
     /// The broker has refused to serve a position. It is not said of which
     /// partition, so each is compared with its log.
     fn examine_losses(&mut self, consumer: &BaseConsumer<Notes>) -> Result<(), End> {
-        let positions: Vec<(i32, Offset)> =
-            self.partitions.iter().map(|(id, state)| (*id, state.gate.next())).collect();
+        let positions: Vec<(i32, Offset)> = self
+            .partitions
+            .iter()
+            .map(|(id, state)| (*id, state.gate.next()))
+            .collect();
         let mut cut_off = Vec::new();
         for (partition, next) in positions {
             let Ok((low, high)) =
@@ -423,9 +428,8 @@ impl Reading {
         consumer: &BaseConsumer<Notes>,
         statistics: &Statistics,
     ) -> Result<(), End> {
-        let connected = |broker: &rdkafka::statistics::Broker| {
-            broker.nodeid >= 0 && broker.state == "UP"
-        };
+        let connected =
+            |broker: &rdkafka::statistics::Broker| broker.nodeid >= 0 && broker.state == "UP";
         if statistics.brokers.values().any(connected) {
             let report = self.reachability.up();
             self.outbox.extend(report);
@@ -439,7 +443,11 @@ impl Reading {
             };
             state.gate.log_starts_at(of_client.lo_offset);
             // Both are from the last fetch; negative where there was none.
-            let end = if of_client.ls_offset >= 0 { of_client.ls_offset } else { of_client.hi_offset };
+            let end = if of_client.ls_offset >= 0 {
+                of_client.ls_offset
+            } else {
+                of_client.hi_offset
+            };
             if end >= 0 {
                 // The markers of transactions lie between the last row and
                 // the end, and are not rows that are waiting.
@@ -468,7 +476,8 @@ impl Reading {
                 continue;
             };
             let name = self.add(*partition, low);
-            self.outbox.push_back(Report::Event(SourceEvent::Assigned(vec![(name, low)])));
+            self.outbox
+                .push_back(Report::Event(SourceEvent::Assigned(vec![(name, low)])));
             self.assign(consumer, &[*partition])?;
         }
         Ok(())
@@ -476,7 +485,8 @@ impl Reading {
 
     fn add(&mut self, partition: i32, offset: Offset) -> Arc<str> {
         let name = partition::name(&self.topic, partition);
-        self.partitions.insert(partition, Partition::new(Arc::clone(&name), offset));
+        self.partitions
+            .insert(partition, Partition::new(Arc::clone(&name), offset));
         self.pauses_due = true;
         name
     }
@@ -493,7 +503,9 @@ impl Reading {
                 .map_err(|error| self.refused("assign", error))?;
             }
         }
-        consumer.incremental_assign(&list).map_err(|error| self.refused("assign", error))
+        consumer
+            .incremental_assign(&list)
+            .map_err(|error| self.refused("assign", error))
     }
 
     /// Assigns partitions anew, where the gate expects them to go on.
@@ -514,8 +526,12 @@ impl Reading {
         self.pauses_due = false;
         let wanted = |id: &i32| self.held_back || self.wishes.paused.contains(id);
         let differs = |id: &i32| wanted(id) != self.paused.contains(id);
-        let (pause, resume): (Vec<i32>, Vec<i32>) =
-            self.partitions.keys().copied().filter(differs).partition(|id| wanted(id));
+        let (pause, resume): (Vec<i32>, Vec<i32>) = self
+            .partitions
+            .keys()
+            .copied()
+            .filter(differs)
+            .partition(|id| wanted(id));
         if !pause.is_empty() {
             consumer
                 .pause(&self.list(&pause))
@@ -555,8 +571,11 @@ impl Reading {
 
     fn refused(&self, what: &str, error: KafkaError) -> End {
         End::Failed(
-            Error::external(format!("cannot {what} partitions of Kafka topic `{}`", self.topic))
-                .with_source(error),
+            Error::external(format!(
+                "cannot {what} partitions of Kafka topic `{}`",
+                self.topic
+            ))
+            .with_source(error),
         )
     }
 }
@@ -577,3 +596,6 @@ impl Partition {
 fn chunk(chunk: Chunk) -> Report {
     Report::Event(SourceEvent::Chunk(chunk))
 }
+
+#[cfg(test)]
+mod tests;

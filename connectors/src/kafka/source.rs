@@ -44,7 +44,10 @@ impl KafkaSource {
     /// A source of `pipeline`, which names the default consumer group. The
     /// clock tells when rows were received.
     pub fn new(config: KafkaConfig, pipeline: &str, clock: Arc<dyn Clock>) -> Self {
-        let group_id = config.group_id.clone().unwrap_or_else(|| format!("tagflow-{pipeline}"));
+        let group_id = config
+            .group_id
+            .clone()
+            .unwrap_or_else(|| format!("tagflow-{pipeline}"));
         Self {
             config,
             group_id,
@@ -75,9 +78,14 @@ impl Source for KafkaSource {
         let mut by_topic: BTreeMap<&str, BTreeMap<i32, Offset>> = BTreeMap::new();
         for (name, offset) in positions {
             let (topic, partition) = partition::parse(name).ok_or_else(|| {
-                Error::data(format!("`{name}` in the commit log is not a Kafka partition"))
+                Error::data(format!(
+                    "`{name}` in the commit log is not a Kafka partition"
+                ))
             })?;
-            by_topic.entry(topic).or_default().insert(partition, *offset);
+            by_topic
+                .entry(topic)
+                .or_default()
+                .insert(partition, *offset);
         }
         let (sender, receiver) = queue::bounded(self.config.queue_bytes);
         let mut reader = KafkaReader {
@@ -120,6 +128,12 @@ impl Source for KafkaSource {
                 .name(format!("kafka {topic}"))
                 .spawn(move || topic_reader.run(consumer, opening))
                 .map_err(|error| Error::external("cannot start a thread").with_source(error))?;
+        }
+        for topic in by_topic.keys() {
+            tracing::warn!(
+                topic,
+                "the pipeline has read this topic before and no longer does"
+            );
         }
         while reader.unopened > 0 && reader.unreachable.is_empty() {
             reader.receive().await?;

@@ -117,7 +117,9 @@ mod tests {
 
     fn fill(rows: &[Row<'_>]) -> OpenChunk {
         let mut chunk = OpenChunk::new(EventTime::from_micros(7), 0);
-        rows.iter().for_each(|row| chunk.push(row));
+        for row in rows {
+            chunk.push(row);
+        }
         chunk
     }
 

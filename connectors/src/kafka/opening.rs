@@ -11,6 +11,7 @@ use rdkafka::{
     Offset as ClientOffset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode as Code},
+    metadata::{MetadataPartition, MetadataTopic},
 };
 use tagflow_engine::{Error, Result, source::Offset};
 
@@ -118,11 +119,11 @@ impl Opening {
             .topics()
             .iter()
             .find(|topic| topic.name() == &*self.topic);
-        let error = found.and_then(|topic| topic.error()).map(Code::from);
+        let error = found.and_then(MetadataTopic::error).map(Code::from);
         let partitions: BTreeSet<i32> = found
             .into_iter()
-            .flat_map(|topic| topic.partitions())
-            .map(rdkafka::metadata::MetadataPartition::id)
+            .flat_map(MetadataTopic::partitions)
+            .map(MetadataPartition::id)
             .collect();
         match error {
             None if !partitions.is_empty() => {

@@ -32,7 +32,7 @@ use super::{
 /// Events with equal keys go to the same partition, the one that Java clients
 /// choose too, and stay in order.
 pub struct Producer {
-    producer: ThreadedProducer<Deliveries>,
+    client: ThreadedProducer<Deliveries>,
     outcome: Arc<Mutex<Outcome>>,
     config: ClientConfig,
     brokers: String,
@@ -77,14 +77,14 @@ impl Producer {
             .set("bootstrap.servers", brokers)
             .set("enable.idempotence", "true");
         let outcome = Arc::new(Mutex::new(Outcome::default()));
-        let producer = config
+        let client = config
             .create_with_context(Deliveries(Arc::clone(&outcome)))
             .map_err(|error| {
                 Error::config("the Kafka client does not accept the properties of the producer")
                     .with_source(error)
             })?;
         Ok(Self {
-            producer,
+            client,
             outcome,
             config,
             brokers: brokers.to_owned(),
@@ -137,7 +137,7 @@ impl Producer {
             let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
             record.key = key;
             record.payload = payload;
-            match self.producer.send(record) {
+            match self.client.send(record) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(Code::QueueFull), _)) => {}
                 Err((error, _)) => {
@@ -155,7 +155,7 @@ impl Producer {
     /// # Errors
     /// `External` where some could not be delivered.
     pub async fn flush(&self) -> Result<u64> {
-        while self.producer.in_flight_count() > 0 {
+        while self.client.in_flight_count() > 0 {
             tokio::time::sleep(RETRY_AFTER).await;
         }
         self.check()?;
@@ -164,7 +164,7 @@ impl Producer {
 
     /// How many events wait to be delivered.
     pub fn in_flight(&self) -> u64 {
-        u64::try_from(self.producer.in_flight_count()).unwrap_or(0)
+        u64::try_from(self.client.in_flight_count()).unwrap_or(0)
     }
 
     fn check(&self) -> Result<()> {

@@ -67,7 +67,7 @@ pub(super) struct Sender {
 #[derive(Debug)]
 pub(super) enum Refused {
     /// No room became free in time.
-    Full(Report),
+    Full(Box<Report>),
     /// Nobody reads any more.
     Closed,
 }
@@ -80,7 +80,7 @@ impl Sender {
             return Err(Refused::Closed);
         }
         if !self.budget.take(bytes, patience) {
-            return Err(Refused::Full(report));
+            return Err(Refused::Full(Box::new(report)));
         }
         self.reports
             .send((report, bytes))

@@ -240,7 +240,7 @@ impl Reading {
                 Ok(()) => {}
                 Err(Refused::Closed) => return Err(End::Stopped),
                 Err(Refused::Full(report)) => {
-                    self.outbox.push_front(report);
+                    self.outbox.push_front(*report);
                     self.hold_back(true);
                     return Ok(());
                 }

@@ -1,178 +1,23 @@
-//! The Kafka source against librdkafka's mock cluster, and against Tansu where
-//! `TAGFLOW_TEST_TANSU` names it.
+//! The Kafka source against librdkafka's mock cluster, and against Tansu.
+
+mod harness;
+mod tansu;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    env,
     net::TcpListener,
-    process::{Child, Command, Stdio},
     sync::Arc,
     time::Duration,
 };
 
-use tagflow_connectors::kafka::{
-    EnsuredTopic, KafkaConfig, KafkaSource, MockBroker, OnDataLoss, Producer, StartAt,
-};
+use tagflow_connectors::kafka::{KafkaConfig, MockBroker, OnDataLoss, Producer, StartAt};
 use tagflow_engine::{
-    ErrorKind, EventTime, Result, SystemClock,
-    source::{Chunk, Offset, Positions, Reference, Rows, Source, SourceEvent, SourceReader},
+    ErrorKind, EventTime,
+    source::{Offset, Positions, Reference, Rows, SourceEvent},
 };
 use tokio::time::timeout;
 
-/// Nothing here takes this long unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-type Reader = Box<dyn SourceReader>;
-
-/// The rows of each partition, as they came.
-type Read = BTreeMap<String, Vec<(Offset, Option<Vec<u8>>)>>;
-
-fn broker(topics: &[(&str, u16)]) -> MockBroker {
-    let broker = MockBroker::start(1).unwrap();
-    for (topic, partitions) in topics {
-        broker.create_topic(topic, *partitions).unwrap();
-    }
-    broker
-}
-
-fn config(broker: &MockBroker, topics: &[&str]) -> KafkaConfig {
-    let mut config = KafkaConfig::new(broker.bootstrap_servers(), topics.iter().copied());
-    config.topic_wait = Duration::from_millis(500);
-    config
-}
-
-fn producer(broker: &MockBroker) -> Producer {
-    // The mock counts the bytes that it keeps as they were sent.
-    let properties = [
-        ("message.max.bytes", "8000000"),
-        ("compression.type", "none"),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let properties = BTreeMap::from(properties);
-    Producer::new(broker.bootstrap_servers(), &properties).unwrap()
-}
-
-/// Sends `rows` to a topic, each with itself as its key.
-async fn produce(broker: &MockBroker, topic: &str, rows: impl IntoIterator<Item = String>) {
-    let producer = producer(broker);
-    for row in rows {
-        producer
-            .send(topic, Some(row.as_bytes()), Some(row.as_bytes()))
-            .await
-            .unwrap();
-    }
-    producer.flush().await.unwrap();
-}
-
-fn numbered(rows: std::ops::Range<u32>) -> impl Iterator<Item = String> {
-    rows.map(|row| format!("row-{row}"))
-}
-
-fn positions(positions: &[(&str, Offset)]) -> Positions {
-    positions
-        .iter()
-        .map(|(name, offset)| (Arc::from(*name), *offset))
-        .collect()
-}
-
-async fn open(config: KafkaConfig, positions: &Positions) -> Result<Reader> {
-    let source = KafkaSource::new(config, "test", Arc::new(SystemClock));
-    timeout(PATIENCE, source.open(positions))
-        .await
-        .expect("opened in time")
-}
-
-async fn next(reader: &mut Reader) -> Result<SourceEvent> {
-    timeout(PATIENCE, reader.next())
-        .await
-        .expect("an event in time")
-}
-
-/// Says what came, without the rows of a chunk.
-fn unexpected(event: &SourceEvent) -> ! {
-    match event {
-        SourceEvent::Chunk(chunk) => {
-            panic!(
-                "unexpected rows {}..{} of {}",
-                chunk.first, chunk.next, chunk.partition
-            )
-        }
-        other => panic!("unexpected {other:?}"),
-    }
-}
-
-async fn assigned(reader: &mut Reader) -> BTreeMap<String, Offset> {
-    match next(reader).await.unwrap() {
-        SourceEvent::Assigned(partitions) => partitions
-            .into_iter()
-            .map(|(name, offset)| (name.to_string(), offset))
-            .collect(),
-        other => unexpected(&other),
-    }
-}
-
-/// Adds a chunk to what was read, and checks that it joins what came before.
-fn absorb(read: &mut Read, chunk: &Chunk) {
-    let Rows::Encoded(rows) = &chunk.rows else {
-        panic!("Kafka rows are encoded")
-    };
-    assert!(!rows.is_empty(), "an empty chunk of {}", chunk.partition);
-    assert_eq!(chunk.first, rows.offsets[0]);
-    assert!(
-        rows.offsets.is_sorted_by(|a, b| a + 1 == *b),
-        "rows are missing"
-    );
-    assert_eq!(chunk.next, rows.offsets[rows.len() - 1] + 1);
-    let all = read.entry(chunk.partition.to_string()).or_default();
-    assert!(
-        all.last().is_none_or(|(last, _)| last + 1 == chunk.first),
-        "rows are missing"
-    );
-    for row in 0..rows.len() {
-        all.push((rows.offsets[row], rows.row(row).map(<[u8]>::to_vec)));
-    }
-}
-
-/// Reads until every one of `partitions` has answered that it is at its end.
-async fn read_to_end(reader: &mut Reader, partitions: usize) -> Read {
-    let mut read = Read::new();
-    let mut ends = BTreeMap::new();
-    while ends.len() < partitions {
-        match next(reader).await.unwrap() {
-            SourceEvent::Chunk(chunk) => {
-                ends.remove(&chunk.partition);
-                absorb(&mut read, &chunk);
-            }
-            SourceEvent::CaughtUp { partition, end } => {
-                let last = read.get(&*partition).and_then(|rows| rows.last());
-                assert!(
-                    last.is_none_or(|(last, _)| last + 1 == end),
-                    "{partition} at {end}"
-                );
-                ends.insert(partition, end);
-            }
-            SourceEvent::Lag { .. } => {}
-            other => unexpected(&other),
-        }
-    }
-    read
-}
-
-fn values(read: &Read) -> Vec<String> {
-    let mut values: Vec<String> = read
-        .values()
-        .flatten()
-        .map(|(_, value)| String::from_utf8(value.clone().unwrap()).unwrap())
-        .collect();
-    values.sort();
-    values
-}
-
-fn sorted(rows: impl Iterator<Item = String>) -> Vec<String> {
-    let mut rows: Vec<_> = rows.collect();
-    rows.sort();
-    rows
-}
+use harness::*;
 
 #[tokio::test]
 async fn every_row_of_every_partition_is_read_in_order() {
@@ -292,11 +137,6 @@ async fn what_was_committed_is_told_to_the_group() {
     })
     .await
     .expect("the commit was seen");
-}
-
-async fn read_all_of(reader: &mut Reader, partitions: usize) -> Read {
-    assigned(reader).await;
-    read_to_end(reader, partitions).await
 }
 
 #[tokio::test]
@@ -653,122 +493,4 @@ async fn undelivered_events_are_an_error() {
             .starts_with("3 of 3 events were not delivered"),
         "{error}"
     );
-}
-
-/// A Tansu that ends with the test.
-struct Tansu {
-    bootstrap_servers: String,
-    process: Option<Child>,
-}
-
-impl Tansu {
-    /// The broker that `TAGFLOW_TEST_TANSU` names by address, or one started
-    /// from the binary that it names by path.
-    fn from_env() -> Option<Self> {
-        let Ok(named) = env::var("TAGFLOW_TEST_TANSU") else {
-            eprintln!("NOT RUN: set TAGFLOW_TEST_TANSU to the Tansu binary or a broker's address");
-            return None;
-        };
-        if !named.contains('/') {
-            return Some(Self {
-                bootstrap_servers: named,
-                process: None,
-            });
-        }
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let url = format!("tcp://127.0.0.1:{port}");
-        let process = Command::new(named)
-            .args(["broker", "--storage-engine", "memory://tansu/"])
-            .args(["--listener-url", &url, "--advertised-listener-url", &url])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("`TAGFLOW_TEST_TANSU` names a binary");
-        Some(Self {
-            bootstrap_servers: format!("127.0.0.1:{port}"),
-            process: Some(process),
-        })
-    }
-}
-
-impl Drop for Tansu {
-    fn drop(&mut self) {
-        if let Some(process) = &mut self.process {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
-    }
-}
-
-#[tokio::test]
-async fn it_reads_what_it_produced_to_tansu() {
-    let Some(tansu) = Tansu::from_env() else {
-        return;
-    };
-    let topic = format!("events-{}", std::process::id());
-    let producer = Producer::new(&tansu.bootstrap_servers, &BTreeMap::new()).unwrap();
-    let ensured = producer.ensure_topic(&topic, 4).await.unwrap();
-    assert_eq!(ensured, EnsuredTopic::Created);
-    assert_eq!(
-        producer.ensure_topic(&topic, 4).await.unwrap(),
-        EnsuredTopic::Existed
-    );
-    for row in numbered(0..20_000) {
-        producer
-            .send(&topic, Some(row.as_bytes()), Some(row.as_bytes()))
-            .await
-            .unwrap();
-    }
-    assert_eq!(producer.flush().await.unwrap(), 20_000);
-
-    let config = KafkaConfig::new(&tansu.bootstrap_servers, [&topic]);
-    let mut reader = open(config.clone(), &Positions::new()).await.unwrap();
-    let read = read_all_of(&mut reader, 4).await;
-    assert_eq!(values(&read), sorted(numbered(0..20_000)));
-
-    let name = format!("{topic}/2");
-    let middle = read[&name].len() as Offset / 2;
-    let at: Positions = read
-        .iter()
-        .map(|(name, rows)| (Arc::from(name.as_str()), rows.len() as Offset))
-        .chain([(Arc::from(name.as_str()), middle)])
-        .collect();
-    reader.committed(&at);
-    drop(reader);
-    let mut reader = open(config, &at).await.unwrap();
-    let rest = read_all_of(&mut reader, 4).await;
-    assert_eq!(rest.len(), 1);
-    assert_eq!(rest[&name], read[&name][middle as usize..]);
-}
-
-#[tokio::test]
-async fn a_row_of_20_mb_arrives_from_tansu() {
-    let Some(tansu) = Tansu::from_env() else {
-        return;
-    };
-    let topic = format!("large-{}", std::process::id());
-    let properties = [
-        ("message.max.bytes", "30000000"),
-        ("compression.type", "none"),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let producer = Producer::new(&tansu.bootstrap_servers, &BTreeMap::from(properties)).unwrap();
-    producer.ensure_topic(&topic, 1).await.unwrap();
-    let large = vec![b'x'; 20_000_000];
-    for value in [&b"before"[..], &large, b"after"] {
-        producer.send(&topic, None, Some(value)).await.unwrap();
-    }
-    producer.flush().await.unwrap();
-    let config = KafkaConfig::new(&tansu.bootstrap_servers, [&topic]);
-    let mut reader = open(config, &Positions::new()).await.unwrap();
-    let read = read_all_of(&mut reader, 1).await;
-    let lengths: Vec<_> = read[&format!("{topic}/0")]
-        .iter()
-        .map(|(_, value)| value.as_ref().map_or(0, Vec::len))
-        .collect();
-    assert_eq!(lengths, [6, 20_000_000, 5]);
 }

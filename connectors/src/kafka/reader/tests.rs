@@ -45,10 +45,10 @@ async fn a_new_partition_is_found_while_running() {
                     assert_eq!(partitions, [("events/1".into(), 0)]);
                     assigned = true;
                 }
-                Report::Event(SourceEvent::CaughtUp { partition, .. }) => {
-                    if assigned && &*partition == "events/1" {
-                        break;
-                    }
+                Report::Event(SourceEvent::CaughtUp { partition, .. })
+                    if assigned && &*partition == "events/1" =>
+                {
+                    break;
                 }
                 _ => {}
             }

@@ -4,14 +4,14 @@
 //! # How reading works
 //!
 //! Each topic has a consumer of its own on a thread of its own
-//! ([`reader::TopicReader`]). The thread opens the topic ([`opening`]), polls
+//! (`reader::TopicReader`). The thread opens the topic (`opening`), polls
 //! the consumer at least every 100 ms, lets every message through the offset
-//! gate ([`gate`]), copies it once into the chunk of its partition ([`chunk`]),
-//! and sends chunks into a queue that is bounded in bytes ([`queue`]). When the
+//! gate (`gate`), copies it once into the chunk of its partition (`chunk`),
+//! and sends chunks into a queue that is bounded in bytes (`queue`). When the
 //! queue stays full the partitions are paused, so that the client keeps its
-//! connections and nothing else grows. [`source::KafkaReader`] is the async end
+//! connections and nothing else grows. `source::KafkaReader` is the async end
 //! of the queue; what the engine wants of the threads travels the other way
-//! through [`control`].
+//! through `control`.
 //!
 //! One consumer a topic, because the client reports the end of a partition by
 //! the partition's number only: with several topics in one consumer it could

@@ -39,6 +39,17 @@ pub trait Operator: Send {
         Ok(())
     }
 
+    /// Rows of windows that end at `until` or before may be late, though this
+    /// operator's watermark has not reached that: the stage after the exchange
+    /// may be further. Replaces what was said before. Only operators in front of
+    /// an exchange need to know.
+    fn expect_stragglers(&mut self, _until: EventTime) {}
+
+    /// The watermark up to which this operator has closed windows, as restored.
+    fn closed_through(&self) -> EventTime {
+        EventTime::MIN
+    }
+
     /// What changed in the state since the last snapshot.
     fn snapshot(&mut self) -> Result<Snapshot> {
         Ok(Snapshot::default())

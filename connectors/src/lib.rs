@@ -1,1 +1,3 @@
 //! Tagflow's connectors.
+
+pub mod kafka;

@@ -1,17 +1,30 @@
 //! The owner's side of the log: the protocol's I/O.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use object_store::{ObjectStore, path::Path};
+use tracing::warn;
 
-use super::record::{ByPartition, Checkpoint, Owner, Reason, StateRef};
+use super::{
+    claim::{Template, claim},
+    decide::{self, CommitStep},
+    gc::Retained,
+    paths::Paths,
+    probe::probe,
+    publish::Publisher,
+    reader::LogReader,
+    record::{Attempt, ByPartition, Checkpoint, Kind, Owner, Reason, Record, StateRef},
+    slot::SlotWriter,
+    state::{Loaded, StateStore},
+    store::{LogStore, PutOutcome},
+};
 use crate::{
-    Clock, Epoch, EventTime, Result,
+    Clock, Epoch, Error, EventTime, Result,
     ledger::Counts,
     sink::{StagedFile, Table},
     source::Positions,
@@ -99,52 +112,260 @@ pub struct Committed {
 }
 
 /// The log of a task, open for its owner.
-pub struct CommitLog {}
+///
+/// **Failure.** After an error the log is to be dropped and opened anew: what
+/// became of a commit that failed is known only to the next reading.
+pub struct CommitLog {
+    pub(super) log: LogReader,
+    pub(super) tables: Publisher,
+    pub(super) states: StateStore,
+    clock: Arc<dyn Clock>,
+    template: Template,
+    keep_commits: usize,
+    /// This owner's last record.
+    pub(super) tail: Record,
+    /// Every commit up to here has been published.
+    published_upto: u64,
+    /// The commits after that, oldest first.
+    pub(super) unpublished: VecDeque<Record>,
+    /// The commits in the log, oldest first.
+    pub(super) retained: VecDeque<Retained>,
+}
 
 impl CommitLog {
     /// Takes the task over: probes the store, claims the log, publishes what
     /// earlier owners committed, deletes what they left behind.
+    ///
+    /// # Errors
+    /// `Config` where the store cannot hold a log, or a newer Tagflow wrote it;
+    /// `Data` where the log, or a committed file, is damaged; `External` where
+    /// the store fails.
     pub async fn open(
-        _config: LogConfig,
-        _tables: Vec<Table>,
-        _clock: Arc<dyn Clock>,
+        config: LogConfig,
+        tables: Vec<Table>,
+        clock: Arc<dyn Clock>,
     ) -> Result<(Self, Recovered)> {
-        todo!()
+        let log = LogReader {
+            store: LogStore::new(Arc::clone(&config.store), Arc::clone(&clock)),
+            paths: Paths::new(config.root, config.task),
+        };
+        probe(&log.store, &log.paths).await?;
+        let template = Template {
+            owner: config.owner,
+            plan_hash: config.plan.hash.clone(),
+        };
+        let (claim, predecessor) = claim(&log, &template, clock.as_ref()).await?;
+        ensure_plan(&log, &config.plan).await?;
+        let recovered = Recovered {
+            last: claim.checkpoint.clone(),
+            seq: claim.seq,
+            predecessor,
+        };
+        let commits = log.commits(&claim).await?;
+        let published_upto = published_upto(&log, &claim).await?;
+        let due = decide::to_publish(commits.iter().map(|commit| commit.seq), published_upto);
+        let mut opened = Self {
+            tables: Publisher::new(tables, &log.paths, &clock),
+            states: StateStore {
+                store: log.store.clone(),
+                paths: log.paths.clone(),
+                claim_seq: claim.seq,
+            },
+            log,
+            clock,
+            template,
+            keep_commits: config.keep_commits.max(1),
+            tail: claim,
+            published_upto,
+            retained: commits.iter().map(Retained::of).collect(),
+            unpublished: commits
+                .into_iter()
+                .filter(|commit| due.contains(&commit.seq))
+                .collect(),
+        };
+        opened.publish().await?;
+        if let Err(error) = opened.delete_orphans().await {
+            warn!(error = error.chain(), "what earlier runs left behind stays");
+        }
+        Ok((opened, recovered))
     }
 
-    /// Where this owner's sinks stage files, from a table's folder:
-    /// `_staging/<task>/<claim_seq>`.
+    /// Where this owner's sinks stage files, from a table's folder.
     pub fn staging(&self) -> Path {
-        todo!()
+        self.tables.staging(self.tail.claim_seq)
     }
 
     /// Reads a state part back, verified by its length and SHA-256.
-    pub async fn load(&self, _part: &StateRef) -> Result<RecordBatch> {
-        todo!()
+    ///
+    /// # Errors
+    /// `Data` where the part is damaged or missing; `Fenced` where it is
+    /// missing because another owner has gone on.
+    pub async fn load(&self, part: &StateRef) -> Result<RecordBatch> {
+        match self.states.load(part).await? {
+            Loaded::Rows(rows) => Ok(rows),
+            Loaded::Missing => {
+                if let (_, Some(last)) = self.log.last().await?
+                    && last.seq > self.tail.seq
+                {
+                    return Err(fenced(&last));
+                }
+                Err(Error::data(format!(
+                    "state part `{}` of `{}`, which the last commit names, is missing; restore it from a backup of the state folder",
+                    self.log.paths.absolute(&part.path),
+                    part.node
+                )))
+            }
+        }
     }
 
     /// Stores a state part; it counts once a commit names it.
-    pub async fn put_state(
-        &self,
-        _node: &str,
-        _lane: usize,
-        _part: &StatePart,
-    ) -> Result<StateRef> {
-        todo!()
+    pub async fn put_state(&self, node: &str, lane: usize, part: &StatePart) -> Result<StateRef> {
+        self.states.put(node, lane, part).await
     }
 
-    /// Makes an epoch take effect.
-    pub async fn commit(&mut self, _cut: Cut) -> Result<Committed> {
-        todo!()
+    /// Makes an epoch take effect: its positions, its state, its files, its
+    /// counts, all or none.
+    ///
+    /// # Errors
+    /// `Fenced` where another process owns the log; `External` where the store
+    /// fails for long: then only the next owner will know if it took effect.
+    pub async fn commit(&mut self, cut: Cut) -> Result<Committed> {
+        let record = self.draft(cut)?;
+        let bytes = record.encode()?;
+        let mut writing = SlotWriter::new(&self.log, &record, bytes);
+        let mut step = CommitStep::Put;
+        loop {
+            step = match step {
+                CommitStep::Put => decide::after_commit_put(writing.put().await),
+                CommitStep::ReadBack => decide::after_commit_read_back(writing.read_back().await?),
+                CommitStep::Committed => break,
+                CommitStep::Fenced => return Err(self.refused(writing.found)),
+            };
+        }
+        let committed = Committed {
+            seq: record.seq,
+            at: record.at,
+            files: record.files.len(),
+            file_bytes: record.files.iter().map(|file| file.bytes).sum(),
+            state_bytes: record
+                .checkpoint
+                .iter()
+                .flat_map(|checkpoint| &checkpoint.state)
+                .map(|part| part.bytes)
+                .sum(),
+        };
+        self.retained.push_back(Retained::of(&record));
+        self.unpublished.push_back(record.clone());
+        self.tail = record;
+        Ok(committed)
     }
 
-    /// Makes the files of every commit visible that are not yet.
+    /// Makes the files of every commit visible that are not yet. May be
+    /// repeated.
     pub async fn publish(&mut self) -> Result<()> {
-        todo!()
+        while let Some(commit) = self.unpublished.front() {
+            self.tables.publish(commit).await?;
+            self.published_upto = commit.seq;
+            let stopped = commit
+                .checkpoint
+                .as_ref()
+                .is_some_and(|checkpoint| checkpoint.reason == Reason::Stop);
+            if stopped {
+                // Without it the next owner would need these tables again, and
+                // it may run a pipeline that does not have them any more.
+                let mark = self.log.paths.published(commit.seq);
+                if let Err(error) = self.log.store.put(&mark, Bytes::new()).await {
+                    warn!(error = error.chain(), "the next run will publish again");
+                }
+            }
+            self.unpublished.pop_front();
+        }
+        Ok(())
     }
 
-    /// Deletes old published commits and the state that only they name.
-    pub async fn collect(&mut self) -> Result<()> {
-        todo!()
+    /// The record that commits `cut`.
+    fn draft(&self, cut: Cut) -> Result<Record> {
+        let seq = self.tail.seq + 1;
+        let attempt = Attempt::unique();
+        let at = self.clock.now();
+        let mut commits: Vec<u64> = self.retained.iter().map(|commit| commit.seq).collect();
+        commits.push(seq);
+        Ok(Record {
+            kind: Kind::Commit,
+            attempt,
+            claim_seq: self.tail.claim_seq,
+            checkpoint: Some(Checkpoint {
+                seq,
+                at,
+                epoch: cut.epoch,
+                reason: cut.reason,
+                lanes: cut.lanes,
+                positions: cut.positions,
+                watermarks: cut.watermarks,
+                finished: cut.finished,
+                state: cut.state,
+                fingerprints: cut.fingerprints,
+                totals: cut.totals,
+            }),
+            files: self.tables.name(cut.files, seq, attempt)?,
+            counters: cut.counters,
+            published_upto: self.published_upto,
+            collected_upto: decide::collect_bound(
+                &commits,
+                self.published_upto,
+                self.tail.collected_upto,
+                self.keep_commits,
+            ),
+            ..self.template.claim(seq, Some(&self.tail), at)
+        })
     }
+
+    /// Why a commit met another record in its slot.
+    fn refused(&self, by: Option<Record>) -> Error {
+        match by {
+            Some(other) if other.claim_seq == self.tail.claim_seq => Error::external(format!(
+                "an earlier try of commit #{} took effect after it had failed; the last commit must be read again",
+                other.seq
+            )),
+            Some(other) => fenced(&other),
+            None => Error::internal("a commit was refused by an empty slot"),
+        }
+    }
+}
+
+/// Up to where commits are published, as the log or a stop's mark says.
+async fn published_upto(log: &LogReader, claim: &Record) -> Result<u64> {
+    if let Some(last) = &claim.checkpoint
+        && last.reason == Reason::Stop
+        && last.seq > claim.published_upto
+        && log
+            .store
+            .size(&log.paths.published(last.seq))
+            .await?
+            .is_some()
+    {
+        return Ok(last.seq);
+    }
+    Ok(claim.published_upto)
+}
+
+/// Stores the plan, if it is new.
+async fn ensure_plan(log: &LogReader, plan: &Plan) -> Result<()> {
+    let path = log.paths.plan(&plan.hash);
+    let mut backoff = log.store.backoff();
+    while log.store.size(&path).await?.is_none() {
+        match log.store.put_if_absent(&path, plan.json.clone()).await {
+            PutOutcome::Created => break,
+            PutOutcome::Exists => backoff.after_nothing("create", &path).await?,
+            PutOutcome::Ambiguous(error) => backoff.after("create", &path, error).await?,
+        }
+    }
+    Ok(())
+}
+
+fn fenced(by: &Record) -> Error {
+    Error::fenced(format!(
+        "another process (host `{}`, pid {}) took the pipeline over at #{}; this one stops, and nothing is lost or doubled",
+        by.owner.host, by.owner.pid, by.claim_seq
+    ))
 }

@@ -1,0 +1,83 @@
+//! S11: what no one needs any more.
+
+use std::collections::BTreeSet;
+
+use object_store::path::Path;
+
+use super::{
+    decide,
+    driver::CommitLog,
+    paths,
+    record::{Kind, Record},
+};
+use crate::Result;
+
+/// As much of a commit in the log as its collection needs.
+pub(super) struct Retained {
+    pub(super) seq: u64,
+    /// The paths of the state parts that it names.
+    state: BTreeSet<String>,
+}
+
+impl Retained {
+    pub(super) fn of(commit: &Record) -> Self {
+        let parts = commit
+            .checkpoint
+            .iter()
+            .flat_map(|checkpoint| &checkpoint.state);
+        Self {
+            seq: commit.seq,
+            state: parts.map(|part| part.path.clone()).collect(),
+        }
+    }
+}
+
+impl CommitLog {
+    /// Deletes old published commits, oldest first, and the state that only
+    /// they name. Claims stay for ever.
+    ///
+    /// # Errors
+    /// `External`; the rest is collected next time, so that a caller may go on.
+    pub async fn collect(&mut self) -> Result<()> {
+        while let (Some(old), Some(next)) = (self.retained.front(), self.retained.get(1)) {
+            if !decide::collectable(Kind::Commit, old.seq, self.tail.collected_upto) {
+                break;
+            }
+            let dead: Vec<Path> = decide::dead_parts(&old.state, &next.state)
+                .map(|part| self.log.paths.absolute(part))
+                .collect();
+            // The record goes last: as long as it is there, its state will be
+            // looked for again.
+            self.log.store.delete(&dead).await?;
+            let last = [
+                self.log.paths.published(old.seq),
+                self.log.paths.record(old.seq),
+            ];
+            self.log.store.delete(&last).await?;
+            self.retained.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Deletes the files and the state that earlier owners uploaded and never
+    /// committed.
+    pub(super) async fn delete_orphans(&self) -> Result<()> {
+        let claim_seq = self.tail.claim_seq;
+        self.tables
+            .delete_orphans(claim_seq, self.unpublished.iter())
+            .await?;
+        let folder = self.log.paths.state();
+        let named: BTreeSet<Path> = self
+            .retained
+            .iter()
+            .flat_map(|commit| &commit.state)
+            .map(|part| self.log.paths.absolute(part))
+            .collect();
+        let found = self.log.store.list(&folder).await?;
+        let found = found.into_iter().filter_map(|object| {
+            Some((paths::claim_of(&folder, &object.location)?, object.location))
+        });
+        let orphans = decide::orphans(claim_seq, found, &named);
+        self.log.store.delete(&orphans).await
+    }
+}

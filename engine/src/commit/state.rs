@@ -1,0 +1,117 @@
+//! State parts on the store, as Arrow IPC.
+
+use arrow::{
+    array::RecordBatch,
+    compute::concat_batches,
+    ipc::{
+        CompressionType,
+        reader::StreamReader,
+        writer::{IpcWriteOptions, StreamWriter},
+    },
+};
+use bytes::Bytes;
+use tokio::task::spawn_blocking;
+
+use super::{
+    paths::Paths,
+    record::{StateRef, sha256_hex},
+    store::LogStore,
+};
+use crate::{Error, Result, state::StatePart};
+
+/// Where one owner reads and writes state parts.
+#[derive(Clone)]
+pub(super) struct StateStore {
+    pub(super) store: LogStore,
+    pub(super) paths: Paths,
+    pub(super) claim_seq: u64,
+}
+
+/// What a read of a state part found.
+pub(super) enum Loaded {
+    /// Its rows.
+    Rows(RecordBatch),
+    /// It is not there.
+    Missing,
+}
+
+impl StateStore {
+    /// Encodes and uploads a part under a fresh name.
+    pub(super) async fn put(&self, node: &str, lane: usize, part: &StatePart) -> Result<StateRef> {
+        let rows = part.rows.clone();
+        let (bytes, sha256) = blocking(move || {
+            let bytes = encode(&rows)?;
+            let sha256 = sha256_hex(&bytes);
+            Ok((bytes, sha256))
+        })
+        .await?;
+        let path = self.paths.new_state(self.claim_seq);
+        let size = bytes.len() as u64;
+        self.store.put(&path, bytes).await?;
+        Ok(StateRef {
+            node: node.to_owned(),
+            lane,
+            key: part.key.clone(),
+            path: self
+                .paths
+                .relative(&path)
+                .expect("new paths lie in the pipeline's folder"),
+            bytes: size,
+            sha256,
+        })
+    }
+
+    /// Reads a part and verifies it.
+    pub(super) async fn load(&self, part: &StateRef) -> Result<Loaded> {
+        let path = self.paths.absolute(&part.path);
+        let Some(bytes) = self.store.get(&path).await? else {
+            return Ok(Loaded::Missing);
+        };
+        let (size, sha256) = (part.bytes, part.sha256.clone());
+        let name = format!("state part `{path}` of `{}`", part.node);
+        blocking(move || {
+            let corrupted = |what: &str| {
+                Error::data(format!(
+                    "{name} is corrupted: {what}; restore it from a backup of the state folder"
+                ))
+            };
+            if bytes.len() as u64 != size {
+                let found = bytes.len();
+                return Err(corrupted(&format!(
+                    "it has {found} bytes instead of {size}"
+                )));
+            }
+            if sha256_hex(&bytes) != sha256 {
+                return Err(corrupted("its checksum does not match"));
+            }
+            let rows =
+                decode(&bytes).map_err(|error| corrupted("it does not read").with_source(error))?;
+            Ok(Loaded::Rows(rows))
+        })
+        .await
+    }
+}
+
+fn encode(rows: &RecordBatch) -> Result<Bytes> {
+    let options =
+        IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
+    let mut writer = StreamWriter::try_new_with_options(Vec::new(), &rows.schema(), options)?;
+    writer.write(rows)?;
+    Ok(writer.into_inner()?.into())
+}
+
+fn decode(bytes: &[u8]) -> Result<RecordBatch> {
+    let reader = StreamReader::try_new(bytes, None)?;
+    let schema = reader.schema();
+    let batches: Vec<RecordBatch> = reader.collect::<std::result::Result<_, _>>()?;
+    Ok(concat_batches(&schema, &batches)?)
+}
+
+/// Runs what would hold up the async threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    spawn_blocking(work)
+        .await
+        .map_err(|error| Error::internal("encoding a state part panicked").with_source(error))?
+}

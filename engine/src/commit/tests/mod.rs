@@ -1,0 +1,8 @@
+//! The protocol against a store that fails in every way it knows.
+
+mod collect;
+mod crashes;
+mod damage;
+mod owners;
+mod stores;
+mod world;

@@ -1,0 +1,294 @@
+//! A store, processes on it, and a job that counts to a number.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use arrow::{
+    array::{AsArray, Int64Array, RecordBatch},
+    datatypes::{DataType, Field, Int64Type, Schema},
+};
+use async_trait::async_trait;
+use futures::TryStreamExt;
+use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path};
+use uuid::Uuid;
+
+use crate::{
+    Clock, Epoch, EventTime, Result,
+    commit::{
+        Checkpoint, CommitLog, Cut, LogConfig, Owner, Plan, Reason, Record, Recovered, StateRef,
+        record::sha256_hex,
+    },
+    ledger::Counts,
+    sink::{StagedFile, Table},
+    state::StatePart,
+    testing::store::FaultyStore,
+};
+
+/// A clock on which waiting takes no time.
+#[derive(Default)]
+pub(super) struct InstantClock(AtomicI64);
+
+#[async_trait]
+impl Clock for InstantClock {
+    fn now(&self) -> EventTime {
+        EventTime::from_micros(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        self.0
+            .fetch_add(crate::time::micros(duration), Ordering::Relaxed);
+        tokio::task::yield_now().await;
+    }
+}
+
+/// What outlives every process.
+pub(super) struct World {
+    pub(super) store: Arc<dyn ObjectStore>,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self::on(Arc::new(InMemory::new()))
+    }
+
+    pub(super) fn on(store: Arc<dyn ObjectStore>) -> Self {
+        Self { store }
+    }
+
+    pub(super) fn process(&self, pid: u32) -> Process {
+        Process {
+            faults: FaultyStore::new(Arc::clone(&self.store)),
+            pid,
+            keep_commits: 1,
+            table: "memory:///lake/t",
+        }
+    }
+
+    pub(super) async fn objects(&self, folder: &str) -> BTreeSet<String> {
+        let folder = Path::from(folder);
+        let listed: Vec<_> = self.store.list(Some(&folder)).try_collect().await.unwrap();
+        listed
+            .into_iter()
+            .map(|object| object.location.to_string())
+            .collect()
+    }
+
+    pub(super) async fn text(&self, path: &str) -> String {
+        let bytes = self.store.get(&Path::from(path)).await.unwrap();
+        String::from_utf8(bytes.bytes().await.unwrap().to_vec()).unwrap()
+    }
+
+    pub(super) async fn slots(&self) -> Vec<u64> {
+        let records = self.objects("state/p/log/main").await;
+        records
+            .iter()
+            .map(|path| {
+                let name = path.rsplit('/').next().unwrap();
+                name.trim_end_matches(".json").parse().unwrap()
+            })
+            .collect()
+    }
+
+    pub(super) async fn record(&self, seq: u64) -> Record {
+        let path = record_path(seq);
+        let bytes = self.store.get(&Path::from(path.as_str())).await.unwrap();
+        Record::decode(&bytes.bytes().await.unwrap(), &path, seq).unwrap()
+    }
+
+    /// What readers of the table see, sorted.
+    pub(super) async fn rows(&self) -> Vec<i64> {
+        let mut rows = Vec::new();
+        for path in self.objects("lake/t").await {
+            if !path.contains("/_staging/") {
+                rows.push(self.text(&path).await.parse().unwrap());
+            }
+        }
+        rows.sort_unstable();
+        rows
+    }
+
+    pub(super) async fn staged(&self) -> BTreeSet<String> {
+        self.objects("lake/t/_staging").await
+    }
+
+    /// Every row from 0 to `rows` is there once, and nothing else is left.
+    pub(super) async fn check(&self, rows: i64, case: &str) {
+        assert_eq!(
+            self.rows().await,
+            (0..rows).collect::<Vec<_>>(),
+            "rows, {case}"
+        );
+        assert!(self.staged().await.is_empty(), "staged files, {case}");
+        let slots = self.slots().await;
+        let last = self.record(*slots.last().unwrap()).await;
+        let mut named = BTreeSet::new();
+        for &seq in slots.iter().filter(|&&seq| seq > last.collected_upto) {
+            let checkpoint = self.record(seq).await.checkpoint;
+            named.extend(checkpoint.into_iter().flat_map(|checkpoint| {
+                checkpoint
+                    .state
+                    .into_iter()
+                    .map(|part| format!("state/p/{}", part.path))
+            }));
+        }
+        let found = self.objects("state/p/state").await;
+        assert_eq!(found, named, "state parts, {case}");
+    }
+}
+
+pub(super) fn record_path(seq: u64) -> String {
+    format!("state/p/log/main/{seq:020}.json")
+}
+
+/// A process, with the store as it sees it.
+pub(super) struct Process {
+    pub(super) faults: FaultyStore,
+    pid: u32,
+    pub(super) keep_commits: usize,
+    pub(super) table: &'static str,
+}
+
+impl Process {
+    pub(super) async fn open(&self) -> Result<(CommitLog, Recovered)> {
+        let config = LogConfig {
+            store: Arc::new(self.faults.clone()),
+            root: Path::from("state/p"),
+            task: "main".to_owned(),
+            owner: Owner {
+                host: "h".to_owned(),
+                pid: self.pid,
+                admin: None,
+                started_at: EventTime::from_micros(0),
+            },
+            plan: Plan {
+                hash: "abc".to_owned(),
+                json: "{}".into(),
+            },
+            keep_commits: self.keep_commits,
+        };
+        let table = Table {
+            name: "t".into(),
+            url: self.table.into(),
+            store: Arc::new(self.faults.clone()),
+            root: Path::from("lake/t"),
+            schema: Arc::new(Schema::empty()),
+        };
+        CommitLog::open(config, vec![table], Arc::new(InstantClock::default())).await
+    }
+
+    /// Stages a file that holds one number. A sink has retries of its own.
+    pub(super) async fn stage(&self, log: &CommitLog, row: i64) -> Result<StagedFile> {
+        let inside = log.staging();
+        let staged: Path = Path::from("lake/t")
+            .parts()
+            .chain(inside.parts())
+            .collect::<Path>()
+            .join(Uuid::new_v4().to_string());
+        let text = row.to_string();
+        for _ in 0..3 {
+            if self.faults.put(&staged, text.clone().into()).await.is_ok() {
+                break;
+            }
+        }
+        Ok(StagedFile {
+            table: self.table.into(),
+            staged,
+            folder: Path::from(format!("dt={}", row % 2)),
+            rows: 1,
+            bytes: text.len() as u64,
+            sha256: sha256_hex(text.as_bytes()),
+        })
+    }
+
+    /// One epoch of the job: row `row` goes into a file and into the state.
+    pub(super) async fn epoch(
+        &self,
+        log: &mut CommitLog,
+        state: &mut Vec<StateRef>,
+        row: i64,
+        reason: Reason,
+    ) -> Result<u64> {
+        let file = self.stage(log, row).await?;
+        let part = log.put_state("count", 0, &part(row)).await?;
+        if state.len() == 2 {
+            state.remove(0);
+        }
+        state.push(part);
+        let committed = log
+            .commit(cut(row + 1, reason, vec![file], state.clone()))
+            .await?;
+        Ok(committed.seq)
+    }
+
+    /// Runs the job from where it stands up to row `upto`, and stops.
+    pub(super) async fn run(&self, upto: i64) -> Result<()> {
+        let (mut log, recovered) = self.open().await?;
+        let mut state = check_state(&log, recovered.last.as_ref()).await?;
+        for row in position(recovered.last.as_ref())..upto {
+            let reason = if row + 1 == upto {
+                Reason::Stop
+            } else {
+                Reason::Checkpoint
+            };
+            self.epoch(&mut log, &mut state, row, reason).await?;
+            log.publish().await?;
+            log.collect().await?;
+        }
+        Ok(())
+    }
+}
+
+/// The state is that of the position, and reads back.
+async fn check_state(log: &CommitLog, last: Option<&Checkpoint>) -> Result<Vec<StateRef>> {
+    let state = last.map_or_else(Vec::new, |last| last.state.clone());
+    let mut newest = None;
+    for part in &state {
+        let rows = log.load(part).await?;
+        newest = newest.max(Some(rows.column(0).as_primitive::<Int64Type>().value(0)));
+    }
+    assert_eq!(newest, last.map(|_| position(last) - 1));
+    Ok(state)
+}
+
+pub(super) fn position(last: Option<&Checkpoint>) -> i64 {
+    last.and_then(|last| last.position("s", "0")).unwrap_or(0)
+}
+
+pub(super) fn part(row: i64) -> StatePart {
+    let schema = Schema::new(vec![Field::new("row", DataType::Int64, false)]);
+    StatePart {
+        key: format!("row.{row}"),
+        rows: RecordBatch::try_new(
+            Arc::new(schema),
+            vec![Arc::new(Int64Array::from(vec![row]))],
+        )
+        .unwrap(),
+    }
+}
+
+pub(super) fn cut(
+    position: i64,
+    reason: Reason,
+    files: Vec<StagedFile>,
+    state: Vec<StateRef>,
+) -> Cut {
+    Cut {
+        epoch: Epoch(position as u64),
+        reason,
+        lanes: 1,
+        positions: BTreeMap::from([("s".into(), BTreeMap::from([("0".into(), position)]))]),
+        watermarks: BTreeMap::new(),
+        finished: BTreeMap::new(),
+        state,
+        fingerprints: BTreeMap::new(),
+        files,
+        counters: BTreeMap::new(),
+        totals: Counts::default(),
+    }
+}

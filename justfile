@@ -1,0 +1,34 @@
+# What CI runs, by name. `just check` is all of it.
+
+# Everything that CI checks.
+check: fmt clippy docs deny test examples
+
+# Formatting.
+fmt:
+    cargo fmt --all --check
+
+# Lints, warnings denied.
+clippy:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Documentation, warnings denied.
+docs:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+# Licences, bans, sources of the dependencies.
+deny:
+    cargo deny --offline check licenses bans sources
+
+# Every test.
+test:
+    cargo test --workspace --locked
+
+# The examples, end to end, on the debug binary.
+examples:
+    cargo build --locked
+    .ci/examples
+
+# The end-to-end benchmark of W1.
+bench events="10000000":
+    cargo build --release --locked
+    python3 benches/w1.py --events {{events}}

@@ -1,1 +1,11 @@
-//! Tagflow's operators.
+//! Tagflow's operators: what happens to rows between a source and a sink.
+//!
+//! - [`map`]: filter and projection;
+//! - [`window`]: tumbling windows, aggregated in two phases.
+//!
+//! Operators use DataFusion's expressions, group values and accumulators, which
+//! are synchronous and columnar; no operator runs a query plan.
+
+pub mod expr;
+pub mod map;
+pub mod window;

@@ -193,9 +193,9 @@ pub fn after_measure(answer: Copied, found: Option<u64>, bytes: u64) -> FileStep
     }
 }
 
-/// S11: up to where commits may go: what is published and has at least `keep`
-/// later commits; never back behind `collected_upto`. `commits` ascends and
-/// ends with the one that will say so.
+/// S11: up to where commits may go: all that are published, but the last `keep`;
+/// never back behind `collected_upto`. `commits` ascends and ends with the one
+/// that will say so.
 pub fn collect_bound(
     commits: &[u64],
     published_upto: u64,

@@ -45,7 +45,7 @@ pub struct LogConfig {
     pub owner: Owner,
     /// What it runs.
     pub plan: Plan,
-    /// How many commits to keep with their state; at least 1.
+    /// How many commits to keep with their state, the last one among them.
     pub keep_commits: usize,
 }
 
@@ -184,8 +184,10 @@ impl CommitLog {
                 .collect(),
         };
         opened.publish().await?;
-        if let Err(error) = opened.delete_orphans().await {
-            warn!(error = error.chain(), "what earlier runs left behind stays");
+        for cleaned in [opened.collect().await, opened.delete_orphans().await] {
+            if let Err(error) = cleaned {
+                warn!(error = error.chain(), "what earlier runs left behind stays");
+            }
         }
         Ok((opened, recovered))
     }

@@ -21,8 +21,8 @@ use uuid::Uuid;
 use crate::{
     Clock, Epoch, EventTime, Result,
     commit::{
-        Checkpoint, CommitLog, Cut, LogConfig, Owner, Plan, Reason, Record, Recovered, StateRef,
-        record::sha256_hex,
+        Checkpoint, CommitLog, Cut, Kind, LogConfig, Owner, Plan, Reason, Record, Recovered,
+        StateRef, record::sha256_hex,
     },
     ledger::Counts,
     sink::{StagedFile, Table},
@@ -129,8 +129,9 @@ impl World {
         let last = self.record(*slots.last().unwrap()).await;
         let mut named = BTreeSet::new();
         for &seq in slots.iter().filter(|&&seq| seq > last.collected_upto) {
-            let checkpoint = self.record(seq).await.checkpoint;
-            named.extend(checkpoint.into_iter().flat_map(|checkpoint| {
+            let record = self.record(seq).await;
+            let commit = record.checkpoint.filter(|_| record.kind == Kind::Commit);
+            named.extend(commit.into_iter().flat_map(|checkpoint| {
                 checkpoint
                     .state
                     .into_iter()

@@ -1,0 +1,197 @@
+//! Aggregate functions: which can run on a stream, and how they are made.
+
+use std::{fmt, sync::Arc};
+
+use datafusion::{
+    common::DFSchema,
+    error::DataFusionError,
+    logical_expr::{
+        Expr, SortExpr, expr::AggregateFunction, physical_planning_context::PhysicalPlanningContext,
+    },
+    physical_expr::{
+        aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder},
+        execution_props::ExecutionProps,
+    },
+    physical_plan::PhysicalExpr,
+};
+use tagflow_engine::{Error, Result};
+
+use crate::expr::fmt_sql;
+
+/// One aggregate of a windowed query.
+#[derive(Debug, Clone)]
+pub struct Aggregate {
+    /// The function with its arguments, order and distinctness.
+    pub function: Arc<AggregateFunctionExpr>,
+    /// Only rows where this is true count.
+    pub filter: Option<Arc<dyn PhysicalExpr>>,
+    /// The name of its output column.
+    pub name: String,
+}
+
+impl Aggregate {
+    /// The aggregate `expr` over rows of `input`. Types must have been coerced
+    /// already.
+    ///
+    /// Where SQL leaves the order of rows open, one is chosen that does not
+    /// depend on how the rows arrived: `array_agg(x)` and `string_agg(x, …)` go
+    /// by `x`, and ties of an `ORDER BY` go by the function's argument.
+    ///
+    /// # Errors
+    /// `Config` where the function cannot run on a stream, see [`check`].
+    pub fn new(expr: &Expr, input: &DFSchema) -> Result<Self> {
+        let name = expr.schema_name().to_string();
+        let expr = with_total_order(expr.clone().unalias_nested().data);
+        let plan_error = |error: DataFusionError| {
+            Error::config(format!("cannot plan the aggregate `{name}`")).with_source(error)
+        };
+        if let Expr::AggregateFunction(call) = &expr {
+            check(call.func.name(), !call.params.order_by.is_empty())
+                .map_err(|reason| Error::config(format!("`{name}` cannot be used: {reason}")))?;
+        }
+        let lowered = LoweredAggregateBuilder::new(
+            &expr,
+            input,
+            input.as_arrow(),
+            &ExecutionProps::new(),
+            &PhysicalPlanningContext::default(),
+        )
+        .with_name(&name)
+        .build()
+        .map_err(plan_error)?;
+        lowered
+            .aggregate
+            .create_accumulator()
+            .map(drop)
+            .or_else(|error| {
+                // Some functions only have accumulators for groups.
+                match lowered.aggregate.groups_accumulator_supported() {
+                    true => Ok(()),
+                    false => Err(error),
+                }
+            })
+            .map_err(plan_error)?;
+        Ok(Self {
+            function: lowered.aggregate,
+            filter: lowered.filter,
+            name,
+        })
+    }
+
+    /// What the accumulator reads of a row: the arguments, then the order.
+    pub(super) fn arguments(&self) -> Vec<Arc<dyn PhysicalExpr>> {
+        let mut arguments = self.function.expressions();
+        let order = self.function.order_bys().iter();
+        arguments.extend(order.map(|sort| Arc::clone(&sort.expr)));
+        arguments
+    }
+}
+
+impl fmt::Display for Aggregate {
+    /// SQL over the names of the input's columns.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let function = &self.function;
+        write!(f, "{}(", function.fun().name())?;
+        if function.is_distinct() {
+            f.write_str("DISTINCT ")?;
+        }
+        for (i, argument) in function.expressions().iter().enumerate() {
+            let comma = if i > 0 { ", " } else { "" };
+            write!(f, "{comma}{}", fmt_sql(argument.as_ref()))?;
+        }
+        for (i, sort) in function.order_bys().iter().enumerate() {
+            f.write_str(if i > 0 { ", " } else { " ORDER BY " })?;
+            sort.fmt_sql(f)?;
+        }
+        f.write_str(")")?;
+        if function.ignore_nulls() {
+            f.write_str(" IGNORE NULLS")?;
+        }
+        match &self.filter {
+            Some(filter) => write!(f, " FILTER (WHERE {})", fmt_sql(filter.as_ref())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether the aggregate function `name` can run on a stream: its state must
+/// survive a snapshot, merge with others, and not depend on how the rows
+/// arrived. `ordered` says whether it has an `ORDER BY`.
+///
+/// # Errors
+/// The reason why it cannot, with what to write instead.
+pub fn check(name: &str, ordered: bool) -> Result<(), String> {
+    match name {
+        "approx_distinct"
+        | "approx_median"
+        | "approx_percentile_cont"
+        | "approx_percentile_cont_with_weight"
+        | "array_agg"
+        | "avg"
+        | "bit_and"
+        | "bit_or"
+        | "bit_xor"
+        | "bool_and"
+        | "bool_or"
+        | "corr"
+        | "count"
+        | "covar_pop"
+        | "covar_samp"
+        | "max"
+        | "median"
+        | "min"
+        | "percentile_cont"
+        | "regr_avgx"
+        | "regr_avgy"
+        | "regr_count"
+        | "regr_intercept"
+        | "regr_r2"
+        | "regr_slope"
+        | "regr_sxx"
+        | "regr_sxy"
+        | "regr_syy"
+        | "stddev"
+        | "stddev_pop"
+        | "string_agg"
+        | "sum"
+        | "var"
+        | "var_pop" => Ok(()),
+        "first_value" | "last_value" if ordered => Ok(()),
+        "first_value" | "last_value" => Err(format!(
+            "without an order its value depends on how the rows arrive; \
+             write `{name}(x ORDER BY …)`"
+        )),
+        "any_value" => {
+            Err("its value depends on how the rows arrive; write `min(x)` or `max(x)`".into())
+        }
+        "nth_value" => {
+            Err("its rows would have to arrive in order; write `array_agg(x ORDER BY …)[n]`".into())
+        }
+        "grouping" => Err("there are no grouping sets in a stream".into()),
+        _ => Err("nothing is known of how its state survives a restart".into()),
+    }
+}
+
+/// The same aggregate with an order that leaves nothing open, where the order
+/// of rows matters.
+fn with_total_order(expr: Expr) -> Expr {
+    let Expr::AggregateFunction(AggregateFunction { func, mut params }) = expr else {
+        return expr;
+    };
+    let ordered = !params.order_by.is_empty();
+    let wants_order = match func.name() {
+        // Of distinct values there are no ties, and no other order is allowed.
+        "array_agg" | "string_agg" => !(ordered && params.distinct),
+        "first_value" | "last_value" => ordered,
+        _ => false,
+    };
+    if let Some(value) = params.args.first()
+        && wants_order
+        && params.order_by.iter().all(|sort| sort.expr != *value)
+    {
+        params
+            .order_by
+            .push(SortExpr::new(value.clone(), true, false));
+    }
+    Expr::AggregateFunction(AggregateFunction { func, params })
+}

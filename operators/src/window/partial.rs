@@ -1,0 +1,183 @@
+//! The stage before the exchange: groups the rows of one lane.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{ArrayRef, AsArray, BooleanArray, TimestampMicrosecondArray},
+    compute::{filter_record_batch, not},
+    datatypes::TimestampMicrosecondType,
+    record_batch::RecordBatch,
+};
+use tagflow_engine::{
+    Batch, EventTime, Port, Result,
+    operator::{Operator, Output},
+    state::{LaneState, Snapshot},
+};
+
+use super::{
+    assigner::{Assigned, assign},
+    spec::Tumble,
+    table::{Inputs, Table},
+    watermark::StoredWatermark,
+};
+use crate::expr::evaluate;
+
+/// At this many groups the table is sent on.
+const MAX_GROUPS: usize = 64 * 1024;
+/// At this many bytes the table is sent on.
+const MAX_BYTES: usize = 32 << 20;
+/// After this many rows the table's bytes are measured.
+const ROWS_BETWEEN_MEASURES: usize = 64 * 1024;
+
+/// Aggregates what is surely on time, and sends it on as states: at a barrier,
+/// before the watermark passes the end of a window in the table, when the table
+/// is large, and at the end. Rows behind the watermark's window go on as they
+/// are, because only the final stage knows which windows have closed.
+///
+/// Hence no window in the table is one that the final stage may have closed: its
+/// watermark is the minimum over the lanes, so never ahead of this lane's. That
+/// holds over restarts too, as the watermark is part of the state.
+pub(super) struct Partial {
+    tumble: Arc<Tumble>,
+    table: Table,
+    /// The earliest end of a window in the table.
+    earliest_end: EventTime,
+    rows_since_measure: usize,
+    watermark: StoredWatermark,
+}
+
+impl Partial {
+    pub(super) fn new(tumble: Arc<Tumble>) -> Result<Self> {
+        Ok(Self {
+            table: Table::new(&tumble)?,
+            earliest_end: EventTime::MAX,
+            rows_since_measure: 0,
+            watermark: StoredWatermark::default(),
+            tumble,
+        })
+    }
+
+    fn end_of(&self, start_us: i64) -> EventTime {
+        EventTime::from_micros(start_us).saturating_add(self.tumble.spec.size)
+    }
+
+    fn assign(&self, rows: &RecordBatch) -> Result<Assigned> {
+        assign(
+            rows.column(self.tumble.spec.time)
+                .as_primitive::<TimestampMicrosecondType>(),
+            self.tumble.size_us,
+        )
+    }
+
+    /// What `rows` are grouped by: the window's start, then the keys.
+    fn groups(
+        &self,
+        starts: TimestampMicrosecondArray,
+        rows: &RecordBatch,
+    ) -> Result<Vec<ArrayRef>> {
+        let mut groups: Vec<ArrayRef> = Vec::with_capacity(self.tumble.group_width());
+        groups.push(Arc::new(starts));
+        for key in &self.tumble.spec.keys {
+            groups.push(evaluate(&self.tumble.spec.query, &key.expr, rows)?);
+        }
+        Ok(groups)
+    }
+
+    fn aggregate(&mut self, assigned: Assigned, batch: &Batch, out: &mut Output) -> Result<()> {
+        let rows = &batch.records;
+        self.earliest_end = self.earliest_end.min(self.end_of(assigned.min_us));
+        let groups = self.groups(assigned.starts, rows)?;
+        let inputs = Inputs::of(&self.tumble, rows)?;
+        self.table.update(&self.tumble, &groups, &inputs)?;
+        out.contributed(&batch.origin, batch.num_rows());
+
+        self.rows_since_measure += batch.num_rows();
+        let measure = self.rows_since_measure >= ROWS_BETWEEN_MEASURES;
+        if measure {
+            self.rows_since_measure = 0;
+        }
+        if self.table.len() >= MAX_GROUPS || (measure && self.table.bytes() >= MAX_BYTES) {
+            self.flush(out)?;
+        }
+        Ok(())
+    }
+
+    fn pass_on(&self, assigned: Assigned, batch: &Batch, out: &mut Output) -> Result<()> {
+        let mut columns = self.groups(assigned.starts, &batch.records)?;
+        columns.extend_from_slice(batch.records.columns());
+        let rows = RecordBatch::try_new(Arc::clone(&self.tumble.straggler), columns)?;
+        out.emit_to(Port::ASIDE, batch.with_records(rows));
+        Ok(())
+    }
+
+    fn flush(&mut self, out: &mut Output) -> Result<()> {
+        if self.table.len() == 0 {
+            return Ok(());
+        }
+        let full = std::mem::replace(&mut self.table, Table::new(&self.tumble)?);
+        self.earliest_end = EventTime::MAX;
+        self.rows_since_measure = 0;
+        out.emit(Batch::derived(full.into_states(&self.tumble)?));
+        Ok(())
+    }
+}
+
+impl Operator for Partial {
+    fn on_batch(&mut self, _input: Port, batch: Batch, out: &mut Output) -> Result<()> {
+        let assigned = self.assign(&batch.records)?;
+        let watermark = self.watermark.get();
+        if self.end_of(assigned.min_us) > watermark {
+            return self.aggregate(assigned, &batch, out);
+        }
+        if self.end_of(assigned.max_us) <= watermark {
+            return self.pass_on(assigned, &batch, out);
+        }
+        let maybe_late =
+            BooleanArray::from_unary(&assigned.starts, |start| self.end_of(start) <= watermark);
+        let stragglers = filter_record_batch(&batch.records, &maybe_late)?;
+        let on_time = filter_record_batch(&batch.records, &not(&maybe_late)?)?;
+        self.pass_on(
+            self.assign(&stragglers)?,
+            &batch.with_records(stragglers),
+            out,
+        )?;
+        self.aggregate(self.assign(&on_time)?, &batch.with_records(on_time), out)
+    }
+
+    fn on_watermark(&mut self, watermark: EventTime, out: &mut Output) -> Result<()> {
+        if self.earliest_end <= watermark {
+            self.flush(out)?;
+        }
+        self.watermark.advance(watermark);
+        Ok(())
+    }
+
+    fn on_barrier(&mut self, out: &mut Output) -> Result<()> {
+        self.flush(out)
+    }
+
+    fn on_end(&mut self, out: &mut Output) -> Result<()> {
+        self.flush(out)?;
+        // The final stage closes every window now, also those of other lanes:
+        // whatever row should come later may be late.
+        self.watermark.advance(EventTime::MAX);
+        Ok(())
+    }
+
+    fn snapshot(&mut self) -> Result<Snapshot> {
+        let mut snapshot = Snapshot::default();
+        self.watermark.snapshot(&mut snapshot)?;
+        Ok(snapshot)
+    }
+
+    fn restore(&mut self, state: LaneState) -> Result<()> {
+        for part in &state.parts {
+            self.watermark.restore(part, state.lanes)?;
+        }
+        Ok(())
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.table.bytes()
+    }
+}

@@ -1,0 +1,91 @@
+//! A watermark that survives restarts.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{ArrayRef, AsArray, Int64Array, UInt8Array},
+    datatypes::Int64Type,
+    record_batch::RecordBatch,
+};
+use tagflow_engine::{
+    Error, EventTime, Result,
+    state::{KEY_GROUP_COLUMN, Lanes, Snapshot, StatePart},
+};
+
+/// The key of the part that holds it.
+const PART: &str = "watermark";
+const COLUMN: &str = "watermark_us";
+
+/// How far an operator's watermark has come; every lane's business, so its part
+/// has no key group.
+#[derive(Debug)]
+pub(super) struct StoredWatermark {
+    current: EventTime,
+    stored: Option<EventTime>,
+}
+
+impl Default for StoredWatermark {
+    fn default() -> Self {
+        Self {
+            current: EventTime::MIN,
+            stored: None,
+        }
+    }
+}
+
+impl StoredWatermark {
+    pub(super) fn get(&self) -> EventTime {
+        self.current
+    }
+
+    /// Moves on to `watermark`; never back.
+    pub(super) fn advance(&mut self, watermark: EventTime) {
+        self.current = self.current.max(watermark);
+    }
+
+    /// Adds the part to `snapshot` where it has changed.
+    pub(super) fn snapshot(&mut self, snapshot: &mut Snapshot) -> Result<()> {
+        let unchanged = self.stored.unwrap_or(EventTime::MIN) == self.current;
+        if unchanged {
+            return Ok(());
+        }
+        let columns: [(&str, ArrayRef); 2] = [
+            (
+                COLUMN,
+                Arc::new(Int64Array::from(vec![self.current.as_micros()])),
+            ),
+            (KEY_GROUP_COLUMN, Arc::new(UInt8Array::new_null(1))),
+        ];
+        if self.stored.is_some() {
+            snapshot.removed.push(PART.into());
+        }
+        snapshot.put.push(StatePart {
+            key: PART.into(),
+            rows: RecordBatch::try_from_iter_with_nullable(
+                columns.map(|(name, values)| (name, values, true)),
+            )?,
+        });
+        self.stored = Some(self.current);
+        Ok(())
+    }
+
+    /// Takes the latest of the stored watermarks; says whether `part` was one.
+    pub(super) fn restore(&mut self, part: &StatePart, lanes: Lanes) -> Result<bool> {
+        if part.key != PART {
+            return Ok(false);
+        }
+        let watermarks = part
+            .rows
+            .column_by_name(COLUMN)
+            .and_then(|column| column.as_primitive_opt::<Int64Type>())
+            .ok_or_else(|| Error::data("a stored watermark cannot be read"))?;
+        if let Some(latest) = watermarks.iter().flatten().max() {
+            self.advance(EventTime::from_micros(latest));
+        }
+        self.stored = match lanes {
+            Lanes::Same => Some(self.current),
+            Lanes::Changed => None,
+        };
+        Ok(true)
+    }
+}

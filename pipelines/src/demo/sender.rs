@@ -1,0 +1,85 @@
+//! Sends the demo's events, and keeps book of what they should add up to.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tagflow_connectors::{
+    generator::{Event, EventCounts, Events, RowKind},
+    kafka::Producer,
+};
+use tagflow_engine::{Result, status::JobStatus};
+use tokio::sync::watch;
+
+use super::account::Account;
+
+/// How far the sender may run ahead of the reader. The mock broker keeps 5 MiB
+/// of a partition and then drops the oldest in silence; an event has less than
+/// 400 bytes, so this is safe even if all went to one partition.
+const MOST_AHEAD: u64 = 12_000;
+
+/// How often the reader is looked at while it is behind.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Sends events no faster than they are read.
+pub struct Sender {
+    producer: Producer,
+    topic: String,
+    events: Events,
+}
+
+/// What was sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// By what they were meant to be.
+    pub kinds: EventCounts,
+    /// What the readable ones add up to.
+    pub account: Account,
+}
+
+impl Sender {
+    pub(super) fn new(brokers: &str, topic: &str, events: Events) -> Result<Self> {
+        Ok(Self {
+            producer: Producer::new(brokers, &BTreeMap::new())?,
+            topic: topic.to_owned(),
+            events,
+        })
+    }
+
+    /// Sends everything, and returns when the job whose status this is has read
+    /// it, or has ended.
+    ///
+    /// # Errors
+    /// `External` where an event cannot be delivered.
+    pub async fn run(mut self, mut job: watch::Receiver<JobStatus>) -> Result<Sent> {
+        let mut sent = Sent::default();
+        let mut rows = 0;
+        while let Some(Event { kind, key, payload, .. }) = self.events.next() {
+            if rows >= MOST_AHEAD && !reads(&mut job, rows - MOST_AHEAD + 1).await {
+                break;
+            }
+            let key = Some(key.as_bytes());
+            self.producer.send(&self.topic, key, Some(&payload)).await?;
+            rows += 1;
+            if kind != RowKind::Broken {
+                sent.account.add_event(&payload)?;
+            }
+        }
+        self.producer.flush().await?;
+        reads(&mut job, rows).await;
+        sent.kinds = self.events.counts();
+        Ok(sent)
+    }
+}
+
+/// Waits until the job has read `rows` rows; `false` if it ended before.
+async fn reads(job: &mut watch::Receiver<JobStatus>, rows: u64) -> bool {
+    loop {
+        if job.borrow_and_update().rows_in >= rows {
+            return true;
+        }
+        // The pause keeps the events in groups.
+        tokio::time::sleep(LOOK_EVERY).await;
+        if job.changed().await.is_err() {
+            return false;
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! From a lowered pipeline to a job that can be supervised: where it commits,
+//! under which plan, and as whom.
+
+use std::{collections::BTreeSet, net::SocketAddr, num::NonZeroUsize, sync::Arc, thread};
+
+use tagflow_connectors::storage;
+use tagflow_engine::{
+    Clock, Result,
+    commit::{LogConfig, Owner},
+    graph::Graph,
+    runtime::{End, JobConfig, Supervised, Until},
+};
+
+use crate::{
+    Spec,
+    inspect::TASK,
+    plan::{StoredPlan, tables},
+};
+
+/// What each channel between two lanes may hold.
+const QUEUE_BYTES: usize = 4 << 20;
+
+/// How many commits stay in the log with their state, to look back at.
+const KEEP_COMMITS: usize = 10;
+
+/// How a pipeline is run, beside what its file says.
+#[derive(Debug, Clone)]
+pub struct LaunchOptions {
+    /// How many lanes, instead of the file's.
+    pub lanes: Option<usize>,
+    /// When to stop.
+    pub until: Until,
+    /// What becomes of open windows at the stop.
+    pub end: End,
+    /// Nodes and sources to begin anew, by name.
+    pub reset: BTreeSet<String>,
+    /// Where the admin endpoint listens.
+    pub admin: Option<SocketAddr>,
+    /// How often to start again after a failure that may pass.
+    pub restarts: u32,
+}
+
+/// A pipeline that is ready to run.
+pub struct Launch {
+    /// The job.
+    pub supervised: Supervised,
+    /// The tables that it writes, dead letters and late rows among them.
+    pub tables: Vec<TableRef>,
+}
+
+/// A table by its name and its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableRef {
+    /// The sink's name.
+    pub name: Arc<str>,
+    /// Its URL, as the pipeline file has it.
+    pub url: Arc<str>,
+}
+
+/// How many lanes a pipeline runs on: as asked for, else as its file says, else
+/// one a core.
+pub fn lanes(spec: &Spec, asked: Option<usize>) -> usize {
+    let written = spec
+        .parallelism
+        .as_ref()
+        .and_then(|lanes| usize::try_from(*lanes.value()).ok());
+    asked
+        .or(written)
+        .unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZeroUsize::get))
+        .max(1)
+}
+
+/// Prepares to run `graph`, which `spec` was lowered to.
+///
+/// # Errors
+/// `Config` where the URL of the state is wrong; `External` where its folder
+/// cannot be created.
+pub fn launch(
+    spec: &Spec,
+    graph: Graph,
+    options: LaunchOptions,
+    clock: Arc<dyn Clock>,
+) -> Result<Launch> {
+    let name = spec.name.value();
+    let (store, root) = storage::open_log(&spec.checkpoint.url)?;
+    let plan = StoredPlan::new(&spec.plan_json(), &graph)?.encode()?;
+    let tables = tables(&graph)
+        .map(|table| TableRef {
+            name: table.name,
+            url: table.url,
+        })
+        .collect();
+    let log = LogConfig {
+        store,
+        root: root.join(name.as_str()),
+        task: TASK.to_owned(),
+        owner: Owner {
+            host: host(),
+            pid: std::process::id(),
+            admin: options.admin.map(|address| address.to_string()),
+            started_at: clock.now(),
+        },
+        plan,
+        keep_commits: KEEP_COMMITS,
+    };
+    let config = JobConfig {
+        pipeline: name.clone(),
+        lanes: lanes(spec, options.lanes),
+        checkpoint_every: *spec.checkpoint.every.value(),
+        queue_bytes: QUEUE_BYTES,
+        until: options.until,
+        end: options.end,
+        reset: options.reset,
+    };
+    Ok(Launch {
+        supervised: Supervised {
+            graph,
+            config,
+            log,
+            clock,
+            restarts: options.restarts,
+        },
+        tables,
+    })
+}
+
+/// The name of this machine.
+fn host() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}

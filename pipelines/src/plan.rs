@@ -1,0 +1,180 @@
+//! The plan that is stored beside a pipeline's commit log: what ran, and which
+//! tables it wrote.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tagflow_engine::{
+    Error, Result,
+    commit::Plan,
+    graph::{Graph, NodeKind},
+    sink::Table,
+};
+
+/// A pipeline as it ran. Newer versions may add fields; older ones pass over
+/// them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoredPlan {
+    /// The pipeline file with every default filled in, and references in place
+    /// of what they stand for.
+    pub pipeline: Value,
+    /// The tables of its sinks, with those of dead letters and late rows.
+    pub tables: Vec<StoredTable>,
+}
+
+/// A table that a pipeline writes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredTable {
+    /// The sink's name.
+    pub name: String,
+    /// Its folder; a local one as an absolute path.
+    pub url: String,
+    /// Its columns, those of Hive folders among them.
+    pub columns: Vec<StoredColumn>,
+}
+
+/// A column of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredColumn {
+    /// Its name.
+    pub name: String,
+    /// Its Arrow type, as Arrow writes it.
+    #[serde(rename = "type")]
+    pub data_type: String,
+    /// Whether it may be null.
+    pub nullable: bool,
+}
+
+impl StoredPlan {
+    /// Of a pipeline, as [`crate::Spec::plan_json`] writes it, and the graph
+    /// that it was lowered to.
+    ///
+    /// # Errors
+    /// `Internal` where `pipeline` is not JSON.
+    pub fn new(pipeline: &str, graph: &Graph) -> Result<Self> {
+        let pipeline = serde_json::from_str(pipeline)
+            .map_err(|error| Error::internal("the plan is not JSON").with_source(error))?;
+        let tables = tables(graph).map(|table| StoredTable::of(&table)).collect();
+        Ok(Self { pipeline, tables })
+    }
+
+    /// Its bytes and their name.
+    ///
+    /// # Errors
+    /// `Internal` where it cannot be written as JSON.
+    pub fn encode(&self) -> Result<Plan> {
+        let json = serde_json::to_vec_pretty(self)
+            .map_err(|error| Error::internal("cannot write the plan as JSON").with_source(error))?;
+        Ok(Plan {
+            hash: format!("{:x}", Sha256::digest(&json)),
+            json: json.into(),
+        })
+    }
+
+    /// Reads the bytes stored as `name`.
+    ///
+    /// # Errors
+    /// `Data` where they are not a plan.
+    pub fn decode(bytes: &[u8], name: &str) -> Result<Self> {
+        serde_json::from_slice(bytes)
+            .map_err(|error| Error::data(format!("`{name}` is not a plan")).with_source(error))
+    }
+}
+
+/// The tables that a graph writes.
+pub fn tables(graph: &Graph) -> impl Iterator<Item = Table> {
+    graph.nodes.iter().filter_map(|node| match &node.kind {
+        NodeKind::Sink(sink) => sink.table(),
+        NodeKind::Source(_) | NodeKind::Operator(_) => None,
+    })
+}
+
+impl StoredTable {
+    fn of(table: &Table) -> Self {
+        let column = |field: &Arc<Field>| StoredColumn {
+            name: field.name().clone(),
+            data_type: field.data_type().to_string(),
+            nullable: field.is_nullable(),
+        };
+        Self {
+            name: table.name.to_string(),
+            url: absolute(&table.url),
+            columns: table.schema.fields().iter().map(column).collect(),
+        }
+    }
+
+    /// The shape of its rows.
+    ///
+    /// # Errors
+    /// `Data` where a type is none that this version knows.
+    pub fn schema(&self) -> Result<SchemaRef> {
+        let field = |column: &StoredColumn| {
+            let data_type: DataType = column.data_type.parse().map_err(|error| {
+                Error::data(format!("the type of `{}.{}` is unknown", self.name, column.name))
+                    .with_source(error)
+            })?;
+            Ok(Field::new(&column.name, data_type, column.nullable))
+        };
+        let fields: Vec<_> = self.columns.iter().map(field).collect::<Result<_>>()?;
+        Ok(Arc::new(Schema::new(fields)))
+    }
+}
+
+/// A local path as it is from wherever the plan is read.
+fn absolute(url: &str) -> String {
+    if url.contains("://") {
+        return url.to_owned();
+    }
+    match std::path::absolute(url) {
+        Ok(path) => path.display().to_string(),
+        Err(_) => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::TimeUnit;
+
+    use super::*;
+
+    #[test]
+    fn a_table_is_read_back_as_it_was() {
+        let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        let list = DataType::List(Arc::new(Field::new("item", DataType::Utf8, true)));
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("window_start", utc, false),
+            Field::new("revenue", DataType::Decimal128(18, 2), true),
+            Field::new("tags", list, true),
+            Field::new("reach", DataType::Int64, false),
+            Field::new("payload", DataType::Binary, true),
+            Field::new("dt", DataType::Date32, true),
+        ]));
+        let table = Table {
+            name: "clicks".into(),
+            url: "lake/clicks".into(),
+            store: Arc::new(object_store::memory::InMemory::new()),
+            root: "lake/clicks".into(),
+            schema: Arc::clone(&schema),
+        };
+        let plan = StoredPlan {
+            pipeline: serde_json::json!({"name": "clicks"}),
+            tables: vec![StoredTable::of(&table)],
+        };
+        let stored = plan.encode().unwrap();
+        let read = StoredPlan::decode(&stored.json, "plan").unwrap();
+        assert_eq!(read, plan);
+        assert_eq!(read.tables[0].schema().unwrap(), schema);
+        assert!(std::path::Path::new(&read.tables[0].url).is_absolute());
+        assert_eq!(plan.encode().unwrap().hash, stored.hash);
+    }
+
+    #[test]
+    fn what_is_no_plan_is_refused() {
+        let error = StoredPlan::decode(b"{}", "plan/x.json").unwrap_err();
+        assert_eq!(error.to_string(), "`plan/x.json` is not a plan");
+        assert_eq!(absolute("s3://lake/x"), "s3://lake/x");
+    }
+}

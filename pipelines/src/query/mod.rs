@@ -1,0 +1,63 @@
+//! Asks the tables that pipelines have written, and any other Parquet, with
+//! DataFusion.
+//!
+//! A table is found by its sink's name through the plan that is stored beside
+//! the commit log; what it holds is what its folder holds, so an answer sees
+//! every published commit and nothing that is only staged.
+
+mod answer;
+mod quoted;
+mod session;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use tagflow_engine::Result;
+
+use crate::{
+    inspect::StateFolder,
+    plan::{StoredPlan, StoredTable},
+};
+
+pub use answer::Answer;
+pub use session::Tables;
+
+/// A table of a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PipelineTable {
+    /// The pipeline.
+    pub pipeline: String,
+    /// The table.
+    pub table: StoredTable,
+}
+
+/// The tables of all pipelines in a state folder, as their last runs had them.
+///
+/// # Errors
+/// `Data` where a log or a plan is damaged; `External` where the store fails.
+pub async fn tables_of(state: &StateFolder, only: Option<&str>) -> Result<Vec<PipelineTable>> {
+    let mut found = Vec::new();
+    for pipeline in state.pipelines().await? {
+        if only.is_some_and(|only| only != pipeline) {
+            continue;
+        }
+        let Some(record) = state.last(&pipeline).await? else {
+            continue;
+        };
+        let Some(StoredPlan { tables, .. }) = state.plan(&pipeline, &record.plan_hash).await?
+        else {
+            continue;
+        };
+        found.extend(tables.into_iter().map(|table| PipelineTable {
+            pipeline: pipeline.clone(),
+            table,
+        }));
+    }
+    Ok(found)
+}
+
+/// Whether `text` in FROM is a place of files rather than a table's name.
+fn is_place(text: &str) -> bool {
+    text.contains('/') || Path::new(text).extension().is_some_and(|it| it == "parquet")
+}

@@ -1,0 +1,217 @@
+//! DataFusion over tables that are registered when a query names them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use arrow::datatypes::SchemaRef;
+use datafusion::{
+    catalog::{MemorySchemaProvider, TableProvider},
+    datasource::{
+        file_format::parquet::ParquetFormat,
+        listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl},
+    },
+    error::DataFusionError,
+    execution::context::SQLOptions,
+    prelude::{SessionConfig, SessionContext},
+    sql::{TableReference, resolve::resolve_table_references},
+};
+use object_store::{ObjectStore, path::Path};
+use tagflow_connectors::storage;
+use tagflow_engine::{Error, ErrorKind, Result};
+use url::Url;
+
+use super::{Answer, PipelineTable, is_place, quoted::Place};
+use crate::diagnostic::closest;
+
+/// The catalog and the schema of tables that are named without them.
+const CATALOG: &str = "datafusion";
+
+/// Tables to ask.
+pub struct Tables {
+    context: SessionContext,
+    tables: Vec<PipelineTable>,
+    /// Each store has its own URL in the session, by its number.
+    stores: usize,
+}
+
+impl Tables {
+    /// These, and any other Parquet by its place.
+    pub fn new(tables: Vec<PipelineTable>) -> Self {
+        let mut config = SessionConfig::new().with_information_schema(false);
+        config.options_mut().execution.listing_table_ignore_subdirectory = false;
+        config.options_mut().execution.parquet.schema_force_view_types = false;
+        Self {
+            context: SessionContext::new_with_config(config),
+            tables,
+            stores: 0,
+        }
+    }
+
+    /// The session, for functions to be added to.
+    pub fn context(&self) -> &SessionContext {
+        &self.context
+    }
+
+    /// Runs a query. It may read and nothing else.
+    ///
+    /// # Errors
+    /// `Config` where the SQL is wrong or names what is not there; `External`
+    /// where a store fails.
+    pub async fn ask(&mut self, sql: &str) -> Result<Answer> {
+        for name in self.references(sql)? {
+            if !self.is_registered(&name) {
+                let provider = self.provider(&name).await?;
+                self.register(name, provider)?;
+            }
+        }
+        let read_only = SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false)
+            .with_allow_statements(false);
+        let frame = self
+            .context
+            .sql_with_options(sql, read_only)
+            .await
+            .map_err(failed)?;
+        let schema: SchemaRef = Arc::clone(frame.schema().inner());
+        let batches = frame.collect().await.map_err(failed)?;
+        Ok(Answer::new(schema, batches))
+    }
+
+    /// The tables that the text names.
+    fn references(&self, sql: &str) -> Result<Vec<TableReference>> {
+        let state = self.context.state();
+        let dialect = state.config_options().sql_parser.dialect;
+        let statement = state.sql_to_statement(sql, &dialect).map_err(failed)?;
+        let (tables, _) = resolve_table_references(&statement, true).map_err(failed)?;
+        Ok(tables)
+    }
+
+    fn is_registered(&self, name: &TableReference) -> bool {
+        self.context.table_exist(name.clone()).unwrap_or(false)
+    }
+
+    fn register(&self, name: TableReference, provider: Arc<dyn TableProvider>) -> Result<()> {
+        if let (Some(schema), Some(catalog)) = (name.schema(), self.context.catalog(CATALOG))
+            && catalog.schema(schema).is_none()
+        {
+            let schemas = Arc::new(MemorySchemaProvider::new());
+            catalog.register_schema(schema, schemas).map_err(failed)?;
+        }
+        self.context.register_table(name, provider).map_err(failed)?;
+        Ok(())
+    }
+
+    async fn provider(&mut self, name: &TableReference) -> Result<Arc<dyn TableProvider>> {
+        if name.schema().is_none() && is_place(name.table()) {
+            let place = Place::find(name.table()).await?;
+            return self.listing(place.store, &place.root, place.files.as_deref(), None).await;
+        }
+        let table = self.named(name)?.table.clone();
+        let (store, root) = storage::open(&table.url)?;
+        let schema = table.schema()?;
+        self.listing(store, &root, None, Some(schema)).await
+    }
+
+    /// The one table of this name.
+    fn named(&self, name: &TableReference) -> Result<&PipelineTable> {
+        let is_meant = |it: &&PipelineTable| {
+            it.table.name == name.table()
+                && name.schema().is_none_or(|pipeline| it.pipeline == pipeline)
+        };
+        let meant: Vec<_> = self.tables.iter().filter(is_meant).collect();
+        match meant.as_slice() {
+            [one] => Ok(one),
+            [] => Err(self.unknown(name)),
+            several => {
+                let names = several.iter().map(|it| format!("\"{}\".{}", it.pipeline, name.table()));
+                Err(Error::config(format!(
+                    "several pipelines have a table `{}`; write {}",
+                    name.table(),
+                    names.collect::<Vec<_>>().join(" or ")
+                )))
+            }
+        }
+    }
+
+    fn unknown(&self, name: &TableReference) -> Error {
+        let mut by_name: BTreeMap<&str, ()> = BTreeMap::new();
+        for it in &self.tables {
+            by_name.insert(&it.table.name, ());
+        }
+        let names: Vec<_> = by_name.into_keys().collect();
+        let more = match (closest(name.table(), names.iter().copied()), names.as_slice()) {
+            (Some(near), _) => format!("; did you mean `{near}`?"),
+            (None, []) => {
+                "; no pipeline has run with its state in this folder: see `--state`".to_owned()
+            }
+            (None, names) => format!("; there are {}", names.join(", ")),
+        };
+        Error::config(format!("there is no table `{name}`{more}"))
+    }
+
+    /// A table of the files below `root`, or of `files` only.
+    async fn listing(
+        &mut self,
+        store: Arc<dyn ObjectStore>,
+        root: &Path,
+        files: Option<&[Path]>,
+        schema: Option<SchemaRef>,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let base = format!("tagflow://{}", self.stores);
+        self.stores += 1;
+        let base = Url::parse(&base).map_err(|error| {
+            Error::internal(format!("`{base}` is not a URL")).with_source(error)
+        })?;
+        self.context.register_object_store(&base, store);
+        let url = |path: String| {
+            let mut url = base.clone();
+            url.set_path(&path);
+            ListingTableUrl::try_new(url, None).map_err(failed)
+        };
+        let format = Arc::new(ParquetFormat::default());
+        let mut options = ListingOptions::new(format).with_file_extension(".parquet");
+        let state = self.context.state();
+        let urls = match files {
+            Some(files) => files
+                .iter()
+                .map(|file| url(format!("/{file}")))
+                .collect::<Result<_>>()?,
+            None => {
+                let folder = url(format!("/{root}/"))?;
+                let names = options.infer_partitions(&state, &folder).await.map_err(failed)?;
+                let columns = names.into_iter().map(|name| {
+                    let field = schema.as_ref().and_then(|schema| schema.field_with_name(&name).ok());
+                    let data_type = field.map(|field| field.data_type().clone());
+                    (name, data_type.unwrap_or(arrow::datatypes::DataType::Utf8))
+                });
+                options = options.with_table_partition_cols(columns.collect());
+                vec![folder]
+            }
+        };
+        let folders = options.table_partition_cols.clone();
+        let config = ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options);
+        let config = match schema {
+            Some(schema) => {
+                let is_folder = |name: &str| folders.iter().any(|(folder, _)| folder == name);
+                let in_files = schema.fields().iter().filter(|field| !is_folder(field.name()));
+                let in_files: arrow::datatypes::Fields = in_files.cloned().collect();
+                config.with_schema(Arc::new(arrow::datatypes::Schema::new(in_files)))
+            }
+            None => config.infer_schema(&state).await.map_err(failed)?,
+        };
+        Ok(Arc::new(ListingTable::try_new(config).map_err(failed)?))
+    }
+}
+
+/// Whose turn it is: the one who wrote the SQL, unless a store failed.
+fn failed(error: DataFusionError) -> Error {
+    let kind = match error.find_root() {
+        DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => ErrorKind::External,
+        DataFusionError::ParquetError(_) => ErrorKind::Data,
+        DataFusionError::Internal(_) => ErrorKind::Internal,
+        _ => ErrorKind::Config,
+    };
+    let message = error.strip_backtrace();
+    let message = message.lines().next().unwrap_or_default();
+    Error::new(kind, format!("cannot answer the query: {message}"))
+}

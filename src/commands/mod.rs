@@ -1,0 +1,29 @@
+//! The commands, one a file: each takes its arguments and says how to exit.
+
+mod demo;
+mod explain;
+mod produce;
+mod query;
+mod run;
+mod schema;
+mod status;
+mod validate;
+
+use crate::{cli::Command, exit::Exit};
+
+/// Runs one command.
+///
+/// # Errors
+/// What [`crate::exit::report`] is to tell the user.
+pub(crate) async fn execute(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Run(args) => run::execute(args).await,
+        Command::Status(args) => status::execute(args).await,
+        Command::Validate(args) => validate::execute(args),
+        Command::Explain(args) => explain::execute(args),
+        Command::Query(args) => query::execute(args).await,
+        Command::Produce(args) => produce::execute(args).await,
+        Command::Demo(args) => demo::execute(args).await,
+        Command::Schema => schema::execute(),
+    }
+}

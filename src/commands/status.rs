@@ -1,0 +1,68 @@
+//! `tagflow status`.
+
+use std::time::Duration;
+
+use tagflow_engine::{Clock as _, Error, SystemClock, commit::Record};
+use tagflow_pipelines::inspect::StateFolder;
+
+use crate::{
+    cli::Status,
+    exit::Exit,
+    output,
+    status::{Live, Row, table},
+};
+
+/// The time between two looks of `--watch`.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// Moves to the top of the screen and clears it.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+pub(crate) async fn execute(args: Status) -> anyhow::Result<Exit> {
+    let state = StateFolder::open(&args.state.state)?;
+    loop {
+        let rows = look(&state, args.pipeline.as_deref()).await?;
+        let text = if args.json {
+            format!("{}\n", serde_json::to_string_pretty(&rows)?)
+        } else if rows.is_empty() {
+            format!("no pipeline has run with its state in `{}`\n", args.state.state)
+        } else {
+            table(&rows, SystemClock.now())
+        };
+        if !args.watch {
+            output::print(&text)?;
+            return Ok(Exit::Success);
+        }
+        let clear = if args.json { "" } else { CLEAR };
+        output::print(&format!("{clear}{text}"))?;
+        tokio::select! {
+            () = tokio::time::sleep(EVERY) => {}
+            _ = tokio::signal::ctrl_c() => return Ok(Exit::Success),
+        }
+    }
+}
+
+/// All pipelines of the folder, or the one that is asked for.
+async fn look(state: &StateFolder, only: Option<&str>) -> anyhow::Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for pipeline in state.pipelines().await? {
+        if only.is_some_and(|only| only != pipeline) {
+            continue;
+        }
+        if let Some(record) = state.last(&pipeline).await? {
+            rows.push(row(pipeline, &record).await);
+        }
+    }
+    if let (Some(only), []) = (only, rows.as_slice()) {
+        let message = format!("pipeline `{only}` has not run with its state in `{}`", state.url());
+        return Err(Error::config(message).into());
+    }
+    Ok(rows)
+}
+
+async fn row(pipeline: String, record: &Record) -> Row {
+    match Live::of(&pipeline, record).await {
+        Live::Running(status) => Row::of_live(&status, record),
+        Live::Silent(why) => Row::of_record(pipeline, record, why),
+    }
+}

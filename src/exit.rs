@@ -1,0 +1,158 @@
+//! What the process ends with, and what it says of an error.
+
+use std::{error::Error as StdError, io::Write, process::ExitCode};
+
+use tagflow_engine::{Error, ErrorKind};
+use tagflow_pipelines::Diagnostics;
+
+/// How a command ended. The numbers are part of the interface: scripts and
+/// supervisors decide by them whether to try again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// It did what it was asked to.
+    Success = 0,
+    /// Tagflow is wrong: to be reported.
+    Internal = 1,
+    /// The pipeline file or the command line is wrong: its author must act.
+    Usage = 2,
+    /// The input or the stored state is wrong: its owner must look at it.
+    Data = 3,
+    /// Kafka, the object store or the disk failed: worth trying again.
+    External = 4,
+    /// Another process has taken the pipeline over: not to be started again.
+    Fenced = 5,
+    /// Interrupted a second time, before the last commit.
+    Aborted = 130,
+}
+
+/// The table for `--help`.
+pub(crate) const TABLE: &str = "\
+Exit codes:
+  0    done
+  1    internal error: a bug of Tagflow's
+  2    the pipeline file or the command line is wrong
+  3    the data is wrong: a corrupted commit log, lost rows, too many bad rows
+  4    an outside system failed: Kafka, the object store, the disk
+  5    another process has taken the pipeline over
+  130  aborted by a second Ctrl-C";
+
+impl From<ErrorKind> for Exit {
+    fn from(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::Internal => Self::Internal,
+            ErrorKind::Config => Self::Usage,
+            ErrorKind::Data => Self::Data,
+            ErrorKind::External => Self::External,
+            ErrorKind::Fenced => Self::Fenced,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Says what went wrong, on standard error, and what to exit with.
+pub(crate) fn report(error: &anyhow::Error) -> Exit {
+    let mut stderr = std::io::stderr().lock();
+    if let Some(diagnostics) = error.downcast_ref::<Diagnostics>() {
+        // Nobody is left to tell if standard error is closed.
+        let _ = write!(stderr, "{}", diagnostics.human());
+        return Exit::Usage;
+    }
+    let kind = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<Error>())
+        .map_or(ErrorKind::Internal, Error::kind);
+    let _ = write!(stderr, "{}", explain(error.as_ref(), kind));
+    kind.into()
+}
+
+/// The message, its causes, and what to do, a line each.
+fn explain(error: &(dyn StdError + 'static), kind: ErrorKind) -> String {
+    let message = error.to_string();
+    let mut text = format!("error: {message}\n");
+    let mut said = message;
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        // Wrappers like to repeat what they wrap.
+        if !said.ends_with(&next) {
+            text += &format!("  cause: {}\n", next.trim_end().replace('\n', "\n         "));
+            said = next;
+        }
+        cause = error.source();
+    }
+    if let Some(hint) = hint(kind) {
+        text += &format!("  hint: {hint}\n");
+    }
+    text
+}
+
+fn hint(kind: ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::Config | ErrorKind::Data => None,
+        ErrorKind::External => {
+            Some("nothing is lost: run it again when this is mended, and it goes on where it stopped")
+        }
+        ErrorKind::Fenced => {
+            Some("`tagflow status` shows who runs it now; do not start it in two places")
+        }
+        ErrorKind::Internal => {
+            Some("this is a bug of Tagflow's: please report it, with what RUST_LOG=debug shows")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_has_message_causes_and_hint() {
+        let cause = std::io::Error::other("connection refused");
+        let error = Error::external("cannot reach Kafka at `b:9092`").with_source(cause);
+        assert_eq!(
+            explain(&error, error.kind()),
+            "error: cannot reach Kafka at `b:9092`\n\
+             \x20 cause: connection refused\n\
+             \x20 hint: nothing is lost: run it again when this is mended, and it goes on where \
+             it stopped\n"
+        );
+    }
+
+    #[test]
+    fn what_a_wrapper_repeats_is_said_once() {
+        let cause = std::io::Error::other("denied");
+        let error = Error::config("cannot read `x`: denied").with_source(cause);
+        assert_eq!(
+            explain(&error, error.kind()),
+            "error: cannot read `x`: denied\n"
+        );
+    }
+
+    #[test]
+    fn kinds_have_their_own_codes() {
+        let codes = [
+            ErrorKind::Internal,
+            ErrorKind::Config,
+            ErrorKind::Data,
+            ErrorKind::External,
+            ErrorKind::Fenced,
+        ]
+        .map(|kind| Exit::from(kind) as u8);
+        assert_eq!(codes, [1, 2, 3, 4, 5]);
+        for code in codes {
+            assert!(TABLE.contains(&format!("\n  {code} ")), "{code}");
+        }
+    }
+
+    #[test]
+    fn an_error_under_context_keeps_its_kind() {
+        let error = anyhow::Error::from(Error::fenced("taken over")).context("while running");
+        assert_eq!(report(&error), Exit::Fenced);
+    }
+}

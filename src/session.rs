@@ -1,0 +1,49 @@
+//! A job with what stands around it: the admin endpoint, progress and signals.
+
+use tagflow_engine::{
+    Result,
+    runtime::{Control, Outcome},
+};
+
+use crate::{admin::Endpoint, progress, signals::Requests};
+
+/// How a session ended, if not by an error.
+pub(crate) enum Ended {
+    /// After a last commit.
+    Stopped(Box<Outcome>),
+    /// At once, at the second request.
+    Aborted,
+}
+
+/// Runs `job` to its end. The first Ctrl-C or SIGTERM stops it after a last
+/// commit, the second at once.
+pub(crate) async fn run(
+    control: Control,
+    job: impl Future<Output = Result<Outcome>> + Send,
+    endpoint: Option<Endpoint>,
+) -> Result<Ended> {
+    let Control { stop, status } = control;
+    let mut requests = Requests::listen()?;
+    let admin = endpoint.map(|endpoint| endpoint.serve(status.clone()));
+    let progress = tokio::spawn(progress::follow(status));
+    let mut job = std::pin::pin!(job);
+    let ended = loop {
+        tokio::select! {
+            result = &mut job => break result.map(|outcome| Ended::Stopped(Box::new(outcome))),
+            () = requests.next() => {
+                if stop.is_cancelled() {
+                    break Ok(Ended::Aborted);
+                }
+                tracing::info!("asked to stop");
+                stop.cancel();
+            }
+        }
+    };
+    if let Some(admin) = admin {
+        admin.abort();
+    }
+    progress.abort();
+    // The line is gone before anything else is said.
+    let _ = progress.await;
+    ended
+}

@@ -1,0 +1,64 @@
+//! Asks the process that owns a pipeline.
+
+use std::time::Duration;
+
+use tagflow_engine::{
+    commit::{Checkpoint, Kind, Reason, Record},
+    status::JobStatus,
+};
+
+use crate::admin::PROCESS_HEADER;
+
+/// A process on this network answers within this time or not at all.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Whether a pipeline's owner answers.
+pub(crate) enum Live {
+    /// It does, and says this.
+    Running(Box<JobStatus>),
+    /// It does not, for this reason.
+    Silent(Silence),
+}
+
+/// Why nobody answers for a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Silence {
+    /// Its last commit was the one of a stop.
+    Stopped,
+    /// Its process should answer and does not.
+    Dead,
+    /// Its process cannot be asked from here.
+    Unknown(String),
+}
+
+impl Live {
+    /// Asks the owner of `pipeline`, which `record` names.
+    pub(crate) async fn of(pipeline: &str, record: &Record) -> Self {
+        if let Some(status) = ask(pipeline, record).await {
+            return Self::Running(Box::new(status));
+        }
+        let reason = record.checkpoint.as_ref().map(|last: &Checkpoint| last.reason);
+        Self::Silent(match (record.kind, reason, &record.owner.admin) {
+            (Kind::Commit, Some(Reason::Stop), _) => Silence::Stopped,
+            (_, _, Some(_)) => Silence::Dead,
+            (_, _, None) => Silence::Unknown(format!(
+                "process {} on `{}` was started with `--admin off`",
+                record.owner.pid, record.owner.host
+            )),
+        })
+    }
+}
+
+/// The status of the owner, if it is that very process that answers.
+async fn ask(pipeline: &str, record: &Record) -> Option<JobStatus> {
+    let address = record.owner.admin.as_deref()?;
+    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().ok()?;
+    let answer = client.get(format!("http://{address}/status")).send().await.ok()?;
+    let answer = answer.error_for_status().ok()?;
+    let process = answer.headers().get(PROCESS_HEADER)?.to_str().ok()?;
+    if process != record.owner.pid.to_string() {
+        return None;
+    }
+    let status: JobStatus = answer.json().await.ok()?;
+    (status.pipeline == pipeline).then_some(status)
+}

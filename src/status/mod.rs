@@ -1,0 +1,10 @@
+//! What is known of each pipeline: from its process if it answers, else from
+//! the last record of its commit log.
+
+mod live;
+mod row;
+mod table;
+
+pub(crate) use live::Live;
+pub(crate) use row::Row;
+pub(crate) use table::table;

@@ -1,0 +1,132 @@
+//! One pipeline at one moment.
+
+use serde::{Serialize, Serializer};
+use tagflow_engine::{
+    EventTime,
+    commit::{Owner, Record},
+    ledger::Counts,
+    status::{JobState, JobStatus},
+};
+
+use super::live::Silence;
+
+/// One pipeline at one moment, as `status` shows it; its JSON is part of the
+/// interface.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Row {
+    /// Its name.
+    pub(crate) pipeline: String,
+    /// `starting`, `running`, `waiting`, `stopping`, `stopped`, `failed`,
+    /// `dead` or `unknown`.
+    pub(crate) state: String,
+    /// What it waits for or failed with.
+    pub(crate) message: Option<String>,
+    /// Rows a second.
+    pub(crate) rows_in_per_s: Option<f64>,
+    /// Rows to the end of all partitions.
+    pub(crate) lag_rows: Option<u64>,
+    /// How far the watermark lies behind the time of day.
+    pub(crate) delay_s: Option<f64>,
+    /// The event-time watermark, RFC 3339.
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) watermark: Option<EventTime>,
+    /// What became of the rows, up to the last commit.
+    pub(crate) totals: Counts,
+    /// The last commit.
+    pub(crate) commit: Option<Commit>,
+    /// Bytes of state.
+    pub(crate) state_bytes: u64,
+    /// Who runs it, or did last.
+    pub(crate) owner: Process,
+}
+
+/// The last commit.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Commit {
+    /// Its number.
+    pub(crate) seq: u64,
+    /// When it was decided, RFC 3339.
+    #[serde(serialize_with = "rfc3339_of")]
+    pub(crate) at: EventTime,
+}
+
+/// A process.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Process {
+    /// Its machine.
+    pub(crate) host: String,
+    /// Its id there.
+    pub(crate) pid: u32,
+    /// Where its admin endpoint listens.
+    pub(crate) admin: Option<String>,
+}
+
+impl From<&Owner> for Process {
+    fn from(owner: &Owner) -> Self {
+        Self {
+            host: owner.host.clone(),
+            pid: owner.pid,
+            admin: owner.admin.clone(),
+        }
+    }
+}
+
+impl Row {
+    /// Of a job whose process answers.
+    pub(crate) fn of_live(status: &JobStatus, record: &Record) -> Self {
+        let last = record.checkpoint.as_ref();
+        let commit = match (&status.commit, last) {
+            (Some(commit), _) => Some(Commit { seq: commit.seq, at: commit.at }),
+            (None, Some(last)) => Some(Commit { seq: last.seq, at: last.at }),
+            (None, None) => None,
+        };
+        let flows = matches!(status.state, JobState::Running | JobState::Stopping);
+        let behind = |watermark: EventTime| status.at.since(watermark).as_secs_f64();
+        Self {
+            pipeline: status.pipeline.clone(),
+            state: status.state.to_string(),
+            message: status.message.clone(),
+            rows_in_per_s: flows.then_some(status.rows_in_per_s),
+            lag_rows: status.lag(),
+            delay_s: status.watermark.map(behind),
+            watermark: status.watermark,
+            totals: status.totals,
+            commit,
+            state_bytes: status.state_bytes(),
+            owner: (&record.owner).into(),
+        }
+    }
+
+    /// Of a pipeline that nobody answers for.
+    pub(crate) fn of_record(pipeline: String, record: &Record, silence: Silence) -> Self {
+        let last = record.checkpoint.as_ref();
+        let (state, message) = match silence {
+            Silence::Stopped => ("stopped", None),
+            Silence::Dead => ("dead", None),
+            Silence::Unknown(why) => ("unknown", Some(why)),
+        };
+        let watermarks = last.map(|last| last.watermarks.values().flat_map(|of| of.values()));
+        Self {
+            pipeline,
+            state: state.into(),
+            message,
+            rows_in_per_s: None,
+            lag_rows: None,
+            delay_s: None,
+            watermark: watermarks.and_then(|all| all.min().copied()),
+            totals: last.map(|last| last.totals).unwrap_or_default(),
+            commit: last.map(|last| Commit { seq: last.seq, at: last.at }),
+            state_bytes: last
+                .map_or(0, |last| last.state.iter().map(|part| part.bytes).sum()),
+            owner: (&record.owner).into(),
+        }
+    }
+}
+
+fn rfc3339<S: Serializer>(at: &Option<EventTime>, serializer: S) -> Result<S::Ok, S::Error> {
+    at.map(|at| at.to_string()).serialize(serializer)
+}
+
+fn rfc3339_of<S: Serializer>(at: &EventTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(at)
+}

@@ -1,0 +1,306 @@
+//! Logs, and every metric with its name.
+//!
+//! Metrics are read off the job's status when somebody asks for them: nothing
+//! is counted twice, and a scrape costs the data path nothing.
+
+use std::fmt;
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, NoLabelSet, text},
+    metrics::MetricType,
+    registry::Registry,
+};
+use tagflow_engine::{
+    EventTime,
+    status::{JobState, JobStatus, NodeStatus, PartitionStatus},
+};
+use tokio::sync::watch;
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+/// Logs to standard error: warnings, and with `verbose` more; `RUST_LOG` goes
+/// before it.
+pub(crate) fn init(verbose: u8) {
+    let default = match verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    // Only the first call of a process can succeed, and it is this one.
+    let _ = tracing_subscriber::registry()
+        .with(filter)
+        .with(layer)
+        .try_init();
+}
+
+/// Every name begins with this.
+const PREFIX: &str = "tagflow";
+
+/// A metric of something of type `T`; counters get the suffix `_total`.
+struct Metric<T> {
+    name: &'static str,
+    help: &'static str,
+    kind: MetricType,
+    /// `None` leaves the metric out.
+    value: fn(&T) -> Option<f64>,
+}
+
+impl<T> Metric<T> {
+    const fn counter(name: &'static str, help: &'static str, value: fn(&T) -> Option<f64>) -> Self {
+        let kind = MetricType::Counter;
+        Self { name, help, kind, value }
+    }
+
+    const fn gauge(name: &'static str, help: &'static str, value: fn(&T) -> Option<f64>) -> Self {
+        let kind = MetricType::Gauge;
+        Self { name, help, kind, value }
+    }
+}
+
+/// Labels: `pipeline`.
+const OF_JOB: &[Metric<JobStatus>] = &[
+    Metric::gauge("up", "Whether rows flow: 1 while running or draining", |job| {
+        let up = matches!(job.state, JobState::Running | JobState::Stopping);
+        Some(f64::from(u8::from(up)))
+    }),
+    Metric::gauge("start_timestamp_seconds", "When this process started the job", |job| {
+        Some(seconds(job.started_at))
+    }),
+    Metric::gauge("watermark_timestamp_seconds", "Event-time watermark of the job", |job| {
+        job.watermark.map(seconds)
+    }),
+    Metric::counter("input_rows", "Rows read since the start of this process", |job| {
+        Some(job.rows_in as f64)
+    }),
+    Metric::counter("input_bytes", "Bytes read since the start of this process", |job| {
+        Some(job.bytes_in as f64)
+    }),
+    Metric::counter("output_rows", "Rows handed to sinks since the start of this process", |job| {
+        Some(job.rows_out as f64)
+    }),
+    Metric::counter("committed_rows", "Rows that came in, up to the last commit", |job| {
+        Some(job.totals.rows_in as f64)
+    }),
+    Metric::counter("contributed_rows", "Rows that had their effect, up to the last commit", |job| {
+        Some(job.totals.contributed as f64)
+    }),
+    Metric::counter("filtered_rows", "Rows that a condition dropped, up to the last commit", |job| {
+        Some(job.totals.filtered as f64)
+    }),
+    Metric::counter("late_rows", "Rows whose window had closed, up to the last commit", |job| {
+        Some(job.totals.late as f64)
+    }),
+    Metric::counter("dead_letter_rows", "Rows that could not be read, up to the last commit", |job| {
+        Some(job.totals.dead_letter as f64)
+    }),
+    Metric::counter("duplicate_rows", "Rows that were seen before, up to the last commit", |job| {
+        Some(job.totals.duplicate as f64)
+    }),
+    Metric::gauge("commit_seq", "Number of the last commit", |job| {
+        job.commit.as_ref().map(|commit| commit.seq as f64)
+    }),
+    Metric::gauge("commit_timestamp_seconds", "When the last commit was decided", |job| {
+        job.commit.as_ref().map(|commit| seconds(commit.at))
+    }),
+    Metric::gauge("commit_duration_seconds", "From barrier to decision of the last commit", |job| {
+        job.commit.as_ref().map(|commit| commit.took_ms as f64 / 1e3)
+    }),
+    Metric::gauge("commit_files", "Files that the last commit published", |job| {
+        job.commit.as_ref().map(|commit| commit.files as f64)
+    }),
+    Metric::gauge("commit_file_bytes", "Bytes of the files of the last commit", |job| {
+        job.commit.as_ref().map(|commit| commit.file_bytes as f64)
+    }),
+    Metric::gauge("commit_state_written_bytes", "Bytes of state that the last commit wrote", |job| {
+        job.commit.as_ref().map(|commit| commit.state_written_bytes as f64)
+    }),
+    Metric::gauge("commit_state_bytes", "Bytes of all state that the last commit names", |job| {
+        job.commit.as_ref().map(|commit| commit.state_bytes as f64)
+    }),
+];
+
+/// Labels: `pipeline`, `source`, `partition`.
+const OF_PARTITION: &[Metric<PartitionStatus>] = &[
+    Metric::counter("partition_input_rows", "Rows read since the start of this process", |it| {
+        Some(it.rows as f64)
+    }),
+    Metric::counter("partition_input_bytes", "Bytes read since the start of this process", |it| {
+        Some(it.bytes as f64)
+    }),
+    Metric::counter("partition_dead_letter_rows", "Rows that could not be read", |it| {
+        Some(it.dead_letters as f64)
+    }),
+    Metric::gauge("partition_lag_rows", "Rows to the end, where the source can tell", |it| {
+        it.lag.map(|lag| lag as f64)
+    }),
+    Metric::gauge("partition_position", "The next offset to read", |it| {
+        Some(it.offset as f64)
+    }),
+    Metric::gauge("partition_watermark_timestamp_seconds", "Event-time watermark", |it| {
+        it.watermark.map(seconds)
+    }),
+    Metric::gauge("partition_idle", "Whether the job's watermark goes on without it", |it| {
+        Some(f64::from(u8::from(it.idle)))
+    }),
+];
+
+/// Labels: `pipeline`, `node`.
+const OF_NODE: &[Metric<NodeStatus>] = &[
+    Metric::counter("node_input_rows", "Rows taken in since the start of this process", |it| {
+        Some(it.rows_in as f64)
+    }),
+    Metric::counter("node_output_rows", "Rows emitted since the start of this process", |it| {
+        Some(it.rows_out as f64)
+    }),
+    Metric::counter("node_late_rows", "Rows that came late since the start of this process", |it| {
+        Some(it.late as f64)
+    }),
+    Metric::gauge("node_state_bytes", "Bytes of state in memory", |it| {
+        Some(it.state_bytes as f64)
+    }),
+    Metric::gauge("node_queue_bytes", "Bytes waiting in the queues before it", |it| {
+        Some(it.queue_bytes as f64)
+    }),
+    Metric::gauge("node_busy_ratio", "Share of time that its lanes were busy", |it| {
+        Some(it.busy)
+    }),
+];
+
+fn seconds(at: EventTime) -> f64 {
+    at.as_micros() as f64 / 1e6
+}
+
+/// The metrics of a job, as text for Prometheus.
+pub(crate) struct Metrics(Registry);
+
+impl Metrics {
+    /// Of the job with this status.
+    pub(crate) fn of(status: watch::Receiver<JobStatus>) -> Self {
+        let mut registry = Registry::with_prefix(PREFIX);
+        registry.register_collector(Box::new(StatusCollector(status)));
+        Self(registry)
+    }
+
+    /// As they stand.
+    pub(crate) fn render(&self) -> Result<String, fmt::Error> {
+        let mut out = String::new();
+        text::encode(&mut out, &self.0)?;
+        Ok(out)
+    }
+}
+
+#[derive(Debug)]
+struct StatusCollector(watch::Receiver<JobStatus>);
+
+impl Collector for StatusCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let status = self.0.borrow().clone();
+        let pipeline = status.pipeline.as_str();
+        let job = (vec![("pipeline", pipeline)], &status);
+        write_all(&mut encoder, OF_JOB, &[job])?;
+        let partitions: Vec<_> = status
+            .partitions
+            .iter()
+            .map(|(id, partition)| {
+                let (source, name) = id.split_once(':').unwrap_or(("", id));
+                let labels = vec![("pipeline", pipeline), ("source", source), ("partition", name)];
+                (labels, partition)
+            })
+            .collect();
+        write_all(&mut encoder, OF_PARTITION, &partitions)?;
+        let nodes: Vec<_> = status
+            .nodes
+            .iter()
+            .map(|(name, node)| (vec![("pipeline", pipeline), ("node", name)], node))
+            .collect();
+        write_all(&mut encoder, OF_NODE, &nodes)
+    }
+}
+
+type Labels<'a> = Vec<(&'static str, &'a str)>;
+
+fn write_all<T>(
+    encoder: &mut DescriptorEncoder,
+    metrics: &[Metric<T>],
+    things: &[(Labels<'_>, &T)],
+) -> fmt::Result {
+    for metric in metrics {
+        let known: Vec<_> = things
+            .iter()
+            .filter_map(|(labels, thing)| Some((labels, (metric.value)(thing)?)))
+            .collect();
+        if known.is_empty() {
+            continue;
+        }
+        let mut family =
+            encoder.encode_descriptor(metric.name, metric.help, None, metric.kind)?;
+        for (labels, value) in known {
+            let mut one = family.encode_family(labels)?;
+            match metric.kind {
+                MetricType::Counter => one.encode_counter::<NoLabelSet, _, u64>(&value, None)?,
+                _ => one.encode_gauge(&value)?,
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn status() -> JobStatus {
+        let mut status = JobStatus::starting("clicks", EventTime::from_micros(1_000_000));
+        status.state = JobState::Running;
+        status.rows_in = 12;
+        status.totals.late = 3;
+        let partition = PartitionStatus {
+            lag: Some(7),
+            ..PartitionStatus::default()
+        };
+        status.partitions.insert("events:topic/0".into(), partition);
+        let unknown = PartitionStatus::default();
+        status.partitions.insert("events:topic/1".into(), unknown);
+        let node = NodeStatus {
+            busy: 0.5,
+            ..NodeStatus::default()
+        };
+        status.nodes.insert("minute".into(), node);
+        status
+    }
+
+    #[test]
+    fn metrics_are_prometheus_text() {
+        let (_sender, receiver) = watch::channel(status());
+        let text = Metrics::of(receiver).render().unwrap();
+        for line in [
+            "# TYPE tagflow_input_rows counter",
+            "tagflow_input_rows_total{pipeline=\"clicks\"} 12.0",
+            "tagflow_up{pipeline=\"clicks\"} 1.0",
+            "tagflow_late_rows_total{pipeline=\"clicks\"} 3.0",
+            "tagflow_partition_lag_rows{pipeline=\"clicks\",source=\"events\",partition=\"topic/0\"} 7.0",
+            "tagflow_node_busy_ratio{pipeline=\"clicks\",node=\"minute\"} 0.5",
+            "# EOF",
+        ] {
+            assert!(text.lines().any(|found| found == line), "no `{line}` in\n{text}");
+        }
+        let unknown = "tagflow_partition_lag_rows{pipeline=\"clicks\",source=\"events\",partition=\"topic/1\"}";
+        assert!(!text.contains(unknown), "an unknown lag is no number");
+        assert!(!text.contains("commit_seq"), "there was no commit");
+    }
+
+    #[test]
+    fn each_metric_is_named_once() {
+        let names = OF_JOB.iter().map(|metric| metric.name);
+        let names = names.chain(OF_PARTITION.iter().map(|metric| metric.name));
+        let names: Vec<_> = names.chain(OF_NODE.iter().map(|metric| metric.name)).collect();
+        let unique: BTreeSet<_> = names.iter().collect();
+        assert_eq!(unique.len(), names.len());
+    }
+}

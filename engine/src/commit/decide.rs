@@ -7,6 +7,9 @@ use std::collections::BTreeSet;
 
 use super::record::Kind;
 
+#[cfg(test)]
+mod tests;
+
 /// What the store answered to a put-if-absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Answer {

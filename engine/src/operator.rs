@@ -11,7 +11,7 @@ use crate::{
 /// A synchronous transformation with state of its own.
 ///
 /// **Calls.** `restore` at most once and first; then `on_batch` and
-/// `on_watermark` in the order of the stream; at a barrier `on_barrier`, then
+/// `on_watermark` in the order of the stream; at a barrier `flush`, then
 /// `snapshot`; `on_end` at most once and last (a `snapshot` may follow).
 /// **Purity.** An operator reads no clock, awaits nothing, does no I/O and logs
 /// nothing per row: the same calls give the same output. **Failure.** An error
@@ -27,9 +27,10 @@ pub trait Operator: Send {
         Ok(())
     }
 
-    /// A barrier has arrived: last chance to emit what must be downstream of
-    /// this operator before the cut. A `snapshot` follows.
-    fn on_barrier(&mut self, _out: &mut Output) -> Result<()> {
+    /// Emit what must be downstream of this operator now: before a cut (a
+    /// `snapshot` follows), and before the others go on without this lane
+    /// because its inputs are idle.
+    fn flush(&mut self, _out: &mut Output) -> Result<()> {
         Ok(())
     }
 

@@ -208,7 +208,7 @@ impl Chain {
 
     /// Lets every operator emit what must be downstream before the cut.
     pub(super) fn on_barrier(&mut self) -> Result<()> {
-        self.each(|operator, output| operator.on_barrier(output))?;
+        self.each(|operator, output| operator.flush(output))?;
         for link in &mut self.links {
             let Certainty::AfterBarriers(barriers) = link.certainty else {
                 continue;

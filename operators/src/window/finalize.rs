@@ -199,6 +199,10 @@ impl Operator for Finalize {
         Ok(())
     }
 
+    fn closed_through(&self) -> EventTime {
+        self.closed_through.get()
+    }
+
     fn state_bytes(&self) -> usize {
         self.panes.values().map(Pane::bytes).sum()
     }

@@ -99,7 +99,7 @@ impl Driver {
 
     pub(super) fn barrier(&mut self) {
         for lane in 0..self.lanes.len() {
-            self.call(lane, 0, |stage, out| stage.on_barrier(out));
+            self.call(lane, 0, |stage, out| stage.flush(out));
         }
         for (lane, stored) in self.lanes.iter_mut().zip(&mut self.store) {
             for (stage, parts) in lane.stages.iter_mut().zip(stored) {
@@ -129,6 +129,12 @@ impl Driver {
                 let lanes = if same { Lanes::Same } else { Lanes::Changed };
                 operator.restore(LaneState { parts, lanes }).unwrap();
             }
+        }
+        // As the runtime does: the final stages may have been further.
+        let finals = self.lanes.iter().filter_map(|lane| lane.stages.last());
+        let closed = finals.map(|stage| stage.closed_through()).max();
+        for lane in &mut self.lanes {
+            lane.stages[0].expect_stragglers(closed.unwrap_or(EventTime::MIN));
         }
         self.store = if same {
             old.clone()

@@ -1,4 +1,4 @@
-//! Every aggregate that DataFusion has by default: it answers as in batch, over
+//! Every aggregate that `DataFusion` has by default: it answers as in batch, over
 //! lanes and restarts, or it is refused.
 
 use std::{collections::BTreeSet, sync::Arc};

@@ -1,6 +1,8 @@
 //! One million rows of a thousand campaigns through both stages of a tumbling
 //! window: a count, two filtered counts and a sum a minute and campaign.
 
+#![allow(missing_docs, reason = "`criterion_group!` makes a public function")]
+
 use std::{hint::black_box, sync::Arc, time::Duration};
 
 use arrow::{

@@ -206,7 +206,7 @@ impl Tumble {
     pub fn hash_columns(&self) -> Vec<usize> {
         match self.spec.keys.len() {
             0 => vec![0],
-            keys => (LEAD..LEAD + keys).collect(),
+            _ => (LEAD..self.group_width()).collect(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Every aggregate that DataFusion has by default: it answers as in batch, over
+//! Every aggregate that `DataFusion` has by default: it answers as in batch, over
 //! lanes and restarts, or it is refused.
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -117,8 +117,8 @@ pub(super) const CASES: &[Case] = &[
     rounded("var_pop(DISTINCT f)"),
     exact("bool_and(DISTINCT b)"),
     as_in(
-        "last_value(DISTINCT x ORDER BY o)",
-        "last_value(x ORDER BY o, x)",
+        "last_value(DISTINCT y ORDER BY o)",
+        "last_value(y ORDER BY o, y)",
     ),
     exact("approx_distinct(DISTINCT s)"),
     exact("bool_and(b)"),

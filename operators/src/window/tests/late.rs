@@ -70,7 +70,7 @@ fn answer(results: &[RecordBatch], late: &[RecordBatch]) -> Answer {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, max_shrink_iters: 500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, max_shrink_iters: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn late_rows_are_those_of_the_rule(

@@ -1,4 +1,4 @@
-//! Windows against models: DataFusion in batch, and a naive one for lateness.
+//! Windows against models: `DataFusion` in batch, and a naive one for lateness.
 
 mod aggregates;
 mod differential;

@@ -1,4 +1,4 @@
-//! Plans a query's aggregates, and runs it in batch with DataFusion.
+//! Plans a query's aggregates, and runs it in batch with `DataFusion`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -61,7 +61,7 @@ pub(super) fn plan(keys: &[&str], aggregates: &[&str]) -> Result<Arc<Tumble>> {
     })
 }
 
-/// What DataFusion answers in batch: the window's start, the keys, the
+/// What `DataFusion` answers in batch: the window's start, the keys, the
 /// aggregates.
 pub(super) fn batch(rows: &[Row], keys: &[&str], aggregates: &[&str]) -> Vec<RecordBatch> {
     let context = context(rows::batch(rows));
@@ -100,16 +100,11 @@ pub(super) fn assert_same(
 
 fn assert_column(actual: &ArrayRef, expected: &ArrayRef, tolerance: Tolerance, name: &str) {
     // Beside a distinct aggregate DataFusion sums twice, and widens twice.
-    let widened = |types| matches!(types, (Decimal128(_, a), Decimal128(_, b)) if a == b);
-    let (of, expected_of) = (actual.data_type(), expected.data_type());
-    assert!(
-        of == expected_of || widened((of, expected_of)),
-        "{name}: {of}, expected {expected_of}"
-    );
+    let types = (actual.data_type(), expected.data_type());
+    let widened = matches!(types, (Decimal128(_, a), Decimal128(_, b)) if a == b);
+    assert!(types.0 == types.1 || widened, "{name}: {types:?}");
     let slack = match (tolerance, actual.data_type()) {
-        (Tolerance::Exact, _) | (Tolerance::Rounding, _)
-            if *actual.data_type() != DataType::Float64 =>
-        {
+        (Tolerance::Exact | Tolerance::Rounding, _) if *actual.data_type() != DataType::Float64 => {
             0.0
         }
         (Tolerance::Exact, _) => 0.0,

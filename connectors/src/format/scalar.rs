@@ -36,8 +36,12 @@ pub(super) fn decimal(text: &str, scale: u8, excess: Excess) -> Option<i128> {
             }
             b'1'..=b'9' => {
                 any = true;
+                let shift = match zeros {
+                    0 => 10,
+                    zeros => power_of_ten(zeros + 1)?,
+                };
                 mantissa = mantissa
-                    .checked_mul(power_of_ten(zeros + 1)?)?
+                    .checked_mul(shift)?
                     .checked_add(i128::from(byte - b'0'))?;
                 zeros = 0;
                 power -= i32::from(point);

@@ -1,7 +1,6 @@
 //! The sink that prints rows as a table: for a first look.
 
 use std::{
-    fmt::Write as _,
     io::{self, Write},
     mem,
     sync::{Arc, Mutex, PoisonError},
@@ -90,11 +89,10 @@ impl Sink for ConsoleSink {
         if kept_rows + more_rows > 0 {
             let mut text = self.config.name.to_string();
             if !kept.is_empty() {
-                write!(text, "\n{}", pretty_format_batches(&kept)?)
-                    .map_err(|error| Error::internal("cannot print rows").with_source(error))?;
+                text += &format!("\n{}", pretty_format_batches(&kept)?);
             }
             if more_rows > 0 {
-                text.push_str(&format!("\n... and {more_rows} more rows"));
+                text += &format!("\n... and {more_rows} more rows");
             }
             text.push('\n');
             let mut output = self

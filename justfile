@@ -30,5 +30,4 @@ examples:
 
 # The end-to-end benchmark of W1.
 bench events="10000000":
-    cargo build --release --locked
-    python3 benches/w1.py --events {{events}}
+    cargo bench --locked --bench w1 -- --events {{events}}

@@ -11,7 +11,7 @@ use crate::{
 /// A synchronous transformation with state of its own.
 ///
 /// **Calls.** `restore` at most once and first; then `on_batch` and
-/// `on_watermark` in the order of the stream; at a barrier `on_barrier`, then
+/// `on_watermark` in the order of the stream; at a barrier `flush`, then
 /// `snapshot`; `on_end` at most once and last (a `snapshot` may follow).
 /// **Purity.** An operator reads no clock, awaits nothing, does no I/O and logs
 /// nothing per row: the same calls give the same output. **Failure.** An error
@@ -27,9 +27,10 @@ pub trait Operator: Send {
         Ok(())
     }
 
-    /// A barrier has arrived: last chance to emit what must be downstream of
-    /// this operator before the cut. A `snapshot` follows.
-    fn on_barrier(&mut self, _out: &mut Output) -> Result<()> {
+    /// Emit what must be downstream of this operator now: before a cut (a
+    /// `snapshot` follows), and before the others go on without this lane
+    /// because its inputs are idle.
+    fn flush(&mut self, _out: &mut Output) -> Result<()> {
         Ok(())
     }
 
@@ -37,6 +38,17 @@ pub trait Operator: Send {
     /// the watermark had passed them, and their operator remembers that.
     fn on_end(&mut self, _out: &mut Output) -> Result<()> {
         Ok(())
+    }
+
+    /// Rows of windows that end at `until` or before may be late, though this
+    /// operator's watermark has not reached that: the stage after the exchange
+    /// may be further. Replaces what was said before. Only operators in front of
+    /// an exchange need to know.
+    fn expect_stragglers(&mut self, _until: EventTime) {}
+
+    /// The watermark up to which this operator has closed windows, as restored.
+    fn closed_through(&self) -> EventTime {
+        EventTime::MIN
     }
 
     /// What changed in the state since the last snapshot.

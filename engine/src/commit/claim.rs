@@ -47,9 +47,10 @@ pub(super) async fn claim(
                 }
                 ClaimStep::Own { seq } => {
                     let before = last.map(|record| record.owner);
-                    match &before {
-                        Some(owner) => info!(seq, host = owner.host, pid = owner.pid, "took over"),
-                        None => info!(seq, "claimed a new log"),
+                    if let Some(owner) = &before {
+                        info!(seq, host = owner.host, pid = owner.pid, "took over");
+                    } else {
+                        info!(seq, "claimed a new log");
                     }
                     return Ok((claim, before));
                 }

@@ -7,6 +7,9 @@ use std::collections::BTreeSet;
 
 use super::record::Kind;
 
+#[cfg(test)]
+mod tests;
+
 /// What the store answered to a put-if-absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Answer {
@@ -129,14 +132,12 @@ pub fn log_is_missing(plans: usize, tail: u64) -> bool {
 
 /// The first slot that ought to be in use and is not.
 pub fn first_hole(slots: &BTreeSet<u64>, collected_upto: u64) -> Option<u64> {
-    let mut expected = collected_upto + 1;
-    for &slot in slots.range(expected..) {
-        if slot != expected {
-            return Some(expected);
-        }
-        expected += 1;
-    }
-    None
+    let expected = collected_upto + 1..;
+    expected
+        .clone()
+        .zip(slots.range(expected))
+        .find(|(expected, slot)| expected != *slot)
+        .map(|(expected, _)| expected)
 }
 
 /// S5 and S9: of all `commits`, those still to publish, oldest first.

@@ -74,7 +74,7 @@ impl Paths {
     /// Where the task stages files, from a table's folder. Several pipelines may
     /// write to one table, so their names are part of it.
     pub(super) fn staging(&self) -> Path {
-        let pipeline = self.root.parts().last();
+        let pipeline = self.root.parts().next_back();
         let pipeline = pipeline.as_ref().map_or("", |name| name.as_ref());
         Path::from("_staging")
             .join(pipeline)

@@ -18,6 +18,9 @@ use crate::{
     source::{Offset, Positions},
 };
 
+#[cfg(test)]
+mod tests;
+
 /// The version of the format that this build writes, and the newest it reads.
 pub const VERSION: u32 = 1;
 

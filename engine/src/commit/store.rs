@@ -156,8 +156,8 @@ impl LogStore {
             return Ok(());
         };
         self.retry("delete", first, || async {
-            let all = stream::iter(paths.to_vec().into_iter().map(Ok));
-            let mut deleted = self.store.delete_stream(Box::pin(all));
+            let all: Vec<_> = paths.iter().cloned().map(Ok).collect();
+            let mut deleted = self.store.delete_stream(Box::pin(stream::iter(all)));
             loop {
                 match deleted.try_next().await {
                     Ok(Some(_)) | Err(StoreError::NotFound { .. }) => {}

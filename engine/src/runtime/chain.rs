@@ -1,10 +1,16 @@
 //! Fused operators: everything between two exchanges on one lane.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
 
 use super::gauges::{NodeGauge, add};
 use crate::{
-    Batch, Element, Origin, Port, Result, Watermark,
+    Batch, Element, EventTime, Origin, Port, Result, Watermark,
     element::EdgeId,
     graph::{Graph, NodeId, NodeKind},
     ledger::Ledger,
@@ -26,6 +32,41 @@ pub(super) struct Chain {
     exits: Vec<Element>,
     /// Copies made where one output feeds several nodes.
     copied: Ledger,
+    /// The highest watermark that any lane of the job has passed on.
+    frontier: Arc<Frontier>,
+}
+
+/// The highest watermark that any lane of a job has passed on: no operator of
+/// the job is further. Raised before a watermark is sent.
+#[derive(Debug)]
+pub(super) struct Frontier(AtomicI64);
+
+impl Frontier {
+    /// Nothing has been passed on.
+    pub(super) fn new() -> Self {
+        Self(AtomicI64::new(i64::MIN))
+    }
+
+    /// A watermark is about to be passed on.
+    pub(super) fn raise(&self, watermark: EventTime) {
+        self.0.fetch_max(watermark.as_micros(), Ordering::SeqCst);
+    }
+
+    /// The highest one so far.
+    pub(super) fn get(&self) -> EventTime {
+        EventTime::from_micros(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// How sure a node is of the watermark behind the next exchange. While this lane
+/// is idle the others go on without it, so when it wakes, any row may be late.
+/// By the second barrier from then everyone has heard that it is awake (the job
+/// sends a barrier only when the one before has come through), and nobody is
+/// further than the frontier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Certainty {
+    Certain,
+    AfterBarriers(u8),
 }
 
 /// A node in its chain.
@@ -36,6 +77,7 @@ struct Link {
     operator: Option<Box<dyn Operator>>,
     output: Output,
     watermark: WatermarkTracker,
+    certainty: Certainty,
     targets: BTreeMap<Port, Vec<Target>>,
     gauge: Arc<NodeGauge>,
 }
@@ -68,6 +110,7 @@ impl Chain {
         gauge: impl Fn(&str) -> Arc<NodeGauge>,
         mut operator: impl FnMut(NodeId) -> Result<Box<dyn Operator>>,
         upstream_lanes: impl Fn(EdgeId) -> usize,
+        frontier: Arc<Frontier>,
     ) -> Result<Self> {
         let link_of = |id: NodeId| fragment.nodes.iter().position(|node| *node == id);
         let mut entries = BTreeMap::new();
@@ -116,6 +159,7 @@ impl Chain {
                 operator,
                 output: Output::default(),
                 watermark: WatermarkTracker::new(slots.max(1)),
+                certainty: Certainty::Certain,
                 targets,
                 gauge: gauge(&node.name),
             });
@@ -125,6 +169,7 @@ impl Chain {
             entries,
             exits: Vec::new(),
             copied: Ledger::default(),
+            frontier,
         })
     }
 
@@ -163,7 +208,41 @@ impl Chain {
 
     /// Lets every operator emit what must be downstream before the cut.
     pub(super) fn on_barrier(&mut self) -> Result<()> {
-        self.each(|operator, output| operator.on_barrier(output))
+        self.each(|operator, output| operator.flush(output))?;
+        for link in &mut self.links {
+            let Certainty::AfterBarriers(barriers) = link.certainty else {
+                continue;
+            };
+            link.certainty = match barriers {
+                0 | 1 => Certainty::Certain,
+                _ => Certainty::AfterBarriers(barriers - 1),
+            };
+            if let (Certainty::Certain, Some(operator)) = (link.certainty, &mut link.operator) {
+                operator.expect_stragglers(self.frontier.get());
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells every operator how far those behind the exchanges have come in an
+    /// earlier run.
+    pub(super) fn expect_stragglers(&mut self, until: EventTime) {
+        for operator in self
+            .links
+            .iter_mut()
+            .filter_map(|link| link.operator.as_mut())
+        {
+            operator.expect_stragglers(until);
+        }
+    }
+
+    /// How far the operators had come in an earlier run.
+    pub(super) fn closed_through(&self) -> EventTime {
+        let operators = self.links.iter().filter_map(|link| link.operator.as_ref());
+        operators
+            .map(|operator| operator.closed_through())
+            .max()
+            .unwrap_or(EventTime::MIN)
     }
 
     /// Tells every operator that no row will come any more.
@@ -257,7 +336,12 @@ impl Chain {
         for target in targets {
             match target {
                 Target::Link { link, slot, .. } => self.advance(link, slot, passed_on)?,
-                Target::Exit(edge) => self.exits.push(Element::Watermark(edge, passed_on)),
+                Target::Exit(edge) => {
+                    if let Watermark::At(time) = passed_on {
+                        self.frontier.raise(time);
+                    }
+                    self.exits.push(Element::Watermark(edge, passed_on));
+                }
             }
         }
         Ok(())

@@ -109,6 +109,7 @@ impl Head {
     pub(super) fn chunk(&mut self, chunk: &Chunk, chain: &mut Chain) -> Result<()> {
         let decoded = self.decoder.decode(&chunk.rows)?;
         let (records, rejected) = judge(&self.time, &chunk.rows, decoded)?;
+        self.wake(&chunk.partition, chain)?;
         let others = self.lowest_but(Some(&chunk.partition));
         let partition = self.partitions.get_mut(&chunk.partition).ok_or_else(|| {
             Error::internal(format!(
@@ -116,11 +117,6 @@ impl Head {
                 chunk.partition
             ))
         })?;
-        if partition.liveness == Liveness::Idle {
-            partition.liveness = Liveness::Live;
-            partition.gauge.idle.store(false, Ordering::Relaxed);
-        }
-
         let id = Arc::clone(&partition.id);
         let counts = chain.ledger(self.source).of(&id);
         counts.rows_in += chunk.rows.len() as u64;
@@ -157,6 +153,15 @@ impl Head {
         self.partitions
             .values()
             .map(|partition| (Arc::clone(&partition.id), partition.watermark.current()))
+    }
+
+    /// An idle partition speaks again: everyone must hear that before its rows.
+    fn wake(&mut self, partition: &str, chain: &mut Chain) -> Result<()> {
+        let is_idle = |partition: &Partition| partition.liveness == Liveness::Idle;
+        if self.partitions.get(partition).is_some_and(is_idle) {
+            self.set(partition, Liveness::Live, chain)?;
+        }
+        Ok(())
     }
 
     fn set(&mut self, partition: &str, liveness: Liveness, chain: &mut Chain) -> Result<()> {

@@ -54,6 +54,11 @@ pub(super) struct Reader {
     /// Positions of partitions that are not assigned in this run; they stay in
     /// every commit.
     pub(super) positions: Positions,
+    /// Whether the first partitions have been assigned.
+    pub(super) assigned: bool,
+    /// A partition that has ended, until the next event shows whether another
+    /// one follows: then the lane is never without.
+    pub(super) ended: Option<Arc<str>>,
 }
 
 /// A partition being read.
@@ -109,6 +114,9 @@ impl Reader {
                 }
                 () = &mut tick, if reading => {
                     tick = clock.sleep(TICK);
+                    if self.finish_ended().await.is_err() {
+                        return Ok(());
+                    }
                     if self.mark_idle().await.is_err() {
                         return Ok(());
                     }
@@ -148,8 +156,19 @@ impl Reader {
     }
 
     async fn on_event(&mut self, event: SourceEvent) -> Result<Result<(), Gone>> {
+        if let SourceEvent::Assigned(partitions) = event {
+            let assigned = self.assign(partitions).await;
+            return Ok(if assigned.is_err() {
+                assigned
+            } else {
+                self.finish_ended().await
+            });
+        }
+        if self.finish_ended().await.is_err() {
+            return Ok(Err(Gone));
+        }
         match event {
-            SourceEvent::Assigned(partitions) => return Ok(self.assign(partitions).await),
+            SourceEvent::Assigned(_) => {}
             SourceEvent::Chunk(chunk) => return self.on_chunk(chunk).await,
             SourceEvent::CaughtUp { partition, end } => {
                 let now = self.clock.now();
@@ -167,8 +186,7 @@ impl Reader {
                     partition.finished = true;
                     partition.gauge.finished.store(true, Ordering::Relaxed);
                     partition.gauge.lag.store(0, Ordering::Relaxed);
-                    let lane = partition.lane;
-                    return Ok(self.send(lane, Message::Finished(name)).await);
+                    self.ended = Some(name);
                 }
             }
             SourceEvent::Exhausted => self.report(Report::Exhausted(Arc::clone(&self.source))),
@@ -201,6 +219,17 @@ impl Reader {
         Ok(Ok(()))
     }
 
+    async fn finish_ended(&mut self) -> Result<(), Gone> {
+        let Some(name) = self.ended.take() else {
+            return Ok(());
+        };
+        let lane = self
+            .partitions
+            .get(&name)
+            .map_or(0, |partition| partition.lane);
+        self.send(lane, Message::Finished(name)).await
+    }
+
     async fn assign(&mut self, partitions: Vec<(Arc<str>, Offset)>) -> Result<(), Gone> {
         let mut shares = vec![Vec::new(); self.lanes.len()];
         for (name, next) in partitions {
@@ -208,7 +237,7 @@ impl Reader {
                 Arc::clone(&self.source),
                 Arc::clone(&name),
             ));
-            let lane = self.partitions.len() % self.lanes.len();
+            let lane = self.lane_for_another();
             let gauge = self.gauges.partition(&id);
             gauge.offset.store(next, Ordering::Relaxed);
             let watermark = self
@@ -245,7 +274,33 @@ impl Reader {
         for (lane, share) in shares.into_iter().enumerate() {
             self.send(lane, Message::Assigned(share)).await?;
         }
+        self.assigned = true;
         Ok(())
+    }
+
+    /// The lane for a new partition. At the start they are dealt out in turn.
+    /// Later one goes to a lane that is awake, because a lane that wakes cannot
+    /// aggregate at once (see `chain`); so files that are read one after another
+    /// stay on one lane.
+    fn lane_for_another(&self) -> usize {
+        let mut live = vec![0_usize; self.lanes.len()];
+        for partition in self
+            .partitions
+            .values()
+            .filter(|partition| !partition.finished)
+        {
+            live[partition.lane] += 1;
+        }
+        let lanes = || live.iter().enumerate();
+        let awake = lanes().filter(|(_, partitions)| self.assigned && **partitions > 0);
+        let least = |lanes: &mut dyn Iterator<Item = (usize, &usize)>| {
+            lanes
+                .min_by_key(|(_, partitions)| **partitions)
+                .map(|(lane, _)| lane)
+        };
+        least(&mut awake.into_iter())
+            .or_else(|| least(&mut lanes()))
+            .unwrap_or(0)
     }
 
     /// The offset gate: what comes was not read before, and nothing is skipped

@@ -8,7 +8,7 @@ use std::{
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
-    chain::Chain,
+    chain::{Chain, Frontier},
     channel::{Receiver, Sender, bounded},
     checkpoint::Checkpointer,
     fragment::{self, Fragment},
@@ -22,7 +22,7 @@ use super::{
     writer::Writer,
 };
 use crate::{
-    Error, Result,
+    Error, EventTime, Result,
     commit::{CommitLog, Recovered},
     element::EdgeId,
     graph::{Graph, NodeId, NodeKind, Partitioning},
@@ -99,6 +99,8 @@ pub(super) async fn build(
     let mut tasks = JoinSet::new();
     let mut wiring = wire(graph, &fragments, config, gauges);
     let mut in_force = Vec::new();
+    let mut lanes_built = Vec::new();
+    let frontier = Arc::new(Frontier::new());
     for (index, fragment) in fragments.iter().enumerate() {
         let lanes = Placement {
             job: config.lanes,
@@ -140,10 +142,20 @@ pub(super) async fn build(
                 tasks.spawn(writer.run());
             } else {
                 let downstream = wiring.downstream.remove(&(index, lane)).unwrap_or_default();
-                let lane = place.lane(inputs, downstream, &restored, gauges, &reports)?;
-                tasks.spawn(lane.run());
+                let lane =
+                    place.lane(inputs, downstream, &restored, gauges, &reports, &frontier)?;
+                lanes_built.push(lane);
             }
         }
+    }
+    let closed_through = lanes_built
+        .iter()
+        .map(|lane| lane.chain.closed_through())
+        .max();
+    frontier.raise(closed_through.unwrap_or(EventTime::MIN));
+    for mut lane in lanes_built {
+        lane.chain.expect_stragglers(frontier.get());
+        tasks.spawn(lane.run());
     }
     let fragment_parts: usize = fragments.iter().map(|fragment| fragment.lanes).sum();
 
@@ -186,6 +198,8 @@ pub(super) async fn build(
             watermarks,
             partitions: BTreeMap::new(),
             positions,
+            assigned: false,
+            ended: None,
         };
         tasks.spawn(reader.run());
         readers.push((Arc::clone(name), sender));
@@ -277,6 +291,7 @@ impl Place<'_> {
         restored: &Restored,
         gauges: &Arc<Gauges>,
         reports: &Reports,
+        frontier: &Arc<Frontier>,
     ) -> Result<Lane> {
         let chain = Chain::new(
             self.graph,
@@ -284,6 +299,7 @@ impl Place<'_> {
             |name| gauges.node(name),
             |id| self.operator(id, restored),
             |edge| self.sender_of(edge).lanes,
+            Arc::clone(frontier),
         )?;
         let mut heads = BTreeMap::new();
         for &id in &self.fragment.nodes {

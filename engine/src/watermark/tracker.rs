@@ -49,6 +49,11 @@ impl WatermarkTracker {
         }
     }
 
+    /// Whether all inputs are idle.
+    pub fn is_idle(&self) -> bool {
+        self.idle
+    }
+
     /// The watermark here.
     pub fn current(&self) -> EventTime {
         self.current

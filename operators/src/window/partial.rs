@@ -11,14 +11,12 @@ use arrow::{
 use tagflow_engine::{
     Batch, EventTime, Port, Result,
     operator::{Operator, Output},
-    state::{LaneState, Snapshot},
 };
 
 use super::{
     assigner::{Assigned, assign},
     spec::Tumble,
     table::{Inputs, Table},
-    watermark::StoredWatermark,
 };
 use crate::expr::evaluate;
 
@@ -35,15 +33,17 @@ const ROWS_BETWEEN_MEASURES: usize = 64 * 1024;
 /// are, because only the final stage knows which windows have closed.
 ///
 /// Hence no window in the table is one that the final stage may have closed: its
-/// watermark is the minimum over the lanes, so never ahead of this lane's. That
-/// holds over restarts too, as the watermark is part of the state.
+/// watermark is the minimum over the lanes, so never ahead of this lane's, but
+/// for what the runtime says otherwise ([`Operator::expect_stragglers`]).
 pub(super) struct Partial {
     tumble: Arc<Tumble>,
     table: Table,
     /// The earliest end of a window in the table.
     earliest_end: EventTime,
     rows_since_measure: usize,
-    watermark: StoredWatermark,
+    watermark: EventTime,
+    /// The final stage may be as far as this.
+    stragglers_until: EventTime,
 }
 
 impl Partial {
@@ -52,7 +52,8 @@ impl Partial {
             table: Table::new(&tumble)?,
             earliest_end: EventTime::MAX,
             rows_since_measure: 0,
-            watermark: StoredWatermark::default(),
+            watermark: EventTime::MIN,
+            stragglers_until: EventTime::MIN,
             tumble,
         })
     }
@@ -97,7 +98,7 @@ impl Partial {
             self.rows_since_measure = 0;
         }
         if self.table.len() >= MAX_GROUPS || (measure && self.table.bytes() >= MAX_BYTES) {
-            self.flush(out)?;
+            self.send(out)?;
         }
         Ok(())
     }
@@ -110,7 +111,8 @@ impl Partial {
         Ok(())
     }
 
-    fn flush(&mut self, out: &mut Output) -> Result<()> {
+    /// Sends the table on and starts another.
+    fn send(&mut self, out: &mut Output) -> Result<()> {
         if self.table.len() == 0 {
             return Ok(());
         }
@@ -125,7 +127,7 @@ impl Partial {
 impl Operator for Partial {
     fn on_batch(&mut self, _input: Port, batch: Batch, out: &mut Output) -> Result<()> {
         let assigned = self.assign(&batch.records)?;
-        let watermark = self.watermark.get();
+        let watermark = self.watermark.max(self.stragglers_until);
         if self.end_of(assigned.min_us) > watermark {
             return self.aggregate(assigned, &batch, out);
         }
@@ -146,35 +148,22 @@ impl Operator for Partial {
 
     fn on_watermark(&mut self, watermark: EventTime, out: &mut Output) -> Result<()> {
         if self.earliest_end <= watermark {
-            self.flush(out)?;
+            self.send(out)?;
         }
-        self.watermark.advance(watermark);
+        self.watermark = watermark;
         Ok(())
     }
 
-    fn on_barrier(&mut self, out: &mut Output) -> Result<()> {
-        self.flush(out)
+    fn flush(&mut self, out: &mut Output) -> Result<()> {
+        self.send(out)
     }
 
     fn on_end(&mut self, out: &mut Output) -> Result<()> {
-        self.flush(out)?;
-        // The final stage closes every window now, also those of other lanes:
-        // whatever row should come later may be late.
-        self.watermark.advance(EventTime::MAX);
-        Ok(())
+        self.send(out)
     }
 
-    fn snapshot(&mut self) -> Result<Snapshot> {
-        let mut snapshot = Snapshot::default();
-        self.watermark.snapshot(&mut snapshot)?;
-        Ok(snapshot)
-    }
-
-    fn restore(&mut self, state: LaneState) -> Result<()> {
-        for part in &state.parts {
-            self.watermark.restore(part, state.lanes)?;
-        }
-        Ok(())
+    fn expect_stragglers(&mut self, until: EventTime) {
+        self.stragglers_until = until;
     }
 
     fn state_bytes(&self) -> usize {

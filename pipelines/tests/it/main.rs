@@ -1,0 +1,7 @@
+//! Whole pipelines, from the text of their file to the rows of their sinks.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod case;
+mod oracle;
+mod rig;

@@ -1,0 +1,128 @@
+//! Random pipelines give what DataFusion gives in batch over the same rows,
+//! however the rows are chunked, on however many lanes, wherever they crash.
+
+use std::{sync::Arc, time::Duration};
+
+use arrow::{
+    json::ReaderBuilder,
+    record_batch::RecordBatch,
+    util::display::{ArrayFormatter, FormatOptions},
+};
+use datafusion::{
+    datasource::MemTable,
+    prelude::{SessionConfig, SessionContext},
+};
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+
+use crate::{
+    case::{COLUMNS, Case},
+    rig::Rig,
+};
+use tagflow_schemas::Column;
+
+/// How many cases CI runs; `TAGFLOW_ORACLE_CASES` runs more.
+const CASES: u64 = 200;
+
+#[test]
+fn random_pipelines_equal_datafusion() {
+    let cases = std::env::var("TAGFLOW_ORACLE_CASES").ok();
+    let cases = cases.and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let (mut restarts, mut rows) = (0, 0);
+    for seed in 0..cases {
+        let checked = runtime.block_on(check(seed));
+        restarts += checked.restarts;
+        rows += checked.rows;
+    }
+    println!("{cases} pipelines, {restarts} crashes, {rows} result rows");
+    assert!(restarts > cases / 4, "too few crashes to show anything");
+    assert!(rows as u64 > cases * 10, "too few rows to show anything");
+}
+
+struct Checked {
+    restarts: u64,
+    rows: usize,
+}
+
+async fn check(seed: u64) -> Checked {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let case = Case::random(&mut random);
+    let mut rig = Rig::new(case.file.clone());
+    for (partition, rows) in case.partitions.iter().enumerate() {
+        rig.script.push(&format!("p{partition}"), rows.iter().cloned());
+    }
+    rig.chunk = [1, 7, 100, 10_000][random.random_range(0..4)];
+    let mut restarts = 0;
+    let status = loop {
+        rig.lanes = [1, 4][random.random_range(0..2)];
+        let job = tokio::spawn(rig.start());
+        if restarts < 3 && random.random_bool(0.6) {
+            tokio::time::sleep(Duration::from_micros(random.random_range(0..20_000))).await;
+            if !job.is_finished() {
+                restarts += 1;
+                job.abort();
+                let _ = job.await;
+                continue;
+            }
+        }
+        break job.await.unwrap().unwrap_or_else(|error| panic!("seed {seed}: {}", error.chain()));
+    };
+    let read: usize = case.partitions.iter().map(Vec::len).sum();
+    assert_eq!(status.totals.rows_in, read as u64, "seed {seed}");
+    assert_eq!((status.totals.late, status.totals.dead_letter), (0, 0), "seed {seed}");
+
+    let ours = rig.lines("out").await;
+    let expected = batch(&case).await;
+    assert_eq!(ours, expected, "seed {seed}\n{}\n{}", case.file, case.batch);
+    Checked { restarts, rows: expected.len() }
+}
+
+/// The case's query by DataFusion, as sorted lines.
+async fn batch(case: &Case) -> Vec<String> {
+    let columns: Vec<Column> = COLUMNS
+        .lines()
+        .filter_map(|line| line.trim().split_once(": "))
+        .map(|(name, kind)| Column {
+            name: name.to_owned(),
+            kind: kind.trim_end_matches('?').parse().unwrap(),
+            nullable: kind.ends_with('?'),
+        })
+        .collect();
+    let schema = Column::schema(&columns);
+    let rows = case.partitions.iter().flatten();
+    let text: Vec<String> = rows.map(|row| in_micros(row)).collect();
+    let text = text.join("\n");
+    let reader = ReaderBuilder::new(Arc::clone(&schema)).build(text.as_bytes()).unwrap();
+    let batches: Vec<RecordBatch> = reader.collect::<Result<_, _>>().unwrap();
+
+    let config = SessionConfig::new().with_target_partitions(1);
+    let context = SessionContext::new_with_config(config);
+    let table = MemTable::try_new(schema, vec![batches]).unwrap();
+    context.register_table("events", Arc::new(table)).unwrap();
+    let result = context.sql(&case.batch).await.unwrap().collect().await.unwrap();
+    let mut lines = Vec::new();
+    for batch in result {
+        let options = FormatOptions::default();
+        let columns: Vec<_> = batch
+            .columns()
+            .iter()
+            .map(|column| ArrayFormatter::try_new(column, &options).unwrap())
+            .collect();
+        for row in 0..batch.num_rows() {
+            let values: Vec<String> =
+                columns.iter().map(|column| column.value(row).to_string()).collect();
+            lines.push(values.join(","));
+        }
+    }
+    lines.sort();
+    lines
+}
+
+/// The row as Arrow's own reader takes it: numbers for timestamps are in the
+/// column's unit there.
+fn in_micros(row: &str) -> String {
+    match row.strip_suffix('}') {
+        Some(row) => format!("{row}000}}"),
+        None => row.to_owned(),
+    }
+}

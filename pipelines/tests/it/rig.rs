@@ -1,0 +1,99 @@
+//! Runs a pipeline file on rows and a store in memory.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use object_store::{ObjectStore, memory::InMemory, path::Path};
+use tagflow_engine::{
+    EventTime, SystemClock,
+    commit::{LogConfig, Owner, Plan},
+    graph::{Graph, NodeKind},
+    runtime::{End, JobConfig, Supervised, Until, supervise},
+    source::Reference,
+    status::JobStatus,
+    testing::{Bounded, LinesSink, Script, ScriptedSource},
+};
+use tagflow_pipelines::{LoadOptions, load_str, lower};
+
+/// A pipeline whose source is a script and whose sinks write lines to a store in
+/// memory; everything between is what runs for users.
+pub(crate) struct Rig {
+    pub(crate) file: String,
+    pub(crate) script: Arc<Script>,
+    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) chunk: usize,
+    pub(crate) lanes: usize,
+}
+
+impl Rig {
+    pub(crate) fn new(file: String) -> Self {
+        Self {
+            file,
+            script: Arc::default(),
+            store: Arc::new(InMemory::new()),
+            chunk: 100,
+            lanes: 1,
+        }
+    }
+
+    fn graph(&self) -> Graph {
+        let spec = load_str("random.yaml", &self.file, &LoadOptions::default())
+            .unwrap_or_else(|problems| panic!("{problems:?}\n{}", self.file));
+        let lowered = lower::lower(&spec, &lower::LowerOptions::default())
+            .unwrap_or_else(|problems| panic!("{problems:?}\n{}", self.file));
+        let mut graph = lowered.graph;
+        for node in &mut graph.nodes {
+            match &mut node.kind {
+                NodeKind::Source(source) => {
+                    source.source = Arc::new(ScriptedSource {
+                        script: Arc::clone(&self.script),
+                        chunk: self.chunk,
+                        bounded: Bounded::Yes,
+                        reference: Reference::None,
+                    });
+                }
+                NodeKind::Sink(sink) => {
+                    *sink = Arc::new(LinesSink::new(&node.name, Arc::clone(&self.store)));
+                }
+                NodeKind::Operator(_) => {}
+            }
+        }
+        graph
+    }
+
+    /// Starts it; dropping the future is a crash.
+    pub(crate) fn start(&self) -> impl Future<Output = tagflow_engine::Result<JobStatus>> + Send + use<> {
+        let (_, job) = supervise(Supervised {
+            graph: self.graph(),
+            config: JobConfig {
+                pipeline: "random".to_owned(),
+                lanes: self.lanes,
+                checkpoint_every: Duration::from_millis(2),
+                queue_bytes: 64 * 1024,
+                until: Until::Stopped,
+                end: End::Keep,
+                reset: BTreeSet::new(),
+            },
+            log: LogConfig {
+                store: Arc::clone(&self.store),
+                root: Path::from("state/random"),
+                task: "main".to_owned(),
+                owner: Owner {
+                    host: "here".to_owned(),
+                    pid: 1,
+                    admin: None,
+                    started_at: EventTime::from_micros(0),
+                },
+                plan: Plan { hash: "plan".to_owned(), json: "{}".into() },
+                keep_commits: 2,
+            },
+            clock: Arc::new(SystemClock),
+            restarts: 0,
+        });
+        async { Ok(job.await?.status) }
+    }
+
+    /// The published lines of a sink, sorted.
+    pub(crate) async fn lines(&self, sink: &str) -> Vec<String> {
+        LinesSink::new(sink, Arc::clone(&self.store)).published().await.unwrap()
+    }
+}

@@ -1,0 +1,72 @@
+//! The sink that counts rows and drops them: for benchmarks and tests.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use async_trait::async_trait;
+use tagflow_engine::{
+    Batch, Result,
+    element::BarrierKind,
+    sink::{Sink, SinkContext, SinkCut, SinkFactory, Table},
+};
+
+/// A configured blackhole; its clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct BlackholeSinkFactory {
+    rows: Arc<AtomicU64>,
+}
+
+impl BlackholeSinkFactory {
+    /// The rows that all lanes have dropped. After a crash, rows that are read
+    /// again count again.
+    pub fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+}
+
+impl SinkFactory for BlackholeSinkFactory {
+    fn open(&self, _context: SinkContext) -> Result<Box<dyn Sink>> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn table(&self) -> Option<Table> {
+        None
+    }
+}
+
+#[async_trait]
+impl Sink for BlackholeSinkFactory {
+    async fn write(&mut self, batch: Batch) -> Result<()> {
+        self.rows
+            .fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn cut(&mut self, _kind: BarrierKind) -> Result<SinkCut> {
+        Ok(SinkCut::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Int64Array, RecordBatch};
+
+    use super::*;
+    use crate::sink_conformance::{conformance, context};
+
+    #[tokio::test]
+    async fn lanes_count_together() {
+        let rows =
+            RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from_iter_values(0..7)) as _)])
+                .unwrap();
+        let factory = BlackholeSinkFactory::default();
+        for _lane in 0..2 {
+            let mut sink = factory.open(context()).unwrap();
+            sink.write(Batch::derived(rows.clone())).await.unwrap();
+        }
+        assert_eq!(factory.rows(), 14);
+        conformance(&factory, &rows).await;
+    }
+}

@@ -1,0 +1,366 @@
+//! From the rows that come in to the rows that are written.
+
+use std::{collections::HashSet, sync::Arc};
+
+use arrow::{
+    array::{ArrayRef, new_null_array},
+    compute::{CastOptions, cast_with_options},
+    datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit},
+    record_batch::{RecordBatch, RecordBatchOptions},
+};
+use parquet::{
+    arrow::{ArrowSchemaConverter, ArrowWriter},
+    errors::ParquetError,
+    file::{
+        metadata::SortingColumn,
+        properties::{EnabledStatistics, WriterProperties},
+    },
+    schema::types::{ColumnPath, SchemaDescriptor},
+};
+use tagflow_engine::{Error, Result};
+
+use super::{
+    config::{Compression, FileOptions, ParquetSinkConfig},
+    partition::names_a_folder,
+    sort::ORDER,
+};
+
+/// Rows of a page at most: the grain of the page index.
+const PAGE_ROWS: usize = 20_000;
+
+/// What a Zstandard compressor keeps between pages, about.
+const ZSTD_BYTES: usize = 1024 * 1024;
+
+/// The shapes of a table's rows, and how its files are written.
+///
+/// Rows have three shapes: as they come in, as the *table* has them (portable
+/// types, the partition columns last), and as a *file* holds them (without
+/// those). State holds table rows.
+#[derive(Debug)]
+pub(super) struct Layout {
+    /// The table's URL.
+    pub(super) url: Arc<str>,
+    /// The shape of the table.
+    pub(super) table: SchemaRef,
+    /// The shape of its files: the table's first columns.
+    pub(super) file: SchemaRef,
+    /// The file columns that row groups are sorted by.
+    pub(super) sort_by: Vec<usize>,
+    /// How files are written.
+    pub(super) properties: WriterProperties,
+    /// When a row group is full.
+    pub(super) row_group_rows: usize,
+    /// When a row group is full, whichever comes first.
+    pub(super) row_group_bytes: usize,
+    /// When a page is full, at the latest.
+    pub(super) page_rows: usize,
+    /// Memory of one file's compressors.
+    pub(super) compressors_bytes: usize,
+    /// Where each column of the table is in the input.
+    inputs: Vec<usize>,
+}
+
+impl Layout {
+    /// Checks `config`, without touching the store.
+    pub(super) fn new(config: &ParquetSinkConfig) -> Result<Self> {
+        let ParquetSinkConfig {
+            schema,
+            partition_by,
+            files,
+            ..
+        } = config;
+        check_sizes(files)?;
+
+        let mut inputs: Vec<usize> = (0..schema.fields().len())
+            .filter(|&column| partition_by.iter().all(|by| by.column != column))
+            .collect();
+        if inputs.is_empty() {
+            return Err(Error::config(
+                "a table needs a column besides those that it is partitioned by",
+            ));
+        }
+        let mut fields: Vec<FieldRef> = inputs
+            .iter()
+            .filter_map(|&column| schema.fields().get(column))
+            .map(|field| stored_field(field))
+            .collect();
+        let file = Arc::new(Schema::new(fields.clone()));
+        for by in partition_by {
+            let field = schema.fields().get(by.column).ok_or_else(|| {
+                Error::internal(format!("partition column `{}` is not there", by.name))
+            })?;
+            let data_type = stored_type(field.data_type());
+            if !names_a_folder(&data_type) {
+                return Err(Error::config(format!(
+                    "cannot partition by `{}` of type `{data_type}`; take a string, an \
+                     integer, a boolean, a date, a timestamp or a decimal",
+                    by.name
+                )));
+            }
+            inputs.push(by.column);
+            fields.push(Arc::new(Field::new(
+                &by.name,
+                data_type,
+                field.is_nullable(),
+            )));
+        }
+        let mut names = HashSet::new();
+        if let Some(twice) = fields.iter().find(|field| !names.insert(field.name())) {
+            return Err(Error::config(format!(
+                "there are two columns named `{}`",
+                twice.name()
+            )));
+        }
+        for (field, &input) in file.fields().iter().zip(&inputs) {
+            check_writable(schema.field(input), field)?;
+        }
+
+        let columns = ArrowSchemaConverter::new()
+            .convert(&file)
+            .map_err(|error| Error::config("cannot write the table").with_source(error))?;
+        let row_group_bytes = (files.open_bytes / 2).max(1);
+        let compressors_bytes = match files.compression {
+            Compression::Zstd(_) => columns.num_columns() * ZSTD_BYTES,
+            Compression::Snappy | Compression::None => 0,
+        };
+        Ok(Self {
+            url: config.url.clone(),
+            properties: properties(files, &columns, row_group_bytes)?,
+            sort_by: files
+                .sort_by
+                .iter()
+                .map(|name| column_index(&file, name, "sort by"))
+                .collect::<Result<_>>()?,
+            table: Arc::new(Schema::new(fields)),
+            file,
+            row_group_rows: files.row_group_rows,
+            row_group_bytes,
+            page_rows: PAGE_ROWS,
+            compressors_bytes,
+            inputs,
+        })
+    }
+
+    /// Input rows as table rows.
+    pub(super) fn table_rows(&self, input: &RecordBatch) -> Result<RecordBatch> {
+        let columns = self
+            .table
+            .fields()
+            .iter()
+            .zip(&self.inputs)
+            .map(|(field, &column)| stored(input.column(column), field))
+            .collect::<Result<_>>()?;
+        Ok(RecordBatch::try_new(self.table.clone(), columns)?)
+    }
+
+    /// Rows from state as table rows: they may have been written when the table
+    /// had other columns. Those it has no more are left out, and new ones are
+    /// null.
+    pub(super) fn restored_rows(&self, state: &RecordBatch) -> Result<RecordBatch> {
+        let columns = self
+            .table
+            .fields()
+            .iter()
+            .map(|field| match state.column_by_name(field.name()) {
+                Some(column) => stored(column, field),
+                None if field.is_nullable() => {
+                    Ok(new_null_array(field.data_type(), state.num_rows()))
+                }
+                None => Err(Error::data(format!(
+                    "rows from the last run have no column `{}`, which may not be null; \
+                     stop the old version of the pipeline before it is changed so",
+                    field.name()
+                ))),
+            })
+            .collect::<Result<_>>()?;
+        Ok(RecordBatch::try_new(self.table.clone(), columns)?)
+    }
+
+    /// Table rows as file rows.
+    pub(super) fn file_rows(&self, table: &RecordBatch) -> Result<RecordBatch> {
+        let columns = table.columns().iter().take(self.file.fields().len());
+        let options = RecordBatchOptions::new().with_row_count(Some(table.num_rows()));
+        Ok(RecordBatch::try_new_with_options(
+            self.file.clone(),
+            columns.cloned().collect(),
+            &options,
+        )?)
+    }
+}
+
+/// The type that a column has in a file: one that every reader knows.
+///
+/// Unsigned integers become signed ones, times become microseconds UTC, and
+/// encodings that only Arrow has are undone.
+fn stored_type(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::UInt8 => DataType::Int16,
+        DataType::UInt16 => DataType::Int32,
+        DataType::UInt32 | DataType::UInt64 => DataType::Int64,
+        DataType::Float16 => DataType::Float32,
+        DataType::Date64 => DataType::Date32,
+        DataType::Timestamp(_, _) => {
+            DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")))
+        }
+        DataType::Utf8View => DataType::Utf8,
+        DataType::BinaryView => DataType::Binary,
+        DataType::Dictionary(_, values) => stored_type(values),
+        DataType::List(item) | DataType::ListView(item) => DataType::List(stored_field(item)),
+        DataType::LargeList(item) | DataType::LargeListView(item) => {
+            DataType::LargeList(stored_field(item))
+        }
+        DataType::FixedSizeList(item, len) => DataType::FixedSizeList(stored_field(item), *len),
+        DataType::Struct(fields) => {
+            DataType::Struct(fields.iter().map(|field| stored_field(field)).collect())
+        }
+        DataType::Map(entries, sorted) => DataType::Map(stored_field(entries), *sorted),
+        other => other.clone(),
+    }
+}
+
+fn stored_field(field: &Field) -> FieldRef {
+    Arc::new(Field::new(
+        field.name(),
+        stored_type(field.data_type()),
+        field.is_nullable(),
+    ))
+}
+
+/// A column as the table has it. A value that does not fit is an error, never a
+/// null.
+fn stored(column: &ArrayRef, field: &Field) -> Result<ArrayRef> {
+    if column.data_type() == field.data_type() {
+        return Ok(column.clone());
+    }
+    let options = CastOptions {
+        safe: false,
+        ..CastOptions::default()
+    };
+    cast_with_options(column, field.data_type(), &options).map_err(|error| {
+        Error::data(format!(
+            "column `{}` has a value that `{}` cannot hold",
+            field.name(),
+            field.data_type()
+        ))
+        .with_source(error)
+    })
+}
+
+/// Writes one null of the column's type, for lack of another way to ask.
+fn check_writable(input: &Field, field: &Field) -> Result<()> {
+    let attempt = || -> Result<(), ParquetError> {
+        let column = new_null_array(input.data_type(), 1);
+        let column = cast_with_options(&column, field.data_type(), &CastOptions::default())?;
+        let rows = RecordBatch::try_from_iter_with_nullable([(field.name(), column, true)])?;
+        let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), None)?;
+        writer.write(&rows)?;
+        writer.close()?;
+        Ok(())
+    };
+    attempt().map_err(|error| {
+        Error::config(format!(
+            "column `{}` has type `{}`, which cannot be written to Parquet",
+            field.name(),
+            input.data_type()
+        ))
+        .with_source(error)
+    })
+}
+
+fn check_sizes(files: &FileOptions) -> Result<()> {
+    for (name, size) in [
+        ("target", files.target_bytes),
+        ("open_bytes", files.open_bytes as u64),
+        ("row_group_rows", files.row_group_rows as u64),
+    ] {
+        if size == 0 {
+            return Err(Error::config(format!("`{name}` must be more than zero")));
+        }
+    }
+    Ok(())
+}
+
+fn properties(
+    files: &FileOptions,
+    columns: &SchemaDescriptor,
+    row_group_bytes: usize,
+) -> Result<WriterProperties> {
+    let mut properties = WriterProperties::builder()
+        .set_created_by(concat!("tagflow version ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_compression(files.compression.codec()?)
+        .set_max_row_group_row_count(Some(files.row_group_rows))
+        .set_max_row_group_bytes(Some(row_group_bytes))
+        .set_data_page_row_count_limit(PAGE_ROWS)
+        // Page statistics are what makes the page index.
+        .set_statistics_enabled(EnabledStatistics::Page);
+    for name in &files.bloom_filters {
+        leaf_index(columns, name, "make a Bloom filter of")?;
+        let column = ColumnPath::from(name.as_str());
+        properties = properties
+            .set_column_bloom_filter_enabled(column.clone(), true)
+            .set_column_bloom_filter_max_ndv(column, files.row_group_rows as u64);
+    }
+    let sorting = files
+        .sort_by
+        .iter()
+        .map(|name| {
+            Ok(SortingColumn {
+                column_idx: leaf_index(columns, name, "sort by")? as i32,
+                descending: ORDER.descending,
+                nulls_first: ORDER.nulls_first,
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(properties
+        .set_sorting_columns(Some(sorting).filter(|sorting| !sorting.is_empty()))
+        .build())
+}
+
+/// The place of column `name` among the leaves of the Parquet schema.
+fn leaf_index(columns: &SchemaDescriptor, name: &str, what_for: &str) -> Result<usize> {
+    columns
+        .columns()
+        .iter()
+        .position(|column| column.path().parts() == [name])
+        .ok_or_else(|| no_column(name, what_for))
+}
+
+fn column_index(schema: &Schema, name: &str, what_for: &str) -> Result<usize> {
+    schema.index_of(name).map_err(|_| no_column(name, what_for))
+}
+
+fn no_column(name: &str, what_for: &str) -> Error {
+    Error::config(format!(
+        "cannot {what_for} `{name}`: the files have no such plain column"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stored_types_are_portable() {
+        let utc = DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")));
+        let strings = |item| DataType::List(Arc::new(Field::new_list_field(item, true)));
+        for (data_type, expected) in [
+            (DataType::Int64, DataType::Int64),
+            (DataType::UInt8, DataType::Int16),
+            (DataType::UInt32, DataType::Int64),
+            (DataType::UInt64, DataType::Int64),
+            (DataType::Utf8View, DataType::Utf8),
+            (DataType::Timestamp(TimeUnit::Nanosecond, None), utc.clone()),
+            (
+                DataType::Timestamp(TimeUnit::Second, Some(Arc::from("+08:00"))),
+                utc,
+            ),
+            (
+                DataType::Dictionary(Box::new(DataType::UInt16), Box::new(DataType::Utf8View)),
+                DataType::Utf8,
+            ),
+            (strings(DataType::Utf8View), strings(DataType::Utf8)),
+        ] {
+            assert_eq!(stored_type(&data_type), expected, "{data_type}");
+        }
+    }
+}

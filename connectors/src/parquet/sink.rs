@@ -1,0 +1,270 @@
+//! The sink: one open file a partition, within memory, cut by cut.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    mem,
+    sync::Arc,
+};
+
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::path::{Path, PathPart};
+use tagflow_engine::{
+    Batch, Clock, EventTime, Result,
+    element::BarrierKind,
+    sink::{Sink, SinkContext, SinkCut, SinkFactory, Table},
+    state::StatePart,
+};
+use uuid::Uuid;
+
+use super::{
+    config::ParquetSinkConfig,
+    layout::Layout,
+    partition::Partitioner,
+    rolling::{FinishedFile, OpenFile},
+    writer::FileWriter,
+};
+
+/// Rows of one lane that a cut hands over as state, at most; a file whose rows
+/// do not fit is finished instead, because to write rows twice costs more than
+/// a smaller file.
+const CUT_CARRY_BYTES: usize = 8 * 1024 * 1024;
+
+/// Rows of one lane that recovery has to read back, at most.
+const TOTAL_CARRY_BYTES: usize = 64 * 1024 * 1024;
+
+/// Files that a cut finishes at a time.
+const CONCURRENT_FINISHES: usize = 8;
+
+/// A configured Parquet sink.
+#[derive(Debug)]
+pub struct ParquetSinkFactory {
+    config: Arc<ParquetSinkConfig>,
+    layout: Arc<Layout>,
+}
+
+impl ParquetSinkFactory {
+    /// Checks `config`, without touching the store.
+    ///
+    /// # Errors
+    /// `Config` where the rows cannot be written as configured.
+    pub fn new(config: ParquetSinkConfig) -> Result<Self> {
+        let layout = Layout::new(&config)?;
+        Ok(Self {
+            config: Arc::new(config),
+            layout: Arc::new(layout),
+        })
+    }
+
+    pub(super) fn open_lane(&self, context: SinkContext) -> Result<ParquetSink> {
+        let root = self.config.root.parts();
+        Ok(ParquetSink {
+            config: self.config.clone(),
+            layout: self.layout.clone(),
+            partitioner: Partitioner::new(&self.layout)?,
+            staging: root.chain(context.staging.parts()).collect(),
+            clock: context.clock,
+            open: BTreeMap::new(),
+            finished: Vec::new(),
+            restored: Vec::new(),
+            memory_bytes: 0,
+            pending_bytes: 0,
+        })
+    }
+}
+
+impl SinkFactory for ParquetSinkFactory {
+    fn open(&self, context: SinkContext) -> Result<Box<dyn Sink>> {
+        Ok(Box::new(self.open_lane(context)?))
+    }
+
+    fn table(&self) -> Option<Table> {
+        Some(Table {
+            name: self.config.name.clone(),
+            url: self.config.url.clone(),
+            store: self.config.store.clone(),
+            root: self.config.root.clone(),
+            schema: self.layout.table.clone(),
+        })
+    }
+}
+
+/// The sink of one lane.
+pub(super) struct ParquetSink {
+    config: Arc<ParquetSinkConfig>,
+    layout: Arc<Layout>,
+    partitioner: Partitioner,
+    /// The staging folder, from the store's root.
+    staging: Path,
+    clock: Arc<dyn Clock>,
+    /// The open file of each Hive folder.
+    pub(super) open: BTreeMap<Path, OpenFile>,
+    /// Files that the next cut reports.
+    finished: Vec<FinishedFile>,
+    /// State that was read back; the next cut has its rows in files.
+    restored: Vec<String>,
+    /// Memory of the open files.
+    pub(super) memory_bytes: usize,
+    /// Memory of the rows that they carry.
+    pub(super) pending_bytes: usize,
+}
+
+#[async_trait]
+impl Sink for ParquetSink {
+    async fn write(&mut self, batch: Batch) -> Result<()> {
+        let rows = self.layout.table_rows(&batch.records)?;
+        self.write_rows(rows).await
+    }
+
+    async fn cut(&mut self, kind: BarrierKind) -> Result<SinkCut> {
+        self.finish_due(kind).await?;
+        let mut cut = SinkCut::default();
+        cut.snapshot.removed = mem::take(&mut self.restored);
+        for file in mem::take(&mut self.finished) {
+            cut.files.push(file.staged);
+            cut.snapshot.removed.extend(file.parts);
+        }
+        for file in self.open.values_mut() {
+            cut.snapshot.put.extend(file.take_part()?);
+        }
+        self.pending_bytes = 0;
+        Ok(cut)
+    }
+
+    /// Writes the rows to new files. They stay in force as state until the next
+    /// cut, which finishes those files whatever their age and removes them: so
+    /// it does not matter which lane had put them.
+    async fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
+        for part in parts {
+            let rows = self.layout.restored_rows(&part.rows)?;
+            self.restored.push(part.key);
+            self.write_rows(rows).await?;
+            for file in self.open.values_mut() {
+                file.finish_at_cut();
+            }
+            self.pending_bytes = 0;
+        }
+        Ok(())
+    }
+}
+
+impl ParquetSink {
+    async fn write_rows(&mut self, rows: RecordBatch) -> Result<()> {
+        for (folder, rows) in self.partitioner.split(rows)? {
+            self.write_partition(folder.clone(), rows).await?;
+            let target_bytes = self.config.files.target_bytes;
+            if self
+                .open
+                .get(&folder)
+                .is_some_and(|file| file.is_full(target_bytes))
+            {
+                self.finish(&folder).await?;
+            }
+            self.keep_within_memory().await?;
+        }
+        Ok(())
+    }
+
+    async fn write_partition(&mut self, folder: Path, rows: RecordBatch) -> Result<()> {
+        let file = match self.open.entry(folder) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(vacant) => {
+                let name = Uuid::new_v4().simple().to_string();
+                let staged = self.staging.parts().chain([PathPart::from(name.as_str())]);
+                let store = self.config.store.clone();
+                let writer = FileWriter::create(&self.layout, store, staged.collect())?;
+                let folder = vacant.key().clone();
+                let now = self.clock.now();
+                vacant.insert(OpenFile::new(
+                    self.layout.clone(),
+                    folder,
+                    writer,
+                    name,
+                    now,
+                ))
+            }
+        };
+        let before = (file.memory_bytes(), file.carry().pending_bytes());
+        file.write(rows).await?;
+        self.memory_bytes = self.memory_bytes - before.0 + file.memory_bytes();
+        self.pending_bytes = self.pending_bytes - before.1 + file.carry().pending_bytes();
+        Ok(())
+    }
+
+    /// Writes out the largest open files until the rest is within `open_bytes`,
+    /// and gives up carrying the rows of those that have too many.
+    async fn keep_within_memory(&mut self) -> Result<()> {
+        while self.memory_bytes > self.config.files.open_bytes {
+            let largest = self
+                .open
+                .iter_mut()
+                .max_by_key(|(_, file)| file.memory_bytes());
+            let Some((folder, file)) = largest else { break };
+            if file.flush_helps() {
+                let before = file.memory_bytes();
+                file.flush().await?;
+                self.memory_bytes = self.memory_bytes - before + file.memory_bytes();
+            } else {
+                let folder = folder.clone();
+                self.finish(&folder).await?;
+            }
+        }
+        while self.pending_bytes > CUT_CARRY_BYTES {
+            let files = self.open.values_mut();
+            let Some(largest) = files.max_by_key(|file| file.carry().pending_bytes()) else {
+                break;
+            };
+            self.pending_bytes -= largest.carry().pending_bytes();
+            largest.finish_at_cut();
+        }
+        Ok(())
+    }
+
+    async fn finish(&mut self, folder: &Path) -> Result<()> {
+        if let Some(file) = self.take(folder) {
+            self.finished.push(file.finish().await?);
+        }
+        Ok(())
+    }
+
+    async fn finish_due(&mut self, kind: BarrierKind) -> Result<()> {
+        let due: Vec<OpenFile> = self
+            .due(kind, self.clock.now())
+            .iter()
+            .filter_map(|folder| self.take(folder))
+            .collect();
+        // In order, so that the same input gives the same commit record.
+        let finished: Vec<FinishedFile> = stream::iter(due)
+            .map(OpenFile::finish)
+            .buffered(CONCURRENT_FINISHES)
+            .try_collect()
+            .await?;
+        self.finished.extend(finished);
+        Ok(())
+    }
+
+    /// The files that a cut finishes.
+    fn due(&self, kind: BarrierKind, now: EventTime) -> Vec<Path> {
+        let (mut due, mut staying): (Vec<_>, Vec<_>) =
+            self.open.iter().partition(|(_, file)| match kind {
+                BarrierKind::Stop => true,
+                BarrierKind::Checkpoint => file.is_due(now, self.config.files.max_open),
+            });
+        // Of those that stay, the smallest, as many as recovery may read back.
+        staying.sort_by_key(|(_, file)| file.carry().total_bytes());
+        let mut carried = 0;
+        due.extend(staying.into_iter().skip_while(|(_, file)| {
+            carried += file.carry().total_bytes();
+            carried <= TOTAL_CARRY_BYTES
+        }));
+        due.into_iter().map(|(folder, _)| folder.clone()).collect()
+    }
+
+    fn take(&mut self, folder: &Path) -> Option<OpenFile> {
+        let file = self.open.remove(folder)?;
+        self.memory_bytes -= file.memory_bytes();
+        self.pending_bytes -= file.carry().pending_bytes();
+        Some(file)
+    }
+}

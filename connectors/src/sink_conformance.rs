@@ -1,0 +1,225 @@
+//! What every sink must do, as a test that each of them passes.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use arrow::{datatypes::DataType, record_batch::RecordBatch};
+use async_trait::async_trait;
+use bytes::Bytes;
+use object_store::{ObjectStoreExt, path::Path};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use sha2::{Digest, Sha256};
+use tagflow_engine::{
+    Batch, Clock, EventTime,
+    element::BarrierKind,
+    sink::{Sink, SinkContext, SinkCut, SinkFactory, StagedFile, Table},
+    state::{KEY_GROUP_COLUMN, StatePart},
+    time,
+};
+
+/// Where the sinks under test stage files, from the table's root.
+const STAGING: &str = "_staging/main/7";
+
+/// A clock that stands still until it is moved.
+#[derive(Debug, Default)]
+pub(crate) struct ManualClock(AtomicI64);
+
+impl ManualClock {
+    /// A clock at `micros` since the Unix epoch.
+    pub(crate) fn at_micros(micros: i64) -> Self {
+        Self(AtomicI64::new(micros))
+    }
+
+    /// Moves the clock.
+    pub(crate) fn advance(&self, duration: Duration) {
+        self.0.fetch_add(time::micros(duration), Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl Clock for ManualClock {
+    fn now(&self) -> EventTime {
+        EventTime::from_micros(self.0.load(Ordering::Relaxed))
+    }
+
+    async fn sleep(&self, _duration: Duration) {
+        std::future::pending().await
+    }
+}
+
+/// A place for a sink, with a clock that stands still.
+pub(crate) fn context() -> SinkContext {
+    context_with(Arc::new(ManualClock::default()))
+}
+
+/// A place for a sink, with this clock.
+pub(crate) fn context_with(clock: Arc<dyn Clock>) -> SinkContext {
+    SinkContext {
+        node: Arc::from("sink"),
+        lane: 0,
+        staging: Path::from(STAGING),
+        clock,
+    }
+}
+
+/// A commit log of one lane, which holds sinks to their contract.
+pub(crate) struct Log {
+    table: Option<Table>,
+    /// The committed files.
+    pub(crate) files: Vec<StagedFile>,
+    /// The state in force.
+    pub(crate) parts: BTreeMap<String, RecordBatch>,
+}
+
+impl Log {
+    /// Nothing committed.
+    pub(crate) fn new(factory: &dyn SinkFactory) -> Self {
+        Self {
+            table: factory.table(),
+            files: Vec::new(),
+            parts: BTreeMap::new(),
+        }
+    }
+
+    /// Commits a cut.
+    pub(crate) async fn commit(&mut self, cut: SinkCut) {
+        for key in cut.snapshot.removed {
+            assert!(self.parts.remove(&key).is_some(), "`{key}` was not there");
+        }
+        for StatePart { key, rows } in cut.snapshot.put {
+            let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_.-".contains(c);
+            assert!(!key.is_empty() && key.chars().all(legal), "bad key `{key}`");
+            let groups = rows.column_by_name(KEY_GROUP_COLUMN).expect("key groups");
+            assert_eq!(groups.data_type(), &DataType::UInt8);
+            assert_eq!(groups.null_count(), 0, "a null goes to every lane");
+            assert!(rows.num_rows() > 0, "an empty part");
+            let old = self.parts.insert(key, rows);
+            assert!(old.is_none(), "a part was put twice");
+        }
+        for file in cut.files {
+            self.check_file(&file).await;
+            self.files.push(file);
+        }
+    }
+
+    async fn check_file(&self, file: &StagedFile) {
+        let table = self.table.as_ref().expect("files belong to a table");
+        assert_eq!(file.table, table.url);
+        let root = table.root.as_ref();
+        let folder = file.staged.as_ref().strip_prefix(root).unwrap();
+        assert!(
+            folder.trim_start_matches('/').starts_with(STAGING),
+            "{folder}"
+        );
+        assert_eq!(file.staged.extension(), None);
+        assert!(self.files.iter().all(|other| other.staged != file.staged));
+        let bytes = self.read(file).await;
+        assert_eq!(file.bytes, bytes.len() as u64);
+        assert_eq!(file.sha256, format!("{:x}", Sha256::digest(&bytes)));
+        let rows: usize = decode(bytes).iter().map(RecordBatch::num_rows).sum();
+        assert_eq!(file.rows, rows as u64);
+        assert!(rows > 0, "an empty file");
+    }
+
+    async fn read(&self, file: &StagedFile) -> Bytes {
+        let store = &self.table.as_ref().unwrap().store;
+        store
+            .get(&file.staged)
+            .await
+            .unwrap()
+            .bytes()
+            .await
+            .unwrap()
+    }
+
+    /// The committed rows of each file.
+    pub(crate) async fn file_rows(&self) -> Vec<(Path, Vec<RecordBatch>)> {
+        let mut rows = Vec::new();
+        for file in &self.files {
+            rows.push((file.folder.clone(), decode(self.read(file).await)));
+        }
+        rows
+    }
+
+    /// How many rows are committed: in files, and in state.
+    pub(crate) fn row_counts(&self) -> (u64, u64) {
+        let in_files = self.files.iter().map(|file| file.rows).sum();
+        let in_state = self
+            .parts
+            .values()
+            .map(RecordBatch::num_rows)
+            .sum::<usize>();
+        (in_files, in_state as u64)
+    }
+
+    /// A new sink, as after a crash.
+    pub(crate) async fn recover(
+        &self,
+        factory: &dyn SinkFactory,
+        context: SinkContext,
+    ) -> Box<dyn Sink> {
+        let mut sink = factory.open(context).unwrap();
+        let parts = self.parts.iter().map(|(key, rows)| StatePart {
+            key: key.clone(),
+            rows: rows.clone(),
+        });
+        sink.restore(parts.collect()).await.unwrap();
+        sink
+    }
+}
+
+/// The rows of a Parquet file.
+pub(crate) fn decode(bytes: Bytes) -> Vec<RecordBatch> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap();
+    reader.build().unwrap().map(Result::unwrap).collect()
+}
+
+/// Holds a sink to its contract: every row that it took before a cut is in that
+/// cut's files or state, once, through crashes and a stop. `rows` are some rows
+/// that it takes.
+pub(crate) async fn conformance(factory: &dyn SinkFactory, rows: &RecordBatch) {
+    let mut log = Log::new(factory);
+    let mut sink = factory.open(context()).unwrap();
+    let expected = |written: u64| match factory.table() {
+        Some(_) => written * rows.num_rows() as u64,
+        None => 0,
+    };
+
+    // An epoch without rows commits nothing.
+    let cut = sink.cut(BarrierKind::Checkpoint).await.unwrap();
+    assert!(cut.files.is_empty() && cut.snapshot.is_empty());
+
+    // Rows without a row are none.
+    sink.write(Batch::derived(rows.slice(0, 0))).await.unwrap();
+    for written in 1..=3 {
+        sink.write(Batch::derived(rows.clone())).await.unwrap();
+        log.commit(sink.cut(BarrierKind::Checkpoint).await.unwrap())
+            .await;
+        let (in_files, in_state) = log.row_counts();
+        assert_eq!(in_files + in_state, expected(written));
+    }
+
+    // A crash loses what no cut handed over, and nothing else.
+    sink.write(Batch::derived(rows.clone())).await.unwrap();
+    drop(sink);
+    let mut sink = log.recover(factory, context()).await;
+    log.commit(sink.cut(BarrierKind::Checkpoint).await.unwrap())
+        .await;
+    let (in_files, in_state) = log.row_counts();
+    assert_eq!(in_files + in_state, expected(3));
+
+    // A stop leaves nothing open.
+    sink.write(Batch::derived(rows.clone())).await.unwrap();
+    log.commit(sink.cut(BarrierKind::Stop).await.unwrap()).await;
+    assert_eq!(log.row_counts(), (expected(4), 0));
+
+    // A second stop has nothing to say.
+    let cut = sink.cut(BarrierKind::Stop).await.unwrap();
+    assert!(cut.files.is_empty() && cut.snapshot.is_empty());
+}

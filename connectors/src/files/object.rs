@@ -1,0 +1,77 @@
+//! One file in an object store.
+
+use std::{ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use object_store::{Error as StoreError, GetOptions, GetRange, ObjectMeta, ObjectStore};
+use tagflow_engine::{Error, Result};
+
+/// A file as it was when it was listed.
+#[derive(Debug, Clone)]
+pub(super) struct FileObject {
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) meta: ObjectMeta,
+    /// How users know it, which is the partition's name.
+    pub(super) name: Arc<str>,
+}
+
+impl FileObject {
+    pub(super) fn size(&self) -> u64 {
+        self.meta.size
+    }
+
+    /// The bytes of `range`, which must lie in the file.
+    pub(super) async fn read(&self, range: Range<u64>) -> Result<Bytes> {
+        let expected = range.end - range.start;
+        let bytes = self.fetch(range).await.map_err(|error| self.error(error))?;
+        if bytes.len() as u64 != expected {
+            return Err(self.changed());
+        }
+        Ok(bytes)
+    }
+
+    pub(super) async fn fetch(&self, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let options = GetOptions {
+            range: Some(GetRange::Bounded(range)),
+            if_match: self.meta.e_tag.clone(),
+            ..GetOptions::default()
+        };
+        let result = self.store.get_opts(&self.meta.location, options);
+        result.await?.bytes().await
+    }
+
+    pub(super) fn changed(&self) -> Error {
+        Error::data(format!(
+            "the file `{}` changed while it was read",
+            self.name
+        ))
+    }
+
+    pub(super) fn shorter_than(&self, position: i64, unit: &str, now: u64) -> Error {
+        Error::data(format!(
+            "the file `{}` has been read up to {unit} {position}, and now it has only {now}",
+            self.name
+        ))
+    }
+
+    pub(super) fn error(&self, error: StoreError) -> Error {
+        let name = &self.name;
+        match error {
+            StoreError::Precondition { .. } | StoreError::NotModified { .. } => self.changed(),
+            StoreError::NotFound { .. } => {
+                Error::data(format!("the file `{name}` does not exist any more")).with_source(error)
+            }
+            error => cannot_read(name, error),
+        }
+    }
+}
+
+/// A store's refusal to read `name`, in words of its own.
+pub(super) fn cannot_read(name: &str, error: StoreError) -> Error {
+    let denied = matches!(
+        error,
+        StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. }
+    );
+    let cannot = Error::external(format!("cannot read `{name}`")).with_source(error);
+    if denied { cannot.permanent() } else { cannot }
+}

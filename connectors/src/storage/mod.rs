@@ -1,0 +1,188 @@
+//! URLs to object stores.
+//!
+//! | URL | store | credentials |
+//! | --- | --- | --- |
+//! | `./lake`, `/data`, `file:///data` | the local disk, every write synced | |
+//! | `s3://bucket/path` | S3 and what speaks like it | `AWS_ACCESS_KEY_ID`, `AWS_REGION`, `AWS_ENDPOINT_URL`, `AWS_ALLOW_HTTP`, … |
+//! | `gs://bucket/path` | Google Cloud Storage | `GOOGLE_APPLICATION_CREDENTIALS`, … |
+//! | `az://container/path`, `abfss://container@account…/path` | Azure | `AZURE_STORAGE_ACCOUNT_NAME`, `AZURE_STORAGE_ACCOUNT_KEY`, … |
+//! | `memory://` | this process, a new and empty one each time | |
+//!
+//! The variables are those of the `object_store` crate's builders, all of which
+//! are honoured.
+
+mod durable;
+
+use std::{path::PathBuf, sync::Arc};
+
+use object_store::{
+    ObjectStore, ObjectStoreScheme, RetryConfig, aws::AmazonS3Builder,
+    azure::MicrosoftAzureBuilder, gcp::GoogleCloudStorageBuilder, memory::InMemory, path::Path,
+};
+use tagflow_engine::{Error, Result};
+use url::Url;
+
+use durable::DurableFileSystem;
+
+/// The store that `url` lies in, and the path in that store. No network is
+/// touched.
+///
+/// # Errors
+/// `Config` where the URL or the credentials in the environment are malformed.
+pub fn open(url: &str) -> Result<(Arc<dyn ObjectStore>, Path)> {
+    open_with(url, RetryConfig::default())
+}
+
+/// Like [`open`], for the commit log: a client of its own that never repeats a
+/// request by itself, since whoever puts a record must know what became of each
+/// attempt. A local folder is created when it is missing.
+///
+/// # Errors
+/// As [`open`]; `External` where the local folder cannot be created.
+pub fn open_log(url: &str) -> Result<(Arc<dyn ObjectStore>, Path)> {
+    if let Place::Local(folder) = Place::parse(url)? {
+        std::fs::create_dir_all(&folder).map_err(|error| {
+            Error::external(format!("cannot create the folder `{}`", folder.display()))
+                .with_source(error)
+        })?;
+    }
+    let retry = RetryConfig {
+        max_retries: 0,
+        ..RetryConfig::default()
+    };
+    open_with(url, retry)
+}
+
+fn open_with(url: &str, retry: RetryConfig) -> Result<(Arc<dyn ObjectStore>, Path)> {
+    let wrong = |error| Error::config(format!("cannot open `{url}`")).with_source(error);
+    let (store, path): (Arc<dyn ObjectStore>, _) = match Place::parse(url)? {
+        Place::Local(folder) => {
+            let path = Path::from_absolute_path(folder).map_err(|error| wrong(error.into()))?;
+            (Arc::new(DurableFileSystem::new()), path)
+        }
+        Place::Memory(path) => (Arc::new(InMemory::new()), path),
+        Place::S3(url, path) => {
+            let builder = AmazonS3Builder::from_env().with_url(url).with_retry(retry);
+            (Arc::new(builder.build().map_err(wrong)?), path)
+        }
+        Place::Gcs(url, path) => {
+            let builder = GoogleCloudStorageBuilder::from_env().with_url(url);
+            let store = builder.with_retry(retry).build().map_err(wrong)?;
+            (Arc::new(store), path)
+        }
+        Place::Azure(url, path) => {
+            let builder = MicrosoftAzureBuilder::from_env().with_url(url);
+            let store = builder.with_retry(retry).build().map_err(wrong)?;
+            (Arc::new(store), path)
+        }
+    };
+    Ok((store, path))
+}
+
+/// Where a URL points.
+#[derive(Debug, PartialEq)]
+enum Place {
+    Local(PathBuf),
+    Memory(Path),
+    S3(Url, Path),
+    Gcs(Url, Path),
+    Azure(Url, Path),
+}
+
+impl Place {
+    fn parse(text: &str) -> Result<Self> {
+        if text.is_empty() {
+            return Err(Error::config("a path or URL must not be empty"));
+        }
+        if !text.contains("://") {
+            return std::path::absolute(text)
+                .map(normal)
+                .map(Self::Local)
+                .map_err(|error| {
+                    Error::config(format!("`{text}` is not a path")).with_source(error)
+                });
+        }
+        let url = Url::parse(text)
+            .map_err(|error| Error::config(format!("`{text}` is not a URL")).with_source(error))?;
+        let unknown = || {
+            Error::config(format!(
+                "cannot store at `{text}`; write a path or a URL that begins with file://, \
+                 s3://, gs://, az:// or abfss://"
+            ))
+        };
+        let (scheme, path) =
+            ObjectStoreScheme::parse(&url).map_err(|error| unknown().with_source(error))?;
+        match scheme {
+            ObjectStoreScheme::Local => url.to_file_path().map(Self::Local).map_err(|()| unknown()),
+            ObjectStoreScheme::Memory => Ok(Self::Memory(path)),
+            ObjectStoreScheme::AmazonS3 => Ok(Self::S3(url, path)),
+            ObjectStoreScheme::GoogleCloudStorage => Ok(Self::Gcs(url, path)),
+            ObjectStoreScheme::MicrosoftAzure => Ok(Self::Azure(url, path)),
+            _ => Err(unknown()),
+        }
+    }
+}
+
+/// Without `..`, which object paths do not know.
+fn normal(path: PathBuf) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for component in path.components() {
+        match component {
+            std::path::Component::ParentDir => {
+                normal.pop();
+            }
+            component => normal.push(component),
+        }
+    }
+    normal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_point_to_their_place() {
+        let here = std::env::current_dir().unwrap();
+        let url = |text: &str| Url::parse(text).unwrap();
+        for (text, expected) in [
+            ("/data/x y", Place::Local("/data/x y".into())),
+            ("./lake", Place::Local(here.join("lake"))),
+            ("lake/a", Place::Local(here.join("lake/a"))),
+            ("../lake", Place::Local(here.parent().unwrap().join("lake"))),
+            ("file:///data/x%20y", Place::Local("/data/x y".into())),
+            ("memory:///a/b", Place::Memory("a/b".into())),
+            ("s3://b/p/q", Place::S3(url("s3://b/p/q"), "p/q".into())),
+            ("gs://b/p", Place::Gcs(url("gs://b/p"), "p".into())),
+            ("az://c/p", Place::Azure(url("az://c/p"), "p".into())),
+            (
+                "abfss://c@a.dfs.core.windows.net/p",
+                Place::Azure(url("abfss://c@a.dfs.core.windows.net/p"), "p".into()),
+            ),
+        ] {
+            assert_eq!(Place::parse(text).unwrap(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn other_urls_are_refused() {
+        for (text, part) in [
+            ("", "empty"),
+            ("ftp://host/x", "begins with file://"),
+            ("https://host/x", "begins with file://"),
+            ("s3://", "s3://"),
+        ] {
+            let error = open(text).unwrap_err();
+            assert_eq!(error.kind(), tagflow_engine::ErrorKind::Config);
+            assert!(error.chain().contains(part), "{text}: {}", error.chain());
+        }
+    }
+
+    #[test]
+    fn the_log_creates_its_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("a/b");
+        open_log(folder.to_str().unwrap()).unwrap();
+        assert!(folder.is_dir());
+    }
+}

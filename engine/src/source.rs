@@ -56,7 +56,8 @@ pub trait Source: Send + Sync + 'static {
 /// An open source.
 ///
 /// **Order.** The first event is [`SourceEvent::Assigned`] with every partition
-/// known at the start (it may be empty). A partition's chunks come in the order
+/// known at the start (it may be empty); only [`SourceEvent::Unreachable`] and
+/// [`SourceEvent::Reachable`] may come before it. A partition's chunks come in the order
 /// of their offsets. **Restart.** A reader is dropped, never rewound; a new one
 /// is opened at the positions of the last commit.
 #[async_trait]

@@ -1,0 +1,210 @@
+//! Opening a topic: which partitions it has, and where each begins. Whatever
+//! the cluster does not answer is asked again, until it does.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    Offset as ClientOffset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, RDKafkaErrorCode as Code},
+    metadata::{MetadataPartition, MetadataTopic},
+};
+use tagflow_engine::{Error, Result, source::Offset};
+
+use super::{client::Notes, config::StartAt, partition};
+
+/// How long one question may take; an answer to "where is the cluster?" that
+/// takes longer is none.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a topic is opened with.
+#[derive(Debug)]
+pub(super) struct Opening {
+    /// The topic.
+    pub(super) topic: Arc<str>,
+    /// Where the pipeline's log says to go on, by partition.
+    pub(super) positions: BTreeMap<i32, Offset>,
+    /// Where to begin if the log says nothing.
+    pub(super) start: StartAt,
+    /// How long the topic may be unknown.
+    pub(super) topic_wait: Duration,
+    /// The brokers, as the user gave them.
+    pub(super) brokers: String,
+    unknown_since: Option<Instant>,
+}
+
+/// An attempt that did not succeed.
+#[derive(Debug)]
+pub(super) enum Obstacle {
+    /// The cluster has not answered: try again.
+    Unreachable(String),
+    /// The cluster has answered, but is not ready: try again.
+    NotReady,
+    /// Trying again does not help.
+    Failed(Error),
+}
+
+impl From<KafkaError> for Obstacle {
+    fn from(error: KafkaError) -> Self {
+        Self::Unreachable(
+            error
+                .rdkafka_error_code()
+                .map_or_else(|| error.to_string(), |code| describe(code).to_owned()),
+        )
+    }
+}
+
+impl Opening {
+    /// Opens `topic` at `positions`.
+    pub(super) fn new(
+        topic: Arc<str>,
+        positions: BTreeMap<i32, Offset>,
+        start: StartAt,
+        topic_wait: Duration,
+        brokers: String,
+    ) -> Self {
+        Self {
+            topic,
+            positions,
+            start,
+            topic_wait,
+            brokers,
+            unknown_since: None,
+        }
+    }
+
+    /// Asks once for the first offset of every partition.
+    pub(super) fn attempt(
+        &mut self,
+        consumer: &BaseConsumer<Notes>,
+    ) -> Result<BTreeMap<i32, Offset>, Obstacle> {
+        let partitions = self.partitions(consumer)?;
+        if let Some(missing) = self
+            .positions
+            .keys()
+            .find(|known| !partitions.contains(known))
+        {
+            return Err(Obstacle::Failed(Error::data(format!(
+                "the pipeline has read `{}`, but topic `{}` has only {} partitions now: it was \
+                 deleted and created again",
+                partition::name(&self.topic, *missing),
+                self.topic,
+                partitions.len(),
+            ))));
+        }
+        let committed = self.committed(consumer, &partitions)?;
+        partitions
+            .into_iter()
+            .map(|partition| {
+                let known = self
+                    .positions
+                    .get(&partition)
+                    .or_else(|| committed.get(&partition));
+                let offset = match known {
+                    Some(&offset) => offset,
+                    None => self.first_offset(consumer, partition)?,
+                };
+                Ok((partition, offset))
+            })
+            .collect()
+    }
+
+    fn partitions(&mut self, consumer: &BaseConsumer<Notes>) -> Result<BTreeSet<i32>, Obstacle> {
+        let metadata = consumer.fetch_metadata(Some(&self.topic), PATIENCE)?;
+        let found = metadata
+            .topics()
+            .iter()
+            .find(|topic| topic.name() == &*self.topic);
+        let error = found.and_then(MetadataTopic::error).map(Code::from);
+        let partitions: BTreeSet<i32> = found
+            .into_iter()
+            .flat_map(MetadataTopic::partitions)
+            .map(MetadataPartition::id)
+            .collect();
+        match error {
+            None if !partitions.is_empty() => {
+                self.unknown_since = None;
+                Ok(partitions)
+            }
+            Some(Code::TopicAuthorizationFailed) => {
+                Err(Obstacle::Failed(not_authorized(&self.topic)))
+            }
+            Some(Code::InvalidTopic) => Err(Obstacle::Failed(Error::config(format!(
+                "Kafka at `{}` does not accept `{}` as a topic's name",
+                self.brokers, self.topic
+            )))),
+            None | Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
+                let since = *self.unknown_since.get_or_insert_with(Instant::now);
+                if since.elapsed() < self.topic_wait {
+                    return Err(Obstacle::NotReady);
+                }
+                Err(Obstacle::Failed(Error::config(format!(
+                    "Kafka at `{}` has no topic `{}`",
+                    self.brokers, self.topic
+                ))))
+            }
+            Some(_) => Err(Obstacle::NotReady),
+        }
+    }
+
+    /// Where the group has committed, if that is where to begin.
+    fn committed(
+        &self,
+        consumer: &BaseConsumer<Notes>,
+        partitions: &BTreeSet<i32>,
+    ) -> Result<BTreeMap<i32, Offset>, Obstacle> {
+        if self.start != StartAt::Committed || !self.positions.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let mut wanted = TopicPartitionList::new();
+        for partition in partitions {
+            wanted.add_partition(&self.topic, *partition);
+        }
+        let committed = consumer.committed_offsets(wanted, PATIENCE)?;
+        Ok(committed
+            .elements()
+            .iter()
+            .filter_map(|element| match element.offset() {
+                ClientOffset::Offset(offset) => Some((element.partition(), offset)),
+                _ => None,
+            })
+            .collect())
+    }
+
+    fn first_offset(
+        &self,
+        consumer: &BaseConsumer<Notes>,
+        partition: i32,
+    ) -> Result<Offset, Obstacle> {
+        let (low, high) = consumer.fetch_watermarks(&self.topic, partition, PATIENCE)?;
+        // A partition that the log does not know, of a topic that it does, was
+        // added since: its rows are all new.
+        let latest = self.start == StartAt::Latest && self.positions.is_empty();
+        Ok(if latest { high } else { low })
+    }
+}
+
+/// Access to the topic is denied.
+pub(super) fn not_authorized(topic: &str) -> Error {
+    Error::external(format!("not authorized to read Kafka topic `{topic}`")).permanent()
+}
+
+/// An error code in words.
+pub(super) fn describe(code: Code) -> &'static str {
+    match code {
+        Code::AllBrokersDown => "all brokers are down",
+        Code::Authentication | Code::SaslAuthenticationFailed => "authentication failed",
+        Code::BrokerTransportFailure => "no connection",
+        Code::OperationTimedOut | Code::RequestTimedOut => "no answer in time",
+        Code::Resolve => "the host name cannot be resolved",
+        Code::SSL => "the TLS handshake failed",
+        Code::LeaderNotAvailable => "a partition has no leader",
+        Code::CoordinatorNotAvailable | Code::NotCoordinator => "the group has no coordinator",
+        Code::GroupAuthorizationFailed => "not authorized for the consumer group",
+        _ => "the cluster answered with an error",
+    }
+}

@@ -2,9 +2,20 @@
 
 use std::fmt;
 
-use datafusion::logical_expr::Expr;
+use datafusion::{
+    common::{
+        Column,
+        tree_node::{Transformed, TreeNode},
+    },
+    logical_expr::Expr,
+    sql::unparser::{Unparser, dialect::Dialect},
+};
 
-use super::stream::{Map, Stream};
+use super::{
+    functions::TUMBLE,
+    plan::is_plain,
+    stream::{Map, Stream},
+};
 
 impl fmt::Display for Stream {
     /// One line a node, each input indented below its reader.
@@ -62,16 +73,50 @@ fn list(exprs: &[Expr]) -> String {
     texts.join(", ")
 }
 
-/// An expression as SQL, with an alias only where it says something.
-fn sql(expr: &Expr) -> String {
-    if let Expr::Alias(alias) = expr {
-        let inner = sql(&alias.expr);
-        let same = alias.name == inner || alias.name == alias.expr.schema_name().to_string();
-        return if same {
-            inner
-        } else {
-            format!("{inner} AS {}", alias.name)
-        };
+/// An expression as SQL over plain column names, with an alias where it says
+/// something.
+pub(super) fn sql(expr: &Expr) -> String {
+    match expr {
+        Expr::Alias(alias) => {
+            let inner = sql(&alias.expr);
+            match alias.expr.as_ref() {
+                // The aggregate's own name for what its reader names anew.
+                Expr::Column(column) if !is_plain(&column.name) => alias.name.clone(),
+                _ if alias.name == inner || !is_plain(&alias.name) => inner,
+                _ => format!("{inner} AS {}", alias.name),
+            }
+        }
+        Expr::Column(column) if !is_plain(&column.name) => derived(&column.name),
+        _ => {
+            let plain = expr.clone().transform_up(|part| match part {
+                Expr::Column(column) => Ok(Transformed::yes(Expr::Column(
+                    Column::new_unqualified(derived(&column.name)),
+                ))),
+                other => Ok(Transformed::no(other)),
+            });
+            let unparser = Unparser::new(&QuoteWhereNeeded).with_pretty(true);
+            plain
+                .and_then(|plain| unparser.expr_to_sql(&plain.data))
+                .map_or_else(|_| expr.human_display().to_string(), |sql| sql.to_string())
+        }
     }
-    expr.human_display().to_string()
+}
+
+/// A name that DataFusion made of an expression, without its qualifiers.
+fn derived(name: &str) -> String {
+    if name.starts_with(TUMBLE) {
+        "window".to_owned()
+    } else {
+        name.replace("count(Int64(1))", "count(*)")
+    }
+}
+
+/// Only names that SQL would not take as they are stand in quotes.
+struct QuoteWhereNeeded;
+
+impl Dialect for QuoteWhereNeeded {
+    fn identifier_quote_style(&self, name: &str) -> Option<char> {
+        let folds = name.chars().any(|c| c.is_uppercase() || c == '-');
+        (folds && is_plain(name)).then_some('"')
+    }
 }

@@ -65,6 +65,11 @@ impl SqlError {
         }
     }
 
+    /// Whether it is known where.
+    pub(crate) fn is_placed(&self) -> bool {
+        (self.line, self.column) != (1, 1)
+    }
+
     /// What the parser could not read.
     pub(crate) fn of_parser(error: ParserError) -> Self {
         let text = match error {
@@ -92,7 +97,11 @@ impl SqlError {
             DataFusionError::NotImplemented(text) => {
                 Self::new(format!("not there yet: {}", sentence(text))).at(place)
             }
-            root => Self::new(sentence(&root.message())).at(place),
+            root => {
+                let text = root.message();
+                let error = reworded(&text).unwrap_or_else(|| Self::new(sentence(&text)));
+                error.at(place)
+            }
         }
     }
 }
@@ -154,20 +163,65 @@ fn split_place(text: &str) -> (&str, Option<(u32, u32)>) {
     }
 }
 
-/// The first line of a message in the form of ours.
+/// The first line of a message in the form of ours: without the kinds of errors
+/// that DataFusion puts before it, and what it suggests after it.
 fn sentence(text: &str) -> String {
-    let line = text.lines().next().unwrap_or_default().trim();
-    let line = line
-        .strip_prefix("sql parser error: ")
-        .unwrap_or(line)
-        .trim_end_matches('.');
+    let line = text.lines().next().unwrap_or_default();
+    let line = match line.rsplit_once("Error during planning: ") {
+        Some((_, cause)) => cause,
+        None => line.strip_prefix("sql parser error: ").unwrap_or(line),
+    };
+    let line = ENDINGS
+        .iter()
+        .filter_map(|ending| line.find(ending))
+        .min()
+        .map_or(line, |end| &line[..end]);
+    let line = line.trim().trim_end_matches('.');
     let mut chars = line.chars();
-    let (first, second) = (chars.next(), chars.next());
-    match (first, second) {
+    match (chars.next(), chars.next()) {
         // `Cannot …` is a word; `LIMIT …` is a keyword.
         (Some(first), Some(second)) if first.is_uppercase() && !second.is_uppercase() => {
             first.to_lowercase().chain(line.chars().skip(1)).collect()
         }
         _ => line.to_owned(),
     }
+}
+
+/// Where what DataFusion has to say turns into advice or a debug print.
+const ENDINGS: [&str; 5] = [
+    " No function matches",
+    " Candidate functions",
+    ". Consider ",
+    " Substring {",
+    ": While expanding wildcard",
+];
+
+/// What some of DataFusion's messages mean here.
+fn reworded(text: &str) -> Option<SqlError> {
+    let quoted = |mark: char| text.split(mark).nth(1).unwrap_or_default();
+    let unqualified = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
+    if text.starts_with("Projections require unique expression names") {
+        let name = unqualified(quoted('"'));
+        return Some(
+            SqlError::new(format!("two columns are named `{name}`"))
+                .help(format!("rename one of them: `AS other_{name}`")),
+        );
+    }
+    if text.starts_with("Column in SELECT must be in GROUP BY") {
+        let name = unqualified(quoted('"'));
+        return Some(
+            SqlError::new(format!(
+                "column `{name}` is neither in GROUP BY nor in an aggregate"
+            ))
+            .help(format!("add it to GROUP BY, or take one of its values: `min({name})`")),
+        );
+    }
+    if text.starts_with("Cannot create filter with non-boolean predicate") {
+        let condition = unqualified(quoted('\''));
+        let kind = text.rsplit(' ').next().unwrap_or_default();
+        return Some(SqlError::new(format!(
+            "the condition `{condition}` is a {kind}, neither true nor false"
+        )));
+    }
+    None
 }

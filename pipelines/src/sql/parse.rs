@@ -46,8 +46,7 @@ pub(crate) fn query(text: &str) -> Result<ParsedQuery, SqlError> {
             let verb = text.split_whitespace().next().unwrap_or_default();
             Err(
                 SqlError::new(format!("`{verb}` is not a query: a pipeline only reads"))
-                    .help("write `SELECT … FROM …`; where results go is said under `sinks`")
-                    .at_token(other.span()),
+                    .help("write `SELECT … FROM …`; where results go is said under `sinks`"),
             )
         }
     }
@@ -141,6 +140,35 @@ pub(crate) fn first_call(syntax: &impl Visit, wanted: impl Fn(&str) -> bool) -> 
     syntax.visit(&mut FirstCall(wanted)).break_value()
 }
 
+/// Where the first function or column is that `message` mentions.
+pub(crate) fn first_mentioned(syntax: &impl Visit, message: &str) -> Option<Span> {
+    struct FirstMentioned<'a>(Vec<&'a str>);
+
+    impl Visitor for FirstMentioned<'_> {
+        type Break = Span;
+
+        fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<Span> {
+            let name = match expr {
+                ast::Expr::Identifier(ident) => fold(ident),
+                ast::Expr::CompoundIdentifier(idents) => {
+                    idents.last().map(fold).unwrap_or_default()
+                }
+                ast::Expr::Function(call) => fold_name(&call.name),
+                _ => return ControlFlow::Continue(()),
+            };
+            if self.0.contains(&name.as_str()) {
+                ControlFlow::Break(expr.span())
+            } else {
+                ControlFlow::Continue(())
+            }
+        }
+    }
+
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let words = message.split(|c| !is_word(c)).collect();
+    syntax.visit(&mut FirstMentioned(words)).break_value()
+}
+
 fn reads(query: &Query) -> Vec<(String, Span)> {
     #[derive(Default)]
     struct Reads {
@@ -157,7 +185,13 @@ fn reads(query: &Query) -> Vec<(String, Span)> {
             ControlFlow::Continue(())
         }
 
-        fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<()> {
+        fn pre_visit_table_factor(&mut self, table: &ast::TableFactor) -> ControlFlow<()> {
+            let ast::TableFactor::Table {
+                name, args: None, ..
+            } = table
+            else {
+                return ControlFlow::Continue(());
+            };
             let folded = fold_name(name);
             if !self.relations.iter().any(|(known, _)| *known == folded) {
                 self.relations.push((folded, name.span()));

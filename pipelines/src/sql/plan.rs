@@ -4,7 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use datafusion::{
-    common::{Column, DataFusionError, ScalarValue, tree_node::TreeNode},
+    common::{
+        Column, DataFusionError, ScalarValue,
+        tree_node::{TreeNode, TreeNodeRecursion},
+    },
     logical_expr::{
         Aggregate, Expr, LogicalPlan, LogicalPlanBuilder, expr::ScalarFunction,
         simplify::SimplifyContext,
@@ -24,6 +27,7 @@ use super::{
     Catalog, Lineage, Relation, Rows, SqlError,
     functions::{TUMBLE, width_us},
     lineage::carried,
+    optimize::optimize,
     parse,
     stream::{Map, Scan, Stream, Tumble, Union},
 };
@@ -71,10 +75,17 @@ pub(crate) fn planner(catalog: &Catalog) -> SqlToRel<'_, Catalog> {
 /// Plans a query that [`super::refuse`] let pass.
 pub(crate) fn query(query: Box<Query>, catalog: &Catalog) -> Result<Planned, SqlError> {
     let places = Places::of(&query, catalog);
-    let plan = planner(catalog)
-        .sql_statement_to_plan(Statement::Query(query))
-        .map_err(|error| SqlError::of_planner(&error))?;
-    finish(plan, catalog, places)
+    planner(catalog)
+        .sql_statement_to_plan(Statement::Query(query.clone()))
+        .map_err(|error| SqlError::of_planner(&error))
+        .and_then(|plan| finish(plan, catalog, places))
+        .map_err(|error| match error.is_placed() {
+            true => error,
+            false => {
+                let place = parse::first_mentioned(&query, &error.message);
+                error.at_token_if(place)
+            }
+        })
 }
 
 /// Types `plan`, checks that it can run, and names its columns.
@@ -89,6 +100,7 @@ pub(crate) fn finish(
     let stream = walk(&plan, catalog, places)?;
     let lineage = stream.lineage(catalog);
     let plan = name_columns(plan, &lineage)?;
+    impossible_constants(&plan, catalog)?;
     let reads_windows = {
         let mut found = false;
         stream.scans(Duration::ZERO, &mut |scan, _| found |= is_windows(scan, catalog));
@@ -112,16 +124,14 @@ fn name_columns(plan: LogicalPlan, lineage: &[Lineage]) -> Result<LogicalPlan, S
     let mut columns = Vec::with_capacity(lineage.len());
     for (index, (column, lineage)) in plan.schema().columns().into_iter().zip(lineage).enumerate()
     {
-        let plain = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
-        let name = if column.name.chars().all(plain) {
+        let name = if is_plain(&column.name) {
             column.name.clone()
         } else if *lineage == Lineage::Window {
             WINDOW.to_owned()
         } else {
             return Err(SqlError::new(format!(
-                "column {} of the result, `{}`, needs a name of letters, digits and `_`",
-                index + 1,
-                column.name
+                "column {} of the result needs a name of letters, digits and `_`",
+                index + 1
             ))
             .help("give it one: `… AS name`"));
         };
@@ -137,6 +147,39 @@ fn name_columns(plan: LogicalPlan, lineage: &[Lineage]) -> Result<LogicalPlan, S
         .project(columns)
         .and_then(LogicalPlanBuilder::build)
         .map_err(|error| SqlError::of_planner(&error))
+}
+
+/// Whether a name can stand for itself: letters, digits, `_` and `-`.
+pub(crate) fn is_plain(name: &str) -> bool {
+    name.chars()
+        .all(|c| c.is_alphanumeric() || c == '_' || c == '-')
+}
+
+/// Refuses constants that cannot be what they must be: each row would fail on
+/// `amount > 'abc'`.
+fn impossible_constants(plan: &LogicalPlan, catalog: &Catalog) -> Result<(), SqlError> {
+    let simple = optimize(plan.clone(), catalog.config())
+        .map_err(|error| SqlError::of_planner(&error))?;
+    let mut wrong = None;
+    let found = simple.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|part| {
+                if let Expr::Cast(cast) = part
+                    && let Expr::Literal(value, _) = cast.expr.as_ref()
+                    && !value.is_null()
+                {
+                    wrong = Some(SqlError::new(format!(
+                        "`{value}` is no {}",
+                        cast.field.data_type()
+                    )));
+                    return Ok(TreeNodeRecursion::Stop);
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    });
+    found.map_err(|error| SqlError::of_planner(&error))?;
+    wrong.map_or(Ok(()), Err)
 }
 
 /// Walks a typed plan into the shapes that can run on a stream.
@@ -223,9 +266,21 @@ impl Walk<'_> {
             .enumerate()
             .filter_map(|(index, group)| Some((index, as_tumble(group)?)))
             .collect();
+        if self.reads_windows(&input) {
+            let of_columns = groups.iter().chain(&aggregate.aggr_expr);
+            let place = of_columns.filter_map(column_place).last();
+            let error =
+                SqlError::new("an aggregate over the rows of a window is not there yet")
+                    .help("aggregate both from the source");
+            return Err(match place {
+                Some(place) => error.at(Some(place)),
+                None => error.at_token_if(self.places.aggregate),
+            });
+        }
         let (window, call) = match windows.as_slice() {
             [one] => *one,
             [] => {
+                self.no_window(&groups)?;
                 return Err(SqlError::new(
                     "an aggregate without a window never has its final value",
                 )
@@ -238,14 +293,6 @@ impl Walk<'_> {
                     .at_token_if(self.places.tumble));
             }
         };
-        if self.reads_windows(&input) {
-            return Err(
-                SqlError::new("a window over the rows of another window is not there yet")
-                    .help("aggregate both from the source")
-                    .at_token_if(self.places.tumble),
-            );
-        }
-
         let [time, width] = call.args.as_slice() else {
             return Err(SqlError::new("`tumble` takes two arguments").help(write));
         };
@@ -275,8 +322,8 @@ impl Walk<'_> {
     fn not_event_time(&self, time: &Expr, input: &Stream, lineage: &[Lineage]) -> SqlError {
         let place = column_place(time);
         let what = match time.clone().unalias_nested().data {
-            Expr::Column(column) => format!("`{}`, which is not", column.name),
-            other => format!("`{}`, which is computed and so is not", other.human_display()),
+            Expr::Column(column) => format!("`{}`, not", column.name),
+            _ => "a computed time, not".to_owned(),
         };
         let error = SqlError::new(format!(
             "`tumble` is given {what} the event time of the source"

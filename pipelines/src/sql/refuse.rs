@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::{
     ast::{
         Expr, Function, FunctionArgumentClause, FunctionArguments, GroupByExpr, Query, Select, SetExpr, SetOperator, SetQuantifier, Spanned,
-        TableFactor, TableWithJoins, Visit, Visitor,
+        TableFactor, TableWithJoins, Value, ValueWithSpan, Visit, Visitor,
     },
     tokenizer::Span,
 };
@@ -174,6 +174,14 @@ impl Visitor for Refusals<'_> {
             Expr::InSubquery { subquery, .. } => self.subquery(subquery.span(), "IN (SELECT …)"),
             Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_) => self.grouping(expr.span()),
             Expr::Function(function) => self.function(function),
+            Expr::Value(ValueWithSpan {
+                value: Value::Placeholder(name),
+                span,
+            }) => self.add(
+                *span,
+                format!("nothing stands for `{name}`"),
+                "write the value, or `${params.name}`",
+            ),
             _ => {}
         }
         ControlFlow::Continue(())
@@ -293,6 +301,12 @@ impl Refusals<'_> {
                 place,
                 format!("`{name}` windows are not there yet"),
                 "write `tumble(ts, INTERVAL '1 minute')`",
+            );
+        } else if name == "unnest" {
+            self.add(
+                place,
+                "`unnest` makes many rows of one, which is not there yet",
+                "use the list as it is: `array_length(x)`, `array_has(x, y)`, `x[1]`",
             );
         } else if function.over.is_some() {
             self.add(

@@ -1,0 +1,192 @@
+//! `columns`: what to read of a row.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Serialize, Serializer};
+use tagflow_schemas::{Column, ColumnType, column::TYPE_NAMES};
+
+use super::{
+    Name,
+    read::{Read, Reader},
+};
+use crate::{
+    diagnostic::{Position, closest},
+    yaml::{Node, Value},
+};
+
+/// The columns of a source, in the file's order, with where each is named.
+#[derive(Debug, Clone)]
+pub struct Columns {
+    columns: Vec<Column>,
+    positions: Vec<Position>,
+}
+
+/// What a generator makes.
+const GENERATED: [(&str, &str); 10] = [
+    ("event_id", "string"),
+    ("user_id", "string"),
+    ("event_type", "string"),
+    ("campaign_id", "string?"),
+    ("channel", "string?"),
+    ("product_id", "string?"),
+    ("category", "string?"),
+    ("amount", "decimal(18,2)?"),
+    ("utm_source", "string?"),
+    ("occurred_at", "timestamp(ms)"),
+];
+
+impl Columns {
+    /// The columns of a generator's events.
+    pub(crate) fn generated(at: Position) -> Self {
+        let column = |(name, kind): (&str, &str)| {
+            column(name, kind).expect("the generator's column types are right")
+        };
+        Self {
+            columns: GENERATED.into_iter().map(column).collect(),
+            positions: vec![at; GENERATED.len()],
+        }
+    }
+
+    /// The columns.
+    pub fn as_slice(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// The column `name`.
+    pub fn get(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// Each column and where the file names it.
+    pub fn iter(&self) -> impl Iterator<Item = (&Column, Position)> {
+        self.columns.iter().zip(self.positions.iter().copied())
+    }
+}
+
+/// A column of a type as the file writes it, `?` for a nullable one.
+fn column(name: &str, kind: &str) -> Result<Column, tagflow_schemas::ParseTypeError> {
+    let (kind, nullable) = match kind.trim().strip_suffix('?') {
+        Some(kind) => (kind, true),
+        None => (kind, false),
+    };
+    Ok(Column {
+        name: name.into(),
+        kind: kind.parse::<ColumnType>()?,
+        nullable,
+    })
+}
+
+impl Read for Columns {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let entries = reader.map(node, "a map of column names and types")?;
+        if entries.is_empty() {
+            reader.error(node.at, "a source needs at least one column");
+            return None;
+        }
+        let types: Vec<_> = entries
+            .iter()
+            .map(|(key, node)| reader.enter::<WrittenType>(&key.text, node))
+            .collect();
+        let mut columns = Vec::new();
+        let mut positions = Vec::new();
+        for ((key, _), column) in entries.iter().zip(types) {
+            let name = Name::of(key);
+            let WrittenType { kind, nullable } = column?;
+            positions.push(name.at());
+            columns.push(Column {
+                name: name.to_string(),
+                kind,
+                nullable,
+            });
+        }
+        Some(Self { columns, positions })
+    }
+}
+
+/// A column's type.
+struct WrittenType {
+    kind: ColumnType,
+    nullable: bool,
+}
+
+impl Read for WrittenType {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let scalar = match &node.value {
+            Value::Scalar(scalar) if !node.is_null() => scalar,
+            _ => {
+                reader.mismatch(node, "a column type like `string` or `int64?`");
+                return None;
+            }
+        };
+        let text = reader.resolve(scalar, node.at)?.text;
+        match column("", &text) {
+            Ok(Column { kind, nullable, .. }) => Some(Self { kind, nullable }),
+            Err(error) => {
+                let start = text.split(['(', '<', '?']).next().unwrap_or_default();
+                let meant = match synonym(start) {
+                    None if TYPE_NAMES.contains(&start) => None,
+                    None => closest(start, TYPE_NAMES),
+                    meant => meant,
+                };
+                let diagnostic = reader.error(node.at, error.to_string());
+                if let Some(meant) = meant {
+                    diagnostic.help(format!("did you mean `{meant}`?"));
+                }
+                None
+            }
+        }
+    }
+}
+
+/// What other systems' type names are called here.
+fn synonym(name: &str) -> Option<&'static str> {
+    Some(match name.to_ascii_lowercase().as_str() {
+        "str" | "text" | "varchar" | "utf8" => "string",
+        "int" | "integer" | "long" | "bigint" => "int64",
+        "float" | "double" | "real" | "number" => "float64",
+        "boolean" => "bool",
+        "numeric" => "decimal(18,2)",
+        "datetime" | "timestamptz" => "timestamp(rfc3339)",
+        "object" | "struct" | "map" => "json",
+        "array" => "list<string>",
+        _ => return None,
+    })
+}
+
+/// As pairs of name and type: the order matters where no header names them.
+impl Serialize for Columns {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.columns.iter().map(|column| {
+            let nullable = if column.nullable { "?" } else { "" };
+            (&column.name, format!("{}{nullable}", column.kind))
+        }))
+    }
+}
+
+impl JsonSchema for Columns {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Columns".into()
+    }
+
+    fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "minProperties": 1,
+            "additionalProperties": {
+                "type": "string",
+                "description": "`string`, `int64`, `float64`, `bool`, `decimal(p,s)`, \
+                    `timestamp(s|ms|us|ns|rfc3339)`, `date`, `json` or `list<T>`; with a `?` where \
+                    a row may lack it.",
+                "examples": [
+                    "string", "string?", "int64", "float64", "bool", "decimal(18,2)",
+                    "timestamp(ms)", "timestamp(rfc3339)", "date", "json", "list<string>",
+                ],
+            },
+        })
+    }
+}

@@ -1,0 +1,112 @@
+//! `errors`: what becomes of rows that cannot be used.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{
+    Checkpoint, Ratio, Setting,
+    read::{Read, Reader},
+};
+use crate::yaml::Node;
+
+/// What becomes of rows that cannot be used.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Errors {
+    /// The Parquet table of rows that could not be read. Default: in
+    /// `_dead_letters/` of the checkpoint's folder, by the pipeline's name.
+    #[schemars(extend("default" = {"url": "${env:TAGFLOW_STATE:-./.tagflow}/_dead_letters/NAME"}))]
+    pub dead_letters: Table,
+    /// The Parquet table of rows whose window had closed when they came.
+    /// Default: in `_late/` of the checkpoint's folder, by the pipeline's name.
+    #[schemars(extend("default" = {"url": "${env:TAGFLOW_STATE:-./.tagflow}/_late/NAME"}))]
+    pub late: Table,
+    /// Stops the pipeline when too many rows are bad: better than a night of
+    /// dead letters. Default: never.
+    pub stop_when: Option<StopWhen>,
+}
+
+/// A Parquet table.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Table {
+    /// Its folder: a path or URL.
+    pub url: Setting<String>,
+}
+
+/// Stops the pipeline when too many rows are bad.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct StopWhen {
+    /// The share of rows that are dead letters, above which it stops.
+    pub ratio: Setting<Ratio>,
+    /// The last stretch of time that is judged.
+    #[schemars(extend("default" = "5m"))]
+    pub over: Setting<Duration>,
+    /// The least rows in it that are judged.
+    #[schemars(extend("default" = 1000))]
+    pub at_least: Setting<u64>,
+}
+
+/// The block as written, before the tables' defaults are known.
+#[derive(Debug, Default)]
+pub(crate) struct WrittenErrors {
+    dead_letters: Option<Table>,
+    late: Option<Table>,
+    stop_when: Option<StopWhen>,
+}
+
+impl WrittenErrors {
+    /// With tables in the checkpoint's folder where none are given.
+    pub(crate) fn with_defaults(self, name: &str, checkpoint: &Checkpoint) -> Errors {
+        let table = |folder: &str| Table {
+            url: checkpoint.url.with_suffix(&format!("/{folder}/{name}")),
+        };
+        Errors {
+            dead_letters: self.dead_letters.unwrap_or_else(|| table("_dead_letters")),
+            late: self.late.unwrap_or_else(|| table("_late")),
+            stop_when: self.stop_when,
+        }
+    }
+}
+
+impl Read for WrittenErrors {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let mut fields = reader.fields(node)?;
+        let dead_letters = fields.optional(reader, "dead_letters");
+        let late = fields.optional(reader, "late");
+        let stop_when = fields.optional(reader, "stop_when");
+        fields.finish(reader);
+        Some(Self {
+            dead_letters: dead_letters?,
+            late: late?,
+            stop_when: stop_when?,
+        })
+    }
+}
+
+impl Read for Table {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let mut fields = reader.fields(node)?;
+        let url = fields.required(reader, "url");
+        fields.finish(reader);
+        Some(Self { url: url? })
+    }
+}
+
+impl Read for StopWhen {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let mut fields = reader.fields(node)?;
+        let ratio = fields.required(reader, "ratio");
+        let over = fields.or(reader, "over", Duration::from_mins(5));
+        let at_least = fields.or(reader, "at_least", 1000);
+        fields.finish(reader);
+        Some(Self {
+            ratio: ratio?,
+            over: over?,
+            at_least: at_least?,
+        })
+    }
+}

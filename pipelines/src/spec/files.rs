@@ -1,0 +1,30 @@
+//! `files`: files, read once to their end.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{
+    Setting,
+    read::{Read, Reader},
+};
+use crate::yaml::Node;
+
+/// Files on a local disk or an object store, each read once, in the order of
+/// their names.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct FilesSource {
+    /// A path or URL (`s3://`, `gs://`, `az://`, `file://`), with `*`, `?`,
+    /// `[…]` and `**` for many: `./data/2026-*/*.ndjson`. A path is relative to
+    /// where Tagflow is started.
+    pub url: Setting<String>,
+}
+
+impl Read for FilesSource {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let mut fields = reader.fields(node)?;
+        let url = fields.required(reader, "url");
+        fields.finish(reader);
+        Some(Self { url: url? })
+    }
+}

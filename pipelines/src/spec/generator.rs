@@ -1,0 +1,91 @@
+//! `generator`: made-up behaviour events.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use tagflow_engine::EventTime;
+
+use super::{
+    Ratio, Setting,
+    read::{Read, Reader},
+};
+use crate::yaml::Node;
+
+/// 2026-01-05T00:00:00Z, a Monday.
+const FIRST_EVENT: EventTime = EventTime::from_micros(1_767_571_200_000_000);
+
+/// Made-up behaviour events (impressions, clicks, carts, purchases) of users
+/// and campaigns. The same settings give the same events.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct GeneratorSource {
+    /// Another seed gives other events.
+    #[schemars(extend("default" = 1))]
+    pub seed: Setting<u64>,
+    /// How many events in all. Default: without end.
+    pub count: Option<Setting<u64>>,
+    /// Events a second. Default: as fast as they are taken.
+    pub rate: Option<Setting<u64>>,
+    /// The partitions that the events are spread over.
+    #[schemars(extend("default" = 1))]
+    pub partitions: Setting<u64>,
+    /// How many users there are.
+    #[schemars(extend("default" = 10_000))]
+    pub users: Setting<u64>,
+    /// How many campaigns; their shares follow Zipf's law.
+    #[schemars(extend("default" = 100))]
+    pub campaigns: Setting<u64>,
+    /// The event time of the first event.
+    #[schemars(extend("default" = "2026-01-05T00:00:00Z"))]
+    pub start: Setting<EventTime>,
+    /// The event time between one event and the next.
+    #[schemars(extend("default" = "10ms"))]
+    pub interval: Setting<Duration>,
+    /// Events come out of order by at most this much.
+    #[schemars(extend("default" = "2s"))]
+    pub disorder: Setting<Duration>,
+    /// The share of events that come much later than that.
+    #[schemars(extend("default" = 0))]
+    pub late: Setting<Ratio>,
+    /// The share of events that come twice.
+    #[schemars(extend("default" = 0))]
+    pub duplicates: Setting<Ratio>,
+    /// The share of rows that are no event: cut off, of wrong types, without a
+    /// time, of the year 2099.
+    #[schemars(extend("default" = 0))]
+    pub broken: Setting<Ratio>,
+}
+
+impl Read for GeneratorSource {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let mut fields = reader.fields(node)?;
+        let seed = fields.or(reader, "seed", 1);
+        let count = fields.optional(reader, "count");
+        let rate = fields.optional(reader, "rate");
+        let partitions = fields.or(reader, "partitions", 1);
+        let users = fields.or(reader, "users", 10_000);
+        let campaigns = fields.or(reader, "campaigns", 100);
+        let start = fields.or(reader, "start", FIRST_EVENT);
+        let interval = fields.or(reader, "interval", Duration::from_millis(10));
+        let disorder = fields.or(reader, "disorder", Duration::from_secs(2));
+        let late = fields.or(reader, "late", Ratio::ZERO);
+        let duplicates = fields.or(reader, "duplicates", Ratio::ZERO);
+        let broken = fields.or(reader, "broken", Ratio::ZERO);
+        fields.finish(reader);
+        Some(Self {
+            seed: seed?,
+            count: count?,
+            rate: rate?,
+            partitions: partitions?,
+            users: users?,
+            campaigns: campaigns?,
+            start: start?,
+            interval: interval?,
+            disorder: disorder?,
+            late: late?,
+            duplicates: duplicates?,
+            broken: broken?,
+        })
+    }
+}

@@ -1,0 +1,174 @@
+//! Named things: sources, steps, queries, sinks, columns.
+
+use std::{borrow::Cow, fmt, ops::Deref};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+use super::read::{Read, Reader};
+use crate::{
+    diagnostic::Position,
+    yaml::{Key, Node},
+};
+
+/// A name that the file gives, and where. Dereferences to its text.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Name {
+    text: String,
+    at: Position,
+}
+
+impl Name {
+    /// The name as the key of an entry.
+    pub(crate) fn of(key: &Key) -> Self {
+        Self {
+            text: key.text.clone(),
+            at: key.at,
+        }
+    }
+
+    /// Where the file gives it.
+    pub fn at(&self) -> Position {
+        self.at
+    }
+}
+
+impl Deref for Name {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text.fmt(f)
+    }
+}
+
+/// Named things in the file's order.
+#[derive(Debug, Clone)]
+pub struct Nodes<T> {
+    entries: Vec<(Name, T)>,
+    unreadable: Vec<Name>,
+    /// Whether the block can be read at all, so that its names are known.
+    is_readable: bool,
+}
+
+impl<T> Default for Nodes<T> {
+    fn default() -> Self {
+        Self {
+            entries: Vec::new(),
+            unreadable: Vec::new(),
+            is_readable: true,
+        }
+    }
+}
+
+impl<T> Nodes<T> {
+    /// A block that cannot be read, so that any name may be in it.
+    pub(crate) fn unreadable() -> Self {
+        Self {
+            is_readable: false,
+            ..Self::default()
+        }
+    }
+
+    /// Each name and what it names.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&Name, &T)> + Clone {
+        self.entries.iter().map(|(name, value)| (name, value))
+    }
+
+    /// The names, also of what cannot be read.
+    pub fn names(&self) -> impl Iterator<Item = &Name> + Clone {
+        let readable = self.entries.iter().map(|(name, _)| name);
+        readable.chain(&self.unreadable)
+    }
+
+    /// What `name` names.
+    pub fn get(&self, name: &str) -> Option<&T> {
+        let entry = self.entries.iter().find(|(found, _)| **found == *name);
+        entry.map(|(_, value)| value)
+    }
+
+    /// Whether something of this name is in the file but in error, so that it
+    /// is not here.
+    pub fn is_unreadable(&self, name: &str) -> bool {
+        !self.is_readable || self.unreadable.iter().any(|found| **found == *name)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+impl<T> FromIterator<(Name, T)> for Nodes<T> {
+    fn from_iter<I: IntoIterator<Item = (Name, T)>>(entries: I) -> Self {
+        Self {
+            entries: entries.into_iter().collect(),
+            unreadable: Vec::new(),
+            is_readable: true,
+        }
+    }
+}
+
+/// Reads all that can be read: one bad node hides no problem of another.
+impl<T: Read> Read for Nodes<T> {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let mut nodes = Self::default();
+        for (key, node) in reader.map(node, "a map of names")? {
+            let name = Name::of(key);
+            match reader.enter(&name, node) {
+                Some(value) => nodes.entries.push((name, value)),
+                None => nodes.unreadable.push(name),
+            }
+        }
+        Some(nodes)
+    }
+}
+
+impl<T: Serialize> Serialize for Nodes<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.len()))?;
+        for (name, value) in self.iter() {
+            map.serialize_entry(&**name, value)?;
+        }
+        map.end()
+    }
+}
+
+/// Serializes as pairs of name and value, where the order matters.
+pub(crate) fn in_order<T: Serialize, S: Serializer>(
+    nodes: &Nodes<T>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(nodes.iter().map(|(name, value)| (&**name, value)))
+}
+
+impl<T: JsonSchema> JsonSchema for Nodes<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("Nodes_{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let values = generator.subschema_for::<T>();
+        json_schema!({"type": "object", "additionalProperties": values})
+    }
+}

@@ -1,0 +1,257 @@
+//! Reading the tree into types, collecting every mistake on the way.
+
+use std::sync::Arc;
+
+use crate::{
+    diagnostic::{Diagnostic, Diagnostics, Position, unknown},
+    interpolate::{Resolved, Variables, resolve},
+    spec::setting::{Leaf, Setting},
+    yaml::{Key, Node, Scalar, Value},
+};
+
+/// What can be read from a node. `None` where it cannot, which has been
+/// reported.
+pub(crate) trait Read: Sized {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self>;
+}
+
+/// Where a reading stands.
+pub(crate) struct Reader<'a> {
+    /// The whole text of the file.
+    pub(crate) text: &'a str,
+    pub(crate) variables: Arc<Variables>,
+    pub(crate) diagnostics: Diagnostics,
+    path: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(text: &'a str, variables: Variables, diagnostics: Diagnostics) -> Self {
+        Self {
+            text,
+            variables: Arc::new(variables),
+            diagnostics,
+            path: Vec::new(),
+        }
+    }
+
+    /// Reads `node`, which stands under `key`.
+    pub(crate) fn enter<T: Read>(&mut self, key: &str, node: &Node) -> Option<T> {
+        self.path.push(key.to_owned());
+        let value = T::read(node, self);
+        self.path.pop();
+        value
+    }
+
+    /// Reports an error in the field that is being read.
+    pub(crate) fn error(&mut self, at: Position, message: impl Into<String>) -> &mut Diagnostic {
+        self.diagnostics.error(at, self.path.join("."), message)
+    }
+
+    /// Reports a warning in the field that is being read.
+    pub(crate) fn warning(&mut self, at: Position, message: impl Into<String>) -> &mut Diagnostic {
+        self.diagnostics.warning(at, self.path.join("."), message)
+    }
+
+    /// Reports that `node` is not what was `expected`.
+    pub(crate) fn mismatch(&mut self, node: &Node, expected: &str) -> &mut Diagnostic {
+        let got = node.describe();
+        self.error(node.at, format!("expected {expected}, got {got}"))
+    }
+
+    /// The innermost key that is being read.
+    pub(crate) fn key(&self) -> &str {
+        self.path.last().map_or("", String::as_str)
+    }
+
+    /// ` in …` for a message: the path without its block, which the name of a
+    /// node makes clear by itself.
+    pub(crate) fn place(&self) -> String {
+        let path = match self.path.as_slice() {
+            [_, inner @ ..] if !inner.is_empty() => inner,
+            path => path,
+        };
+        if path.is_empty() {
+            return String::new();
+        }
+        format!(" in `{}`", path.join("."))
+    }
+
+    /// The text of a scalar with its references resolved.
+    pub(crate) fn resolve(&mut self, scalar: &Scalar, at: Position) -> Option<Resolved> {
+        let problems = match resolve(&scalar.text, &self.variables) {
+            Ok(resolved) => return Some(resolved),
+            Err(problems) => problems,
+        };
+        let positions = scalar.positions(self.text, at);
+        for problem in problems.into_iter().filter(|it| !it.message.is_empty()) {
+            let at = positions.get(problem.index).copied().unwrap_or(at);
+            self.error(at, problem.message).help = problem.help;
+        }
+        None
+    }
+
+    /// The entries of a map.
+    pub(crate) fn map<'n>(&mut self, node: &'n Node, expected: &str) -> Option<&'n [(Key, Node)]> {
+        let Value::Map(entries) = &node.value else {
+            self.mismatch(node, expected);
+            return None;
+        };
+        Some(entries)
+    }
+
+    /// The fields of a map that has a fixed set of them. Each is asked for by
+    /// name, then [`Fields::finish`] reports those that nobody asked for.
+    pub(crate) fn fields<'n>(&mut self, node: &'n Node) -> Option<Fields<'n>> {
+        let entries = self.map(node, "a map")?;
+        Some(Fields {
+            at: node.at,
+            entries,
+            known: Vec::new(),
+            later: Vec::new(),
+        })
+    }
+}
+
+/// The fields of a map.
+pub(crate) struct Fields<'n> {
+    pub(crate) at: Position,
+    entries: &'n [(Key, Node)],
+    known: Vec<&'static str>,
+    later: Vec<&'static str>,
+}
+
+impl<'n> Fields<'n> {
+    /// The key and value of the field `name`, if it is there and not null.
+    pub(crate) fn get(&mut self, name: &'static str) -> Option<&'n (Key, Node)> {
+        self.known.push(name);
+        self.entries
+            .iter()
+            .find(|(key, node)| key.text == name && !node.is_null())
+    }
+
+    /// A field that must be there.
+    pub(crate) fn required<T: Read>(
+        &mut self,
+        reader: &mut Reader<'_>,
+        name: &'static str,
+    ) -> Option<T> {
+        let Some((_, node)) = self.get(name) else {
+            let place = reader.place();
+            reader.error(self.at, format!("missing key `{name}`{place}"));
+            return None;
+        };
+        reader.enter(name, node)
+    }
+
+    /// A field that may be absent: `Some(None)`; `None` is a mistake.
+    #[expect(clippy::option_option, reason = "absent is not unreadable")]
+    pub(crate) fn optional<T: Read>(
+        &mut self,
+        reader: &mut Reader<'_>,
+        name: &'static str,
+    ) -> Option<Option<T>> {
+        match self.get(name) {
+            Some((_, node)) => reader.enter(name, node).map(Some),
+            None => Some(None),
+        }
+    }
+
+    /// A field whose being there says something by itself: nothing after it is
+    /// a map with no entry.
+    #[expect(clippy::option_option, reason = "absent is not unreadable")]
+    pub(crate) fn settings<T: Read>(
+        &mut self,
+        reader: &mut Reader<'_>,
+        name: &'static str,
+    ) -> Option<Option<T>> {
+        self.known.push(name);
+        let Some((key, node)) = self.entries.iter().find(|(key, _)| key.text == name) else {
+            return Some(None);
+        };
+        if !node.is_null() {
+            return reader.enter(name, node).map(Some);
+        }
+        let value = Value::Map(Vec::new());
+        reader.enter(name, &Node { at: key.at, value }).map(Some)
+    }
+
+    /// A field with a default.
+    pub(crate) fn or<T: Leaf>(
+        &mut self,
+        reader: &mut Reader<'_>,
+        name: &'static str,
+        default: T,
+    ) -> Option<Setting<T>> {
+        let found = self.optional(reader, name)?;
+        Some(found.unwrap_or_else(|| Setting::default_at(default, self.at)))
+    }
+
+    /// The one of `names` that is there; not exactly one is a mistake.
+    pub(crate) fn one_of(
+        &self,
+        reader: &mut Reader<'_>,
+        names: &[&'static str],
+    ) -> Option<&'static str> {
+        let is_there = |name: &str| self.entries.iter().find(|(key, _)| key.text == name);
+        let there: Vec<_> = names
+            .iter()
+            .filter_map(|name| is_there(name).map(|(key, _)| (*name, key.at)))
+            .collect();
+        let place = reader.place();
+        let names = names.join("`, `");
+        match *there {
+            [(name, _)] => Some(name),
+            [] => {
+                reader.error(self.at, format!("missing one of `{names}`{place}"));
+                None
+            }
+            [_, (_, at), ..] => {
+                reader.error(at, format!("only one of `{names}` can stand{place}"));
+                None
+            }
+        }
+    }
+
+    /// A field that is designed but that this version does not know yet.
+    pub(crate) fn later(&mut self, reader: &mut Reader<'_>, name: &'static str) {
+        if let Some((key, _)) = self.entries.iter().find(|(key, _)| key.text == name) {
+            self.later.push(name);
+            reader.error(
+                key.at,
+                format!("`{name}` is not available in this version yet"),
+            );
+        }
+    }
+
+    /// Reports the keys that no field has.
+    pub(crate) fn finish(self, reader: &mut Reader<'_>) {
+        for (key, _) in self.entries {
+            let key_text = key.text.as_str();
+            if self.known.contains(&key_text) || self.later.contains(&key_text) {
+                continue;
+            }
+            let place = reader.place();
+            let names = unknown(&key.text, self.known.iter().copied());
+            let message = format!("unknown key `{}`{place}{names}", key.text);
+            let diagnostic = reader.error(key.at, message);
+            if key.text == "<<" {
+                diagnostic.help("merge keys are not part of YAML 1.2; an alias `*name` is");
+            }
+        }
+    }
+}
+
+impl<T: Read> Read for Vec<T> {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let Value::List(items) = &node.value else {
+            reader.mismatch(node, "a list");
+            return None;
+        };
+        let read: Vec<Option<T>> = items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| reader.enter(&index.to_string(), item))
+            .collect();
+        read.into_iter().collect()
+    }
+}

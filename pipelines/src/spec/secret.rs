@@ -1,0 +1,98 @@
+//! Values that must not be seen.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use super::read::{Read, Reader};
+use crate::{
+    diagnostic::Position,
+    yaml::{Node, Value},
+};
+
+/// What is shown in place of a secret.
+const HIDDEN: &str = "***";
+
+/// Parts of a property's name that say that its value is a secret.
+const SECRET_NAMES: [&str; 6] = [
+    "password",
+    "secret",
+    "key.pem",
+    "token",
+    "jaas",
+    "sasl.oauthbearer.config",
+];
+
+/// A value that may be a secret, such as a password of Kafka's. `Debug`,
+/// `Display` and `Serialize` show the reference that it comes from, or nothing
+/// of it; only [`Secret::expose`] gives it away.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret {
+    value: String,
+    shown: String,
+    at: Position,
+}
+
+impl Secret {
+    /// The value itself, for the one who needs it.
+    pub fn expose(&self) -> &str {
+        &self.value
+    }
+
+    /// Where it stands in the file.
+    pub fn at(&self) -> Position {
+        self.at
+    }
+}
+
+impl Read for Secret {
+    /// Any scalar: properties are text to librdkafka.
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let scalar = match &node.value {
+            Value::Scalar(scalar) if !node.is_null() => scalar,
+            _ => {
+                reader.mismatch(node, "a string, number or boolean");
+                return None;
+            }
+        };
+        let resolved = reader.resolve(scalar, node.at)?;
+        let property = reader.key().to_owned();
+        let is_secret = SECRET_NAMES.iter().any(|part| property.contains(part));
+        let shown = if resolved.has_references {
+            scalar.text.clone()
+        } else if is_secret {
+            reader
+                .warning(
+                    node.at,
+                    format!("the secret `{property}` is written in the file"),
+                )
+                .help("take it from the environment or a file: `${env:X}`, `${file:path}`");
+            HIDDEN.to_owned()
+        } else {
+            resolved.text.clone()
+        };
+        Some(Self {
+            value: resolved.text,
+            shown,
+            at: node.at,
+        })
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.shown)
+    }
+}

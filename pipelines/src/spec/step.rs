@@ -1,0 +1,110 @@
+//! `steps`: filters and projections, a row at a time.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Serialize, Serializer};
+
+use super::{
+    Name, Nodes, Setting, SqlText,
+    nodes::in_order,
+    read::{Read, Reader},
+};
+use crate::yaml::{Node, Value};
+
+/// A filter and a projection of one row at a time: `select` of the rows of
+/// `from` for which `where` is true.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Step {
+    /// The source, step or query whose rows it takes.
+    pub from: Setting<String>,
+    /// A SQL condition. Rows for which it is false or null are left out.
+    #[serde(rename = "where")]
+    pub filter: Option<SqlText>,
+    /// The columns that come out. Default: all that came in.
+    pub select: Option<Select>,
+}
+
+/// The columns that come out of a step.
+#[derive(Debug, Clone)]
+pub enum Select {
+    /// A map: each column's name and its SQL expression.
+    Named(Nodes<SqlText>),
+    /// A list of SQL select items: `user_id`, `upper(city) AS city`.
+    Items(Vec<SqlText>),
+}
+
+impl Select {
+    /// Each column's name, where the file gives it apart, and its SQL.
+    pub fn columns(&self) -> Box<dyn Iterator<Item = (Option<&Name>, &SqlText)> + '_> {
+        match self {
+            Self::Named(columns) => Box::new(columns.iter().map(|(name, sql)| (Some(name), sql))),
+            Self::Items(items) => Box::new(items.iter().map(|sql| (None, sql))),
+        }
+    }
+}
+
+impl Read for Step {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let mut fields = reader.fields(node)?;
+        let from = fields.required(reader, "from");
+        let filter = fields.optional(reader, "where");
+        let select = fields.optional(reader, "select");
+        for name in ["dedupe", "flag_bots"] {
+            fields.later(reader, name);
+        }
+        fields.finish(reader);
+        Some(Self {
+            from: from?,
+            filter: filter?,
+            select: select?,
+        })
+    }
+}
+
+impl Read for Select {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        match &node.value {
+            Value::List(items) if items.is_empty() => {}
+            Value::Map(entries) if entries.is_empty() => {}
+            Value::List(_) => return Vec::read(node, reader).map(Self::Items),
+            Value::Map(entries) => {
+                let columns = Nodes::read(node, reader)?;
+                return (columns.len() == entries.len()).then_some(Self::Named(columns));
+            }
+            Value::Scalar(_) => {
+                reader.mismatch(node, "a map of names and SQL, or a list of SQL");
+                return None;
+            }
+        }
+        reader.error(node.at, "`select` needs at least one column");
+        None
+    }
+}
+
+impl Serialize for Select {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Named(columns) => in_order(columns, serializer),
+            Self::Items(items) => items.serialize(serializer),
+        }
+    }
+}
+
+impl JsonSchema for Select {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Select".into()
+    }
+
+    fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({"anyOf": [
+            {"type": "object", "additionalProperties": {"type": "string"}, "minProperties": 1},
+            {"type": "array", "items": {"type": "string"}, "minItems": 1},
+        ]})
+    }
+}

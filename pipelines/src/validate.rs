@@ -1,0 +1,356 @@
+//! Checks across the blocks of a file that need neither SQL nor a network.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+
+use tagflow_schemas::ColumnType;
+
+use crate::{
+    diagnostic::{Diagnostics, Position, closest, unknown},
+    spec::{Format, GeneratorSource, Input, Name, Output, Setting, Source, Spec},
+};
+
+/// Adds all that is wrong with `spec` to `diagnostics`.
+pub(crate) fn validate(spec: &Spec, diagnostics: &mut Diagnostics) {
+    let mut check = Check { spec, diagnostics };
+    check.names();
+    check.collisions();
+    for (name, source) in spec.sources.iter() {
+        check.source(name, source);
+    }
+    check.references();
+    check.cycles();
+    check.tables();
+    check.limits();
+}
+
+struct Check<'s, 'd> {
+    spec: &'s Spec,
+    diagnostics: &'d mut Diagnostics,
+}
+
+/// The longest name.
+const LONGEST_NAME: usize = 63;
+
+/// More lanes than key groups would have nothing to do.
+const MOST_LANES: u64 = 256;
+
+impl Check<'_, '_> {
+    fn names(&mut self) {
+        let spec = self.spec;
+        if !spec.name.is_default() {
+            self.name(&spec.name, spec.name.at(), "name");
+        }
+        for name in spec.params.names() {
+            self.name(name, name.at(), "params");
+        }
+        for (block, names) in [
+            ("sources", spec.sources.names().collect::<Vec<_>>()),
+            ("steps", spec.steps.names().collect()),
+            ("queries", spec.queries.names().collect()),
+            ("sinks", spec.sinks.names().collect()),
+        ] {
+            for name in names {
+                self.name(name, name.at(), block);
+            }
+        }
+    }
+
+    fn name(&mut self, name: &str, at: Position, path: &str) {
+        let is_first = |first: char| first.is_ascii_lowercase() || first.is_ascii_digit();
+        let is_name = name.starts_with(is_first)
+            && name.len() <= LONGEST_NAME
+            && name.chars().all(|it| is_first(it) || "_-".contains(it));
+        if !is_name {
+            let message = format!(
+                "`{name}` is not a name: lower-case letters, digits, `_` and `-`, a letter or \
+                 digit first, at most {LONGEST_NAME}"
+            );
+            self.diagnostics.error(at, path, message);
+        }
+    }
+
+    /// SQL and `from` look names up in one place.
+    fn collisions(&mut self) {
+        let spec = self.spec;
+        let mut seen: Vec<&Name> = Vec::new();
+        for name in spec.relations() {
+            match seen.iter().find(|other| other[..] == name[..]) {
+                Some(other) => {
+                    let message = format!(
+                        "the name `{name}` is taken, at {}; sources, steps and queries share \
+                         their names",
+                        other.at()
+                    );
+                    self.diagnostics.error(name.at(), "", message);
+                }
+                None => seen.push(name),
+            }
+        }
+    }
+
+    fn source(&mut self, name: &Name, source: &Source) {
+        self.event_time(name, source);
+        let path = format!("sources.{name}");
+        match (source.input(), &source.format) {
+            (Input::Files(_), _) | (_, Format::Json(_)) => {}
+            (Input::Kafka(_) | Input::Generator(_), format) => {
+                let message = format!("the format `{}` is for `files` only", format.name());
+                self.diagnostics
+                    .error(name.at(), format!("{path}.format"), message)
+                    .help("write `format: {json: {}}`");
+            }
+        }
+        if let Format::Csv(csv) = &source.format
+            && !(csv.delimiter.len() == 1 && csv.delimiter.is_ascii())
+        {
+            self.diagnostics.error(
+                csv.delimiter.at(),
+                format!("{path}.format.csv.delimiter"),
+                "a delimiter is one ASCII character",
+            );
+        }
+        self.at_least_one(&source.max_row_bytes, source.max_row_bytes.bytes(), &path);
+        match source.input() {
+            Input::Generator(generator) => self.generator(generator, &path),
+            Input::Files(files) => self.url(&files.url, &format!("{path}.files.url")),
+            Input::Kafka(_) => {}
+        }
+    }
+
+    fn event_time(&mut self, name: &Name, source: &Source) {
+        let event_time = &source.time.event_time;
+        let mistake = match source.columns.get(event_time) {
+            None => {
+                let columns = source.columns.as_slice().iter();
+                let names: Vec<_> = columns.map(|column| column.name.as_str()).collect();
+                let names = unknown(event_time, names);
+                let shown = event_time.shown();
+                Some((
+                    format!("column `{shown}` not found in `{name}`{names}"),
+                    None,
+                ))
+            }
+            Some(column) if !matches!(column.kind, ColumnType::Timestamp(_)) => Some((
+                format!("event time `{}` is of type `{}`", column.name, column.kind),
+                Some("make the column a timestamp, such as `timestamp(ms)`"),
+            )),
+            Some(column) if column.nullable => Some((
+                format!("event time `{}` cannot be nullable", column.name),
+                Some("take the `?` off; a row without it is a dead letter"),
+            )),
+            Some(_) => None,
+        };
+        if let Some((message, help)) = mistake {
+            let path = format!("sources.{name}.time.event_time");
+            let diagnostic = self.diagnostics.error(event_time.at(), path, message);
+            diagnostic.help = help.map(str::to_owned);
+        }
+    }
+
+    fn generator(&mut self, generator: &GeneratorSource, path: &str) {
+        let path = format!("{path}.generator");
+        let counts = [
+            ("users", Some(&generator.users)),
+            ("campaigns", Some(&generator.campaigns)),
+            ("partitions", Some(&generator.partitions)),
+            ("rate", generator.rate.as_ref()),
+        ];
+        for (field, count) in counts {
+            if let Some(count) = count {
+                self.at_least_one(count, **count, &format!("{path}.{field}"));
+            }
+        }
+        let shares = generator.late.get() + generator.duplicates.get() + generator.broken.get();
+        if shares > 1.0 {
+            self.diagnostics.error(
+                generator.broken.at(),
+                path,
+                "`late`, `duplicates` and `broken` are more than all rows together",
+            );
+        }
+    }
+
+    fn at_least_one<T>(&mut self, setting: &Setting<T>, value: u64, path: &str) {
+        if value == 0 {
+            self.diagnostics
+                .error(setting.at(), path, "must be at least 1");
+        }
+    }
+
+    fn references(&mut self) {
+        let spec = self.spec;
+        if spec.sources.is_empty() && spec.sources.names().next().is_none() {
+            self.none_of("sources", spec.sources.is_unreadable(""));
+        }
+        if spec.sinks.is_empty() && spec.sinks.names().next().is_none() {
+            self.none_of("sinks", spec.sinks.is_unreadable(""));
+        }
+        for (name, step) in spec.steps.iter() {
+            self.reference(&step.from, &format!("steps.{name}.from"));
+        }
+        for (name, sink) in spec.sinks.iter() {
+            self.reference(&sink.from, &format!("sinks.{name}.from"));
+        }
+    }
+
+    /// `is_reported`: the block is missing or in error itself.
+    fn none_of(&mut self, block: &str, is_reported: bool) {
+        if !is_reported {
+            let message = format!("`{block}` is empty; a pipeline needs at least one");
+            self.diagnostics.error(Position::START, block, message);
+        }
+    }
+
+    fn reference(&mut self, from: &Setting<String>, path: &str) {
+        let spec = self.spec;
+        let is_known = spec.relations().any(|name| **name == **from);
+        if is_known || spec.is_unreadable(from) {
+            return;
+        }
+        let names: Vec<_> = spec.relations().map(|name| &**name).collect();
+        let list = names.join(", ");
+        let message = match closest(from, names.iter().copied()) {
+            _ if spec.sinks.get(from).is_some() => {
+                format!(
+                    "`{}` is a sink; rows come from (have: {list})",
+                    from.shown()
+                )
+            }
+            Some(meant) => format!(
+                "nothing is called `{}`; did you mean `{meant}`? (have: {list})",
+                from.shown()
+            ),
+            None => format!("nothing is called `{}` (have: {list})", from.shown()),
+        };
+        self.diagnostics.error(from.at(), path, message);
+    }
+
+    /// Steps that take their rows from each other. Those through queries are
+    /// found when the SQL is planned.
+    fn cycles(&mut self) {
+        let spec = self.spec;
+        let mut reported = HashSet::new();
+        for (start, _) in spec.steps.iter() {
+            let mut path: Vec<&str> = Vec::new();
+            let mut at: &str = start;
+            while let Some(step) = spec.steps.get(at)
+                && !path.contains(&at)
+            {
+                path.push(at);
+                at = step.from.as_str();
+            }
+            let is_taken = spec.sources.names().any(|name| name[..] == start[..]);
+            let is_on_cycle = at == &**start && spec.steps.get(at).is_some() && !is_taken;
+            if is_on_cycle && !path.iter().any(|name| reported.contains(name)) {
+                let way = path.join("` from `");
+                let message = format!("steps in a circle: `{way}` from `{start}`");
+                let at = spec
+                    .steps
+                    .get(start)
+                    .map_or(start.at(), |step| step.from.at());
+                self.diagnostics
+                    .error(at, format!("steps.{start}.from"), message);
+                reported.extend(path);
+            }
+        }
+    }
+
+    /// Each table has a folder of its own.
+    fn tables(&mut self) {
+        let spec = self.spec;
+        let mut tables: Vec<(String, &Setting<String>)> = Vec::new();
+        for (name, sink) in spec.sinks.iter() {
+            if let Output::Parquet(parquet) = sink.output() {
+                tables.push((format!("sinks.{name}.parquet.url"), &parquet.url));
+            }
+        }
+        tables.push((
+            "errors.dead_letters.url".into(),
+            &spec.errors.dead_letters.url,
+        ));
+        tables.push(("errors.late.url".into(), &spec.errors.late.url));
+        for (index, (path, url)) in tables.iter().enumerate() {
+            self.url(url, path);
+            let folder = folder(url);
+            let before = tables.iter().take(index);
+            for (other_path, other) in before {
+                let other = self::folder(other);
+                if folder == other {
+                    let message =
+                        format!("`{}` is the table of `{other_path}` already", url.shown());
+                    self.diagnostics.error(url.at(), path.as_str(), message);
+                } else if is_inside(folder, other) || is_inside(other, folder) {
+                    let message = format!(
+                        "the table `{}` and that of `{other_path}` lie one inside the other",
+                        url.shown()
+                    );
+                    self.diagnostics.error(url.at(), path.as_str(), message);
+                }
+            }
+        }
+        self.url(&spec.checkpoint.url, "checkpoint.url");
+    }
+
+    fn url(&mut self, url: &Setting<String>, path: &str) {
+        if url.is_empty() {
+            self.diagnostics.error(url.at(), path, "the URL is empty");
+        } else if let Some((_, rest)) = url.split_once("://") {
+            let authority = rest.split('/').next().unwrap_or_default();
+            let is_azure = url.starts_with("abfs");
+            if authority.contains('@') && !is_azure {
+                let message = "a URL cannot hold credentials; they come from the environment";
+                self.diagnostics.error(url.at(), path, message);
+            }
+        }
+    }
+
+    fn limits(&mut self) {
+        let spec = self.spec;
+        if let Some(lanes) = &spec.parallelism
+            && !(1..=MOST_LANES).contains(&**lanes)
+        {
+            let message = format!("`parallelism` is from 1 to {MOST_LANES}, got {}", **lanes);
+            self.diagnostics.error(lanes.at(), "parallelism", message);
+        }
+        if spec.checkpoint.every.as_millis() < 100 {
+            let path = "checkpoint.every";
+            let message = "a checkpoint cannot be more often than every 100ms";
+            self.diagnostics
+                .error(spec.checkpoint.every.at(), path, message);
+        }
+        for (name, sink) in spec.sinks.iter() {
+            if let Output::Parquet(parquet) = sink.output() {
+                let path = format!("sinks.{name}.parquet.files");
+                let files = &parquet.files;
+                self.at_least_one(&files.target, files.target.bytes(), &path);
+                self.at_least_one(&files.max_open_bytes, files.max_open_bytes.bytes(), &path);
+                self.at_least_one(&files.row_group_rows, *files.row_group_rows, &path);
+            }
+        }
+        if !spec.admin.listen.ip().is_loopback() {
+            self.diagnostics
+                .warning(
+                    spec.admin.listen.at(),
+                    "admin.listen",
+                    "other machines can reach the admin server, and it asks nobody who they are",
+                )
+                .help("`127.0.0.1:8642` is for this machine only");
+        }
+    }
+}
+
+/// A table's URL in one form.
+fn folder(url: &str) -> &str {
+    url.trim_start_matches("file://")
+        .trim_start_matches("./")
+        .trim_end_matches('/')
+}
+
+fn is_inside(inner: &str, outer: &str) -> bool {
+    inner
+        .strip_prefix(outer)
+        .is_some_and(|rest| rest.starts_with('/'))
+}

@@ -1,0 +1,55 @@
+//! YAML as a tree whose every node knows its place.
+//!
+//! Deserializing straight into types stops at the first mistake, so the file
+//! becomes a tree first, and the readers of [`crate::spec`] walk it and collect
+//! all mistakes. Scalars follow YAML 1.2's core schema: `yes`, `no`, `on` and
+//! `off` are strings.
+
+mod align;
+mod build;
+mod scalar;
+#[cfg(test)]
+mod tests;
+
+use crate::diagnostic::Position;
+
+pub(crate) use build::parse;
+pub(crate) use scalar::{Kind, Scalar, Style};
+
+/// A value and where it begins.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    pub(crate) at: Position,
+    pub(crate) value: Value,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Value {
+    Scalar(Scalar),
+    List(Vec<Node>),
+    /// In the file's order; no key twice.
+    Map(Vec<(Key, Node)>),
+}
+
+/// The key of a map's entry.
+#[derive(Debug, Clone)]
+pub(crate) struct Key {
+    pub(crate) at: Position,
+    pub(crate) text: String,
+}
+
+impl Node {
+    /// Whether there is nothing: an empty value, `~` or `null`.
+    pub(crate) fn is_null(&self) -> bool {
+        matches!(&self.value, Value::Scalar(scalar) if scalar.kind() == Kind::Null)
+    }
+
+    /// What it is, for "got …".
+    pub(crate) fn describe(&self) -> String {
+        match &self.value {
+            Value::Scalar(scalar) => scalar.describe(),
+            Value::List(_) => "a list".into(),
+            Value::Map(_) => "a map".into(),
+        }
+    }
+}

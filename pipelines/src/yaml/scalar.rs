@@ -1,0 +1,90 @@
+//! Scalars, and what YAML 1.2's core schema takes them for.
+
+use std::ops::Range;
+
+/// A scalar as written.
+#[derive(Debug, Clone)]
+pub(crate) struct Scalar {
+    /// Its text, after YAML's own escapes.
+    pub(crate) text: String,
+    pub(crate) style: Style,
+    /// Its bytes in the file, with its quotes, without a block's header.
+    pub(crate) source: Range<usize>,
+}
+
+/// How a scalar is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    Plain,
+    SingleQuoted,
+    DoubleQuoted,
+    /// `|` or `>`.
+    Block,
+}
+
+/// What a scalar is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Null,
+    Bool,
+    Integer,
+    Float,
+    String,
+}
+
+impl Scalar {
+    /// What it is, by YAML 1.2's core schema.
+    pub(crate) fn kind(&self) -> Kind {
+        match self.style {
+            Style::Plain => Kind::of_plain(&self.text),
+            _ => Kind::String,
+        }
+    }
+
+    /// What it is, for "got …".
+    pub(crate) fn describe(&self) -> String {
+        let text = shorten(&self.text);
+        match self.kind() {
+            Kind::Null => "nothing".into(),
+            Kind::Bool => format!("the boolean `{text}`"),
+            Kind::Integer | Kind::Float => format!("the number `{text}`"),
+            Kind::String => format!("the string `{text}`"),
+        }
+    }
+}
+
+impl Kind {
+    /// What a plain scalar is.
+    pub(crate) fn of_plain(text: &str) -> Self {
+        match text {
+            "" | "~" | "null" | "Null" | "NULL" => Self::Null,
+            "true" | "True" | "TRUE" | "false" | "False" | "FALSE" => Self::Bool,
+            _ if is_integer(text) => Self::Integer,
+            _ if is_float(text) => Self::Float,
+            _ => Self::String,
+        }
+    }
+}
+
+fn is_integer(text: &str) -> bool {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Rust reads a superset (`inf`, `nan`, `infinity`) that begins with a letter.
+fn is_float(text: &str) -> bool {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    digits.starts_with(|first: char| first.is_ascii_digit() || first == '.')
+        && text.parse::<f64>().is_ok()
+}
+
+/// Enough of a text to recognize it by, on one line.
+pub(crate) fn shorten(text: &str) -> String {
+    const LONGEST: usize = 40;
+    let line = text.trim().lines().next().unwrap_or_default();
+    let mut short: String = line.chars().take(LONGEST).collect();
+    if short.len() < text.trim().len() {
+        short.push('…');
+    }
+    short
+}

@@ -1,4 +1,4 @@
-//! The door to DataFusion's physical expressions.
+//! The door to `DataFusion`'s physical expressions.
 
 use std::sync::Arc;
 

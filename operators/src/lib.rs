@@ -3,7 +3,7 @@
 //! - [`map`]: filter and projection;
 //! - [`window`]: tumbling windows, aggregated in two phases.
 //!
-//! Operators use DataFusion's expressions, group values and accumulators, which
+//! Operators use `DataFusion`'s expressions, group values and accumulators, which
 //! are synchronous and columnar; no operator runs a query plan.
 
 pub mod expr;

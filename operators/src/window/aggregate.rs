@@ -46,7 +46,7 @@ impl Aggregate {
             Error::config(format!("cannot plan the aggregate `{name}`")).with_source(error)
         };
         if let Expr::AggregateFunction(call) = &expr {
-            check(call.func.name(), !call.params.order_by.is_empty())
+            check(call)
                 .map_err(|reason| Error::config(format!("`{name}` cannot be used: {reason}")))?;
         }
         let lowered = LoweredAggregateBuilder::new(
@@ -59,18 +59,13 @@ impl Aggregate {
         .with_name(&name)
         .build()
         .map_err(plan_error)?;
-        lowered
-            .aggregate
-            .create_accumulator()
-            .map(drop)
-            .or_else(|error| {
-                // Some functions only have accumulators for groups.
-                match lowered.aggregate.groups_accumulator_supported() {
-                    true => Ok(()),
-                    false => Err(error),
-                }
-            })
-            .map_err(plan_error)?;
+        let function = &lowered.aggregate;
+        let made = if function.groups_accumulator_supported() {
+            function.create_groups_accumulator().map(drop)
+        } else {
+            function.create_accumulator().map(drop)
+        };
+        made.map_err(plan_error)?;
         Ok(Self {
             function: lowered.aggregate,
             filter: lowered.filter,
@@ -114,13 +109,17 @@ impl fmt::Display for Aggregate {
     }
 }
 
-/// Whether the aggregate function `name` can run on a stream: its state must
-/// survive a snapshot, merge with others, and not depend on how the rows
-/// arrived. `ordered` says whether it has an `ORDER BY`.
+/// Whether an aggregate can run on a stream: its state must survive a snapshot,
+/// merge with others, and not depend on how the rows arrived.
 ///
 /// # Errors
 /// The reason why it cannot, with what to write instead.
-pub fn check(name: &str, ordered: bool) -> Result<(), String> {
+pub fn check(call: &AggregateFunction) -> Result<(), String> {
+    let name = call.func.name();
+    if call.params.distinct && !heeds_distinct(name) {
+        return Err("DataFusion has no `DISTINCT` for it, or forgets it".into());
+    }
+    let ordered = !call.params.order_by.is_empty();
     match name {
         "approx_distinct"
         | "approx_median"
@@ -170,6 +169,31 @@ pub fn check(name: &str, ordered: bool) -> Result<(), String> {
         "grouping" => Err("there are no grouping sets in a stream".into()),
         _ => Err("nothing is known of how its state survives a restart".into()),
     }
+}
+
+/// Whether `DISTINCT` is done right, or makes no difference.
+fn heeds_distinct(name: &str) -> bool {
+    matches!(
+        name,
+        "approx_distinct"
+            | "array_agg"
+            | "avg"
+            | "bit_and"
+            | "bit_or"
+            | "bool_and"
+            | "bool_or"
+            | "count"
+            | "first_value"
+            | "last_value"
+            | "max"
+            | "median"
+            | "min"
+            | "percentile_cont"
+            | "string_agg"
+            | "sum"
+            | "var"
+            | "var_pop"
+    )
 }
 
 /// The same aggregate with an order that leaves nothing open, where the order

@@ -113,7 +113,7 @@ impl Finalize {
             return Ok(());
         };
         let mut columns = pane.close(&self.tumble, &mut self.removed)?;
-        let rows = columns.first().map_or(0, |starts| starts.len());
+        let rows = columns.first().map_or(0, Array::len);
         let end = self.end_of(start).as_micros();
         let ends = TimestampMicrosecondArray::from_value(end, rows).with_timezone("UTC");
         if let Some(lead) = columns.first_mut() {

@@ -76,5 +76,5 @@ fn json_objects(rows: &RecordBatch) -> Result<StringArray, ArrowError> {
     writer.finish()?;
     let lines = String::from_utf8(writer.into_inner())
         .map_err(|error| ArrowError::JsonError(error.to_string()))?;
-    Ok(StringArray::from_iter_values(lines.lines()))
+    Ok(lines.lines().map(Some).collect())
 }

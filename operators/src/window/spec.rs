@@ -206,7 +206,7 @@ impl Tumble {
     pub fn hash_columns(&self) -> Vec<usize> {
         match self.spec.keys.len() {
             0 => vec![0],
-            keys => (LEAD..LEAD + keys).collect(),
+            _ => (LEAD..self.group_width()).collect(),
         }
     }
 
@@ -238,9 +238,9 @@ impl Tumble {
         }
         let mut states = self.partial.fields()[LEAD + spec.keys.len()..].iter();
         for (aggregate, width) in spec.aggregates.iter().zip(&self.state_widths) {
-            let _ = write!(text, "; {aggregate}: ");
+            let _ = write!(text, "; {aggregate}:");
             for state in states.by_ref().take(*width) {
-                let _ = write!(text, "{} ", state.data_type());
+                let _ = write!(text, " {}", state.data_type());
             }
         }
         text

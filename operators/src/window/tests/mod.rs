@@ -1,1 +1,9 @@
-//! Tests.
+//! Windows against models: `DataFusion` in batch, and a naive one for lateness.
+
+mod aggregates;
+mod differential;
+mod driver;
+mod late;
+mod oracle;
+mod rows;
+mod state;

@@ -1,0 +1,204 @@
+//! Plans a query's aggregates, and runs it in batch with `DataFusion`.
+
+use std::{sync::Arc, time::Duration};
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, RecordBatch},
+    compute::SortColumn,
+    compute::{concat_batches, lexsort_to_indices, take_record_batch},
+    datatypes::{
+        DataType::{self, Decimal128},
+        Float64Type, TimestampMicrosecondType,
+    },
+    util::display::array_value_to_string,
+};
+use datafusion::{
+    datasource::MemTable,
+    logical_expr::{Aggregate as LogicalAggregate, LogicalPlan},
+    optimizer::Analyzer,
+    prelude::SessionContext,
+};
+use tagflow_engine::Result;
+
+use super::rows::{self, Row, SIZE_US, TIME};
+use crate::{
+    expr::physical,
+    window::{Aggregate, Key, Tumble, TumbleSpec},
+};
+
+/// How close a value must be to the oracle's.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Tolerance {
+    /// Equal.
+    Exact,
+    /// A float equal but for rounding.
+    Rounding,
+    /// An estimate, at most this far off.
+    Within(f64),
+}
+
+/// `aggregates` by window and `keys`: SQL over the test rows' columns.
+pub(super) fn plan(keys: &[&str], aggregates: &[&str]) -> Result<Arc<Tumble>> {
+    let aggregate = logical(&sql(keys, aggregates));
+    let input = aggregate.input.schema();
+    let keys = aggregate.group_expr[1..].iter();
+    let aggregates = aggregate.aggr_expr.iter();
+    Tumble::new(TumbleSpec {
+        pipeline: "test".into(),
+        query: "q".into(),
+        input: rows::schema(),
+        time: TIME,
+        size: Duration::from_micros(SIZE_US as u64),
+        keys: keys
+            .map(|key| {
+                let name = key.schema_name().to_string();
+                physical(key, input).map(|expr| Key { expr, name })
+            })
+            .collect::<Result<_>>()?,
+        aggregates: aggregates
+            .map(|aggregate| Aggregate::new(aggregate, input))
+            .collect::<Result<_>>()?,
+    })
+}
+
+/// What `DataFusion` answers in batch: the window's start, the keys, the
+/// aggregates.
+pub(super) fn batch(rows: &[Row], keys: &[&str], aggregates: &[&str]) -> Vec<RecordBatch> {
+    let context = context(rows::batch(rows));
+    let query = sql(keys, aggregates);
+    block_on(async { context.sql(&query).await.unwrap().collect().await.unwrap() })
+}
+
+/// Asserts that a window's results (`actual`) are what the oracle says.
+pub(super) fn assert_same(
+    actual: &[RecordBatch],
+    expected: &[RecordBatch],
+    keys: usize,
+    tolerances: &[Tolerance],
+) {
+    let actual: Vec<RecordBatch> = actual.iter().map(with_start).collect();
+    let count = |batches: &[RecordBatch]| batches.iter().map(RecordBatch::num_rows).sum::<usize>();
+    assert_eq!(count(&actual), count(expected), "rows");
+    if count(expected) == 0 {
+        return;
+    }
+    let actual = sorted(&actual, 1 + keys);
+    let expected = sorted(expected, 1 + keys);
+    for column in 0..=keys {
+        assert_eq!(actual.column(column), expected.column(column), "keys");
+    }
+    for (i, tolerance) in tolerances.iter().enumerate() {
+        let column = 1 + keys + i;
+        assert_column(
+            actual.column(column),
+            expected.column(column),
+            *tolerance,
+            actual.schema().field(column).name(),
+        );
+    }
+}
+
+fn assert_column(actual: &ArrayRef, expected: &ArrayRef, tolerance: Tolerance, name: &str) {
+    // Beside a distinct aggregate DataFusion sums twice, and widens twice.
+    let types = (actual.data_type(), expected.data_type());
+    let widened = matches!(types, (Decimal128(_, a), Decimal128(_, b)) if a == b);
+    assert!(types.0 == types.1 || widened, "{name}: {types:?}");
+    let slack = match (tolerance, actual.data_type()) {
+        (Tolerance::Exact | Tolerance::Rounding, _) if *actual.data_type() != DataType::Float64 => {
+            0.0
+        }
+        (Tolerance::Exact, _) => 0.0,
+        (Tolerance::Rounding, _) => 1e-9,
+        (Tolerance::Within(slack), _) => slack,
+    };
+    for row in 0..actual.len() {
+        let show = |values: &ArrayRef| array_value_to_string(values, row).unwrap();
+        let (a, e) = (show(actual), show(expected));
+        let close = slack > 0.0
+            && match (float(actual, row), float(expected, row)) {
+                (Some(a), Some(e)) => (a - e).abs() <= slack * e.abs().max(1.0),
+                _ => false,
+            };
+        assert!(a == e || close, "{name}, row {row}: {a}, expected {e}");
+    }
+}
+
+fn float(values: &ArrayRef, row: usize) -> Option<f64> {
+    let values = values.as_primitive_opt::<Float64Type>()?;
+    values.is_valid(row).then(|| values.value(row))
+}
+
+/// The window's start in place of the window, after checking its end.
+fn with_start(rows: &RecordBatch) -> RecordBatch {
+    let window = rows.column(0).as_struct();
+    let starts = window.column(0).as_primitive::<TimestampMicrosecondType>();
+    let ends = window.column(1).as_primitive::<TimestampMicrosecondType>();
+    for (start, end) in starts.values().iter().zip(ends.values()) {
+        assert_eq!(start + SIZE_US, *end);
+    }
+    let mut columns: Vec<(String, ArrayRef)> = vec![("start".into(), Arc::clone(window.column(0)))];
+    for (i, column) in rows.columns().iter().enumerate().skip(1) {
+        columns.push((rows.schema().field(i).name().clone(), Arc::clone(column)));
+    }
+    // Names may repeat here.
+    RecordBatch::try_from_iter_with_nullable(
+        columns
+            .into_iter()
+            .map(|(name, values)| (name, values, true)),
+    )
+    .unwrap()
+}
+
+fn sorted(batches: &[RecordBatch], by: usize) -> RecordBatch {
+    let rows = concat_batches(&batches[0].schema(), batches).unwrap();
+    let columns: Vec<SortColumn> = rows.columns()[..by]
+        .iter()
+        .map(|values| SortColumn {
+            values: Arc::clone(values),
+            options: None,
+        })
+        .collect();
+    take_record_batch(&rows, &lexsort_to_indices(&columns, None).unwrap()).unwrap()
+}
+
+fn sql(keys: &[&str], aggregates: &[&str]) -> String {
+    let mut groups = vec!["start"];
+    groups.extend(keys);
+    let mut columns = groups.clone();
+    columns.extend(aggregates);
+    format!(
+        "SELECT {} FROM t GROUP BY {}",
+        columns.join(", "),
+        groups.join(", ")
+    )
+}
+
+fn logical(sql: &str) -> LogicalAggregate {
+    let context = context(RecordBatch::new_empty(rows::schema()));
+    let state = context.state();
+    let plan = block_on(state.create_logical_plan(sql)).unwrap();
+    let plan = Analyzer::new()
+        .execute_and_check(plan, state.config_options(), |_, _| {})
+        .unwrap();
+    let mut node = &plan;
+    loop {
+        match node {
+            LogicalPlan::Aggregate(aggregate) => return aggregate.clone(),
+            other => node = other.inputs()[0],
+        }
+    }
+}
+
+fn context(rows: RecordBatch) -> SessionContext {
+    let context = SessionContext::new();
+    let table = MemTable::try_new(rows.schema(), vec![vec![rows]]).unwrap();
+    context.register_table("t", Arc::new(table)).unwrap();
+    context
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
+        .block_on(future)
+}

@@ -1,0 +1,109 @@
+//! What snapshots hold, and fingerprints.
+
+use super::{
+    driver::Driver,
+    oracle,
+    rows::{PARTITIONS, Row},
+};
+
+fn row(partition: usize, ts: i64) -> Row {
+    Row {
+        partition,
+        ts,
+        campaign: Some("a".into()),
+        item: None,
+        x: Some(1),
+        y: None,
+        s: None,
+        b: None,
+        o: 0,
+    }
+}
+
+#[test]
+fn a_snapshot_writes_only_what_changed() {
+    let tumble = oracle::plan(&[], &["count(*)"]).unwrap();
+    let mut driver = Driver::new(&tumble, 1, 0);
+    driver.send(&[row(0, 10), row(0, 70)]);
+    driver.barrier();
+    assert_eq!(driver.stored(0), ["w0-1", "w60-2"]);
+    driver.barrier();
+    assert_eq!(driver.stored(0), ["w0-1", "w60-2"]);
+    driver.send(&[row(0, 71)]);
+    driver.barrier();
+    assert_eq!(driver.stored(0), ["w0-1", "w60-2", "w60-3"]);
+}
+
+#[test]
+fn many_parts_of_a_window_become_one() {
+    let tumble = oracle::plan(&[], &["count(*)"]).unwrap();
+    let mut driver = Driver::new(&tumble, 1, 0);
+    for _ in 0..4 {
+        driver.send(&[row(0, 10)]);
+        driver.barrier();
+    }
+    assert_eq!(driver.stored(0).len(), 4);
+    driver.send(&[row(0, 10)]);
+    driver.barrier();
+    assert_eq!(driver.stored(0), ["w0-5"]);
+}
+
+#[test]
+fn a_closed_window_leaves_only_the_watermark() {
+    let tumble = oracle::plan(&[], &["count(*)"]).unwrap();
+    let mut driver = Driver::new(&tumble, 1, 0);
+    driver.send(&[row(0, 10)]);
+    driver.barrier();
+    driver.restart(1);
+    assert!(driver.state_bytes() > 0);
+    let rows: Vec<Row> = (0..PARTITIONS)
+        .map(|partition| row(partition, 60))
+        .collect();
+    driver.send(&rows);
+    driver.end();
+    driver.barrier();
+    assert_eq!(driver.stored(0), ["watermark"]);
+    assert_eq!(driver.state_bytes(), 0);
+}
+
+#[test]
+fn parts_are_numbered_on_after_a_restart() {
+    let tumble = oracle::plan(&[], &["count(*)"]).unwrap();
+    let mut driver = Driver::new(&tumble, 1, 0);
+    driver.send(&[row(0, -10)]);
+    driver.barrier();
+    driver.restart(1);
+    driver.send(&[row(0, -10)]);
+    driver.barrier();
+    assert_eq!(driver.stored(0), ["w-60-1", "w-60-2"]);
+}
+
+#[test]
+fn a_fingerprint_is_of_what_the_state_means() {
+    let of =
+        |keys: &[&str], aggregates: &[&str]| oracle::plan(keys, aggregates).unwrap().fingerprint();
+    let same = of(&["campaign"], &["count(x)"]);
+    assert_eq!(
+        same,
+        "tumble(ts, 60us); key campaign: Utf8; count(x): Int64"
+    );
+    assert_eq!(of(&["campaign"], &["count(x) AS n"]), same);
+    for (keys, aggregate) in [
+        (&["item"][..], "count(x)"),
+        (&[], "count(x)"),
+        (&["campaign", "item"], "count(x)"),
+        (&["campaign"], "count(y)"),
+        (&["campaign"], "count(DISTINCT x)"),
+        (&["campaign"], "count(x) FILTER (WHERE b)"),
+        (&["campaign"], "sum(x)"),
+        (&["campaign"], "array_agg(x ORDER BY o)"),
+        (&["campaign"], "array_agg(x ORDER BY o DESC)"),
+    ] {
+        let other = of(keys, &[aggregate]);
+        assert_ne!(other, same);
+    }
+    assert_ne!(
+        of(&[], &["array_agg(x ORDER BY o)"]),
+        of(&[], &["array_agg(x ORDER BY o DESC)"])
+    );
+}

@@ -1,5 +1,8 @@
 //! The JSON Schema of the pipeline file, for editors.
 
+#[cfg(test)]
+mod tests;
+
 use schemars::{
     Schema, SchemaGenerator,
     generate::SchemaSettings,
@@ -7,15 +10,14 @@ use schemars::{
 };
 use serde_json::Value;
 
-use crate::spec::Spec;
+use crate::{canonical::canonical, spec::Spec};
 
 /// The schema, as `schemas/json/pipeline.schema.json` holds it.
 pub fn json_schema() -> String {
     let settings = SchemaSettings::draft07();
-    let schema = SchemaGenerator::new(settings).into_root_schema_for::<Spec>();
-    let mut schema = schema;
+    let mut schema = SchemaGenerator::new(settings).into_root_schema_for::<Spec>();
     DefaultsAreOptional.transform(&mut schema);
-    format!("{:#}\n", schema.to_value())
+    canonical(schema.to_value())
 }
 
 /// What has a default may be left out; the types do not say so, for a spec that

@@ -1,4 +1,4 @@
-//! From a lowered pipeline to a job that can be supervised: where it commits,
+//! From a pipeline to a job that can be supervised: where it commits,
 //! under which plan, and as whom.
 
 use std::{collections::BTreeSet, net::SocketAddr, num::NonZeroUsize, sync::Arc, thread};
@@ -7,15 +7,11 @@ use tagflow_connectors::storage;
 use tagflow_engine::{
     Clock, Result,
     commit::{LogConfig, Owner},
-    graph::Graph,
     runtime::{End, JobConfig, Supervised, Until},
+    sink::Table,
 };
 
-use crate::{
-    Spec,
-    inspect::TASK,
-    plan::{StoredPlan, tables},
-};
+use crate::{Pipeline, Spec, inspect::TASK, plan::StoredPlan};
 
 /// What each channel between two lanes may hold.
 const QUEUE_BYTES: usize = 4 << 20;
@@ -70,26 +66,25 @@ pub fn lanes(spec: &Spec, asked: Option<usize>) -> usize {
         .max(1)
 }
 
-/// Prepares to run `graph`, which `spec` was lowered to.
+/// Prepares to run a pipeline.
 ///
 /// # Errors
 /// `Config` where the URL of the state is wrong; `External` where its folder
 /// cannot be created.
 pub fn launch(
-    spec: &Spec,
-    graph: Graph,
+    pipeline: Pipeline,
     options: LaunchOptions,
     clock: Arc<dyn Clock>,
 ) -> Result<Launch> {
+    let Pipeline { spec, lowered } = pipeline;
     let name = spec.name.value();
     let (store, root) = storage::open_log(&spec.checkpoint.url)?;
-    let plan = StoredPlan::new(&spec.plan_json(), &graph)?.encode()?;
-    let tables = tables(&graph)
-        .map(|table| TableRef {
-            name: table.name,
-            url: table.url,
-        })
-        .collect();
+    let plan = StoredPlan::new(&spec.plan_json(), &lowered.tables)?.encode()?;
+    let table = |table: Table| TableRef {
+        name: table.name,
+        url: table.url,
+    };
+    let tables = lowered.tables.into_iter().map(table).collect();
     let log = LogConfig {
         store,
         root: root.join(name.as_str()),
@@ -105,7 +100,7 @@ pub fn launch(
     };
     let config = JobConfig {
         pipeline: name.clone(),
-        lanes: lanes(spec, options.lanes),
+        lanes: lanes(&spec, options.lanes),
         checkpoint_every: *spec.checkpoint.every.value(),
         queue_bytes: QUEUE_BYTES,
         until: options.until,
@@ -114,7 +109,7 @@ pub fn launch(
     };
     Ok(Launch {
         supervised: Supervised {
-            graph,
+            graph: lowered.graph,
             config,
             log,
             clock,

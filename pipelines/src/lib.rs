@@ -10,6 +10,7 @@
 //! assert!(problems.human().contains("did you mean `console`?"));
 //! ```
 
+mod canonical;
 pub mod diagnostic;
 pub mod interpolate;
 pub mod json_schema;

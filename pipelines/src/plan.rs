@@ -10,7 +10,6 @@ use sha2::{Digest, Sha256};
 use tagflow_engine::{
     Error, Result,
     commit::Plan,
-    graph::{Graph, NodeKind},
     sink::Table,
 };
 
@@ -49,15 +48,15 @@ pub struct StoredColumn {
 }
 
 impl StoredPlan {
-    /// Of a pipeline, as [`crate::Spec::plan_json`] writes it, and the graph
-    /// that it was lowered to.
+    /// Of a pipeline, as [`crate::Spec::plan_json`] writes it, and the tables of
+    /// its sinks.
     ///
     /// # Errors
     /// `Internal` where `pipeline` is not JSON.
-    pub fn new(pipeline: &str, graph: &Graph) -> Result<Self> {
+    pub fn new(pipeline: &str, tables: &[Table]) -> Result<Self> {
         let pipeline = serde_json::from_str(pipeline)
             .map_err(|error| Error::internal("the plan is not JSON").with_source(error))?;
-        let tables = tables(graph).map(|table| StoredTable::of(&table)).collect();
+        let tables = tables.iter().map(StoredTable::of).collect();
         Ok(Self { pipeline, tables })
     }
 
@@ -82,14 +81,6 @@ impl StoredPlan {
         serde_json::from_slice(bytes)
             .map_err(|error| Error::data(format!("`{name}` is not a plan")).with_source(error))
     }
-}
-
-/// The tables that a graph writes.
-pub fn tables(graph: &Graph) -> impl Iterator<Item = Table> {
-    graph.nodes.iter().filter_map(|node| match &node.kind {
-        NodeKind::Sink(sink) => sink.table(),
-        NodeKind::Source(_) | NodeKind::Operator(_) => None,
-    })
 }
 
 impl StoredTable {
@@ -159,10 +150,7 @@ mod tests {
             root: "lake/clicks".into(),
             schema: Arc::clone(&schema),
         };
-        let plan = StoredPlan {
-            pipeline: serde_json::json!({"name": "clicks"}),
-            tables: vec![StoredTable::of(&table)],
-        };
+        let plan = StoredPlan::new("{\"name\": \"clicks\"}", &[table]).unwrap();
         let stored = plan.encode().unwrap();
         let read = StoredPlan::decode(&stored.json, "plan").unwrap();
         assert_eq!(read, plan);

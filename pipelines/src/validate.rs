@@ -242,7 +242,8 @@ impl Check<'_, '_> {
                 path.push(at);
                 at = step.from.as_str();
             }
-            let is_on_cycle = at == &**start && spec.steps.get(at).is_some();
+            let is_taken = spec.sources.names().any(|name| name[..] == start[..]);
+            let is_on_cycle = at == &**start && spec.steps.get(at).is_some() && !is_taken;
             if is_on_cycle && !path.iter().any(|name| reported.contains(name)) {
                 let way = path.join("` from `");
                 let message = format!("steps in a circle: `{way}` from `{start}`");

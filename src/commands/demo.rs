@@ -46,8 +46,9 @@ pub(crate) async fn execute(args: Demo) -> anyhow::Result<Exit> {
         folders.state.display(),
     );
     let options = demo.load_options(&folders);
-    let Pipeline { spec, graph } = Pipeline::open_str(demo::FILE, demo::PIPELINE, &options)?;
-    let endpoint = Endpoint::bind(*spec.admin.listen.value(), IfTaken::UseAnother).await?;
+    let pipeline = Pipeline::open_str(demo::FILE, demo::PIPELINE, &options)?;
+    let listen = *pipeline.spec.admin.listen.value();
+    let endpoint = Endpoint::bind(listen, IfTaken::UseAnother).await?;
     let options = LaunchOptions {
         lanes: None,
         until: Until::Stopped,
@@ -57,7 +58,7 @@ pub(crate) async fn execute(args: Demo) -> anyhow::Result<Exit> {
         // The broker forgets what has been read: there is no way back.
         restarts: 0,
     };
-    let Launch { supervised, tables } = launch(&spec, graph, options, Arc::new(SystemClock))?;
+    let Launch { supervised, tables } = launch(pipeline, options, Arc::new(SystemClock))?;
     let (control, job) = supervise(supervised);
     let sender = demo.sender()?.run(control.status.clone());
     let stop = control.stop.clone();
@@ -70,12 +71,10 @@ pub(crate) async fn execute(args: Demo) -> anyhow::Result<Exit> {
         Ended::Stopped(outcome) => outcome,
         Ended::Aborted => return Ok(Exit::Aborted),
     };
-    if !sending.is_finished() {
-        sending.abort();
-        eprintln!("stopped before all events were sent: there is nothing to compare");
+    let Some(sent) = sending.await?? else {
+        eprintln!("stopped before all events were read: there is nothing to compare");
         return Ok(Exit::Success);
-    }
-    let sent = sending.await??;
+    };
     let state = folders.state.display().to_string();
     eprint!("{}", summary::of(&outcome, &tables, &state));
     show(&sent, &outcome, &folders, begun.elapsed()).await

@@ -1,15 +1,16 @@
 //! `tagflow explain`.
 
-use tagflow_pipelines::{Pipeline, explain};
+use tagflow_pipelines::{Pipeline, explain, launch::lanes};
 
 use crate::{cli::Explain, exit::Exit, output};
 
 pub(crate) fn execute(args: Explain) -> anyhow::Result<Exit> {
-    let pipeline = Pipeline::open(&args.pipeline.file, &args.pipeline.load_options())?;
+    let Pipeline { spec, lowered } =
+        Pipeline::open(&args.pipeline.file, &args.pipeline.load_options())?;
     let text = if args.dot {
-        explain::dot(&pipeline)
+        explain::dot(&spec.name, &lowered)
     } else {
-        explain::text(&pipeline)
+        explain::text(&spec.name, &lowered, lanes(&spec, None))
     };
     output::print(&text)?;
     Ok(Exit::Success)

@@ -25,10 +25,10 @@ const RESTARTS: u32 = 20;
 const RESTARTS_ONCE: u32 = 3;
 
 pub(crate) async fn execute(args: Run) -> anyhow::Result<Exit> {
-    let Pipeline { spec, graph } =
-        Pipeline::open(&args.pipeline.file, &args.pipeline.load_options())?;
-    eprint!("{}", spec.warnings.human());
-    let endpoint = endpoint(args.admin, &spec).await?;
+    let pipeline = Pipeline::open(&args.pipeline.file, &args.pipeline.load_options())?;
+    eprint!("{}", pipeline.spec.warnings.human());
+    let state = pipeline.spec.checkpoint.url.value().clone();
+    let endpoint = endpoint(args.admin, &pipeline.spec).await?;
     let (until, restarts) = if args.once {
         (Until::CaughtUp, RESTARTS_ONCE)
     } else {
@@ -42,12 +42,12 @@ pub(crate) async fn execute(args: Run) -> anyhow::Result<Exit> {
         admin: endpoint.as_ref().map(Endpoint::address),
         restarts,
     };
-    let Launch { supervised, tables } = launch(&spec, graph, options, Arc::new(SystemClock))?;
+    let Launch { supervised, tables } = launch(pipeline, options, Arc::new(SystemClock))?;
     let (control, job) = supervise(supervised);
     match session::run(control, job, endpoint).await? {
         Ended::Aborted => Ok(Exit::Aborted),
         Ended::Stopped(outcome) => {
-            eprint!("{}", summary::of(&outcome, &tables, &spec.checkpoint.url));
+            eprint!("{}", summary::of(&outcome, &tables, &state));
             Ok(Exit::Success)
         }
     }

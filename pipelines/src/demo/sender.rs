@@ -45,16 +45,16 @@ impl Sender {
     }
 
     /// Sends everything, and returns when the job whose status this is has read
-    /// it, or has ended.
+    /// it; with nothing if the job ended before.
     ///
     /// # Errors
     /// `External` where an event cannot be delivered.
-    pub async fn run(mut self, mut job: watch::Receiver<JobStatus>) -> Result<Sent> {
+    pub async fn run(mut self, mut job: watch::Receiver<JobStatus>) -> Result<Option<Sent>> {
         let mut sent = Sent::default();
         let mut rows = 0;
         while let Some(Event { kind, key, payload, .. }) = self.events.next() {
             if rows >= MOST_AHEAD && !reads(&mut job, rows - MOST_AHEAD + 1).await {
-                break;
+                return Ok(None);
             }
             let key = Some(key.as_bytes());
             self.producer.send(&self.topic, key, Some(&payload)).await?;
@@ -64,9 +64,8 @@ impl Sender {
             }
         }
         self.producer.flush().await?;
-        reads(&mut job, rows).await;
         sent.kinds = self.events.counts();
-        Ok(sent)
+        Ok(reads(&mut job, rows).await.then_some(sent))
     }
 }
 

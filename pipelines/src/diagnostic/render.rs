@@ -22,21 +22,22 @@ impl Diagnostics {
         let widest = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or(0);
         let place_width = widest(&mut places.iter().map(|place| place.chars().count()));
         let severity_width = widest(&mut self.iter().map(|item| item.severity.to_string().len()));
-        let mut out = String::new();
+        let mut lines: Vec<String> = Vec::new();
         for (place, item) in places.iter().zip(self.iter()) {
             let severity = item.severity.to_string();
             let margin = place_width + severity_width + 4;
-            out += &format!(
-                "{place:place_width$}  {severity:severity_width$}  {}\n",
-                indented(&item.message, margin)
-            );
+            let message = indented(&item.message, margin);
+            lines.push(format!(
+                "{place:place_width$}  {severity:severity_width$}  {message}"
+            ));
             if let Some(help) = &item.help {
                 let help = indented(help, margin + "help: ".len());
-                out += &format!("{:margin$}help: {help}\n", "");
+                lines.push(format!("{:margin$}help: {help}", ""));
             }
         }
-        out += &self.summary();
-        out
+        lines.extend(self.summary());
+        lines.push(String::new());
+        lines.join("\n")
     }
 
     /// For programs: an array of objects with `file`, `line`, `column`,
@@ -49,25 +50,10 @@ impl Diagnostics {
     /// For GitHub Actions: a workflow command a problem, which the pull
     /// request's view shows at the line.
     pub fn github(&self) -> String {
-        let mut out = String::new();
-        for item in self.iter() {
-            let mut message = item.message.clone();
-            if let Some(help) = &item.help {
-                message += &format!("\nhelp: {help}");
-            }
-            out += &format!(
-                "::{} file={},line={},col={}::{}\n",
-                item.severity,
-                property(&item.file),
-                item.at.line,
-                item.at.column,
-                data(&message)
-            );
-        }
-        out
+        self.iter().map(command).collect()
     }
 
-    fn summary(&self) -> String {
+    fn summary(&self) -> Option<String> {
         let counted = |severity| match self.count(severity) {
             0 => None,
             1 => Some(format!("1 {severity}")),
@@ -77,10 +63,7 @@ impl Diagnostics {
             .into_iter()
             .filter_map(counted)
             .collect();
-        if parts.is_empty() {
-            return String::new();
-        }
-        format!("{}\n", parts.join(", "))
+        (!parts.is_empty()).then(|| parts.join(", "))
     }
 }
 
@@ -94,6 +77,19 @@ fn object(item: &Diagnostic) -> serde_json::Value {
         "message": item.message,
         "help": item.help,
     })
+}
+
+fn command(item: &Diagnostic) -> String {
+    let help = item.help.as_ref();
+    let help = help.map_or_else(String::new, |help| format!("\nhelp: {help}"));
+    format!(
+        "::{} file={},line={},col={}::{}\n",
+        item.severity,
+        property(&item.file),
+        item.at.line,
+        item.at.column,
+        data(&format!("{}{help}", item.message))
+    )
 }
 
 /// The lines after the first begin below the first.

@@ -11,8 +11,9 @@ use datafusion::{
     },
     error::DataFusionError,
     execution::context::SQLOptions,
+    common::TableReference,
     prelude::{SessionConfig, SessionContext},
-    sql::{TableReference, resolve::resolve_table_references},
+    sql::resolve::resolve_table_references,
 };
 use object_store::{ObjectStore, path::Path};
 use tagflow_connectors::storage;

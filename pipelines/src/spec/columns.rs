@@ -154,9 +154,10 @@ fn synonym(name: &str) -> Option<&'static str> {
     })
 }
 
+/// As pairs of name and type: the order matters where no header names them.
 impl Serialize for Columns {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.columns.iter().map(|column| {
+        serializer.collect_seq(self.columns.iter().map(|column| {
             let nullable = if column.nullable { "?" } else { "" };
             (&column.name, format!("{}{nullable}", column.kind))
         }))

@@ -17,11 +17,11 @@ use crate::yaml::Node;
 pub struct Errors {
     /// The Parquet table of rows that could not be read. Default: in
     /// `_dead_letters/` of the checkpoint's folder, by the pipeline's name.
-    #[schemars(extend("default" = serde_json::json!({})))]
+    #[schemars(extend("default" = {"url": "${env:TAGFLOW_STATE:-./.tagflow}/_dead_letters/NAME"}))]
     pub dead_letters: Table,
     /// The Parquet table of rows whose window had closed when they came.
     /// Default: in `_late/` of the checkpoint's folder, by the pipeline's name.
-    #[schemars(extend("default" = serde_json::json!({})))]
+    #[schemars(extend("default" = {"url": "${env:TAGFLOW_STATE:-./.tagflow}/_late/NAME"}))]
     pub late: Table,
     /// Stops the pipeline when too many rows are bad: better than a night of
     /// dead letters. Default: never.

@@ -25,14 +25,14 @@ mod source;
 mod sql_text;
 mod step;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::{diagnostic::Diagnostics, yaml::Node};
+use crate::{canonical::canonical, diagnostic::Diagnostics, yaml::Node};
 use errors::WrittenErrors;
 
 pub use admin::Admin;
@@ -120,7 +120,7 @@ impl Spec {
     /// place of the values that they stand for. Holds no secret.
     pub fn plan_json(&self) -> String {
         let value = serde_json::to_value(self).expect("a spec has string keys only");
-        format!("{:#}\n", sorted(value))
+        canonical(value)
     }
 
     /// Whether the file has a node of this name that is in error, so that what
@@ -182,22 +182,5 @@ impl Spec {
             parallelism: parallelism.flatten(),
             admin: admin.flatten().unwrap_or_else(|| Admin::default_at(at)),
         })
-    }
-}
-
-/// With the keys of every object in order, whatever the map type keeps.
-fn sorted(value: serde_json::Value) -> serde_json::Value {
-    use serde_json::Value;
-    match value {
-        Value::Object(map) => {
-            let mut entries: Vec<_> = map.into_iter().collect();
-            entries.sort_by(|(a, _), (b, _)| a.cmp(b));
-            entries
-                .into_iter()
-                .map(|(key, value)| (key, sorted(value)))
-                .collect()
-        }
-        Value::Array(items) => items.into_iter().map(sorted).collect(),
-        leaf => leaf,
     }
 }

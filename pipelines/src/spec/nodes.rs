@@ -150,6 +150,14 @@ impl<T: Serialize> Serialize for Nodes<T> {
     }
 }
 
+/// Serializes as pairs of name and value, where the order matters.
+pub(crate) fn in_order<T: Serialize, S: Serializer>(
+    nodes: &Nodes<T>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(nodes.iter().map(|(name, value)| (&**name, value)))
+}
+
 impl<T: JsonSchema> JsonSchema for Nodes<T> {
     fn inline_schema() -> bool {
         true

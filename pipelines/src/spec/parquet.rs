@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{
     ByteSize, Nodes, Setting, SqlText,
+    nodes::in_order,
     read::{Read, Reader},
     setting::{Leaf, Mistake},
 };
@@ -26,6 +27,7 @@ pub struct ParquetSink {
     pub url: Setting<String>,
     /// Hive folders: each one's name and the SQL expression of its value.
     /// `{dt: "date(window_start)"}` makes `dt=2026-01-05`.
+    #[serde(serialize_with = "in_order")]
     #[schemars(extend("default" = serde_json::json!({})))]
     pub partition_by: Nodes<SqlText>,
     /// The columns that rows are sorted by in a file, in this order, ascending.

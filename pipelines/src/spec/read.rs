@@ -135,17 +135,16 @@ impl<'n> Fields<'n> {
         reader: &mut Reader<'_>,
         name: &'static str,
     ) -> Option<T> {
-        match self.get(name) {
-            Some((_, node)) => reader.enter(name, node),
-            None => {
-                let place = reader.place();
-                reader.error(self.at, format!("missing key `{name}`{place}"));
-                None
-            }
-        }
+        let Some((_, node)) = self.get(name) else {
+            let place = reader.place();
+            reader.error(self.at, format!("missing key `{name}`{place}"));
+            return None;
+        };
+        reader.enter(name, node)
     }
 
     /// A field that may be absent: `Some(None)`; `None` is a mistake.
+    #[expect(clippy::option_option, reason = "absent is not unreadable")]
     pub(crate) fn optional<T: Read>(
         &mut self,
         reader: &mut Reader<'_>,
@@ -159,6 +158,7 @@ impl<'n> Fields<'n> {
 
     /// A field whose being there says something by itself: nothing after it is
     /// a map with no entry.
+    #[expect(clippy::option_option, reason = "absent is not unreadable")]
     pub(crate) fn settings<T: Read>(
         &mut self,
         reader: &mut Reader<'_>,

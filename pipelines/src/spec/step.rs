@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::{
     Name, Nodes, Setting, SqlText,
+    nodes::in_order,
     read::{Read, Reader},
 };
 use crate::yaml::{Node, Value};
@@ -36,7 +37,7 @@ pub enum Select {
 
 impl Select {
     /// Each column's name, where the file gives it apart, and its SQL.
-    pub fn iter(&self) -> Box<dyn Iterator<Item = (Option<&Name>, &SqlText)> + '_> {
+    pub fn columns(&self) -> Box<dyn Iterator<Item = (Option<&Name>, &SqlText)> + '_> {
         match self {
             Self::Named(columns) => Box::new(columns.iter().map(|(name, sql)| (Some(name), sql))),
             Self::Items(items) => Box::new(items.iter().map(|sql| (None, sql))),
@@ -85,7 +86,7 @@ impl Read for Select {
 impl Serialize for Select {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::Named(columns) => columns.serialize(serializer),
+            Self::Named(columns) => in_order(columns, serializer),
             Self::Items(items) => items.serialize(serializer),
         }
     }

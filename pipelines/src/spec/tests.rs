@@ -1,1 +1,59 @@
+//! The messages that users see, and what right files mean.
 
+mod damaged;
+pub(crate) mod everything;
+mod messages;
+mod plan;
+
+use std::sync::Arc;
+
+use super::*;
+use crate::{
+    diagnostic::Position,
+    load::{LoadOptions, Parsed, load_str, parse_str},
+};
+
+/// Options with the variables of `env` and none of the machine's.
+fn options(env: &[(&str, &str)]) -> LoadOptions {
+    let env: Vec<(String, String)> = env
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    LoadOptions {
+        set: Vec::new(),
+        env: Arc::new(move |name| {
+            let variable = env.iter().find(|(found, _)| found == name);
+            variable.map(|(_, value)| value.clone())
+        }),
+    }
+}
+
+fn parsed(text: &str) -> Parsed {
+    parse_str("p.yaml", text, &options(&[]))
+}
+
+fn spec(text: &str) -> Spec {
+    match load_str("p.yaml", text, &options(&[])) {
+        Ok(spec) => spec,
+        Err(problems) => panic!("{problems}"),
+    }
+}
+
+/// A pipeline that is right; tests add to it and put things in its place.
+const MINIMAL: &str = "\
+name: demo
+sources:
+  events:
+    kafka: {brokers: localhost:9092, topics: [t]}
+    format: {json: {}}
+    columns: {user_id: string, ts: timestamp(ms)}
+    time: {event_time: ts}
+sinks:
+  out: {from: events, console: {}}
+";
+
+/// `MINIMAL` with `from` replaced, which must be in it once.
+fn with(from: &str, to: &str) -> String {
+    assert_eq!(MINIMAL.matches(from).count(), 1, "{from}");
+    MINIMAL.replace(from, to)
+}

@@ -17,12 +17,19 @@ impl Scalar {
             at,
         };
         match self.style {
-            Style::Plain => {}
+            // The parser says where a block's text begins, not its `|`.
+            Style::Plain | Style::Block => {}
             Style::SingleQuoted | Style::DoubleQuoted => source.skip(1),
-            Style::Block => source.skip_line(),
         }
         let mut positions = Vec::with_capacity(self.text.len() + 1);
-        for character in self.text.chars() {
+        let mut characters = self.text.chars().peekable();
+        if self.style == Style::Block {
+            // Nor the empty lines before it.
+            while characters.next_if_eq(&'\n').is_some() {
+                positions.push(at);
+            }
+        }
+        for character in characters {
             positions.push(self.place(character, &mut source));
         }
         positions.push(source.at);

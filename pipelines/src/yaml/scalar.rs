@@ -8,7 +8,7 @@ pub(crate) struct Scalar {
     /// Its text, after YAML's own escapes.
     pub(crate) text: String,
     pub(crate) style: Style,
-    /// Its bytes in the file, with quotes or the block's header.
+    /// Its bytes in the file, with its quotes, without a block's header.
     pub(crate) source: Range<usize>,
 }
 

@@ -125,11 +125,9 @@ fn aliases_stand_for_their_anchor_and_cannot_blow_up() {
     assert_eq!(messages, [""; 0]);
     assert_eq!(scalar(at(&node.unwrap(), "b.c")).text, "1");
 
-    let mut bomb = String::from("l0: &l0 [x]\n");
-    for level in 1..30 {
-        bomb += &format!("l{level}: &l{level} [*l{0}, *l{0}]\n", level - 1);
-    }
-    let (node, messages) = tree(&bomb);
+    let level = |level| format!("l{level}: &l{level} [*l{0}, *l{0}]\n", level - 1);
+    let bomb: String = (1..30).map(level).collect();
+    let (node, messages) = tree(&format!("l0: &l0 [x]\n{bomb}"));
     assert!(node.is_none());
     assert!(
         messages[0].contains("more than 100000 values"),
@@ -168,6 +166,11 @@ fn a_literal_block_is_aligned() {
 fn a_block_with_its_own_indentation_is_aligned() {
     let file = "q: |2-\n    SELECT\n   x";
     assert_eq!(places(file, &["SELECT", "x"]), ["2:5", "3:4"]);
+}
+
+#[test]
+fn a_block_that_begins_with_empty_lines_is_aligned() {
+    assert_eq!(places("q: |\n\n\n  a\n  b\n", &["a", "b"]), ["4:3", "5:3"]);
 }
 
 #[test]

@@ -1,0 +1,102 @@
+//! Rows on their way through the graph, and expressions over them.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::{
+    common::{Column, DFSchema, TableReference},
+    logical_expr::Expr,
+};
+use tagflow_engine::{
+    Error, Result,
+    graph::{NodeId, OFFSET_COLUMN},
+};
+use tagflow_operators::{expr::physical, map::MapSpec};
+
+use crate::sql::Rows;
+
+/// Relations that are in the graph, by name.
+pub(super) type Flows = BTreeMap<String, Flow>;
+
+/// The rows that some nodes emit, all of one shape.
+#[derive(Debug, Clone)]
+pub(super) struct Flow {
+    /// Who emits them.
+    pub(super) ends: Vec<NodeId>,
+    /// Their columns under the names that plans have for them, with
+    /// [`OFFSET_COLUMN`] last where rows carry their offset.
+    pub(super) schema: SchemaRef,
+    /// What they are.
+    pub(super) rows: Rows,
+}
+
+/// A column to compute: its value and its name.
+pub(super) struct Computed {
+    pub(super) expr: Expr,
+    pub(super) field: Arc<Field>,
+}
+
+impl Flow {
+    /// Whether rows carry their offset.
+    pub(super) fn has_offsets(&self) -> bool {
+        let last = self.schema.fields().last();
+        last.is_some_and(|field| field.name() == OFFSET_COLUMN)
+    }
+
+    /// The columns as expressions that were planned over `planned` know them.
+    pub(super) fn resolved(&self, planned: &DFSchema) -> Result<DFSchema> {
+        let qualifiers: HashMap<&str, Option<&TableReference>> = planned
+            .iter()
+            .map(|(qualifier, field)| (field.name().as_str(), qualifier))
+            .collect();
+        let fields = self
+            .schema
+            .fields()
+            .iter()
+            .map(|field| {
+                let qualifier = qualifiers.get(field.name().as_str()).copied().flatten();
+                (qualifier.cloned(), Arc::clone(field))
+            })
+            .collect();
+        DFSchema::new_with_metadata(fields, HashMap::new())
+            .map_err(|error| Error::internal("columns do not fit their plan").with_source(error))
+    }
+
+    /// A map of these rows, which expressions know as `columns`.
+    pub(super) fn map(
+        &self,
+        columns: &DFSchema,
+        filter: Option<&Expr>,
+        computed: Vec<Computed>,
+        offsets: Offsets,
+    ) -> Result<MapSpec> {
+        let mut projection = Vec::with_capacity(computed.len() + 1);
+        let mut fields = Vec::with_capacity(computed.len() + 1);
+        for Computed { expr, field } in computed {
+            projection.push((physical(&expr, columns)?, field.name().clone()));
+            fields.push(field);
+        }
+        if offsets == Offsets::Keep && self.has_offsets() {
+            let offset = Expr::Column(Column::new_unqualified(OFFSET_COLUMN));
+            projection.push((physical(&offset, columns)?, OFFSET_COLUMN.to_owned()));
+            fields.extend(self.schema.fields().last().cloned());
+        }
+        Ok(MapSpec {
+            predicate: filter.map(|filter| physical(filter, columns)).transpose()?,
+            projection,
+            schema: Arc::new(Schema::new(fields)),
+        })
+    }
+}
+
+/// Whether a map carries the offsets of rows on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Offsets {
+    /// If rows have them.
+    Keep,
+    /// Nobody further down names rows.
+    Drop,
+}

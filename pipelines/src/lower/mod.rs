@@ -1,0 +1,178 @@
+//! From a [`Spec`] to the engine's [`Graph`].
+//!
+//! | in the file | in the graph |
+//! | --- | --- |
+//! | a source | a source node that decodes only the columns that are read |
+//! | a step, a query without a window | one map, `<name>` |
+//! | a query with a window | `<name>.input` ▷ `<name>.partial` ⇄ `<name>` ▷ `<name>.select` |
+//! | a sink | `<name>.columns` ▷ `<name>` |
+//! | `errors` | `errors.dead_letters` and `errors.late`, as sinks |
+//!
+//! A relation that several read is there once; one that leads to no sink is
+//! not there. Names are ids of state and metrics, so they depend on nothing but
+//! the file.
+
+mod definitions;
+mod flow;
+mod set_aside;
+mod sinks;
+mod sources;
+mod streams;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use tagflow_engine::{
+    Clock, Error, SystemClock,
+    graph::{self, Graph, NodeId},
+    sink::Table,
+};
+
+use crate::{
+    diagnostic::{Diagnostics, Position},
+    spec::Spec,
+    sql::{Needs, Program},
+};
+use flow::Flows;
+
+/// What a graph is made with.
+#[derive(Clone)]
+pub struct LowerOptions {
+    /// Tells sources and dead letters the time of day.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for LowerOptions {
+    /// The machine's clock.
+    fn default() -> Self {
+        Self {
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+/// A pipeline that is ready to run.
+pub struct Lowered {
+    /// What runs.
+    pub graph: Graph,
+    /// The tables that it writes, those of dead letters and late rows last.
+    pub tables: Vec<Table>,
+    /// Whether every source comes to an end.
+    pub bounded: bool,
+    /// What each relation delivers and how, inputs first.
+    pub relations: Vec<Needs>,
+}
+
+/// Lowers a pipeline. Touches no network and creates nothing.
+///
+/// # Errors
+/// All that is wrong with its SQL and with the settings of its connectors.
+pub fn lower(spec: &Spec, options: &LowerOptions) -> Result<Lowered, Diagnostics> {
+    let mut lowering = Lowering::new(spec, options);
+    let lowered = lowering.run();
+    match lowered {
+        Some(lowered) if !lowering.diagnostics.has_errors() => Ok(lowered),
+        _ => Err(lowering.diagnostics),
+    }
+}
+
+/// All that is wrong with a pipeline's SQL and with the settings of its
+/// connectors; what can be told without a network.
+pub fn check(spec: &Spec) -> Diagnostics {
+    let options = LowerOptions::default();
+    let mut lowering = Lowering::new(spec, &options);
+    lowering.run();
+    lowering.diagnostics
+}
+
+struct Lowering<'a> {
+    spec: &'a Spec,
+    options: &'a LowerOptions,
+    pipeline: Arc<str>,
+    program: Program,
+    diagnostics: Diagnostics,
+    graph: Graph,
+    tables: Vec<Table>,
+    flows: Flows,
+    /// Sources whose bad rows become dead letters.
+    rejecting: Vec<NodeId>,
+    /// Windows, which emit late rows.
+    windows: Vec<NodeId>,
+}
+
+impl<'a> Lowering<'a> {
+    fn new(spec: &'a Spec, options: &'a LowerOptions) -> Self {
+        let definitions = definitions::definitions(spec);
+        let program = Program::plan(&definitions, |name| spec.is_unreadable(name));
+        Self {
+            spec,
+            options,
+            pipeline: Arc::from(spec.name.as_str()),
+            program,
+            diagnostics: Diagnostics::new(Arc::clone(&spec.file)),
+            graph: Graph::default(),
+            tables: Vec::new(),
+            flows: Flows::default(),
+            rejecting: Vec::new(),
+            windows: Vec::new(),
+        }
+    }
+
+    /// Lowers as much as can be; what is wrong is in the diagnostics.
+    fn run(&mut self) -> Option<Lowered> {
+        for fault in self.program.faults() {
+            definitions::report(self.spec, fault, &mut self.diagnostics);
+        }
+        self.check_sources();
+        let sinks = self.sinks();
+        let outputs: BTreeSet<String> = sinks.iter().map(|sink| sink.from.clone()).collect();
+        let relations = match self.program.needs(&outputs) {
+            Ok(relations) => relations,
+            Err(fault) => {
+                definitions::report(self.spec, &fault, &mut self.diagnostics);
+                return None;
+            }
+        };
+        if self.diagnostics.has_errors() {
+            return None;
+        }
+
+        for needs in &relations {
+            let lowered = match &needs.stream {
+                None => self.source(needs),
+                Some(stream) => self.relation(needs, stream),
+            };
+            if let Err(error) = lowered {
+                let at = definitions::position(self.spec, &needs.relation);
+                self.report(at, needs.relation.clone(), &error);
+            }
+        }
+        if self.diagnostics.has_errors() {
+            return None;
+        }
+        for sink in sinks {
+            self.sink(sink);
+        }
+        self.dead_letters();
+        self.late_rows();
+        if let Err(error) = graph::validate(&self.graph) {
+            self.report(Position::START, String::new(), &error);
+            return None;
+        }
+        let bounded = relations
+            .iter()
+            .filter_map(|needs| self.spec.sources.get(&needs.relation))
+            .all(sources::is_bounded);
+        Some(Lowered {
+            graph: std::mem::take(&mut self.graph),
+            tables: std::mem::take(&mut self.tables),
+            bounded,
+            relations,
+        })
+    }
+
+    fn report(&mut self, at: Position, path: String, error: &Error) {
+        self.diagnostics.error(at, path, error.chain());
+    }
+}

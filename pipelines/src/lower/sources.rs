@@ -1,0 +1,287 @@
+//! Sources: where bytes come from, how they become rows, and their time.
+
+use std::{sync::Arc, time::Duration};
+
+use arrow::datatypes::{DataType, Field, Schema};
+use tagflow_connectors::{
+    dead_letter::DeadLetterRows,
+    files::{FileFormat, FilesConfig, FilesSource},
+    format::{ColumnsFormat, CsvFormat, CsvHeader, CsvOptions, JsonFormat, JsonOptions},
+    generator::{self, GeneratorConfig},
+    kafka::{self, KafkaConfig, KafkaSource, StartAt},
+};
+use tagflow_engine::{
+    Error, EventTime, Result,
+    graph::{NodeKind, OFFSET_COLUMN, OnError, SourceNode, TimePolicy, WithOffsets},
+    source::{Decoder, Source as Connector},
+};
+use tagflow_schemas::Column;
+
+use super::{Lowering, flow::Flow};
+use crate::{
+    diagnostic::Position,
+    spec::{self, Format, GeneratorSource, Input, Source},
+    sql::{Needs, Rows},
+};
+
+/// Makes the decoder of one lane.
+type DecoderFactory = Arc<dyn Fn() -> Result<Box<dyn Decoder>> + Send + Sync>;
+
+/// Whether the source comes to an end.
+pub(super) fn is_bounded(source: &Source) -> bool {
+    match source.input() {
+        Input::Files(_) => true,
+        Input::Generator(generator) => generator.count.is_some(),
+        Input::Kafka(_) => false,
+    }
+}
+
+impl Lowering<'_> {
+    /// Checks the settings of every source, also of those that lead to no sink.
+    pub(super) fn check_sources(&mut self) {
+        for (name, source) in self.spec.sources.iter() {
+            if let Err(error) = self.connector(name, source, None) {
+                self.report(name.at(), format!("sources.{name}"), &error);
+            }
+        }
+    }
+
+    /// Where the bytes of `source` come from; `None` where what is wrong has been
+    /// reported. Of a columnar file only `columns` are read, all if `None`.
+    fn connector(
+        &mut self,
+        name: &str,
+        source: &Source,
+        columns: Option<Vec<String>>,
+    ) -> Result<Option<Arc<dyn Connector>>> {
+        let max_row_bytes = source.max_row_bytes.bytes() as usize;
+        Ok(Some(match source.input() {
+            Input::Kafka(settings) => {
+                let config = kafka_config(settings, max_row_bytes);
+                let problems = config.check();
+                if !problems.is_empty() {
+                    for (setting, message) in problems {
+                        let at = kafka_position(settings, &setting);
+                        let path = format!("sources.{name}.kafka.{setting}");
+                        self.diagnostics.error(at, path, message);
+                    }
+                    return Ok(None);
+                }
+                let clock = Arc::clone(&self.options.clock);
+                Arc::new(KafkaSource::new(config, &self.pipeline, clock))
+            }
+            Input::Files(files) => Arc::new(FilesSource::new(FilesConfig {
+                max_row_bytes,
+                columns,
+                ..FilesConfig::new(files.url.as_str(), file_format(&source.format))
+            })?),
+            Input::Generator(settings) => {
+                Arc::new(generator::GeneratorSource::new(generator_config(settings)?)?)
+            }
+        }))
+    }
+
+    /// Adds a source.
+    pub(super) fn source(&mut self, needs: &Needs) -> Result<()> {
+        let name = needs.relation.as_str();
+        let missing = || Error::internal(format!("`{name}` is no source"));
+        let source = self.spec.sources.get(name).ok_or_else(missing)?;
+        let connector = self
+            .connector(name, source, Some(needs.columns.clone()))?
+            .ok_or_else(missing)?;
+        let columns: Vec<Column> = source
+            .columns
+            .as_slice()
+            .iter()
+            .filter(|column| needs.columns.contains(&column.name))
+            .cloned()
+            .collect();
+        let event_time = &source.time.event_time;
+        let time = columns
+            .iter()
+            .position(|column| column.name == **event_time)
+            .ok_or_else(|| Error::internal(format!("`{name}` does not decode its event time")))?;
+        let offsets = match needs.grain.is_zero() {
+            true => WithOffsets::No,
+            false => WithOffsets::Yes,
+        };
+
+        let mut fields: Vec<Field> = columns.iter().map(Column::field).collect();
+        let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+        let label = format!("{}; decode {}", describe(source), names.join(", "));
+        if offsets == WithOffsets::Yes {
+            fields.push(Field::new(OFFSET_COLUMN, DataType::Int64, false));
+        }
+        let pipeline = Arc::clone(&self.pipeline);
+        let clock = Arc::clone(&self.options.clock);
+        let node = self.graph.add(
+            name,
+            label,
+            NodeKind::Source(SourceNode {
+                source: connector,
+                decoder: decoder(source, columns),
+                dead_letters: Arc::new(move || {
+                    Ok(Box::new(DeadLetterRows::new(
+                        Arc::clone(&pipeline),
+                        Arc::clone(&clock),
+                    )))
+                }),
+                time: time_policy(source, time, needs.grain, offsets),
+            }),
+        );
+        if *source.on_error == spec::OnError::DeadLetter {
+            self.rejecting.push(node);
+        }
+        self.flows.insert(
+            name.to_owned(),
+            Flow {
+                ends: vec![node],
+                schema: Arc::new(Schema::new(fields)),
+                rows: Rows::Events,
+            },
+        );
+        Ok(())
+    }
+}
+
+fn time_policy(
+    source: &Source,
+    column: usize,
+    grain: Duration,
+    offsets: WithOffsets,
+) -> TimePolicy {
+    let time = &source.time;
+    TimePolicy {
+        column,
+        delay: *time.delay,
+        idle_after: *time.idle_after,
+        max_future: time.max_future.as_ref().map_or(Duration::MAX, |setting| **setting),
+        earliest: time
+            .earliest
+            .as_ref()
+            .map_or(EventTime::from_micros(0), |setting| **setting),
+        max_drift: time.max_drift.as_ref().map(|setting| **setting),
+        granularity: grain.max(Duration::from_micros(1)),
+        on_error: match *source.on_error {
+            spec::OnError::DeadLetter => OnError::DeadLetter,
+            spec::OnError::Fail => OnError::Fail,
+        },
+        offsets,
+    }
+}
+
+fn decoder(source: &Source, columns: Vec<Column>) -> DecoderFactory {
+    let max_row_bytes = source.max_row_bytes.bytes() as usize;
+    match &source.format {
+        Format::Json(_) => {
+            let options = JsonOptions {
+                max_row_bytes,
+                ..JsonOptions::default()
+            };
+            Arc::new(move || Ok(Box::new(JsonFormat::new(columns.clone(), options.clone()))))
+        }
+        Format::Csv(csv) => {
+            let all = source.columns.as_slice().iter();
+            let options = CsvOptions {
+                header: match *csv.header {
+                    true => CsvHeader::Line,
+                    false => CsvHeader::Names(all.map(|column| column.name.clone()).collect()),
+                },
+                delimiter: csv.delimiter.bytes().next().unwrap_or(b','),
+                max_row_bytes,
+                ..CsvOptions::default()
+            };
+            Arc::new(move || Ok(Box::new(CsvFormat::new(columns.clone(), options.clone()))))
+        }
+        Format::Parquet(_) => {
+            Arc::new(move || Ok(Box::new(ColumnsFormat::new(columns.clone(), None))))
+        }
+    }
+}
+
+fn file_format(format: &Format) -> FileFormat {
+    match format {
+        Format::Json(_) => FileFormat::Lines,
+        Format::Csv(csv) if *csv.header => FileFormat::LinesAfterHeader,
+        Format::Csv(_) => FileFormat::Lines,
+        Format::Parquet(_) => FileFormat::Parquet,
+    }
+}
+
+fn kafka_config(settings: &spec::KafkaSource, max_row_bytes: usize) -> KafkaConfig {
+    let topics = settings.topics.iter().map(|topic| topic.as_str());
+    KafkaConfig {
+        start: match *settings.start {
+            spec::Start::Earliest => StartAt::Earliest,
+            spec::Start::Latest => StartAt::Latest,
+            spec::Start::Committed => StartAt::Committed,
+        },
+        group_id: settings.group_id.as_ref().map(|group| group.value().clone()),
+        on_data_loss: match *settings.on_data_loss {
+            spec::OnDataLoss::Fail => kafka::OnDataLoss::Fail,
+            spec::OnDataLoss::Record => kafka::OnDataLoss::Record,
+        },
+        properties: settings
+            .properties
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.expose().to_owned()))
+            .collect(),
+        max_row_bytes,
+        ..KafkaConfig::new(settings.brokers.as_str(), topics)
+    }
+}
+
+/// Where the setting at `path` is, as the connector names it: `brokers`,
+/// `topics[1]`, `properties.fetch.min.bytes`.
+fn kafka_position(settings: &spec::KafkaSource, path: &str) -> Position {
+    let topic = path
+        .strip_prefix("topics[")
+        .and_then(|rest| rest.strip_suffix(']'))
+        .and_then(|index| settings.topics.get(index.parse::<usize>().ok()?));
+    if let Some(topic) = topic {
+        return topic.at();
+    }
+    let property = path.strip_prefix("properties.").and_then(|wanted| {
+        let mut properties = settings.properties.iter();
+        properties.find(|(name, _)| ***name == *wanted)
+    });
+    match (property, path, &settings.group_id) {
+        (Some((name, _)), _, _) => name.at(),
+        (None, "group_id", Some(group)) => group.at(),
+        _ => settings.brokers.at(),
+    }
+}
+
+fn generator_config(settings: &GeneratorSource) -> Result<GeneratorConfig> {
+    let small = |name: &str, value: u64| {
+        u32::try_from(value)
+            .map_err(|_| Error::config(format!("`{name}` is at most {}, got {value}", u32::MAX)))
+    };
+    Ok(GeneratorConfig {
+        seed: *settings.seed,
+        count: settings.count.as_ref().map(|count| **count),
+        rate: settings.rate.as_ref().map(|rate| **rate as f64),
+        partitions: small("partitions", *settings.partitions)?,
+        users: small("users", *settings.users)?,
+        campaigns: small("campaigns", *settings.campaigns)?,
+        start: *settings.start,
+        spacing: *settings.interval,
+        disorder: *settings.disorder,
+        late_share: settings.late.get(),
+        duplicate_share: settings.duplicates.get(),
+        broken_share: settings.broken.get(),
+        ..GeneratorConfig::default()
+    })
+}
+
+/// One line for `explain`.
+fn describe(source: &Source) -> String {
+    match source.input() {
+        Input::Kafka(kafka) => {
+            let topics: Vec<&str> = kafka.topics.iter().map(|topic| topic.shown()).collect();
+            format!("kafka {}", topics.join(", "))
+        }
+        Input::Files(files) => format!("files {}", files.url.shown()),
+        Input::Generator(_) => "generator".to_owned(),
+    }
+}

@@ -1,0 +1,292 @@
+//! Steps and queries: from a [`Stream`] to operators.
+
+use std::{sync::Arc, time::Duration};
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::{
+    common::DFSchema,
+    logical_expr::Expr,
+};
+use tagflow_engine::{
+    Error, Port, Result,
+    graph::{NodeId, NodeKind, OperatorNode, Partitioning},
+};
+use tagflow_operators::{
+    expr::physical,
+    map::{self, MapSpec},
+    window::{self, Aggregate, Key, TumbleSpec},
+};
+
+use super::{
+    Lowering,
+    flow::{Computed, Flow, Offsets},
+};
+use crate::sql::{Map, Needs, Rows, Stream, Tumble, Union};
+
+/// Where in a relation a node is, for its name.
+#[derive(Debug, Clone, Copy)]
+enum Place<'a> {
+    /// Its rows are the relation's, or become so without a window.
+    Top(&'a str),
+    /// Its rows go into a window.
+    Input(&'a str),
+}
+
+impl<'a> Place<'a> {
+    fn relation(self) -> &'a str {
+        match self {
+            Self::Top(relation) | Self::Input(relation) => relation,
+        }
+    }
+}
+
+/// What rows must look like where several streams flow together.
+type Shape<'a> = Option<&'a Schema>;
+
+impl Lowering<'_> {
+    /// Adds a step or query.
+    pub(super) fn relation(&mut self, needs: &Needs, stream: &Stream) -> Result<()> {
+        let place = Place::Top(&needs.relation);
+        let flow = self.stream(place, stream, needs.grain, None)?;
+        self.flows.insert(needs.relation.clone(), flow);
+        Ok(())
+    }
+
+    /// `grain` is zero where rows go into no window.
+    fn stream(
+        &mut self,
+        place: Place<'_>,
+        stream: &Stream,
+        grain: Duration,
+        shape: Shape<'_>,
+    ) -> Result<Flow> {
+        match stream {
+            Stream::Map(map) => self.map(place, map, grain, shape),
+            // What must have a shape goes through a map that gives it.
+            other if shape.is_some() => self.map(place, &as_map(other.clone()), grain, shape),
+            Stream::Scan(scan) => self.flows.get(&scan.relation).cloned().ok_or_else(|| {
+                Error::internal(format!("`{}` is read before it is made", scan.relation))
+            }),
+            Stream::Union(union) => self.union(place, union, grain),
+            Stream::Tumble(tumble) => self.tumble(place.relation(), tumble),
+        }
+    }
+
+    fn map(
+        &mut self,
+        place: Place<'_>,
+        map: &Map,
+        grain: Duration,
+        shape: Shape<'_>,
+    ) -> Result<Flow> {
+        let input = self.stream(place, &map.input, grain, None)?;
+        let columns = input.resolved(map.input.schema())?;
+        let exprs: Vec<Expr> = match &map.columns {
+            Some(exprs) => exprs.clone(),
+            None => {
+                let columns = map.input.schema().columns().into_iter();
+                columns.map(Expr::Column).collect()
+            }
+        };
+        let mut computed = Vec::with_capacity(exprs.len());
+        for (index, expr) in exprs.into_iter().enumerate() {
+            let field = physical(&expr, &columns)?
+                .return_field(columns.as_arrow())
+                .map_err(|error| {
+                    Error::config(format!("cannot compute `{expr}`")).with_source(error)
+                })?;
+            let field = match shape.and_then(|shape| shape.fields().get(index)) {
+                Some(shape) => Field::new(
+                    shape.name(),
+                    field.data_type().clone(),
+                    shape.is_nullable() || field.is_nullable(),
+                ),
+                None => Field::new(
+                    map.schema.field(index).name(),
+                    field.data_type().clone(),
+                    field.is_nullable(),
+                ),
+            };
+            computed.push(Computed {
+                expr,
+                field: Arc::new(field),
+            });
+        }
+        let offsets = if grain.is_zero() {
+            Offsets::Drop
+        } else {
+            Offsets::Keep
+        };
+        let spec = input.map(&columns, map.filter.as_ref(), computed, offsets)?;
+        let name = match place {
+            Place::Input(relation) => format!("{relation}.input"),
+            Place::Top(relation) if map.input.aggregates() => format!("{relation}.select"),
+            Place::Top(relation) => relation.to_owned(),
+        };
+        let schema = Arc::clone(&spec.schema);
+        let label = Stream::Map(map.clone()).headline();
+        let node = self.add_map(&name, label, spec);
+        self.forward(&input.ends, node);
+        Ok(Flow {
+            ends: vec![node],
+            schema,
+            rows: input.rows,
+        })
+    }
+
+    fn union(&mut self, place: Place<'_>, union: &Union, grain: Duration) -> Result<Flow> {
+        let shape = union.schema.as_arrow();
+        let mut flows = Vec::with_capacity(union.inputs.len());
+        for input in &union.inputs {
+            flows.push(self.stream(place, input, grain, Some(shape))?);
+        }
+        let rows = match flows.iter().any(|flow| flow.rows == Rows::Windows) {
+            true => Rows::Windows,
+            false => Rows::Events,
+        };
+        let schema = flows.first().map(|flow| Arc::clone(&flow.schema));
+        let schema = schema.ok_or_else(|| Error::internal("a union of nothing"))?;
+        if flows.iter().any(|flow| flow.schema != schema) {
+            return Err(Error::internal("the inputs of a union have several shapes"));
+        }
+        Ok(Flow {
+            ends: flows.into_iter().flat_map(|flow| flow.ends).collect(),
+            schema,
+            rows,
+        })
+    }
+
+    fn tumble(&mut self, relation: &str, tumble: &Tumble) -> Result<Flow> {
+        // The rows that come in are exactly the columns that the query reads,
+        // because late ones are shown.
+        let exact = match tumble.input.as_ref() {
+            scan @ Stream::Scan(_) => Stream::Map(as_map(scan.clone())),
+            other => other.clone(),
+        };
+        let input = self.stream(Place::Input(relation), &exact, tumble.width, None)?;
+        let columns = input.resolved(exact.schema())?;
+        let spec = self.tumble_spec(relation, tumble, &input.schema, &columns)?;
+        let window = window::Tumble::new(spec)?;
+
+        let fingerprint = Some(window.fingerprint());
+        let name = self.free(relation);
+        let label = Stream::Tumble(tumble.clone()).headline();
+        let partial = NodeKind::Operator(OperatorNode {
+            factory: window.partial(),
+            fingerprint: fingerprint.clone(),
+        });
+        let partial = self.graph.add(
+            format!("{name}.partial"),
+            format!("{label}, on each lane"),
+            partial,
+        );
+        let finalize = NodeKind::Operator(OperatorNode {
+            factory: window.finalize(),
+            fingerprint,
+        });
+        let finalize = self.graph.add(name, label, finalize);
+        self.forward(&input.ends, partial);
+        for port in [Port::MAIN, Port::ASIDE] {
+            let by_key = Partitioning::Hash(window.hash_columns());
+            self.graph.connect((partial, port), (finalize, port), by_key);
+        }
+        self.windows.push(finalize);
+        Ok(Flow {
+            ends: vec![finalize],
+            schema: planned_names(tumble, &window.output_schema()),
+            rows: Rows::Windows,
+        })
+    }
+
+    fn tumble_spec(
+        &self,
+        relation: &str,
+        tumble: &Tumble,
+        input: &SchemaRef,
+        columns: &DFSchema,
+    ) -> Result<TumbleSpec> {
+        let Expr::Column(time) = tumble.time.clone().unalias_nested().data else {
+            return Err(Error::internal("the event time of a window is no column"));
+        };
+        let groups = tumble.keys.len() + 1;
+        let key_places = (0..groups).filter(|place| *place != tumble.window);
+        let keys = key_places
+            .zip(&tumble.keys)
+            .map(|(place, key)| {
+                Ok(Key {
+                    expr: physical(&key.clone().unalias_nested().data, columns)?,
+                    name: tumble.schema.field(place).name().clone(),
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok(TumbleSpec {
+            pipeline: Arc::clone(&self.pipeline),
+            query: Arc::from(relation),
+            input: Arc::clone(input),
+            time: input.index_of(&time.name)?,
+            size: tumble.width,
+            keys,
+            aggregates: tumble
+                .aggregates
+                .iter()
+                .map(|aggregate| Aggregate::new(aggregate, columns))
+                .collect::<Result<_>>()?,
+        })
+    }
+
+    /// Adds a map.
+    pub(super) fn add_map(&mut self, name: &str, label: String, spec: MapSpec) -> NodeId {
+        let name = self.free(name);
+        let operator = OperatorNode {
+            factory: map::factory(spec),
+            fingerprint: None,
+        };
+        self.graph.add(name, label, NodeKind::Operator(operator))
+    }
+
+    /// Connects results with a node of the same lane.
+    pub(super) fn forward(&mut self, from: &[NodeId], to: NodeId) {
+        for from in from {
+            let edge = ((*from, Port::MAIN), (to, Port::MAIN));
+            self.graph.connect(edge.0, edge.1, Partitioning::Forward);
+        }
+    }
+
+    /// `name`, or with a number where one name makes several nodes.
+    fn free(&self, name: &str) -> String {
+        let taken = |name: &str| self.graph.nodes.iter().any(|node| *node.name == *name);
+        if !taken(name) {
+            return name.to_owned();
+        }
+        (2..)
+            .map(|number| format!("{name}.{number}"))
+            .find(|name| !taken(name))
+            .expect("there is always another number")
+    }
+}
+
+/// A map that takes its input's columns as they are.
+fn as_map(input: Stream) -> Map {
+    Map {
+        schema: Arc::clone(input.schema()),
+        input: Box::new(input),
+        filter: None,
+        columns: None,
+    }
+}
+
+/// The operator's output (window, keys, aggregates) under the plan's names.
+fn planned_names(tumble: &Tumble, output: &SchemaRef) -> SchemaRef {
+    let groups = tumble.keys.len() + 1;
+    let keys = (0..groups).filter(|place| *place != tumble.window);
+    let aggregates = groups..tumble.schema.fields().len();
+    let places = std::iter::once(tumble.window).chain(keys).chain(aggregates);
+    let fields: Vec<Field> = places
+        .zip(output.fields())
+        .map(|(place, field)| {
+            let name = tumble.schema.field(place).name();
+            field.as_ref().clone().with_name(name)
+        })
+        .collect();
+    Arc::new(Schema::new(fields))
+}

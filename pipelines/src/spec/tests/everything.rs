@@ -1,0 +1,134 @@
+//! What the keys of a right file mean, and what those left out do.
+
+use std::{net::SocketAddr, time::Duration};
+
+use super::*;
+
+pub(crate) const EVERYTHING: &str = include_str!("everything.yaml");
+
+#[test]
+fn every_key_is_read() {
+    let spec = spec(EVERYTHING);
+    assert!(spec.warnings.is_empty());
+    assert_eq!(spec.parallelism.as_deref(), Some(&4));
+    assert_eq!(
+        *spec.admin.listen,
+        "127.0.0.1:9000".parse::<SocketAddr>().unwrap()
+    );
+    assert_eq!(*spec.checkpoint.every, Duration::from_millis(500));
+
+    let live = spec.sources.get("live").unwrap();
+    let Input::Kafka(kafka) = live.input() else {
+        panic!("not Kafka");
+    };
+    assert_eq!(
+        (*kafka.start, *kafka.on_data_loss),
+        (Start::Committed, OnDataLoss::Record)
+    );
+    assert_eq!(*live.on_error, OnError::Fail);
+    assert_eq!(live.max_row_bytes.bytes(), 64 << 10);
+    assert_eq!(*live.time.delay, Duration::from_secs(90));
+    let earliest = live.time.earliest.as_ref().unwrap();
+    assert_eq!(earliest.to_string(), "2026-01-05T00:00:00Z");
+    assert_eq!(
+        *live.time.max_drift.as_deref().unwrap(),
+        Duration::from_hours(168)
+    );
+    assert!(live.columns.get("tags").unwrap().nullable);
+
+    let Format::Csv(csv) = &spec.sources.get("old").unwrap().format else {
+        panic!("not CSV");
+    };
+    assert_eq!((*csv.header, csv.delimiter.as_str()), (false, "\t"));
+
+    let Input::Generator(made) = spec.sources.get("made").unwrap().input() else {
+        panic!("not a generator");
+    };
+    assert_eq!((*made.seed, made.count.as_deref()), (7, Some(&1000)));
+    assert!((made.late.get() - 0.01).abs() < f64::EPSILON);
+
+    let named = spec.steps.get("named").unwrap();
+    assert_eq!(named.filter.as_ref().unwrap().text(), "id is not null");
+    let columns: Vec<_> = named.select.as_ref().unwrap().columns().collect();
+    assert_eq!(columns.len(), 2);
+    assert_eq!(
+        (columns[0].0.map(|name| &**name), columns[0].1.text()),
+        (Some("id"), "upper(id)")
+    );
+    let listed = spec.steps.get("listed").unwrap().select.as_ref().unwrap();
+    let items: Vec<_> = listed.columns().map(|(_, sql)| sql.text()).collect();
+    assert_eq!(items, ["id", "at AS at"]);
+
+    let Output::Parquet(table) = spec.sinks.get("table").unwrap().output() else {
+        panic!("not Parquet");
+    };
+    assert_eq!(table.files.target.bytes(), 1 << 30);
+    assert_eq!(table.files.max_open_bytes.bytes(), 10_000_000);
+    assert_eq!(*table.files.compression, Compression::Snappy);
+    let folders: Vec<_> = table.partition_by.names().map(|name| &**name).collect();
+    assert_eq!(folders, ["dt", "region"]);
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let spec = spec(MINIMAL);
+    let events = spec.sources.get("events").unwrap();
+    assert_eq!(*events.time.delay, Duration::from_secs(5));
+    assert_eq!(*events.time.idle_after, Duration::from_mins(1));
+    assert_eq!(
+        *events.time.max_future.as_deref().unwrap(),
+        Duration::from_mins(5)
+    );
+    assert_eq!(events.max_row_bytes.bytes(), 1 << 20);
+    assert_eq!(*events.on_error, OnError::DeadLetter);
+    assert_eq!(*spec.checkpoint.every, Duration::from_secs(10));
+    assert_eq!(*spec.checkpoint.url, "./.tagflow");
+    assert_eq!(
+        *spec.errors.dead_letters.url,
+        "./.tagflow/_dead_letters/demo"
+    );
+    assert_eq!(*spec.errors.late.url, "./.tagflow/_late/demo");
+    assert_eq!(
+        spec.errors.late.url.shown(),
+        "${env:TAGFLOW_STATE:-./.tagflow}/_late/demo"
+    );
+    assert!(spec.admin.listen.is_default());
+    assert_eq!(spec.admin.listen.port(), 8642);
+    assert!(spec.parallelism.is_none());
+}
+
+#[test]
+fn files_judge_no_time_unless_told_to() {
+    let kafka = "kafka: {brokers: localhost:9092, topics: [t]}";
+    let files = with(kafka, "files: {url: a.ndjson}");
+    let max_future = |text: &str| {
+        let spec = spec(text);
+        let time = &spec.sources.get("events").unwrap().time;
+        time.max_future.as_deref().copied()
+    };
+    assert_eq!(max_future(&files), None);
+    let told = files.replace("event_time: ts", "event_time: ts, max_future: 1h");
+    assert_eq!(max_future(&told), Some(Duration::from_hours(1)));
+}
+
+#[test]
+fn a_generator_needs_no_columns() {
+    let text = "name: g\nsources: {e: {generator: }}\nsinks: {o: {from: e, blackhole: }}\n";
+    let spec = spec(text);
+    let source = spec.sources.get("e").unwrap();
+    assert_eq!(source.columns.as_slice().len(), 10);
+    assert_eq!(*source.time.event_time, "occurred_at");
+    assert_eq!(source.format.name(), "json");
+}
+
+#[test]
+fn the_example_is_right() {
+    let example = include_str!("../../../../examples/campaign_metrics.yaml");
+    let spec = spec(example);
+    assert_eq!(*spec.name, "campaign-metrics");
+    let events = spec.sources.get("events").unwrap();
+    assert_eq!(
+        events.columns.as_slice(),
+        Columns::generated(Position::START).as_slice()
+    );
+}

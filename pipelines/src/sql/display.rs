@@ -1,0 +1,122 @@
+//! A stream plan as text, the result on top.
+
+use std::fmt;
+
+use datafusion::{
+    common::{
+        Column,
+        tree_node::{Transformed, TreeNode},
+    },
+    logical_expr::Expr,
+    sql::unparser::{Unparser, dialect::Dialect},
+};
+
+use super::{
+    functions::TUMBLE,
+    plan::is_plain,
+    stream::{Map, Stream},
+};
+
+impl fmt::Display for Stream {
+    /// One line a node, each input indented below its reader.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        tree(self, 0, f)
+    }
+}
+
+fn tree(stream: &Stream, depth: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(f, "{:indent$}{}", "", stream.headline(), indent = depth * 2)?;
+    for input in stream.inputs() {
+        tree(input, depth + 1, f)?;
+    }
+    Ok(())
+}
+
+impl Stream {
+    /// What the node does, in one line.
+    pub fn headline(&self) -> String {
+        match self {
+            Self::Scan(scan) => format!("read {}: {}", scan.relation, scan.columns.join(", ")),
+            Self::Map(map) => map.headline(),
+            Self::Union(union) => format!("union all: {} inputs", union.inputs.len()),
+            Self::Tumble(tumble) => {
+                let width = humantime::format_duration(tumble.width);
+                let mut text = format!("tumble {width} of {}", sql(&tumble.time));
+                if !tumble.keys.is_empty() {
+                    text.push_str(" by ");
+                    text.push_str(&list(&tumble.keys));
+                }
+                if !tumble.aggregates.is_empty() {
+                    text.push_str(": ");
+                    text.push_str(&list(&tumble.aggregates));
+                }
+                text
+            }
+        }
+    }
+}
+
+impl Map {
+    fn headline(&self) -> String {
+        let filter = self.filter.as_ref().map(|filter| format!("where {}", sql(filter)));
+        let select = self
+            .columns
+            .as_ref()
+            .map(|columns| format!("select {}", list(columns)));
+        let parts: Vec<String> = filter.into_iter().chain(select).collect();
+        parts.join("; ")
+    }
+}
+
+fn list(exprs: &[Expr]) -> String {
+    let texts: Vec<String> = exprs.iter().map(sql).collect();
+    texts.join(", ")
+}
+
+/// An expression as SQL over plain column names, with an alias where it says
+/// something.
+pub(super) fn sql(expr: &Expr) -> String {
+    match expr {
+        Expr::Alias(alias) => {
+            let inner = sql(&alias.expr);
+            match alias.expr.as_ref() {
+                // The aggregate's own name for what its reader names anew.
+                Expr::Column(column) if !is_plain(&column.name) => alias.name.clone(),
+                _ if alias.name == inner || !is_plain(&alias.name) => inner,
+                _ => format!("{inner} AS {}", alias.name),
+            }
+        }
+        Expr::Column(column) if !is_plain(&column.name) => derived(&column.name),
+        _ => {
+            let plain = expr.clone().transform_up(|part| match part {
+                Expr::Column(column) => Ok(Transformed::yes(Expr::Column(
+                    Column::new_unqualified(derived(&column.name)),
+                ))),
+                other => Ok(Transformed::no(other)),
+            });
+            let unparser = Unparser::new(&QuoteWhereNeeded).with_pretty(true);
+            plain
+                .and_then(|plain| unparser.expr_to_sql(&plain.data))
+                .map_or_else(|_| expr.human_display().to_string(), |sql| sql.to_string())
+        }
+    }
+}
+
+/// A name that DataFusion made of an expression, without its qualifiers.
+fn derived(name: &str) -> String {
+    if name.starts_with(TUMBLE) {
+        "window".to_owned()
+    } else {
+        name.replace("count(Int64(1))", "count(*)")
+    }
+}
+
+/// Only names that SQL would not take as they are stand in quotes.
+struct QuoteWhereNeeded;
+
+impl Dialect for QuoteWhereNeeded {
+    fn identifier_quote_style(&self, name: &str) -> Option<char> {
+        let folds = name.chars().any(|c| c.is_uppercase() || c == '-');
+        (folds && is_plain(name)).then_some('"')
+    }
+}

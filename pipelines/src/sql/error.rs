@@ -1,0 +1,227 @@
+//! A problem in a SQL text, at its place in that text.
+
+use datafusion::{
+    common::{Column, DataFusionError, SchemaError, Span},
+    sql::sqlparser::{parser::ParserError, tokenizer},
+};
+
+use crate::diagnostic::closest;
+
+/// What is wrong with a SQL text, and where in it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct SqlError {
+    /// What is wrong: lowercase, no full stop, names in backticks.
+    pub message: String,
+    /// What to write instead.
+    pub help: Option<String>,
+    /// The line in the text, from 1.
+    pub line: u32,
+    /// The column in that line, in characters, from 1.
+    pub column: u32,
+}
+
+impl SqlError {
+    /// A problem at the beginning of the text, until [`SqlError::at`] says
+    /// better.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            help: None,
+            line: 1,
+            column: 1,
+        }
+    }
+
+    /// Says what to write instead.
+    #[must_use]
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Says where, if that is known.
+    #[must_use]
+    pub(crate) fn at(mut self, place: Option<Span>) -> Self {
+        if let Some(place) = place {
+            self.line = place.start.line as u32;
+            self.column = place.start.column as u32;
+        }
+        self
+    }
+
+    /// Says where, if the parser knows.
+    #[must_use]
+    pub(crate) fn at_token(self, place: tokenizer::Span) -> Self {
+        self.at(Span::try_from_sqlparser_span(place))
+    }
+
+    /// Says where, if there is such a place.
+    #[must_use]
+    pub(crate) fn at_token_if(self, place: Option<tokenizer::Span>) -> Self {
+        match place {
+            Some(place) => self.at_token(place),
+            None => self,
+        }
+    }
+
+    /// Whether it is known where.
+    pub(crate) fn is_placed(&self) -> bool {
+        (self.line, self.column) != (1, 1)
+    }
+
+    /// What the parser could not read.
+    pub(crate) fn of_parser(error: ParserError) -> Self {
+        let text = match error {
+            ParserError::TokenizerError(text) | ParserError::ParserError(text) => text,
+            ParserError::RecursionLimitExceeded => "the SQL is nested too deeply".into(),
+        };
+        let (message, place) = split_place(&text);
+        let error = Self::new(sentence(message));
+        match place {
+            Some((line, column)) => Self {
+                line,
+                column,
+                ..error
+            },
+            None => error,
+        }
+    }
+
+    /// What DataFusion could not plan.
+    pub(crate) fn of_planner(error: &DataFusionError) -> Self {
+        let place = error.diagnostic().and_then(|diagnostic| diagnostic.span);
+        match error.find_root() {
+            DataFusionError::SchemaError(schema, _) => of_schema(schema).at(place),
+            DataFusionError::SQL(parser, _) => Self::of_parser(parser.as_ref().clone()),
+            DataFusionError::NotImplemented(text) => {
+                Self::new(format!("not there yet: {}", sentence(text))).at(place)
+            }
+            root => {
+                let text = root.message();
+                let error = reworded(&text).unwrap_or_else(|| Self::new(sentence(&text)));
+                error.at(place)
+            }
+        }
+    }
+}
+
+fn of_schema(error: &SchemaError) -> SqlError {
+    match error {
+        SchemaError::FieldNotFound {
+            field,
+            valid_fields,
+        } => unknown_column(field, valid_fields).at(field.spans.first()),
+        SchemaError::AmbiguousReference { field } => SqlError::new(format!(
+            "column `{}` is in more than one relation; say which: `relation.{}`",
+            field.name, field.name
+        ))
+        .at(field.spans.first()),
+        SchemaError::DuplicateQualifiedField { name, .. }
+        | SchemaError::DuplicateUnqualifiedField { name } => {
+            SqlError::new(format!("two columns are named `{name}`"))
+                .help(format!("rename one of them: `AS other_{name}`"))
+        }
+    }
+}
+
+/// `column revnue not found in orders (have: order_id, revenue)`.
+pub(crate) fn unknown_column(wrong: &Column, have: &[Column]) -> SqlError {
+    let relation = wrong
+        .relation
+        .as_ref()
+        .or_else(|| have.first().and_then(|column| column.relation.as_ref()));
+    let names: Vec<&str> = have.iter().map(Column::name).collect();
+    let place = relation.map_or_else(String::new, |relation| format!(" in `{relation}`"));
+    let list = if names.is_empty() {
+        String::new()
+    } else {
+        format!(" (have: {})", names.join(", "))
+    };
+    let error = SqlError::new(format!("column `{}` not found{place}{list}", wrong.name));
+    let other_case = names
+        .iter()
+        .find(|name| name.eq_ignore_ascii_case(&wrong.name));
+    match other_case {
+        Some(name) => error.help(format!("names fold to lower case; write `\"{name}\"`")),
+        None => match closest(&wrong.name, names.iter().copied()) {
+            Some(name) => error.help(format!("did you mean `{name}`?")),
+            None => error,
+        },
+    }
+}
+
+/// Splits `… at Line: 3, Column: 7` off a message of the parser.
+fn split_place(text: &str) -> (&str, Option<(u32, u32)>) {
+    let place = text.rsplit_once(" at Line: ").and_then(|(message, place)| {
+        let (line, column) = place.split_once(", Column: ")?;
+        Some((message, (line.parse().ok()?, column.parse().ok()?)))
+    });
+    match place {
+        Some((message, place)) => (message, Some(place)),
+        None => (text, None),
+    }
+}
+
+/// The first line of a message in the form of ours: without the kinds of errors
+/// that DataFusion puts before it, and what it suggests after it.
+fn sentence(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let line = match line.rsplit_once("Error during planning: ") {
+        Some((_, cause)) => cause,
+        None => line.strip_prefix("sql parser error: ").unwrap_or(line),
+    };
+    let line = ENDINGS
+        .iter()
+        .filter_map(|ending| line.find(ending))
+        .min()
+        .map_or(line, |end| &line[..end]);
+    let line = line.trim().trim_end_matches('.');
+    let mut chars = line.chars();
+    match (chars.next(), chars.next()) {
+        // `Cannot …` is a word; `LIMIT …` is a keyword.
+        (Some(first), Some(second)) if first.is_uppercase() && !second.is_uppercase() => {
+            first.to_lowercase().chain(line.chars().skip(1)).collect()
+        }
+        _ => line.to_owned(),
+    }
+}
+
+/// Where what DataFusion has to say turns into advice or a debug print.
+const ENDINGS: [&str; 5] = [
+    " No function matches",
+    " Candidate functions",
+    ". Consider ",
+    " Substring {",
+    ": While expanding wildcard",
+];
+
+/// What some of DataFusion's messages mean here.
+fn reworded(text: &str) -> Option<SqlError> {
+    let quoted = |mark: char| text.split(mark).nth(1).unwrap_or_default();
+    let unqualified = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
+    if text.starts_with("Projections require unique expression names") {
+        let name = unqualified(quoted('"'));
+        return Some(
+            SqlError::new(format!("two columns are named `{name}`"))
+                .help(format!("rename one of them: `AS other_{name}`")),
+        );
+    }
+    if text.starts_with("Column in SELECT must be in GROUP BY") {
+        let name = unqualified(quoted('"'));
+        return Some(
+            SqlError::new(format!(
+                "column `{name}` is neither in GROUP BY nor in an aggregate"
+            ))
+            .help(format!("add it to GROUP BY, or take one of its values: `min({name})`")),
+        );
+    }
+    if text.starts_with("Cannot create filter with non-boolean predicate") {
+        let condition = unqualified(quoted('\''));
+        let kind = text.rsplit(' ').next().unwrap_or_default();
+        return Some(SqlError::new(format!(
+            "the condition `{condition}` is a {kind}, neither true nor false"
+        )));
+    }
+    None
+}

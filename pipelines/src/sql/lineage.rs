@@ -1,0 +1,77 @@
+//! What a column *is*, beside its type: followed through a plan.
+
+use datafusion::{common::DFSchema, logical_expr::Expr};
+
+use super::{Catalog, Stream};
+
+/// What a column stands for. Only a column that is carried through unchanged
+/// keeps it; whatever is computed is [`Lineage::Plain`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lineage {
+    /// The event time of the source that the row came from: watermarks speak
+    /// of it.
+    EventTime,
+    /// The window of the aggregate that made the row.
+    Window,
+    /// A value.
+    Plain,
+}
+
+impl Stream {
+    /// What each column of the output stands for.
+    pub fn lineage(&self, catalog: &Catalog) -> Vec<Lineage> {
+        match self {
+            Self::Scan(scan) => {
+                let of = |name: &String| {
+                    catalog
+                        .relation(&scan.relation)
+                        .map_or(Lineage::Plain, |relation| relation.lineage_of(name))
+                };
+                scan.columns.iter().map(of).collect()
+            }
+            Self::Map(map) => {
+                let input = map.input.lineage(catalog);
+                match &map.columns {
+                    None => input,
+                    Some(columns) => columns
+                        .iter()
+                        .map(|column| carried(column, map.input.schema(), &input))
+                        .collect(),
+                }
+            }
+            Self::Union(union) => {
+                let inputs: Vec<_> = union
+                    .inputs
+                    .iter()
+                    .map(|input| input.lineage(catalog))
+                    .collect();
+                (0..union.schema.fields().len())
+                    .map(|index| {
+                        let mut of_column = inputs.iter().filter_map(|input| input.get(index));
+                        match of_column.next() {
+                            Some(first) if of_column.all(|other| other == first) => *first,
+                            _ => Lineage::Plain,
+                        }
+                    })
+                    .collect()
+            }
+            Self::Tumble(tumble) => {
+                let mut lineage = vec![Lineage::Plain; tumble.schema.fields().len()];
+                lineage[tumble.window] = Lineage::Window;
+                lineage
+            }
+        }
+    }
+}
+
+/// What `column`, computed over `input`, stands for.
+pub(crate) fn carried(column: &Expr, input: &DFSchema, lineage: &[Lineage]) -> Lineage {
+    match column {
+        Expr::Alias(alias) => carried(&alias.expr, input, lineage),
+        Expr::Column(column) => input
+            .maybe_index_of_column(column)
+            .and_then(|index| lineage.get(index).copied())
+            .unwrap_or(Lineage::Plain),
+        _ => Lineage::Plain,
+    }
+}

@@ -1,0 +1,69 @@
+//! The edges between the crates, as `ARCHITECTURE.md` draws them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::Command,
+};
+
+use serde_json::Value;
+
+/// Which crates of ours each crate may depend on, tests aside.
+const ALLOWED: [(&str, &[&str]); 6] = [
+    ("tagflow-schemas", &[]),
+    ("tagflow-engine", &[]),
+    ("tagflow-operators", &["tagflow-engine", "tagflow-schemas"]),
+    ("tagflow-connectors", &["tagflow-engine", "tagflow-schemas"]),
+    (
+        "tagflow-pipelines",
+        &["tagflow-connectors", "tagflow-engine", "tagflow-operators", "tagflow-schemas"],
+    ),
+    ("tagflow", &["tagflow-engine", "tagflow-pipelines"]),
+];
+
+/// Which crates may know of a heavy dependency.
+const DOORS: [(&str, &[&str]); 4] = [
+    ("datafusion", &["tagflow-operators", "tagflow-pipelines"]),
+    ("rdkafka", &["tagflow-connectors"]),
+    ("parquet", &["tagflow-connectors"]),
+    ("clap", &["tagflow"]),
+];
+
+#[test]
+fn crates_depend_on_each_other_as_drawn() {
+    let dependencies = dependencies();
+    let allowed: BTreeMap<&str, &[&str]> = ALLOWED.into();
+    let members: BTreeSet<_> = dependencies.keys().map(String::as_str).collect();
+    assert_eq!(members, allowed.keys().copied().collect(), "a crate is not in the picture");
+    for (name, used) in &dependencies {
+        for other in used.iter().filter(|other| members.contains(other.as_str())) {
+            assert!(
+                allowed[name.as_str()].contains(&other.as_str()),
+                "`{name}` must not depend on `{other}`"
+            );
+        }
+        for (heavy, doors) in DOORS {
+            assert!(
+                !used.contains(heavy) || doors.contains(&name.as_str()),
+                "`{name}` must not know of `{heavy}`"
+            );
+        }
+    }
+}
+
+/// The normal dependencies of each crate of the workspace.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let metadata = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--format-version", "1", "--offline"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let metadata: Value = serde_json::from_slice(&metadata.stdout).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let packages = metadata["packages"].as_array().unwrap();
+    let packages = packages.iter().map(|package| {
+        let used = package["dependencies"].as_array().unwrap().iter();
+        let used = used.filter(|used| used["kind"].is_null());
+        (text(&package["name"]), used.map(|used| text(&used["name"])).collect())
+    });
+    packages.collect()
+}

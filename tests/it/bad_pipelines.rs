@@ -1,0 +1,129 @@
+//! What `validate` and `run` say of files that are wrong: whole outputs.
+
+use crate::process::Folder;
+
+/// `validate` prints this and exits with 2.
+#[track_caller]
+fn check(text: &str, expected: &str) {
+    let folder = Folder::new();
+    folder.write("p.yaml", text);
+    let ended = folder.tagflow(&["validate", "p.yaml"]).expect(2);
+    assert_eq!(ended.stdout, expected);
+    assert_eq!(ended.stderr, "");
+    // `run` says the same, where errors belong.
+    let ended = folder.tagflow(&["run", "p.yaml", "--admin", "off"]).expect(2);
+    assert_eq!(ended.stderr, expected);
+}
+
+/// A file that is right, with the query's SQL and more blocks.
+fn pipeline(sql: &str, more: &str) -> String {
+    format!(
+        "\
+name: clicks
+sources:
+  events:
+    files: {{url: ./in.ndjson}}
+    format: {{json: {{}}}}
+    columns: {{user_id: string, amount: int64, paid_at: timestamp(ms), at: timestamp(ms)}}
+    time: {{event_time: at}}
+queries:
+  minute: |
+    {sql}
+sinks:
+  out:
+    from: minute
+    parquet: {{url: ./lake/out}}
+{more}"
+    )
+}
+
+const GOOD: &str =
+    "SELECT tumble(at, INTERVAL '1 minute') AS w, count(*) AS n FROM events GROUP BY 1";
+
+#[test]
+fn a_file_that_is_right() {
+    let folder = Folder::new();
+    folder.write("p.yaml", pipeline(GOOD, ""));
+    let ended = folder.tagflow(&["validate", "p.yaml"]).expect(0);
+    assert_eq!(ended.stdout, "p.yaml: ok\n");
+}
+
+#[test]
+fn an_unknown_key() {
+    check(&pipeline(GOOD, "chekpoint: {every: 1s}\n"), "");
+}
+
+#[test]
+fn a_duplicate_key() {
+    check(&pipeline(GOOD, "checkpoint: {every: 1s, every: 2s}\n"), "");
+}
+
+#[test]
+fn a_wrong_type() {
+    check(&pipeline(GOOD, "checkpoint: {every: [1s]}\n"), "");
+}
+
+#[test]
+fn an_unknown_column() {
+    let sql = "SELECT tumble(at, INTERVAL '1 minute') AS w, sum(amuont) AS n FROM events GROUP BY 1";
+    check(&pipeline(sql, ""), "");
+}
+
+#[test]
+fn a_mistake_in_the_sql() {
+    check(&pipeline("SELECT count(*) FORM events", ""), "");
+}
+
+#[test]
+fn a_window_on_a_column_that_is_not_event_time() {
+    let sql = GOOD.replace("tumble(at", "tumble(paid_at");
+    check(&pipeline(&sql, ""), "");
+}
+
+#[test]
+fn an_unbounded_order() {
+    check(&pipeline("SELECT user_id FROM events ORDER BY user_id", ""), "");
+}
+
+#[test]
+fn a_missing_variable() {
+    check(&pipeline(GOOD, "checkpoint: {url: \"${env:NOT_THERE_AT_ALL}\"}\n"), "");
+}
+
+#[test]
+fn all_problems_at_once() {
+    let sql = "SELECT tumble(at, INTERVAL '1 minute') AS w, sum(amuont) AS n FROM events GROUP BY 1";
+    check(&pipeline(sql, "chekpoint: {every: 1s}\nadmin: {listen: nowhere}\n"), "");
+}
+
+#[test]
+fn a_file_that_is_not_there() {
+    let folder = Folder::new();
+    let ended = folder.tagflow(&["validate", "none.yaml"]).expect(2);
+    assert_eq!(ended.stdout, "");
+}
+
+#[test]
+fn problems_for_programs_and_for_github() {
+    let folder = Folder::new();
+    folder.write("p.yaml", pipeline(GOOD, "chekpoint: {every: 1s}\n"));
+    folder.write("q.yaml", pipeline(GOOD, ""));
+    let ended = folder.tagflow(&["validate", "p.yaml", "q.yaml", "--format", "json"]).expect(2);
+    let found: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(found.as_array().unwrap().len(), 1);
+    assert_eq!(found[0]["file"], "p.yaml");
+    assert_eq!(found[0]["line"], 15);
+    let ended = folder.tagflow(&["validate", "p.yaml", "--format", "github"]).expect(2);
+    assert!(ended.stdout.starts_with("::error file=p.yaml,line=15,col=1::"), "{}", ended.stdout);
+}
+
+#[test]
+fn a_wrong_command_line() {
+    let folder = Folder::new();
+    for args in [&["rnu"][..], &["run"], &["run", "p.yaml", "--set", "x"], &["produce", "--topic", "t"]] {
+        let ended = folder.tagflow(args).expect(2);
+        assert!(ended.stderr.contains("Usage: tagflow"), "{}", ended.stderr);
+    }
+    let help = folder.tagflow(&["--help"]).expect(0).stdout;
+    assert!(help.contains("Exit codes:\n  0    done\n"), "{help}");
+}

@@ -1,0 +1,69 @@
+//! `kill -9` at random moments, again and again: in the end the tables hold
+//! every row once.
+
+use std::time::Duration;
+
+use crate::{
+    broker::Broker,
+    lake::assert_holds,
+    process::Folder,
+    rows::{Random, ndjson, pipeline, rows},
+};
+
+/// How many kills each test sees at least.
+const KILLS: u32 = 25;
+
+/// The latest moment of a kill after the start: past the first commits.
+const LATEST_MS: u64 = 1500;
+
+#[test]
+fn a_killed_run_over_files_loses_and_doubles_nothing() {
+    let mut random = Random(41);
+    let mut kills = 0;
+    while kills < KILLS {
+        let folder = Folder::new();
+        let all = rows(40_000, random.below(1000));
+        for (file, part) in all.chunks(10_000).enumerate() {
+            folder.write(&format!("in/{file}.ndjson"), ndjson(part));
+        }
+        folder.write("p.yaml", pipeline("files: {url: \"./in/*.ndjson\"}"));
+        kills += kill_until_done(&folder, &["run", "p.yaml", "--admin", "off"], &mut random);
+        assert_holds(&folder, &all);
+    }
+}
+
+#[test]
+fn a_killed_run_over_kafka_loses_and_doubles_nothing() {
+    let mut random = Random(42);
+    let mut kills = 0;
+    while kills < KILLS {
+        let folder = Folder::new();
+        let all = rows(40_000, random.below(1000));
+        let broker = Broker::new("sales", 4);
+        broker.send_rows("sales", 4, &all);
+        let source = format!("kafka: {{brokers: \"{}\", topics: [sales]}}", broker.address());
+        folder.write("p.yaml", pipeline(&source));
+        let run = ["run", "p.yaml", "--once", "--drain", "--admin", "off"];
+        kills += kill_until_done(&folder, &run, &mut random);
+        assert_holds(&folder, &all);
+    }
+}
+
+/// Starts the run and kills it, until one comes to its end before its kill.
+fn kill_until_done(folder: &Folder, args: &[&str], random: &mut Random) -> u32 {
+    let mut kills = 0;
+    loop {
+        // After many kills a run may live: a test must end.
+        let moment = if kills < KILLS { random.below(LATEST_MS) } else { 60_000 };
+        let parallelism = (1 + random.below(3)).to_string();
+        let args = [args, &["--parallelism", &parallelism]].concat();
+        let mut run = folder.start(&args);
+        if !run.outlives(Duration::from_millis(moment)) {
+            run.wait().expect(0);
+            return kills;
+        }
+        run.signal("KILL");
+        assert_eq!(run.wait().code, None, "killed");
+        kills += 1;
+    }
+}

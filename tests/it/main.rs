@@ -1,0 +1,15 @@
+//! Tests of the whole: the real binary, as a user starts it.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod architecture;
+mod bad_pipelines;
+mod bad_rows;
+mod broker;
+mod kill;
+mod lake;
+mod process;
+mod rows;
+mod run;
+mod status;
+mod takeover;

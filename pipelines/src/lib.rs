@@ -1,6 +1,8 @@
 //! Tagflow's pipeline file: what it may say ([`spec`]), how it is read
 //! ([`load()`], [`interpolate`]), what is wrong with it ([`diagnostic`]), and its
-//! JSON Schema for editors ([`json_schema`]).
+//! JSON Schema for editors ([`json_schema`]); how its SQL is planned ([`sql`]),
+//! and how it all becomes a graph that the engine runs ([`lower()`],
+//! [`explain`]).
 //!
 //! ```
 //! use tagflow_pipelines::{LoadOptions, load_str};
@@ -12,13 +14,17 @@
 
 mod canonical;
 pub mod diagnostic;
+pub mod explain;
 pub mod interpolate;
 pub mod json_schema;
 mod load;
+pub mod lower;
 pub mod spec;
+pub mod sql;
 mod validate;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity};
 pub use load::{LoadOptions, Parsed, load, load_str, parse, parse_str};
+pub use lower::{LowerOptions, Lowered, check, lower};
 pub use spec::Spec;

@@ -86,7 +86,7 @@ pub async fn produce(
         Some(partitions) => Some(producer.ensure_topic(&options.topic, partitions).await?),
         None => None,
     };
-    let mut pace = Pace::new(options.rate);
+    let pace = Pace::new(options.rate);
     let mut sent = Sent::default();
     while let Some(batch) = batches.recv().await {
         for message in batch? {

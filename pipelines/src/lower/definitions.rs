@@ -28,7 +28,7 @@ pub(super) fn definitions(spec: &Spec) -> BTreeMap<String, Definition> {
             select: step
                 .select
                 .as_ref()
-                .map(|select| select.iter().map(item).collect()),
+                .map(|select| select.columns().map(item).collect()),
         };
         (name.to_string(), definition)
     });
@@ -67,7 +67,7 @@ pub(super) fn report(spec: &Spec, fault: &Fault, diagnostics: &mut Diagnostics) 
         ),
         Part::Select(index) => (
             step.and_then(|step| step.select.as_ref())
-                .and_then(|select| select.iter().nth(*index))
+                .and_then(|select| select.columns().nth(*index))
                 .map(|(_, text)| text),
             format!("steps.{name}.select"),
         ),

@@ -53,10 +53,12 @@ impl Lowering<'_> {
     fn planned_sink(&mut self, name: &Name, sink: &Sink) -> Option<PlannedSink> {
         let path = format!("sinks.{name}");
         if self.spec.relations().any(|relation| **relation == **name) {
-            let message = format!("`{name}` is the name of what sinks write, and of a sink too");
+            let message = format!(
+                "the name `{name}` is taken: state and metrics go by it, so a sink needs its own"
+            );
             self.diagnostics
                 .error(name.at(), path.as_str(), message)
-                .help(format!("names are ids of state: call the sink `{name}_table`"));
+                .help(format!("call the sink `{name}_table`"));
         }
         if ["dead_letters", "late"].contains(&&**name) {
             let message = format!("`{name}` is the name of a table of Tagflow's own");

@@ -159,12 +159,14 @@ impl Lowering<'_> {
     fn tumble(&mut self, relation: &str, tumble: &Tumble) -> Result<Flow> {
         // The rows that come in are exactly the columns that the query reads,
         // because late ones are shown.
-        let exact = match tumble.input.as_ref() {
-            scan @ Stream::Scan(_) => Stream::Map(as_map(scan.clone())),
-            other => other.clone(),
-        };
-        let input = self.stream(Place::Input(relation), &exact, tumble.width, None)?;
-        let columns = input.resolved(exact.schema())?;
+        let place = Place::Input(relation);
+        let mut input = self.stream(place, &tumble.input, tumble.width, None)?;
+        let wanted = tumble.input.schema().fields().len() + usize::from(input.has_offsets());
+        if input.schema.fields().len() > wanted {
+            let narrow = as_map(tumble.input.as_ref().clone());
+            input = self.map(place, &narrow, tumble.width, None)?;
+        }
+        let columns = input.resolved(tumble.input.schema())?;
         let spec = self.tumble_spec(relation, tumble, &input.schema, &columns)?;
         let window = window::Tumble::new(spec)?;
 

@@ -63,7 +63,12 @@ impl Map {
             .columns
             .as_ref()
             .map(|columns| format!("select {}", list(columns)));
-        let parts: Vec<String> = filter.into_iter().chain(select).collect();
+        let mut parts: Vec<String> = filter.into_iter().chain(select).collect();
+        if parts.is_empty() {
+            let columns = self.schema.fields().iter();
+            let names: Vec<&str> = columns.map(|field| field.name().as_str()).collect();
+            parts.push(format!("select {}", names.join(", ")));
+        }
         parts.join("; ")
     }
 }
@@ -98,6 +103,7 @@ pub(super) fn sql(expr: &Expr) -> String {
             plain
                 .and_then(|plain| unparser.expr_to_sql(&plain.data))
                 .map_or_else(|_| expr.human_display().to_string(), |sql| sql.to_string())
+                .replace("count(1)", "count(*)")
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A problem in a SQL text, at its place in that text.
 
 use datafusion::{
-    common::{Column, DataFusionError, SchemaError, Span},
+    common::{Column, DataFusionError, SchemaError, Span, TableReference},
     sql::sqlparser::{parser::ParserError, tokenizer},
 };
 
@@ -97,6 +97,7 @@ impl SqlError {
             DataFusionError::NotImplemented(text) => {
                 Self::new(format!("not there yet: {}", sentence(text))).at(place)
             }
+            DataFusionError::ArrowError(error, _) => Self::new(sentence(&error.to_string())),
             root => {
                 let text = root.message();
                 let error = reworded(&text).unwrap_or_else(|| Self::new(sentence(&text)));
@@ -127,6 +128,20 @@ fn of_schema(error: &SchemaError) -> SqlError {
 
 /// `column revnue not found in orders (have: order_id, revenue)`.
 pub(crate) fn unknown_column(wrong: &Column, have: &[Column]) -> SqlError {
+    if let Some(relation) = &wrong.relation
+        && !have.iter().any(|column| column.relation.as_ref() == Some(relation))
+    {
+        let mut names: Vec<&str> = have
+            .iter()
+            .filter_map(|column| column.relation.as_ref())
+            .map(TableReference::table)
+            .collect();
+        names.dedup();
+        return SqlError::new(format!(
+            "nothing is called `{relation}` here (have: {})",
+            names.join(", ")
+        ));
+    }
     let relation = wrong
         .relation
         .as_ref()
@@ -169,7 +184,10 @@ fn sentence(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     let line = match line.rsplit_once("Error during planning: ") {
         Some((_, cause)) => cause,
-        None => line.strip_prefix("sql parser error: ").unwrap_or(line),
+        None => KINDS
+            .iter()
+            .find_map(|kind| line.strip_prefix(kind))
+            .unwrap_or(line),
     };
     let line = ENDINGS
         .iter()
@@ -186,6 +204,9 @@ fn sentence(text: &str) -> String {
         _ => line.to_owned(),
     }
 }
+
+/// What says whose error it is.
+const KINDS: [&str; 3] = ["sql parser error: ", "Cast error: ", "Execution error: "];
 
 /// Where what DataFusion has to say turns into advice or a debug print.
 const ENDINGS: [&str; 5] = [

@@ -140,9 +140,12 @@ pub(crate) fn first_call(syntax: &impl Visit, wanted: impl Fn(&str) -> bool) -> 
     syntax.visit(&mut FirstCall(wanted)).break_value()
 }
 
-/// Where the first function or column is that `message` mentions.
+/// Where the first function, column or string is that `message` mentions.
 pub(crate) fn first_mentioned(syntax: &impl Visit, message: &str) -> Option<Span> {
-    struct FirstMentioned<'a>(Vec<&'a str>);
+    struct FirstMentioned<'a> {
+        message: &'a str,
+        words: Vec<&'a str>,
+    }
 
     impl Visitor for FirstMentioned<'_> {
         type Break = Span;
@@ -154,9 +157,15 @@ pub(crate) fn first_mentioned(syntax: &impl Visit, message: &str) -> Option<Span
                     idents.last().map(fold).unwrap_or_default()
                 }
                 ast::Expr::Function(call) => fold_name(&call.name),
+                ast::Expr::Value(ast::ValueWithSpan {
+                    value: text @ ast::Value::SingleQuotedString(_),
+                    ..
+                }) if self.message.contains(&text.to_string()) => {
+                    return ControlFlow::Break(expr.span());
+                }
                 _ => return ControlFlow::Continue(()),
             };
-            if self.0.contains(&name.as_str()) {
+            if self.words.contains(&name.as_str()) {
                 ControlFlow::Break(expr.span())
             } else {
                 ControlFlow::Continue(())
@@ -166,7 +175,25 @@ pub(crate) fn first_mentioned(syntax: &impl Visit, message: &str) -> Option<Span
 
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let words = message.split(|c| !is_word(c)).collect();
-    syntax.visit(&mut FirstMentioned(words)).break_value()
+    syntax
+        .visit(&mut FirstMentioned { message, words })
+        .break_value()
+}
+
+/// Where the column at `index` of a query's result is computed, if the query
+/// lists its columns.
+pub(crate) fn result_column(query: &Query, index: usize) -> Option<Span> {
+    let ast::SetExpr::Select(select) = query.body.as_ref() else {
+        return None;
+    };
+    let listed = |item: &ast::SelectItem| {
+        !matches!(
+            item,
+            ast::SelectItem::Wildcard(_) | ast::SelectItem::QualifiedWildcard(..)
+        )
+    };
+    let items = select.projection.get(..=index)?;
+    (items.iter().all(listed)).then(|| items[index].span())
 }
 
 fn reads(query: &Query) -> Vec<(String, Span)> {

@@ -4,10 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use datafusion::{
-    common::{
-        Column, DataFusionError, ScalarValue,
-        tree_node::{TreeNode, TreeNodeRecursion},
-    },
+    common::{Column, DataFusionError, ScalarValue, tree_node::TreeNode},
     logical_expr::{
         Aggregate, Expr, LogicalPlan, LogicalPlanBuilder, expr::ScalarFunction,
         simplify::SimplifyContext,
@@ -22,6 +19,7 @@ use datafusion::{
     },
 };
 use tagflow_engine::{graph::OFFSET_COLUMN, state::KEY_GROUP_COLUMN};
+use tagflow_operators::window;
 
 use super::{
     Catalog, Lineage, Relation, Rows, SqlError,
@@ -44,20 +42,30 @@ pub(crate) struct Planned {
     pub(crate) relation: Relation,
 }
 
-/// Where in the text the calls are that plans have no place for.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Places {
-    aggregate: Option<Span>,
-    tumble: Option<Span>,
-}
+/// The text of a plan, for the places that the plan has not kept.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Places<'a>(Option<&'a Query>);
 
-impl Places {
-    fn of(query: &Query, catalog: &Catalog) -> Self {
+impl Places<'_> {
+    /// The first aggregate.
+    fn aggregate(self, catalog: &Catalog) -> Option<Span> {
         let functions = catalog.functions();
-        Self {
-            aggregate: parse::first_call(query, |name| functions.aggregate(name).is_some()),
-            tumble: parse::first_call(query, |name| name == TUMBLE),
-        }
+        parse::first_call(self.0?, |name| functions.aggregate(name).is_some())
+    }
+
+    /// The first `tumble`.
+    fn tumble(self) -> Option<Span> {
+        parse::first_call(self.0?, |name| name == TUMBLE)
+    }
+
+    /// The column of the result at `index`.
+    fn result_column(self, index: usize) -> Option<Span> {
+        parse::result_column(self.0?, index)
+    }
+
+    /// Whatever `message` is about.
+    fn mentioned(self, message: &str) -> Option<Span> {
+        parse::first_mentioned(self.0?, message)
     }
 }
 
@@ -74,7 +82,7 @@ pub(crate) fn planner(catalog: &Catalog) -> SqlToRel<'_, Catalog> {
 
 /// Plans a query that [`super::refuse`] let pass.
 pub(crate) fn query(query: Box<Query>, catalog: &Catalog) -> Result<Planned, SqlError> {
-    let places = Places::of(&query, catalog);
+    let places = Places(Some(query.as_ref()));
     planner(catalog)
         .sql_statement_to_plan(Statement::Query(query.clone()))
         .map_err(|error| SqlError::of_planner(&error))
@@ -82,7 +90,7 @@ pub(crate) fn query(query: Box<Query>, catalog: &Catalog) -> Result<Planned, Sql
         .map_err(|error| match error.is_placed() {
             true => error,
             false => {
-                let place = parse::first_mentioned(&query, &error.message);
+                let place = places.mentioned(&error.message);
                 error.at_token_if(place)
             }
         })
@@ -92,15 +100,17 @@ pub(crate) fn query(query: Box<Query>, catalog: &Catalog) -> Result<Planned, Sql
 pub(crate) fn finish(
     plan: LogicalPlan,
     catalog: &Catalog,
-    places: Places,
+    places: Places<'_>,
 ) -> Result<Planned, SqlError> {
     let plan = Analyzer::new()
         .execute_and_check(plan, catalog.config(), |_, _| {})
         .map_err(|error| SqlError::of_planner(&error))?;
     let stream = walk(&plan, catalog, places)?;
     let lineage = stream.lineage(catalog);
-    let plan = name_columns(plan, &lineage)?;
-    impossible_constants(&plan, catalog)?;
+    let plan = name_columns(plan, &lineage, places)?;
+    // Constants that cannot be what they must be (`amount > 'abc'`) are found
+    // out here.
+    optimize(plan.clone(), catalog.config()).map_err(|error| SqlError::of_planner(&error))?;
     let reads_windows = {
         let mut found = false;
         stream.scans(Duration::ZERO, &mut |scan, _| found |= is_windows(scan, catalog));
@@ -120,7 +130,11 @@ pub(crate) fn finish(
 }
 
 /// Gives each column of the output a plain name, free of qualifiers.
-fn name_columns(plan: LogicalPlan, lineage: &[Lineage]) -> Result<LogicalPlan, SqlError> {
+fn name_columns(
+    plan: LogicalPlan,
+    lineage: &[Lineage],
+    places: Places<'_>,
+) -> Result<LogicalPlan, SqlError> {
     let mut columns = Vec::with_capacity(lineage.len());
     for (index, (column, lineage)) in plan.schema().columns().into_iter().zip(lineage).enumerate()
     {
@@ -133,12 +147,14 @@ fn name_columns(plan: LogicalPlan, lineage: &[Lineage]) -> Result<LogicalPlan, S
                 "column {} of the result needs a name of letters, digits and `_`",
                 index + 1
             ))
-            .help("give it one: `… AS name`"));
+            .help("give it one: `… AS name`")
+            .at_token_if(places.result_column(index)));
         };
         if [OFFSET_COLUMN, KEY_GROUP_COLUMN].contains(&name.as_str()) {
             return Err(
                 SqlError::new(format!("the column name `{name}` is Tagflow's own"))
-                    .help("give it another: `… AS name`"),
+                    .help("give it another: `… AS name`")
+                    .at_token_if(places.result_column(index)),
             );
         }
         columns.push(Expr::Column(column).alias(name));
@@ -155,45 +171,18 @@ pub(crate) fn is_plain(name: &str) -> bool {
         .all(|c| c.is_alphanumeric() || c == '_' || c == '-')
 }
 
-/// Refuses constants that cannot be what they must be: each row would fail on
-/// `amount > 'abc'`.
-fn impossible_constants(plan: &LogicalPlan, catalog: &Catalog) -> Result<(), SqlError> {
-    let simple = optimize(plan.clone(), catalog.config())
-        .map_err(|error| SqlError::of_planner(&error))?;
-    let mut wrong = None;
-    let found = simple.apply_with_subqueries(|node| {
-        node.apply_expressions(|expr| {
-            expr.apply(|part| {
-                if let Expr::Cast(cast) = part
-                    && let Expr::Literal(value, _) = cast.expr.as_ref()
-                    && !value.is_null()
-                {
-                    wrong = Some(SqlError::new(format!(
-                        "`{value}` is no {}",
-                        cast.field.data_type()
-                    )));
-                    return Ok(TreeNodeRecursion::Stop);
-                }
-                Ok(TreeNodeRecursion::Continue)
-            })
-        })
-    });
-    found.map_err(|error| SqlError::of_planner(&error))?;
-    wrong.map_or(Ok(()), Err)
-}
-
 /// Walks a typed plan into the shapes that can run on a stream.
 pub(crate) fn walk(
     plan: &LogicalPlan,
     catalog: &Catalog,
-    places: Places,
+    places: Places<'_>,
 ) -> Result<Stream, SqlError> {
     Walk { catalog, places }.node(plan)
 }
 
 struct Walk<'a> {
     catalog: &'a Catalog,
-    places: Places,
+    places: Places<'a>,
 }
 
 impl Walk<'_> {
@@ -274,7 +263,7 @@ impl Walk<'_> {
                     .help("aggregate both from the source");
             return Err(match place {
                 Some(place) => error.at(Some(place)),
-                None => error.at_token_if(self.places.aggregate),
+                None => error.at_token_if(self.places.aggregate(self.catalog)),
             });
         }
         let (window, call) = match windows.as_slice() {
@@ -285,12 +274,12 @@ impl Walk<'_> {
                     "an aggregate without a window never has its final value",
                 )
                 .help(format!("add a window to GROUP BY: `{write}`"))
-                .at_token_if(self.places.aggregate));
+                .at_token_if(self.places.aggregate(self.catalog)));
             }
             [..] => {
                 return Err(SqlError::new("GROUP BY has two windows, and a row lies in one")
                     .help("write one query for each window")
-                    .at_token_if(self.places.tumble));
+                    .at_token_if(self.places.tumble()));
             }
         };
         let [time, width] = call.args.as_slice() else {
@@ -308,6 +297,14 @@ impl Walk<'_> {
             .collect();
         self.no_window(&keys)?;
         self.no_window(&aggregate.aggr_expr)?;
+        for expr in &aggregate.aggr_expr {
+            if let Expr::AggregateFunction(call) = unaliased(expr) {
+                let name = call.func.name();
+                window::check(&call).map_err(|reason| {
+                    SqlError::new(format!("`{name}` cannot be used: {reason}"))
+                })?;
+            }
+        }
         Ok(Stream::Tumble(Tumble {
             time: time.clone(),
             width,
@@ -337,7 +334,7 @@ impl Walk<'_> {
         };
         match place {
             Some(place) => error.at(Some(place)),
-            None => error.at_token_if(self.places.tumble),
+            None => error.at_token_if(self.places.tumble()),
         }
     }
 
@@ -367,7 +364,7 @@ impl Walk<'_> {
             .build();
         let constant = ExprSimplifier::new(context)
             .simplify(width.clone())
-            .map_err(|error| SqlError::of_planner(&error).at_token_if(self.places.tumble))?;
+            .map_err(|error| SqlError::of_planner(&error).at_token_if(self.places.tumble()))?;
         let width = match unaliased(&constant) {
             Expr::Literal(value, _) => width_us(&value),
             _ => width_us(&ScalarValue::Null).map_err(|_| {
@@ -378,7 +375,7 @@ impl Walk<'_> {
             Ok(micros) => Ok(Duration::from_micros(micros.unsigned_abs())),
             Err(reason) => Err(SqlError::new(reason)
                 .help("write a fixed width: `INTERVAL '1 minute'`, `INTERVAL '1 day'`")
-                .at_token_if(self.places.tumble)),
+                .at_token_if(self.places.tumble())),
         }
     }
 
@@ -397,7 +394,7 @@ impl Walk<'_> {
                     "group by it and give it a name in SELECT; of the result take \
                      `\"window\"['start']`",
                 )
-                .at_token_if(self.places.tumble));
+                .at_token_if(self.places.tumble()));
         }
         Ok(())
     }

@@ -4,13 +4,11 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::{
     ast::{
-        Expr, Function, FunctionArgumentClause, FunctionArguments, GroupByExpr, Query, Select, SetExpr, SetOperator, SetQuantifier, Spanned,
+        Expr, Function, GroupByExpr, Query, Select, SetExpr, SetOperator, SetQuantifier, Spanned,
         TableFactor, TableWithJoins, Value, ValueWithSpan, Visit, Visitor,
     },
     tokenizer::Span,
 };
-
-use tagflow_operators::window;
 
 use super::{Functions, SqlError, parse};
 use crate::diagnostic::closest;
@@ -321,12 +319,6 @@ impl Refusals<'_> {
                     Some(close) => error.help(format!("did you mean `{close}`?")),
                     None => error,
                 });
-        } else if let Some(aggregate) = self.functions.aggregate(&name)
-            && let Err(reason) = window::check(aggregate.name(), is_ordered(function))
-        {
-            self.errors.push(
-                SqlError::new(format!("`{name}` cannot be used: {reason}")).at_token(place),
-            );
         } else if self.functions.is_volatile(&name) {
             self.add(
                 place,
@@ -335,16 +327,4 @@ impl Refusals<'_> {
             );
         }
     }
-}
-
-/// Whether an aggregate call says in which order it takes its rows.
-fn is_ordered(function: &Function) -> bool {
-    let in_arguments = match &function.args {
-        FunctionArguments::List(list) => list
-            .clauses
-            .iter()
-            .any(|clause| matches!(clause, FunctionArgumentClause::OrderBy(_))),
-        FunctionArguments::None | FunctionArguments::Subquery(_) => false,
-    };
-    in_arguments || !function.within_group.is_empty()
 }

@@ -392,7 +392,8 @@ impl<'a> Planning<'a> {
             let definitions = self.definitions;
             let Some((read, _)) = definitions.get_key_value(&read) else {
                 ready = false;
-                if (self.is_unreadable)(&read) {
+                // What a step reads is checked with the rest of the file.
+                if (self.is_unreadable)(&read) || part == Part::From {
                     continue;
                 }
                 let error = self.unknown(&read, name).at_token_if(place);
@@ -400,15 +401,25 @@ impl<'a> Planning<'a> {
                 continue;
             };
             if self.visited.get(read.as_str()) == Some(&Visit::Open) {
+                ready = false;
+                if self.is_circle_of_steps(read, path) {
+                    continue;
+                }
                 let error = cycle(read, path).at_token_if(place);
                 self.fault(name, part.clone(), error);
-                ready = false;
                 continue;
             }
             self.visit(read, path);
             ready &= self.program.relation(read).is_some();
         }
         ready
+    }
+
+    /// Those are found with the rest of the file.
+    fn is_circle_of_steps(&self, read: &str, path: &[&str]) -> bool {
+        let is_step =
+            |name: &&str| matches!(self.definitions.get(*name), Some(Definition::Step { .. }));
+        path.iter().skip_while(|name| **name != read).all(is_step)
     }
 
     fn unknown(&self, wrong: &str, reader: &str) -> SqlError {

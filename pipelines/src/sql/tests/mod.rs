@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tagflow_schemas::Column;
 
-use super::{Definition, Fault, Needs, Program, SelectItem};
+use super::{Definition, Fault, Needs, Program};
 
 /// A source of behaviour events, and whatever else a test defines.
 pub(super) fn program(more: &[(&str, Definition)]) -> Program {
@@ -60,20 +60,6 @@ fn source(columns: &[(&str, &str, bool)], event_time: &str) -> Definition {
 
 pub(super) fn query(sql: &str) -> Definition {
     Definition::Query { sql: sql.into() }
-}
-
-/// A step; the columns of `select` name themselves.
-pub(super) fn step(from: &str, filter: Option<&str>, select: &[&str]) -> Definition {
-    let item = |text: &&str| SelectItem {
-        name: None,
-        text: (*text).into(),
-    };
-    let select: Vec<_> = select.iter().map(item).collect();
-    Definition::Step {
-        from: from.into(),
-        filter: filter.map(Into::into),
-        select: (!select.is_empty()).then_some(select),
-    }
 }
 
 /// The faults as `relation line:column message [help]`.

@@ -1,5 +1,4 @@
-use super::{needs, program, query, step};
-use crate::sql::{Catalog, Functions, Lineage, Output, Program};
+use super::{needs, program, query};
 
 /// Plans `q`, asks for all of its columns, and compares what must run.
 fn check(sql: &str, expected: &str) {

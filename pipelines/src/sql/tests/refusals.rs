@@ -1,4 +1,4 @@
-use super::{faults, program, query, step};
+use super::{faults, program, query};
 
 /// Everything that is wrong with the query `q`.
 fn check(sql: &str, expected: &[&str]) {

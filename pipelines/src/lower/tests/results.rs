@@ -1,0 +1,170 @@
+use super::{driver::run, lowered, one_query};
+
+const EVENTS: &str = r#"{"event_id":"e1","user_id":"u1","event_type":"impression","campaign_id":"c1","occurred_at":1767571200000}
+{"event_id":"e2","user_id":"u2","event_type":"impression","campaign_id":"c1","occurred_at":1767571201000}
+{"event_id":"e3","user_id":"u1","event_type":"click","campaign_id":"c1","occurred_at":1767571202000}
+{"event_id":"e4","user_id":"u1","event_type":"purchase","campaign_id":"c1","amount":12.50,"occurred_at":1767571259999}
+{"event_id":"e5","user_id":"u3","event_type":"impression","campaign_id":null,"occurred_at":1767571260000}
+{"event_id":"e6","user_id":"u3","event_type":"impression","campaign_id":"c2","occurred_at":1767571260000}
+"#;
+
+const ORDERS: &str = r#"{"order_id":"o1","buyer":"u1","revenue":5.00,"ordered_at":1767571203}
+{"order_id":"o2","buyer":"u9","revenue":null,"ordered_at":1767571265}
+"#;
+
+/// What the console gets of a query over [`EVENTS`] and [`ORDERS`].
+fn check(query: &str, expected: &str) {
+    let lowered = lowered(&one_query(query));
+    let results = run(&lowered, &[("events", EVENTS), ("orders", ORDERS)]);
+    let result = results.get("out").map_or("", String::as_str);
+    assert_eq!(result.trim(), expected.trim(), "{query}");
+}
+
+#[test]
+fn the_example_of_the_design() {
+    check(
+        r#"SELECT tumble(occurred_at, INTERVAL '1 minute') AS "window", campaign_id,
+       count(*) FILTER (WHERE event_type = 'impression') AS impressions,
+       count(*) FILTER (WHERE event_type = 'click')      AS clicks,
+       count(DISTINCT user_id)                           AS reach,
+       sum(amount) FILTER (WHERE event_type = 'purchase') AS revenue
+FROM events WHERE campaign_id IS NOT NULL
+GROUP BY 1, 2"#,
+        "
+window_start window_end campaign_id impressions clicks reach revenue
+2026-01-05T00:00:00Z 2026-01-05T00:01:00Z c1 2 1 2 12.50
+2026-01-05T00:01:00Z 2026-01-05T00:02:00Z c2 1 0 1
+",
+    );
+}
+
+#[test]
+fn the_window_may_stand_anywhere() {
+    check(
+        "SELECT upper(campaign_id) AS campaign, count(*) AS n, \
+         tumble(occurred_at, INTERVAL '1 day') AS day \
+         FROM events GROUP BY campaign_id, tumble(occurred_at, INTERVAL '1 day') \
+         HAVING count(*) > 1",
+        "
+campaign n day_start day_end
+C1 4 2026-01-05T00:00:00Z 2026-01-06T00:00:00Z
+",
+    );
+}
+
+#[test]
+fn windows_need_no_keys_and_no_aggregates() {
+    check(
+        "SELECT tumble(occurred_at, INTERVAL '1 minute') FROM events GROUP BY 1",
+        "
+window_start window_end
+2026-01-05T00:00:00Z 2026-01-05T00:01:00Z
+2026-01-05T00:01:00Z 2026-01-05T00:02:00Z
+",
+    );
+}
+
+#[test]
+fn parts_of_a_window() {
+    check(
+        "SELECT w.window.start AS s, w.\"window\"['end'] AS e, n FROM (\
+         SELECT tumble(occurred_at, INTERVAL '1 minute') AS \"window\", count(*) AS n \
+         FROM events GROUP BY 1) AS w WHERE n > 3",
+        "
+s e n
+2026-01-05T00:00:00Z 2026-01-05T00:01:00Z 4
+",
+    );
+}
+
+#[test]
+fn inputs_flow_together() {
+    check(
+        "WITH actions AS (
+           SELECT user_id, amount AS value, occurred_at AS ts FROM events WHERE event_type <> 'click'
+           UNION ALL SELECT buyer, revenue, ordered_at FROM orders)
+         SELECT tumble(ts, INTERVAL '1 minute') AS w, user_id, count(*) AS n, sum(value) AS value
+         FROM actions GROUP BY w, user_id",
+        "
+w_start w_end user_id n value
+2026-01-05T00:00:00Z 2026-01-05T00:01:00Z u1 3 17.50
+2026-01-05T00:00:00Z 2026-01-05T00:01:00Z u2 1
+2026-01-05T00:01:00Z 2026-01-05T00:02:00Z u3 2
+2026-01-05T00:01:00Z 2026-01-05T00:02:00Z u9 1
+",
+    );
+}
+
+#[test]
+fn rows_pass_one_by_one() {
+    check(
+        "SELECT user_id || '!' AS user, amount * 2 AS twice FROM events WHERE amount > 1",
+        "
+user twice
+u1! 25.00
+",
+    );
+}
+
+#[test]
+fn several_read_one_relation() {
+    let lowered = lowered(
+        r#"
+steps:
+  clean: {from: events, where: "campaign_id is not null", select: ["*", "amount is not null AS paid"]}
+  paid: {from: clean, where: paid, select: {who: user_id, ts: occurred_at}}
+queries:
+  hourly: SELECT tumble(occurred_at, INTERVAL '1 hour') AS w, count(*) AS n FROM clean GROUP BY 1
+  payers: SELECT tumble(ts, INTERVAL '90 seconds') AS w, count(DISTINCT who) AS n FROM paid GROUP BY 1
+sinks:
+  hours: {from: hourly, blackhole: {}}
+  payer_table: {from: payers, console: {}}
+  log: {from: paid, console: {}}
+"#,
+    );
+    let results = run(&lowered, &[("events", EVENTS)]);
+    let expected = [
+        (
+            "hours",
+            "w_start w_end n\n2026-01-05T00:00:00Z 2026-01-05T01:00:00Z 5",
+        ),
+        ("log", "who ts\nu1 2026-01-05T00:00:59.999Z"),
+        (
+            "payer_table",
+            "w_start w_end n\n2026-01-05T00:00:00Z 2026-01-05T00:01:30Z 1",
+        ),
+    ];
+    let results: Vec<(&str, &str)> = results
+        .iter()
+        .map(|(name, table)| (name.as_str(), table.as_str()))
+        .collect();
+    assert_eq!(results, expected);
+}
+
+#[test]
+fn folders_are_columns() {
+    let lowered = lowered(
+        r#"
+queries:
+  q: SELECT tumble(occurred_at, INTERVAL '1 minute') AS "window", campaign_id, approx_distinct(user_id) AS users FROM events GROUP BY 1, 2
+sinks:
+  out:
+    from: q
+    parquet: {url: ./lake/out, partition_by: {dt: "date(window_start)", campaign_id: campaign_id}, sort_by: [users]}
+"#,
+    );
+    let results = run(&lowered, &[("events", EVENTS)]);
+    assert_eq!(
+        results["out"],
+        "
+window_start window_end campaign_id users dt
+2026-01-05T00:00:00Z 2026-01-05T00:01:00Z c1 2 2026-01-05
+2026-01-05T00:01:00Z 2026-01-05T00:02:00Z  1 2026-01-05
+2026-01-05T00:01:00Z 2026-01-05T00:02:00Z c2 1 2026-01-05
+"
+        .trim()
+    );
+    let table = lowered.tables.iter().find(|table| &*table.name == "out").unwrap();
+    let columns: Vec<_> = table.schema.fields().iter().map(|field| field.name()).collect();
+    assert_eq!(columns, ["window_start", "window_end", "users", "dt", "campaign_id"]);
+}

@@ -13,12 +13,19 @@
 //! ```
 
 mod canonical;
+pub mod demo;
 pub mod diagnostic;
 pub mod explain;
+pub mod inspect;
 pub mod interpolate;
 pub mod json_schema;
+pub mod launch;
 mod load;
 pub mod lower;
+mod pipeline;
+pub mod plan;
+pub mod produce;
+pub mod query;
 pub mod spec;
 pub mod sql;
 mod validate;
@@ -27,4 +34,5 @@ mod yaml;
 pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity};
 pub use load::{LoadOptions, Parsed, load, load_str, parse, parse_str};
 pub use lower::{LowerOptions, Lowered, check, lower};
+pub use pipeline::{Pipeline, diagnose};
 pub use spec::Spec;

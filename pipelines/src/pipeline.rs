@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use crate::{
-    Diagnostics, LoadOptions, Parsed, Spec,
-    lower::{self, LowerOptions, Lowered, lower},
-    parse, parse_str,
+    Diagnostics, LoadOptions, LowerOptions, Lowered, Parsed, Spec, check, lower, parse, parse_str,
 };
 
 /// A pipeline that can run.
@@ -46,7 +44,7 @@ impl Pipeline {
 
 /// All that is wrong with the file at `path`, and what is odd about it. Touches
 /// no network.
-pub fn check(path: &Path, options: &LoadOptions) -> Diagnostics {
+pub fn diagnose(path: &Path, options: &LoadOptions) -> Diagnostics {
     parse(path, options).map_or_else(|problems| problems, all)
 }
 
@@ -54,7 +52,7 @@ pub fn check(path: &Path, options: &LoadOptions) -> Diagnostics {
 fn all(parsed: Parsed) -> Diagnostics {
     let mut problems = parsed.diagnostics;
     if let Some(spec) = &parsed.spec {
-        problems.extend(lower::check(spec));
+        problems.extend(check(spec));
     }
     problems
 }

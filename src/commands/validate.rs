@@ -1,7 +1,7 @@
 //! `tagflow validate`.
 
 use serde_json::Value;
-use tagflow_pipelines::{Diagnostics, LoadOptions, check};
+use tagflow_pipelines::{Diagnostics, LoadOptions, diagnose};
 
 use crate::{
     cli::{ProblemFormat, Validate},
@@ -14,7 +14,7 @@ pub(crate) fn execute(args: Validate) -> anyhow::Result<Exit> {
         set: args.set,
         ..LoadOptions::default()
     };
-    let found: Vec<_> = args.files.iter().map(|file| check(file, &options)).collect();
+    let found: Vec<_> = args.files.iter().map(|file| diagnose(file, &options)).collect();
     output::print(&render(&found, args.format)?)?;
     Ok(if found.iter().any(Diagnostics::has_errors) {
         Exit::Usage

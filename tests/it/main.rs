@@ -2,9 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-mod architecture;
 mod bad_pipelines;
 mod bad_rows;
+mod borders;
 mod broker;
 mod kill;
 mod lake;

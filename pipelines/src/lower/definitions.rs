@@ -83,12 +83,7 @@ pub(super) fn report(spec: &Spec, fault: &Fault, diagnostics: &mut Diagnostics) 
 }
 
 /// Adds what is wrong with a SQL text, at its place in the file.
-pub(super) fn sql(
-    text: &SqlText,
-    path: String,
-    error: &SqlError,
-    diagnostics: &mut Diagnostics,
-) {
+pub(super) fn sql(text: &SqlText, path: String, error: &SqlError, diagnostics: &mut Diagnostics) {
     let at = text.position(error.line.into(), error.column.into());
     add(at, path, error, diagnostics);
 }

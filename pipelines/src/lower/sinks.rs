@@ -7,9 +7,7 @@ use datafusion::common::DFSchema;
 use tagflow_connectors::{
     blackhole::BlackholeSinkFactory,
     console::ConsoleSinkFactory,
-    parquet::{
-        Compression, FileOptions, ParquetSinkConfig, ParquetSinkFactory, PartitionColumn,
-    },
+    parquet::{Compression, FileOptions, ParquetSinkConfig, ParquetSinkFactory, PartitionColumn},
     storage,
 };
 use tagflow_engine::{
@@ -207,12 +205,7 @@ impl Lowering<'_> {
     }
 
     /// Adds the map that computes what a sink writes.
-    fn columns(
-        &mut self,
-        name: &str,
-        flow: &Flow,
-        columns: Vec<OutputColumn>,
-    ) -> Result<NodeId> {
+    fn columns(&mut self, name: &str, flow: &Flow, columns: Vec<OutputColumn>) -> Result<NodeId> {
         let names: Vec<&str> = columns.iter().map(|it| it.field.name().as_str()).collect();
         let label = format!("columns {}", names.join(", "));
         let computed = columns
@@ -264,7 +257,10 @@ pub(super) fn table(
 }
 
 fn schema_of(columns: &[OutputColumn]) -> SchemaRef {
-    let fields: Vec<_> = columns.iter().map(|column| Arc::clone(&column.field)).collect();
+    let fields: Vec<_> = columns
+        .iter()
+        .map(|column| Arc::clone(&column.field))
+        .collect();
     Arc::new(Schema::new(fields))
 }
 
@@ -280,7 +276,11 @@ fn file_options(parquet: &ParquetSink) -> FileOptions {
             spec::Compression::None => Compression::None,
         },
         row_group_rows: *files.row_group_rows as usize,
-        sort_by: parquet.sort_by.iter().map(|column| column.value().clone()).collect(),
+        sort_by: parquet
+            .sort_by
+            .iter()
+            .map(|column| column.value().clone())
+            .collect(),
         ..FileOptions::default()
     }
 }

@@ -75,9 +75,9 @@ impl Lowering<'_> {
                 columns,
                 ..FilesConfig::new(files.url.as_str(), file_format(&source.format))
             })?),
-            Input::Generator(settings) => {
-                Arc::new(generator::GeneratorSource::new(generator_config(settings)?)?)
-            }
+            Input::Generator(settings) => Arc::new(generator::GeneratorSource::new(
+                generator_config(settings)?,
+            )?),
         }))
     }
 
@@ -155,7 +155,10 @@ fn time_policy(
         column,
         delay: *time.delay,
         idle_after: *time.idle_after,
-        max_future: time.max_future.as_ref().map_or(Duration::MAX, |setting| **setting),
+        max_future: time
+            .max_future
+            .as_ref()
+            .map_or(Duration::MAX, |setting| **setting),
         earliest: time
             .earliest
             .as_ref()
@@ -216,7 +219,10 @@ fn kafka_config(settings: &spec::KafkaSource, max_row_bytes: usize) -> KafkaConf
             spec::Start::Latest => StartAt::Latest,
             spec::Start::Committed => StartAt::Committed,
         },
-        group_id: settings.group_id.as_ref().map(|group| group.value().clone()),
+        group_id: settings
+            .group_id
+            .as_ref()
+            .map(|group| group.value().clone()),
         on_data_loss: match *settings.on_data_loss {
             spec::OnDataLoss::Fail => kafka::OnDataLoss::Fail,
             spec::OnDataLoss::Record => kafka::OnDataLoss::Record,

@@ -3,10 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::{
-    common::DFSchema,
-    logical_expr::Expr,
-};
+use datafusion::{common::DFSchema, logical_expr::Expr};
 use tagflow_engine::{
     Error, Port, Result,
     graph::{NodeId, NodeKind, OperatorNode, Partitioning},
@@ -170,7 +167,13 @@ impl Lowering<'_> {
         let spec = self.tumble_spec(relation, tumble, &input.schema, &columns)?;
         let window = window::Tumble::new(spec)?;
 
-        let fingerprint = Some(window.fingerprint());
+        // What comes in is part of what the state means: a changed WHERE is
+        // another state.
+        let input_is = self
+            .program
+            .definition(&tumble.input)
+            .map_err(|fault| Error::config(fault.error.message))?;
+        let fingerprint = Some(format!("{}; {input_is}", window.fingerprint()));
         let name = self.free(relation);
         let label = Stream::Tumble(tumble.clone()).headline();
         let partial = NodeKind::Operator(OperatorNode {
@@ -190,7 +193,8 @@ impl Lowering<'_> {
         self.forward(&input.ends, partial);
         for port in [Port::MAIN, Port::ASIDE] {
             let by_key = Partitioning::Hash(window.hash_columns());
-            self.graph.connect((partial, port), (finalize, port), by_key);
+            self.graph
+                .connect((partial, port), (finalize, port), by_key);
         }
         self.windows.push(finalize);
         Ok(Flow {

@@ -113,7 +113,9 @@ pub(crate) fn finish(
     optimize(plan.clone(), catalog.config()).map_err(|error| SqlError::of_planner(&error))?;
     let reads_windows = {
         let mut found = false;
-        stream.scans(Duration::ZERO, &mut |scan, _| found |= is_windows(scan, catalog));
+        stream.scans(Duration::ZERO, &mut |scan, _| {
+            found |= is_windows(scan, catalog)
+        });
         found
     };
     let rows = if reads_windows || stream.aggregates() {
@@ -136,8 +138,7 @@ fn name_columns(
     places: Places<'_>,
 ) -> Result<LogicalPlan, SqlError> {
     let mut columns = Vec::with_capacity(lineage.len());
-    for (index, (column, lineage)) in plan.schema().columns().into_iter().zip(lineage).enumerate()
-    {
+    for (index, (column, lineage)) in plan.schema().columns().into_iter().zip(lineage).enumerate() {
         let name = if is_plain(&column.name) {
             column.name.clone()
         } else if *lineage == Lineage::Window {
@@ -235,7 +236,12 @@ impl Walk<'_> {
             LogicalPlan::Aggregate(aggregate) => self.tumble(aggregate),
             other => Err(SqlError::new(format!(
                 "`{}` cannot run on a stream",
-                other.display().to_string().lines().next().unwrap_or_default()
+                other
+                    .display()
+                    .to_string()
+                    .lines()
+                    .next()
+                    .unwrap_or_default()
             ))
             .help("a query is made of SELECT, WHERE, UNION ALL, GROUP BY with a window, HAVING")),
         }
@@ -258,9 +264,8 @@ impl Walk<'_> {
         if self.reads_windows(&input) {
             let of_columns = groups.iter().chain(&aggregate.aggr_expr);
             let place = of_columns.filter_map(column_place).last();
-            let error =
-                SqlError::new("an aggregate over the rows of a window is not there yet")
-                    .help("aggregate both from the source");
+            let error = SqlError::new("an aggregate over the rows of a window is not there yet")
+                .help("aggregate both from the source");
             return Err(match place {
                 Some(place) => error.at(Some(place)),
                 None => error.at_token_if(self.places.aggregate(self.catalog)),
@@ -277,9 +282,11 @@ impl Walk<'_> {
                 .at_token_if(self.places.aggregate(self.catalog)));
             }
             [..] => {
-                return Err(SqlError::new("GROUP BY has two windows, and a row lies in one")
-                    .help("write one query for each window")
-                    .at_token_if(self.places.tumble()));
+                return Err(
+                    SqlError::new("GROUP BY has two windows, and a row lies in one")
+                        .help("write one query for each window")
+                        .at_token_if(self.places.tumble()),
+                );
             }
         };
         let [time, width] = call.args.as_slice() else {
@@ -367,9 +374,8 @@ impl Walk<'_> {
             .map_err(|error| SqlError::of_planner(&error).at_token_if(self.places.tumble()))?;
         let width = match unaliased(&constant) {
             Expr::Literal(value, _) => width_us(&value),
-            _ => width_us(&ScalarValue::Null).map_err(|_| {
-                "the width of a window must be a constant".to_owned()
-            }),
+            _ => width_us(&ScalarValue::Null)
+                .map_err(|_| "the width of a window must be a constant".to_owned()),
         };
         match width {
             Ok(micros) => Ok(Duration::from_micros(micros.unsigned_abs())),
@@ -380,21 +386,20 @@ impl Walk<'_> {
     }
 
     /// A window anywhere but in GROUP BY.
-    fn no_window<'e>(
-        &self,
-        exprs: impl IntoIterator<Item = &'e Expr>,
-    ) -> Result<(), SqlError> {
+    fn no_window<'e>(&self, exprs: impl IntoIterator<Item = &'e Expr>) -> Result<(), SqlError> {
         let inside = |expr: &Expr| {
             expr.exists(|part| Ok::<_, DataFusionError>(as_tumble(part).is_some()))
                 .unwrap_or(false)
         };
         if exprs.into_iter().any(inside) {
-            return Err(SqlError::new("`tumble` stands in GROUP BY by itself, and nowhere else")
-                .help(
-                    "group by it and give it a name in SELECT; of the result take \
+            return Err(
+                SqlError::new("`tumble` stands in GROUP BY by itself, and nowhere else")
+                    .help(
+                        "group by it and give it a name in SELECT; of the result take \
                      `\"window\"['start']`",
-                )
-                .at_token_if(self.places.tumble()));
+                    )
+                    .at_token_if(self.places.tumble()),
+            );
         }
         Ok(())
     }

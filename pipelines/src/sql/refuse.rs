@@ -68,7 +68,11 @@ impl Visitor for Refusals<'_> {
             );
         }
         if !query.locks.is_empty() || query.for_clause.is_some() {
-            self.add(query.body.span(), "FOR … means nothing on a stream", "leave it out");
+            self.add(
+                query.body.span(),
+                "FOR … means nothing on a stream",
+                "leave it out",
+            );
         }
         if !query.pipe_operators.is_empty() {
             self.add(

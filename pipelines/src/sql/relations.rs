@@ -15,8 +15,7 @@ use super::{
     Catalog, Functions, Lineage, Relation, Rows, SqlError, Stream, optimize,
     parse::{self, ParsedQuery},
     plan::{self, Places, Planned},
-    refuse,
-    resolve,
+    refuse, resolve,
 };
 use crate::diagnostic::closest;
 
@@ -193,6 +192,29 @@ impl Program {
         Ok(needs)
     }
 
+    /// What determines the rows of `stream`, down to the sources, in one line.
+    /// It does not depend on who else reads the relations on the way.
+    ///
+    /// # Errors
+    /// As [`Program::needs`].
+    pub fn definition(&self, stream: &Stream) -> Result<String, Fault> {
+        let text = stream.to_string();
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        let mut definition = lines.join("; ");
+        let mut scans = Vec::new();
+        stream.scans(Duration::ZERO, &mut |scan, _| scans.push(scan.clone()));
+        for scan in scans {
+            if let Some(plan) = self.plans.get(&scan.relation)
+                && let Some(relation) = self.relation(&scan.relation)
+            {
+                let input = self.narrowed(&scan.relation, plan, relation, &scan.columns)?;
+                let input = self.definition(&input)?;
+                definition.push_str(&format!("; {} is {input}", scan.relation));
+            }
+        }
+        Ok(definition)
+    }
+
     /// The stream that makes only `columns` of a relation.
     fn narrowed(
         &self,
@@ -363,12 +385,7 @@ impl<'a> Planning<'a> {
     }
 
     /// Plans what `name` reads; false if any of it cannot be planned.
-    fn inputs(
-        &mut self,
-        name: &str,
-        definition: &'a Definition,
-        path: &mut Vec<&'a str>,
-    ) -> bool {
+    fn inputs(&mut self, name: &str, definition: &'a Definition, path: &mut Vec<&'a str>) -> bool {
         let (reads, part) = match definition {
             Definition::Source { .. } => return true,
             Definition::Step { from, .. } => (vec![(from.clone(), None)], Part::From),
@@ -376,7 +393,9 @@ impl<'a> Planning<'a> {
                 Some(parsed) => {
                     let reads = parsed.reads.iter();
                     (
-                        reads.map(|(name, place)| (name.clone(), Some(*place))).collect(),
+                        reads
+                            .map(|(name, place)| (name.clone(), Some(*place)))
+                            .collect(),
                         Part::Query,
                     )
                 }
@@ -441,7 +460,10 @@ impl<'a> Planning<'a> {
 
 fn cycle(read: &str, path: &[&str]) -> SqlError {
     let from = path.iter().position(|name| *name == read).unwrap_or(0);
-    let mut names: Vec<String> = path[from..].iter().map(|name| format!("`{name}`")).collect();
+    let mut names: Vec<String> = path[from..]
+        .iter()
+        .map(|name| format!("`{name}`"))
+        .collect();
     names.push(format!("`{read}`"));
     SqlError::new(format!("a circle: {}", names.join(" reads ")))
         .help("one of them must read something else")

@@ -175,11 +175,12 @@ impl Lowering<'_> {
                 sound = false;
             }
         }
+        if !sound {
+            return None;
+        }
         let files = file_options(parquet);
-        let sink = table(name, &parquet.url, schema, partition_by, files);
-        match sink {
-            Ok(factory) if sound => Some(factory),
-            Ok(_) => None,
+        match table(name, &parquet.url, schema, partition_by, files) {
+            Ok(factory) => Some(factory),
             Err(error) => {
                 self.report(parquet.url.at(), format!("sinks.{name}.parquet"), &error);
                 None
@@ -271,7 +272,7 @@ fn file_options(parquet: &ParquetSink) -> FileOptions {
         max_open: *files.max_open,
         open_bytes: files.max_open_bytes.bytes() as usize,
         compression: match *files.compression {
-            spec::Compression::Zstd(level) => Compression::Zstd(level.into()),
+            spec::Compression::Zstd(level) => Compression::Zstd(level),
             spec::Compression::Snappy => Compression::Snappy,
             spec::Compression::None => Compression::None,
         },

@@ -87,10 +87,11 @@ pub(crate) fn query(query: Box<Query>, catalog: &Catalog) -> Result<Planned, Sql
         .sql_statement_to_plan(Statement::Query(query.clone()))
         .map_err(|error| SqlError::of_planner(&error))
         .and_then(|plan| finish(plan, catalog, places))
-        .map_err(|error| match error.is_placed() {
-            true => error,
-            false => {
-                let place = places.mentioned(&error.message);
+        .map_err(|error| {
+            let place = places.mentioned(&error.message);
+            if error.is_placed() {
+                error
+            } else {
                 error.at_token_if(place)
             }
         })
@@ -111,14 +112,7 @@ pub(crate) fn finish(
     // Constants that cannot be what they must be (`amount > 'abc'`) are found
     // out here.
     optimize(plan.clone(), catalog.config()).map_err(|error| SqlError::of_planner(&error))?;
-    let reads_windows = {
-        let mut found = false;
-        stream.scans(Duration::ZERO, &mut |scan, _| {
-            found |= is_windows(scan, catalog)
-        });
-        found
-    };
-    let rows = if reads_windows || stream.aggregates() {
+    let rows = if stream.is_of_windows(catalog) {
         Rows::Windows
     } else {
         Rows::Events
@@ -170,6 +164,18 @@ fn name_columns(
 pub(crate) fn is_plain(name: &str) -> bool {
     name.chars()
         .all(|c| c.is_alphanumeric() || c == '_' || c == '-')
+}
+
+impl Stream {
+    /// Whether any of its rows came out of a window.
+    fn is_of_windows(&self, catalog: &Catalog) -> bool {
+        let mut found = self.aggregates();
+        self.scans(Duration::ZERO, &mut |scan, _| {
+            let relation = catalog.relation(&scan.relation);
+            found |= relation.is_some_and(|relation| relation.rows == Rows::Windows);
+        });
+        found
+    }
 }
 
 /// Walks a typed plan into the shapes that can run on a stream.
@@ -261,9 +267,9 @@ impl Walk<'_> {
             .enumerate()
             .filter_map(|(index, group)| Some((index, as_tumble(group)?)))
             .collect();
-        if self.reads_windows(&input) {
+        if input.is_of_windows(self.catalog) {
             let of_columns = groups.iter().chain(&aggregate.aggr_expr);
-            let place = of_columns.filter_map(column_place).last();
+            let place = of_columns.filter_map(column_place).next_back();
             let error = SqlError::new("an aggregate over the rows of a window is not there yet")
                 .help("aggregate both from the source");
             return Err(match place {
@@ -403,20 +409,6 @@ impl Walk<'_> {
         }
         Ok(())
     }
-
-    fn reads_windows(&self, input: &Stream) -> bool {
-        let mut found = input.aggregates();
-        input.scans(Duration::ZERO, &mut |scan, _| {
-            found |= is_windows(scan, self.catalog);
-        });
-        found
-    }
-}
-
-fn is_windows(scan: &Scan, catalog: &Catalog) -> bool {
-    catalog
-        .relation(&scan.relation)
-        .is_some_and(|relation| relation.rows == Rows::Windows)
 }
 
 fn event_time(input: &Stream, lineage: &[Lineage]) -> Option<String> {

@@ -153,13 +153,13 @@ impl Visitor for Refusals<'_> {
                     );
                 }
             }
+            // The joins of a nested one are refused where they are.
             TableFactor::Derived {
                 lateral: false,
                 sample: None,
                 ..
-            } => {}
-            // Its joins are refused where they are.
-            TableFactor::NestedJoin { .. } => {}
+            }
+            | TableFactor::NestedJoin { .. } => {}
             other => self.add(
                 other.span(),
                 format!("`{other}` cannot be read from"),

@@ -1,9 +1,9 @@
-use std::time::Duration;
+use std::{path::Path, sync::Arc, time::Duration};
 
 use tagflow_engine::graph::{NodeKind, WithOffsets};
 
-use super::{Lowered, lowered};
-use crate::explain;
+use super::{LowerOptions, Lowered, check, lower, lowered};
+use crate::{LoadOptions, explain, load};
 
 const PIPELINE: &str = r#"
 steps:
@@ -130,7 +130,7 @@ fn time_of<'a>(lowered: &'a Lowered, source: &str) -> &'a tagflow_engine::graph:
 #[test]
 fn watermarks_step_by_what_divides_every_window() {
     let lowered = lowered(
-        r#"
+        r"
 queries:
   a: SELECT tumble(occurred_at, INTERVAL '90 seconds') AS w, count(*) AS n FROM events GROUP BY 1
   b: SELECT tumble(occurred_at, INTERVAL '2 minutes') AS w, count(*) AS n FROM events GROUP BY 1
@@ -138,7 +138,7 @@ sinks:
   a_out: {from: a, blackhole: {}}
   b_out: {from: b, blackhole: {}}
   c_out: {from: orders, blackhole: {}}
-"#,
+",
     );
     let events = time_of(&lowered, "events");
     assert_eq!(events.granularity, Duration::from_secs(30));
@@ -155,12 +155,12 @@ sinks:
 #[test]
 fn what_leads_nowhere_is_not_there() {
     let lowered = lowered(
-        r#"
+        r"
 steps:
   unused: {from: orders}
 sinks:
   out: {from: events, blackhole: {}}
-"#,
+",
     );
     let names: Vec<&str> = lowered.graph.nodes.iter().map(|node| &*node.name).collect();
     assert_eq!(
@@ -239,4 +239,21 @@ fn state_is_another_when_what_comes_in_is() {
         counting("occurred_at, amount * 2 AS amount", "amount > 1", ""),
         plain
     );
+}
+
+#[test]
+fn the_examples_lower() {
+    for example in ["campaign_metrics.yaml", "open-bandit/open_bandit.yaml"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../examples")
+            .join(example);
+        let options = LoadOptions {
+            set: Vec::new(),
+            env: Arc::new(|_| None),
+        };
+        let spec = load(&path, &options).unwrap_or_else(|problems| panic!("{problems}"));
+        let problems = check(&spec);
+        assert!(problems.is_empty(), "{problems}");
+        assert!(lower(&spec, &LowerOptions::default()).is_ok(), "{example}");
+    }
 }

@@ -49,14 +49,10 @@ impl ScalarUDFImpl for Tumble {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        match types {
-            [DataType::Timestamp(..), DataType::Interval(_)] => {
-                Ok(vec![time(), DataType::Interval(IntervalUnit::MonthDayNano)])
-            }
-            _ => plan_err!(
-                "`tumble` takes an event time and an interval: `tumble(ts, INTERVAL '1 minute')`"
-            ),
+        if let [DataType::Timestamp(..), DataType::Interval(_)] = types {
+            return Ok(vec![time(), DataType::Interval(IntervalUnit::MonthDayNano)]);
         }
+        plan_err!("`tumble` takes an event time and an interval: `tumble(ts, INTERVAL '1 minute')`")
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {

@@ -1,7 +1,6 @@
 //! The sink that prints rows as a table: for a first look.
 
 use std::{
-    fmt::Write as _,
     io::{self, Write},
     mem,
     sync::{Arc, Mutex, PoisonError},
@@ -88,15 +87,14 @@ impl Sink for ConsoleSink {
         let kept_rows = mem::take(&mut self.kept_rows);
         let more_rows = mem::take(&mut self.more_rows);
         if kept_rows + more_rows > 0 {
-            let mut text = self.config.name.to_string();
+            let mut lines = vec![self.config.name.to_string()];
             if !kept.is_empty() {
-                write!(text, "\n{}", pretty_format_batches(&kept)?)
-                    .map_err(|error| Error::internal("cannot print rows").with_source(error))?;
+                lines.push(pretty_format_batches(&kept)?.to_string());
             }
             if more_rows > 0 {
-                text.push_str(&format!("\n... and {more_rows} more rows"));
+                lines.push(format!("... and {more_rows} more rows"));
             }
-            text.push('\n');
+            let text = lines.join("\n") + "\n";
             let mut output = self
                 .config
                 .output

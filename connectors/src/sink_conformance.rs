@@ -49,7 +49,7 @@ impl Clock for ManualClock {
     }
 
     async fn sleep(&self, _duration: Duration) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -249,6 +249,10 @@ fn stored(column: &ArrayRef, field: &Field) -> Result<ArrayRef> {
 /// Writes one null of the column's type, for lack of another way to ask.
 fn check_writable(input: &Field, field: &Field) -> Result<()> {
     let attempt = || -> Result<(), ParquetError> {
+        if has_union(field.data_type()) {
+            // The library would panic.
+            return Err(ParquetError::NYI("unions".to_owned()));
+        }
         let column = new_null_array(input.data_type(), 1);
         let column = cast_with_options(&column, field.data_type(), &CastOptions::default())?;
         let rows = RecordBatch::try_from_iter_with_nullable([(field.name(), column, true)])?;
@@ -265,6 +269,18 @@ fn check_writable(input: &Field, field: &Field) -> Result<()> {
         ))
         .with_source(error)
     })
+}
+
+fn has_union(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Union(_, _) => true,
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::FixedSizeList(item, _)
+        | DataType::Map(item, _) => has_union(item.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| has_union(field.data_type())),
+        _ => false,
+    }
 }
 
 fn check_sizes(files: &FileOptions) -> Result<()> {

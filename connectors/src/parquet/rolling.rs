@@ -70,11 +70,9 @@ impl OpenFile {
         self.memory_bytes
     }
 
-    /// Whether ending the row group would free most of the memory. It would not
-    /// where a file is small, because what is encoded stays until it makes a
-    /// part of an upload.
+    /// Whether to end the row group is better than to end the file.
     pub(super) fn flush_helps(&self) -> bool {
-        self.writer.memory_bytes_after_flush() <= self.memory_bytes / 2
+        self.writer.flush_helps()
     }
 
     /// Ends the row group.

@@ -13,10 +13,12 @@ use arrow::{
     compute::{cast, concat_batches},
     datatypes::{DataType, Field, Int64Type, Schema, UInt32Type},
 };
-use object_store::{ObjectStore, local::LocalFileSystem, memory::InMemory, path::Path};
+use object_store::{
+    ObjectStore, ObjectStoreExt, local::LocalFileSystem, memory::InMemory, path::Path,
+};
 use parquet::{
     arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions},
-    file::metadata::{PageIndexPolicy, ParquetMetaData},
+    file::metadata::{PageIndexPolicy, ParquetMetaData, RowGroupMetaData},
 };
 use tagflow_engine::{
     Batch, ErrorKind, Result,
@@ -100,7 +102,6 @@ async fn folders(config: ParquetSinkConfig, rows: &RecordBatch) -> Vec<(String, 
 }
 
 async fn metadata(log: &Log, store: &dyn ObjectStore) -> ParquetMetaData {
-    use object_store::ObjectStoreExt;
     let staged = &log.files[0].staged;
     let bytes = store.get(staged).await.unwrap().bytes().await.unwrap();
     let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
@@ -354,7 +355,6 @@ async fn a_published_folder_has_the_same_name_on_disk() {
         .chain(file.folder.parts())
         .chain([object_store::path::PathPart::from("x.parquet")])
         .collect();
-    use object_store::ObjectStoreExt;
     store.copy(&file.staged, &published).await.unwrap();
     let on_disk = disk
         .path()
@@ -412,7 +412,10 @@ async fn row_groups_are_sorted() {
     let metadata = metadata(&log, store.as_ref()).await;
     let groups = metadata.row_groups();
     assert_eq!(
-        groups.iter().map(|g| g.num_rows()).collect::<Vec<_>>(),
+        groups
+            .iter()
+            .map(RowGroupMetaData::num_rows)
+            .collect::<Vec<_>>(),
         [4_000, 4_000, 2_000]
     );
     assert_eq!(groups[0].sorting_columns().unwrap()[0].column_idx, 2);

@@ -99,11 +99,15 @@ impl FileWriter {
         unsorted + compressors + self.encoder.memory_size() + self.upload.buffered_bytes()
     }
 
-    /// Memory that the file would take after [`FileWriter::flush`].
-    pub(super) fn memory_bytes_after_flush(&self) -> usize {
+    /// Whether to end the row group would free most of the memory, at the price
+    /// of a row group that is still worth having. In a small file it would not:
+    /// what is encoded stays here until it makes a part of an upload.
+    pub(super) fn flush_helps(&self) -> bool {
         let unsorted = self.sort.as_ref().map_or(0, SortBuffer::bytes);
-        let row_group = self.encoder.in_progress_size() + unsorted;
-        (self.upload.buffered_bytes() + row_group) % PART_BYTES
+        let encoded = self.upload.buffered_bytes() + self.encoder.in_progress_size() + unsorted;
+        let worth_it =
+            encoded >= PART_BYTES || self.encoder.in_progress_rows() >= self.layout.page_rows;
+        worth_it && encoded % PART_BYTES <= self.memory_bytes() / 2
     }
 
     fn encode_sorted(&mut self) -> Result<()> {

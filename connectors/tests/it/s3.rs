@@ -7,7 +7,7 @@ use arrow::{
     util::pretty::pretty_format_batches,
 };
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto::Builder as Http,
@@ -175,8 +175,8 @@ async fn staged_files_are_copied_and_read_back() {
 }
 
 /// The one conditional write that the commit log stands on. This server checks
-/// first and writes then, so of writers at the same time several may win; one
-/// after the other it does as S3 does.
+/// first and writes then, so of writers at the same time several win (seen in 198
+/// of 200 races of four); one after the other it does as S3 does.
 #[tokio::test]
 async fn put_if_absent_has_one_winner() {
     let server = Server::start().await;
@@ -198,38 +198,4 @@ async fn put_if_absent_has_one_winner() {
         .collect()
         .await;
     assert_eq!(listed.len(), 1, "list shows it at once");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn probe_concurrent_put_if_absent() {
-    let server = Server::start().await;
-    let mut two = 0;
-    for round in 0..200 {
-        let key = Path::from(format!("r/{round}"));
-        let wins = stream::iter(0..4)
-            .map(|n| {
-                let (store, key) = (server.store.clone(), key.clone());
-                tokio::spawn(async move {
-                    store
-                        .put_opts(
-                            &key,
-                            Bytes::from(format!("{n}")).into(),
-                            PutMode::Create.into(),
-                        )
-                        .await
-                        .is_ok()
-                })
-            })
-            .buffer_unordered(4)
-            .filter(|won| {
-                let won = *won.as_ref().unwrap();
-                async move { won }
-            })
-            .count()
-            .await;
-        if wins != 1 {
-            two += 1;
-        }
-    }
-    eprintln!("rounds without exactly one winner: {two} of 200");
 }

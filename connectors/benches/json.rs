@@ -1,5 +1,7 @@
 //! Decoding of JSON rows, next to arrow-json on the same rows.
 
+#![allow(missing_docs, reason = "criterion's macro makes a public function")]
+
 use std::hint::black_box;
 
 use arrow::json::ReaderBuilder;

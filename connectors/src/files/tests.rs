@@ -164,7 +164,7 @@ async fn a_row_that_is_too_large_is_cut_and_costs_itself() {
     loop {
         match reader.next().await.unwrap() {
             SourceEvent::Chunk(chunk) => {
-                rejected.extend(format.decode(&chunk.rows).unwrap().rejected)
+                rejected.extend(format.decode(&chunk.rows).unwrap().rejected);
             }
             SourceEvent::Finished(_) => break,
             _ => {}

@@ -179,10 +179,9 @@ fn plan(from: &DataType, to: &ColumnType) -> Plan {
     match to {
         ColumnType::String if text => Plan::Cast,
         _ if text => Plan::Text,
-        ColumnType::Int64 if from.is_integer() => Plan::Cast,
+        ColumnType::Int64 | ColumnType::Decimal { .. } if from.is_integer() => Plan::Cast,
         ColumnType::Float64 if from.is_integer() || from.is_floating() => Plan::Cast,
         ColumnType::Bool if *from == From::Boolean => Plan::Cast,
-        ColumnType::Decimal { .. } if from.is_integer() => Plan::Cast,
         ColumnType::Decimal { scale, .. } => match from {
             From::Decimal32(_, places)
             | From::Decimal64(_, places)

@@ -93,7 +93,7 @@ impl CsvFormat {
             let text = String::from_utf8_lossy(line);
             let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
             let names: Vec<_> = Values::new(text, &self.options)
-                .map_while(|value| value.ok())
+                .map_while(Result::ok)
                 .map(|value| value.text.trim().to_owned())
                 .collect();
             self.fields

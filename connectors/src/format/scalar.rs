@@ -17,11 +17,8 @@ pub(super) enum Excess {
 /// computed from its digits and never through a float. `None` if it is no
 /// number, or does not fit.
 pub(super) fn decimal(text: &str, scale: u8, excess: Excess) -> Option<i128> {
-    let (negative, digits) = match text.as_bytes() {
-        [b'-', rest @ ..] => (true, rest),
-        [b'+', rest @ ..] => (false, rest),
-        rest => (false, rest),
-    };
+    let negative = text.starts_with('-');
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text).as_bytes();
     let mut mantissa = 0_i128;
     let mut power = i32::from(scale);
     let mut point = false;
@@ -39,8 +36,12 @@ pub(super) fn decimal(text: &str, scale: u8, excess: Excess) -> Option<i128> {
             }
             b'1'..=b'9' => {
                 any = true;
+                let shift = match zeros {
+                    0 => 10,
+                    zeros => power_of_ten(zeros + 1)?,
+                };
                 mantissa = mantissa
-                    .checked_mul(power_of_ten(zeros + 1)?)?
+                    .checked_mul(shift)?
                     .checked_add(i128::from(byte - b'0'))?;
                 zeros = 0;
                 power -= i32::from(point);

@@ -97,17 +97,14 @@ impl Model {
                     let mut random = self.random(partition, original);
                     self.kind(&mut random) == RowKind::Good
                 });
-                match original {
-                    Some(original) => {
-                        let mut random = self.random(partition, original);
-                        let kind = self.kind(&mut random);
-                        let user = self.event(&mut random, partition, original, kind, out);
-                        (RowKind::Duplicate, user)
-                    }
-                    None => {
-                        let user = self.event(&mut random, partition, row, RowKind::Good, out);
-                        (RowKind::Good, user)
-                    }
+                if let Some(original) = original {
+                    let mut random = self.random(partition, original);
+                    let kind = self.kind(&mut random);
+                    let user = self.event(&mut random, partition, original, kind, out);
+                    (RowKind::Duplicate, user)
+                } else {
+                    let user = self.event(&mut random, partition, row, RowKind::Good, out);
+                    (RowKind::Good, user)
                 }
             }
             RowKind::Broken => {

@@ -1,6 +1,6 @@
 //! The local disk as an object store whose writes survive a power cut.
 //!
-//! `object_store` 0.13, which DataFusion fixes, leaves written files to the
+//! `object_store` 0.13, which `DataFusion` fixes, leaves written files to the
 //! operating system; from 0.14 on `LocalFileSystem::with_fsync(true)` does what
 //! is done here.
 

@@ -20,7 +20,7 @@ pub(super) struct Fields {
 
 #[derive(Debug)]
 struct Name {
-    name: Box<str>,
+    text: Box<str>,
     column: Option<usize>,
     /// The name that came after this one the last time.
     next: usize,
@@ -38,7 +38,7 @@ impl Fields {
             last: START,
         };
         fields.names.push(Name {
-            name: Box::from(""),
+            text: Box::from(""),
             column: None,
             next: START,
         });
@@ -57,7 +57,7 @@ impl Fields {
     #[inline]
     pub(super) fn column(&mut self, name: &str) -> Option<usize> {
         let guess = self.names[self.last].next;
-        if *self.names[guess].name == *name {
+        if *self.names[guess].text == *name {
             self.last = guess;
             return self.names[guess].column;
         }
@@ -78,7 +78,7 @@ impl Fields {
     fn add(&mut self, name: &str, column: Option<usize>) -> usize {
         let index = self.names.len();
         self.names.push(Name {
-            name: Box::from(name),
+            text: Box::from(name),
             column,
             next: START,
         });

@@ -331,8 +331,8 @@ fn stops(word: u64) -> u64 {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
     const HIGH: u64 = ONES << 7;
     let less = |word: u64, than: u64| word.wrapping_sub(ONES * than) & !word & HIGH;
-    let quote = less(word ^ (ONES * b'"' as u64), 1);
-    let backslash = less(word ^ (ONES * b'\\' as u64), 1);
+    let quote = less(word ^ (ONES * u64::from(b'"')), 1);
+    let backslash = less(word ^ (ONES * u64::from(b'\\')), 1);
     less(word, 0x20) | quote | backslash
 }
 

@@ -13,8 +13,16 @@ use crate::lower::Lowered;
 /// run on, what flows between them, and what their state depends on.
 pub fn text(pipeline: &str, lowered: &Lowered, lanes: usize) -> String {
     let mut text = String::new();
-    let end = if lowered.bounded { "ends" } else { "never ends" };
-    let _ = writeln!(text, "{pipeline}: on {}; its input {end}", count(lanes, "lane"));
+    let end = if lowered.bounded {
+        "ends"
+    } else {
+        "never ends"
+    };
+    let _ = writeln!(
+        text,
+        "{pipeline}: on {}; its input {end}",
+        count(lanes, "lane")
+    );
     relations(lowered, &mut text);
     nodes(&lowered.graph, lanes, &mut text);
     edges(&lowered.graph, &mut text);
@@ -27,7 +35,10 @@ pub fn dot(pipeline: &str, lowered: &Lowered) -> String {
     let graph = &lowered.graph;
     let mut text = String::new();
     let _ = writeln!(text, "digraph {} {{", quoted(pipeline));
-    let _ = writeln!(text, "  rankdir=LR; node [shape=box, fontname=\"sans-serif\"];");
+    let _ = writeln!(
+        text,
+        "  rankdir=LR; node [shape=box, fontname=\"sans-serif\"];"
+    );
     for id in graph.ids() {
         let node = graph.node(id);
         let style = match &node.kind {
@@ -79,12 +90,7 @@ fn nodes(graph: &Graph, lanes: usize, text: &mut String) {
             NodeKind::Sink(_) => ("sink", None),
         };
         let lanes = if is_gathered(graph, id) { 1 } else { lanes };
-        let _ = writeln!(
-            text,
-            "  {}  ({kind}, {})",
-            node.name,
-            count(lanes, "lane")
-        );
+        let _ = writeln!(text, "  {}  ({kind}, {})", node.name, count(lanes, "lane"));
         let _ = writeln!(text, "    {}", node.label);
         if let NodeKind::Source(source) = &node.kind {
             let time = &source.time;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     diagnostic::{Diagnostics, Position},
-    spec::{Spec, SqlText},
+    spec::{Name, Spec, SqlText},
     sql::{Definition, Fault, Part, SelectItem, SqlError},
 };
 
@@ -18,7 +18,7 @@ pub(super) fn definitions(spec: &Spec) -> BTreeMap<String, Definition> {
         (name.to_string(), definition)
     });
     let steps = spec.steps.iter().map(|(name, step)| {
-        let item = |(name, text): (Option<&crate::spec::Name>, &SqlText)| SelectItem {
+        let item = |(name, text): (Option<&Name>, &SqlText)| SelectItem {
             name: name.map(ToString::to_string),
             text: text.text().to_owned(),
         };
@@ -49,7 +49,7 @@ pub(super) fn position(spec: &Spec, name: &str) -> Position {
     let mut names = spec.relations();
     names
         .find(|relation| ***relation == *name)
-        .map_or(Position::START, |relation| relation.at())
+        .map_or(Position::START, Name::at)
 }
 
 /// Adds what is wrong with a relation, at its place in the file.
@@ -73,22 +73,16 @@ pub(super) fn report(spec: &Spec, fault: &Fault, diagnostics: &mut Diagnostics) 
         ),
         Part::From => (None, format!("steps.{name}")),
     };
-    match text {
-        Some(text) => sql(text, path, &fault.error, diagnostics),
-        None => {
-            let at = step.map_or_else(|| position(spec, name), |step| step.from.at());
-            add(at, path, &fault.error, diagnostics);
-        }
+    if let Some(text) = text {
+        sql(text, path, &fault.error, diagnostics);
+    } else {
+        let at = step.map_or_else(|| position(spec, name), |step| step.from.at());
+        add(at, path, &fault.error, diagnostics);
     }
 }
 
 /// Adds what is wrong with a SQL text, at its place in the file.
-pub(super) fn sql(
-    text: &SqlText,
-    path: String,
-    error: &SqlError,
-    diagnostics: &mut Diagnostics,
-) {
+pub(super) fn sql(text: &SqlText, path: String, error: &SqlError, diagnostics: &mut Diagnostics) {
     let at = text.position(error.line.into(), error.column.into());
     add(at, path, error, diagnostics);
 }

@@ -29,7 +29,13 @@ impl Lowering<'_> {
     pub(super) fn dead_letters(&mut self) {
         let from = std::mem::take(&mut self.rejecting);
         let url = &self.spec.errors.dead_letters.url;
-        let added = self.set_aside("dead_letters", url, dead_letter::schema(), "failed_at", &from);
+        let added = self.set_aside(
+            "dead_letters",
+            url,
+            dead_letter::schema(),
+            "failed_at",
+            &from,
+        );
         if let Err(error) = added {
             self.report(url.at(), "errors.dead_letters.url".into(), &error);
         }
@@ -93,7 +99,11 @@ impl Lowering<'_> {
             FileOptions::default(),
         )?;
         let node = format!("errors.{name}");
-        let map = self.add_map(&format!("{node}.columns"), format!("the day of {time}"), spec);
+        let map = self.add_map(
+            &format!("{node}.columns"),
+            format!("the day of {time}"),
+            spec,
+        );
         for from in from {
             let edge = ((*from, Port::ASIDE), (map, Port::MAIN));
             self.graph.connect(edge.0, edge.1, Partitioning::Forward);

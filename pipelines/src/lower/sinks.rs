@@ -7,9 +7,7 @@ use datafusion::common::DFSchema;
 use tagflow_connectors::{
     blackhole::BlackholeSinkFactory,
     console::ConsoleSinkFactory,
-    parquet::{
-        Compression, FileOptions, ParquetSinkConfig, ParquetSinkFactory, PartitionColumn,
-    },
+    parquet::{Compression, FileOptions, ParquetSinkConfig, ParquetSinkFactory, PartitionColumn},
     storage,
 };
 use tagflow_engine::{
@@ -177,11 +175,12 @@ impl Lowering<'_> {
                 sound = false;
             }
         }
+        if !sound {
+            return None;
+        }
         let files = file_options(parquet);
-        let sink = table(name, &parquet.url, schema, partition_by, files);
-        match sink {
-            Ok(factory) if sound => Some(factory),
-            Ok(_) => None,
+        match table(name, &parquet.url, schema, partition_by, files) {
+            Ok(factory) => Some(factory),
             Err(error) => {
                 self.report(parquet.url.at(), format!("sinks.{name}.parquet"), &error);
                 None
@@ -207,12 +206,7 @@ impl Lowering<'_> {
     }
 
     /// Adds the map that computes what a sink writes.
-    fn columns(
-        &mut self,
-        name: &str,
-        flow: &Flow,
-        columns: Vec<OutputColumn>,
-    ) -> Result<NodeId> {
+    fn columns(&mut self, name: &str, flow: &Flow, columns: Vec<OutputColumn>) -> Result<NodeId> {
         let names: Vec<&str> = columns.iter().map(|it| it.field.name().as_str()).collect();
         let label = format!("columns {}", names.join(", "));
         let computed = columns
@@ -264,7 +258,10 @@ pub(super) fn table(
 }
 
 fn schema_of(columns: &[OutputColumn]) -> SchemaRef {
-    let fields: Vec<_> = columns.iter().map(|column| Arc::clone(&column.field)).collect();
+    let fields: Vec<_> = columns
+        .iter()
+        .map(|column| Arc::clone(&column.field))
+        .collect();
     Arc::new(Schema::new(fields))
 }
 
@@ -275,12 +272,16 @@ fn file_options(parquet: &ParquetSink) -> FileOptions {
         max_open: *files.max_open,
         open_bytes: files.max_open_bytes.bytes() as usize,
         compression: match *files.compression {
-            spec::Compression::Zstd(level) => Compression::Zstd(level.into()),
+            spec::Compression::Zstd(level) => Compression::Zstd(level),
             spec::Compression::Snappy => Compression::Snappy,
             spec::Compression::None => Compression::None,
         },
         row_group_rows: *files.row_group_rows as usize,
-        sort_by: parquet.sort_by.iter().map(|column| column.value().clone()).collect(),
+        sort_by: parquet
+            .sort_by
+            .iter()
+            .map(|column| column.value().clone())
+            .collect(),
         ..FileOptions::default()
     }
 }

@@ -20,7 +20,7 @@ use tagflow_schemas::Column;
 use super::{Lowering, flow::Flow};
 use crate::{
     diagnostic::Position,
-    spec::{self, Format, GeneratorSource, Input, Source},
+    spec::{self, Format, GeneratorSource, Input, Setting, Source},
     sql::{Needs, Rows},
 };
 
@@ -75,9 +75,9 @@ impl Lowering<'_> {
                 columns,
                 ..FilesConfig::new(files.url.as_str(), file_format(&source.format))
             })?),
-            Input::Generator(settings) => {
-                Arc::new(generator::GeneratorSource::new(generator_config(settings)?)?)
-            }
+            Input::Generator(settings) => Arc::new(generator::GeneratorSource::new(
+                generator_config(settings)?,
+            )?),
         }))
     }
 
@@ -101,9 +101,10 @@ impl Lowering<'_> {
             .iter()
             .position(|column| column.name == **event_time)
             .ok_or_else(|| Error::internal(format!("`{name}` does not decode its event time")))?;
-        let offsets = match needs.grain.is_zero() {
-            true => WithOffsets::No,
-            false => WithOffsets::Yes,
+        let offsets = if needs.grain.is_zero() {
+            WithOffsets::No
+        } else {
+            WithOffsets::Yes
         };
 
         let mut fields: Vec<Field> = columns.iter().map(Column::field).collect();
@@ -155,7 +156,10 @@ fn time_policy(
         column,
         delay: *time.delay,
         idle_after: *time.idle_after,
-        max_future: time.max_future.as_ref().map_or(Duration::MAX, |setting| **setting),
+        max_future: time
+            .max_future
+            .as_ref()
+            .map_or(Duration::MAX, |setting| **setting),
         earliest: time
             .earliest
             .as_ref()
@@ -183,9 +187,10 @@ fn decoder(source: &Source, columns: Vec<Column>) -> DecoderFactory {
         Format::Csv(csv) => {
             let all = source.columns.as_slice().iter();
             let options = CsvOptions {
-                header: match *csv.header {
-                    true => CsvHeader::Line,
-                    false => CsvHeader::Names(all.map(|column| column.name.clone()).collect()),
+                header: if *csv.header {
+                    CsvHeader::Line
+                } else {
+                    CsvHeader::Names(all.map(|column| column.name.clone()).collect())
                 },
                 delimiter: csv.delimiter.bytes().next().unwrap_or(b','),
                 max_row_bytes,
@@ -201,9 +206,8 @@ fn decoder(source: &Source, columns: Vec<Column>) -> DecoderFactory {
 
 fn file_format(format: &Format) -> FileFormat {
     match format {
-        Format::Json(_) => FileFormat::Lines,
         Format::Csv(csv) if *csv.header => FileFormat::LinesAfterHeader,
-        Format::Csv(_) => FileFormat::Lines,
+        Format::Json(_) | Format::Csv(_) => FileFormat::Lines,
         Format::Parquet(_) => FileFormat::Parquet,
     }
 }
@@ -216,7 +220,10 @@ fn kafka_config(settings: &spec::KafkaSource, max_row_bytes: usize) -> KafkaConf
             spec::Start::Latest => StartAt::Latest,
             spec::Start::Committed => StartAt::Committed,
         },
-        group_id: settings.group_id.as_ref().map(|group| group.value().clone()),
+        group_id: settings
+            .group_id
+            .as_ref()
+            .map(|group| group.value().clone()),
         on_data_loss: match *settings.on_data_loss {
             spec::OnDataLoss::Fail => kafka::OnDataLoss::Fail,
             spec::OnDataLoss::Record => kafka::OnDataLoss::Record,
@@ -278,7 +285,7 @@ fn generator_config(settings: &GeneratorSource) -> Result<GeneratorConfig> {
 fn describe(source: &Source) -> String {
     match source.input() {
         Input::Kafka(kafka) => {
-            let topics: Vec<&str> = kafka.topics.iter().map(|topic| topic.shown()).collect();
+            let topics: Vec<&str> = kafka.topics.iter().map(Setting::shown).collect();
             format!("kafka {}", topics.join(", "))
         }
         Input::Files(files) => format!("files {}", files.url.shown()),

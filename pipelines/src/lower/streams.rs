@@ -3,10 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::{
-    common::DFSchema,
-    logical_expr::Expr,
-};
+use datafusion::{common::DFSchema, logical_expr::Expr};
 use tagflow_engine::{
     Error, Port, Result,
     graph::{NodeId, NodeKind, OperatorNode, Partitioning},
@@ -81,13 +78,10 @@ impl Lowering<'_> {
     ) -> Result<Flow> {
         let input = self.stream(place, &map.input, grain, None)?;
         let columns = input.resolved(map.input.schema())?;
-        let exprs: Vec<Expr> = match &map.columns {
-            Some(exprs) => exprs.clone(),
-            None => {
-                let columns = map.input.schema().columns().into_iter();
-                columns.map(Expr::Column).collect()
-            }
-        };
+        let exprs: Vec<Expr> = map.columns.clone().unwrap_or_else(|| {
+            let columns = map.input.schema().columns().into_iter();
+            columns.map(Expr::Column).collect()
+        });
         let mut computed = Vec::with_capacity(exprs.len());
         for (index, expr) in exprs.into_iter().enumerate() {
             let field = physical(&expr, &columns)?
@@ -140,9 +134,10 @@ impl Lowering<'_> {
         for input in &union.inputs {
             flows.push(self.stream(place, input, grain, Some(shape))?);
         }
-        let rows = match flows.iter().any(|flow| flow.rows == Rows::Windows) {
-            true => Rows::Windows,
-            false => Rows::Events,
+        let rows = if flows.iter().any(|flow| flow.rows == Rows::Windows) {
+            Rows::Windows
+        } else {
+            Rows::Events
         };
         let schema = flows.first().map(|flow| Arc::clone(&flow.schema));
         let schema = schema.ok_or_else(|| Error::internal("a union of nothing"))?;
@@ -170,7 +165,13 @@ impl Lowering<'_> {
         let spec = self.tumble_spec(relation, tumble, &input.schema, &columns)?;
         let window = window::Tumble::new(spec)?;
 
-        let fingerprint = Some(window.fingerprint());
+        // What comes in is part of what the state means: a changed WHERE is
+        // another state.
+        let input_is = self
+            .program
+            .definition(&tumble.input)
+            .map_err(|fault| Error::config(fault.error.message))?;
+        let fingerprint = Some(format!("{}; {input_is}", window.fingerprint()));
         let name = self.free(relation);
         let label = Stream::Tumble(tumble.clone()).headline();
         let partial = NodeKind::Operator(OperatorNode {
@@ -190,7 +191,8 @@ impl Lowering<'_> {
         self.forward(&input.ends, partial);
         for port in [Port::MAIN, Port::ASIDE] {
             let by_key = Partitioning::Hash(window.hash_columns());
-            self.graph.connect((partial, port), (finalize, port), by_key);
+            self.graph
+                .connect((partial, port), (finalize, port), by_key);
         }
         self.windows.push(finalize);
         Ok(Flow {
@@ -257,13 +259,13 @@ impl Lowering<'_> {
     /// `name`, or with a number where one name makes several nodes.
     fn free(&self, name: &str) -> String {
         let taken = |name: &str| self.graph.nodes.iter().any(|node| *node.name == *name);
-        if !taken(name) {
-            return name.to_owned();
+        let mut free = name.to_owned();
+        let mut number = 1;
+        while taken(&free) {
+            number += 1;
+            free = format!("{name}.{number}");
         }
-        (2..)
-            .map(|number| format!("{name}.{number}"))
-            .find(|name| !taken(name))
-            .expect("there is always another number")
+        free
     }
 }
 

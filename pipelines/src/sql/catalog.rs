@@ -104,10 +104,12 @@ impl TableSource for RelationSource {
 
 impl ContextProvider for Catalog {
     fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
-        match (&name, self.table(name.table())) {
-            (TableReference::Bare { .. }, Some(table)) => Ok(table),
-            _ => plan_err!("relation `{name}` not found"),
+        if let TableReference::Bare { table } = &name
+            && let Some(source) = self.table(table)
+        {
+            return Ok(source);
         }
+        plan_err!("nothing is called `{name}`")
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {

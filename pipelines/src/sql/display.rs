@@ -58,7 +58,10 @@ impl Stream {
 
 impl Map {
     fn headline(&self) -> String {
-        let filter = self.filter.as_ref().map(|filter| format!("where {}", sql(filter)));
+        let filter = self
+            .filter
+            .as_ref()
+            .map(|filter| format!("where {}", sql(filter)));
         let select = self
             .columns
             .as_ref()
@@ -87,7 +90,7 @@ pub(super) fn sql(expr: &Expr) -> String {
             match alias.expr.as_ref() {
                 // The aggregate's own name for what its reader names anew.
                 Expr::Column(column) if !is_plain(&column.name) => alias.name.clone(),
-                _ if alias.name == inner || !is_plain(&alias.name) => inner,
+                _ if alias.name == inner.trim_matches('"') || !is_plain(&alias.name) => inner,
                 _ => format!("{inner} AS {}", alias.name),
             }
         }

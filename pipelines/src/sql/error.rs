@@ -129,7 +129,9 @@ fn of_schema(error: &SchemaError) -> SqlError {
 /// `column revnue not found in orders (have: order_id, revenue)`.
 pub(crate) fn unknown_column(wrong: &Column, have: &[Column]) -> SqlError {
     if let Some(relation) = &wrong.relation
-        && !have.iter().any(|column| column.relation.as_ref() == Some(relation))
+        && !have
+            .iter()
+            .any(|column| column.relation.as_ref() == Some(relation))
     {
         let mut names: Vec<&str> = have
             .iter()
@@ -234,7 +236,9 @@ fn reworded(text: &str) -> Option<SqlError> {
             SqlError::new(format!(
                 "column `{name}` is neither in GROUP BY nor in an aggregate"
             ))
-            .help(format!("add it to GROUP BY, or take one of its values: `min({name})`")),
+            .help(format!(
+                "add it to GROUP BY, or take one of its values: `min({name})`"
+            )),
         );
     }
     if text.starts_with("Cannot create filter with non-boolean predicate") {

@@ -5,16 +5,21 @@
 //! run on a stream: scan, map, union and tumbling aggregate. Whatever does not
 //! fit is refused here, with the reason and what to write instead.
 //!
-//! The pieces, in the order in which a query meets them:
+//! The pieces, in the order in which a pipeline meets them:
 //!
-//! 1. [`parse`]: one statement, or one expression, with its places.
-//! 2. [`refuse`]: what the text itself shows cannot run on a stream.
-//! 3. [`catalog`]: the relations that the text may name.
-//! 4. [`plan`]: DataFusion's plan, walked into a [`Stream`] and checked.
-//! 5. [`relations`]: all relations of a pipeline in the order of their needs,
-//!    and which columns each must deliver.
+//! 1. `definition`: what the file says of each relation.
+//! 2. `planning`: one after another, inputs first.
+//! 3. `parse`: one statement, or one expression, with its places.
+//! 4. `refuse`: what the text itself shows cannot run on a stream.
+//! 5. `plan`: DataFusion's plan over the `catalog` of relations and `functions`,
+//!    walked into a [`Stream`] and checked; `lineage` follows the event time.
+//!    Steps and sinks come in by `resolve`.
+//! 6. `program`: which columns each relation must deliver; `optimize` narrows
+//!    plans to them.
+//! 7. `output`: what a sink sees.
 
 mod catalog;
+mod definition;
 mod display;
 mod error;
 mod functions;
@@ -23,8 +28,9 @@ mod optimize;
 mod output;
 mod parse;
 mod plan;
+mod planning;
+mod program;
 mod refuse;
-mod relations;
 mod resolve;
 mod stream;
 
@@ -32,9 +38,10 @@ mod stream;
 mod tests;
 
 pub use catalog::{Catalog, Relation, Rows};
+pub use definition::{Definition, Fault, Part, SelectItem};
 pub use error::SqlError;
 pub use functions::{Functions, batch_functions};
 pub use lineage::Lineage;
 pub use output::{Output, OutputColumn};
-pub use relations::{Definition, Fault, Needs, Part, Program, SelectItem};
+pub use program::{Needs, Program};
 pub use stream::{Map, Scan, Stream, Tumble, Union};

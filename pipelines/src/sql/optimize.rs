@@ -35,8 +35,7 @@ pub(crate) fn optimize(plan: LogicalPlan, config: &Arc<ConfigOptions>) -> Result
         LogicalPlan::Aggregate(aggregate) => {
             let input = Arc::unwrap_or_clone(aggregate.input);
             let input = Arc::new(run(input, push_down.to_vec(), config)?);
-            let aggregate =
-                Aggregate::try_new(input, aggregate.group_expr, aggregate.aggr_expr)?;
+            let aggregate = Aggregate::try_new(input, aggregate.group_expr, aggregate.aggr_expr)?;
             Ok(Transformed::new(
                 LogicalPlan::Aggregate(aggregate),
                 true,

@@ -46,11 +46,7 @@ impl Output {
                         let name = format!("{}_{}", field.name(), bound.name());
                         let nullable = field.is_nullable() || bound.is_nullable();
                         columns.push(OutputColumn {
-                            field: Arc::new(Field::new(
-                                name,
-                                bound.data_type().clone(),
-                                nullable,
-                            )),
+                            field: Arc::new(Field::new(name, bound.data_type().clone(), nullable)),
                             expr: get_field(column.clone(), bound.name().as_str()),
                         });
                     }
@@ -75,12 +71,18 @@ impl Output {
     fn new(columns: Vec<OutputColumn>) -> Result<Self, SqlError> {
         for (index, column) in columns.iter().enumerate() {
             let name = column.field.name();
-            if columns[..index].iter().any(|other| other.field.name() == name) {
+            if columns[..index]
+                .iter()
+                .any(|other| other.field.name() == name)
+            {
                 return Err(SqlError::new(format!("two columns are named `{name}`"))
                     .help("a window gives `…_start` and `…_end`; rename the other column"));
             }
         }
-        let fields: Fields = columns.iter().map(|column| Arc::clone(&column.field)).collect();
+        let fields: Fields = columns
+            .iter()
+            .map(|column| Arc::clone(&column.field))
+            .collect();
         Ok(Self {
             schema: Arc::new(Schema::new(fields)),
             columns,
@@ -145,9 +147,7 @@ impl Output {
 /// microseconds UTC, one kind of string.
 fn storable(name: &str, kind: &DataType) -> Result<DataType, SqlError> {
     Ok(match kind {
-        DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => {
-            DataType::Int64
-        }
+        DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => DataType::Int64,
         DataType::Float16 => DataType::Float32,
         DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
         DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
@@ -180,10 +180,10 @@ fn storable(name: &str, kind: &DataType) -> Result<DataType, SqlError> {
                 .help("give it a type: `CAST(NULL AS text)`"));
         }
         DataType::Interval(_) | DataType::Duration(_) => {
-            return Err(
-                SqlError::new(format!("column `{name}` is an interval, which tables cannot hold"))
-                    .help("write it as a number of seconds: `extract(epoch FROM …)`"),
-            );
+            return Err(SqlError::new(format!(
+                "column `{name}` is an interval, which tables cannot hold"
+            ))
+            .help("write it as a number of seconds: `extract(epoch FROM …)`"));
         }
         other => other.clone(),
     })

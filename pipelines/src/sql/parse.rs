@@ -31,9 +31,11 @@ pub(crate) fn query(text: &str) -> Result<ParsedQuery, SqlError> {
         .and_then(|mut parser| parser.parse_statements())
         .map_err(SqlError::of_parser)?;
     if let Some(second) = statements.get(1) {
-        return Err(SqlError::new("a query is one statement, and here begins a second")
-            .help("give each query a name of its own under `queries`")
-            .at_token(second.span()));
+        return Err(
+            SqlError::new("a query is one statement, and here begins a second")
+                .help("give each query a name of its own under `queries`")
+                .at_token(second.span()),
+        );
     }
     match statements.pop() {
         None => Err(SqlError::new("the query is empty").help("write `SELECT … FROM …`")),
@@ -95,10 +97,10 @@ fn end(parser: &Parser<'_>) -> Result<(), SqlError> {
     if next.token == Token::EOF {
         return Ok(());
     }
-    Err(
-        SqlError::new(format!("expected the end of the expression, found `{next}`"))
-            .at_token(next.span),
-    )
+    Err(SqlError::new(format!(
+        "expected the end of the expression, found `{next}`"
+    ))
+    .at_token(next.span))
 }
 
 /// The name as SQL means it: without quotes it folds to lower case.

@@ -87,10 +87,11 @@ pub(crate) fn query(query: Box<Query>, catalog: &Catalog) -> Result<Planned, Sql
         .sql_statement_to_plan(Statement::Query(query.clone()))
         .map_err(|error| SqlError::of_planner(&error))
         .and_then(|plan| finish(plan, catalog, places))
-        .map_err(|error| match error.is_placed() {
-            true => error,
-            false => {
-                let place = places.mentioned(&error.message);
+        .map_err(|error| {
+            let place = places.mentioned(&error.message);
+            if error.is_placed() {
+                error
+            } else {
                 error.at_token_if(place)
             }
         })
@@ -111,12 +112,7 @@ pub(crate) fn finish(
     // Constants that cannot be what they must be (`amount > 'abc'`) are found
     // out here.
     optimize(plan.clone(), catalog.config()).map_err(|error| SqlError::of_planner(&error))?;
-    let reads_windows = {
-        let mut found = false;
-        stream.scans(Duration::ZERO, &mut |scan, _| found |= is_windows(scan, catalog));
-        found
-    };
-    let rows = if reads_windows || stream.aggregates() {
+    let rows = if stream.is_of_windows(catalog) {
         Rows::Windows
     } else {
         Rows::Events
@@ -136,8 +132,7 @@ fn name_columns(
     places: Places<'_>,
 ) -> Result<LogicalPlan, SqlError> {
     let mut columns = Vec::with_capacity(lineage.len());
-    for (index, (column, lineage)) in plan.schema().columns().into_iter().zip(lineage).enumerate()
-    {
+    for (index, (column, lineage)) in plan.schema().columns().into_iter().zip(lineage).enumerate() {
         let name = if is_plain(&column.name) {
             column.name.clone()
         } else if *lineage == Lineage::Window {
@@ -169,6 +164,18 @@ fn name_columns(
 pub(crate) fn is_plain(name: &str) -> bool {
     name.chars()
         .all(|c| c.is_alphanumeric() || c == '_' || c == '-')
+}
+
+impl Stream {
+    /// Whether any of its rows came out of a window.
+    fn is_of_windows(&self, catalog: &Catalog) -> bool {
+        let mut found = self.aggregates();
+        self.scans(Duration::ZERO, &mut |scan, _| {
+            let relation = catalog.relation(&scan.relation);
+            found |= relation.is_some_and(|relation| relation.rows == Rows::Windows);
+        });
+        found
+    }
 }
 
 /// Walks a typed plan into the shapes that can run on a stream.
@@ -235,7 +242,12 @@ impl Walk<'_> {
             LogicalPlan::Aggregate(aggregate) => self.tumble(aggregate),
             other => Err(SqlError::new(format!(
                 "`{}` cannot run on a stream",
-                other.display().to_string().lines().next().unwrap_or_default()
+                other
+                    .display()
+                    .to_string()
+                    .lines()
+                    .next()
+                    .unwrap_or_default()
             ))
             .help("a query is made of SELECT, WHERE, UNION ALL, GROUP BY with a window, HAVING")),
         }
@@ -255,12 +267,11 @@ impl Walk<'_> {
             .enumerate()
             .filter_map(|(index, group)| Some((index, as_tumble(group)?)))
             .collect();
-        if self.reads_windows(&input) {
+        if input.is_of_windows(self.catalog) {
             let of_columns = groups.iter().chain(&aggregate.aggr_expr);
-            let place = of_columns.filter_map(column_place).last();
-            let error =
-                SqlError::new("an aggregate over the rows of a window is not there yet")
-                    .help("aggregate both from the source");
+            let place = of_columns.filter_map(column_place).next_back();
+            let error = SqlError::new("an aggregate over the rows of a window is not there yet")
+                .help("aggregate both from the source");
             return Err(match place {
                 Some(place) => error.at(Some(place)),
                 None => error.at_token_if(self.places.aggregate(self.catalog)),
@@ -277,9 +288,11 @@ impl Walk<'_> {
                 .at_token_if(self.places.aggregate(self.catalog)));
             }
             [..] => {
-                return Err(SqlError::new("GROUP BY has two windows, and a row lies in one")
-                    .help("write one query for each window")
-                    .at_token_if(self.places.tumble()));
+                return Err(
+                    SqlError::new("GROUP BY has two windows, and a row lies in one")
+                        .help("write one query for each window")
+                        .at_token_if(self.places.tumble()),
+                );
             }
         };
         let [time, width] = call.args.as_slice() else {
@@ -367,9 +380,8 @@ impl Walk<'_> {
             .map_err(|error| SqlError::of_planner(&error).at_token_if(self.places.tumble()))?;
         let width = match unaliased(&constant) {
             Expr::Literal(value, _) => width_us(&value),
-            _ => width_us(&ScalarValue::Null).map_err(|_| {
-                "the width of a window must be a constant".to_owned()
-            }),
+            _ => width_us(&ScalarValue::Null)
+                .map_err(|_| "the width of a window must be a constant".to_owned()),
         };
         match width {
             Ok(micros) => Ok(Duration::from_micros(micros.unsigned_abs())),
@@ -380,38 +392,23 @@ impl Walk<'_> {
     }
 
     /// A window anywhere but in GROUP BY.
-    fn no_window<'e>(
-        &self,
-        exprs: impl IntoIterator<Item = &'e Expr>,
-    ) -> Result<(), SqlError> {
+    fn no_window<'e>(&self, exprs: impl IntoIterator<Item = &'e Expr>) -> Result<(), SqlError> {
         let inside = |expr: &Expr| {
             expr.exists(|part| Ok::<_, DataFusionError>(as_tumble(part).is_some()))
                 .unwrap_or(false)
         };
         if exprs.into_iter().any(inside) {
-            return Err(SqlError::new("`tumble` stands in GROUP BY by itself, and nowhere else")
-                .help(
-                    "group by it and give it a name in SELECT; of the result take \
+            return Err(
+                SqlError::new("`tumble` stands in GROUP BY by itself, and nowhere else")
+                    .help(
+                        "group by it and give it a name in SELECT; of the result take \
                      `\"window\"['start']`",
-                )
-                .at_token_if(self.places.tumble()));
+                    )
+                    .at_token_if(self.places.tumble()),
+            );
         }
         Ok(())
     }
-
-    fn reads_windows(&self, input: &Stream) -> bool {
-        let mut found = input.aggregates();
-        input.scans(Duration::ZERO, &mut |scan, _| {
-            found |= is_windows(scan, self.catalog);
-        });
-        found
-    }
-}
-
-fn is_windows(scan: &Scan, catalog: &Catalog) -> bool {
-    catalog
-        .relation(&scan.relation)
-        .is_some_and(|relation| relation.rows == Rows::Windows)
 }
 
 fn event_time(input: &Stream, lineage: &[Lineage]) -> Option<String> {

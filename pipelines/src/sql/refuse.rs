@@ -68,7 +68,11 @@ impl Visitor for Refusals<'_> {
             );
         }
         if !query.locks.is_empty() || query.for_clause.is_some() {
-            self.add(query.body.span(), "FOR … means nothing on a stream", "leave it out");
+            self.add(
+                query.body.span(),
+                "FOR … means nothing on a stream",
+                "leave it out",
+            );
         }
         if !query.pipe_operators.is_empty() {
             self.add(
@@ -149,13 +153,13 @@ impl Visitor for Refusals<'_> {
                     );
                 }
             }
+            // The joins of a nested one are refused where they are.
             TableFactor::Derived {
                 lateral: false,
                 sample: None,
                 ..
-            } => {}
-            // Its joins are refused where they are.
-            TableFactor::NestedJoin { .. } => {}
+            }
+            | TableFactor::NestedJoin { .. } => {}
             other => self.add(
                 other.span(),
                 format!("`{other}` cannot be read from"),

@@ -26,15 +26,11 @@ pub(crate) fn parse_expression(
 }
 
 /// The expression that `syntax` is over rows of `schema`.
-fn over(
-    syntax: ast::Expr,
-    schema: &DFSchema,
-    catalog: &Catalog,
-) -> Result<Expr, Vec<SqlError>> {
+fn over(syntax: ast::Expr, schema: &DFSchema, catalog: &Catalog) -> Result<Expr, Vec<SqlError>> {
     let mut refused = refuse::refuse(&syntax, catalog.functions());
-    if let Some(place) =
-        parse::first_call(&syntax, |name| catalog.functions().aggregate(name).is_some())
-    {
+    if let Some(place) = parse::first_call(&syntax, |name| {
+        catalog.functions().aggregate(name).is_some()
+    }) {
         refused.push(
             SqlError::new("an aggregate is over many rows, and here is one")
                 .help("aggregate in a query with a window")

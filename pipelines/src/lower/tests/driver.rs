@@ -16,8 +16,8 @@ use tagflow_engine::{
 
 use super::Lowered;
 
-/// What each sink gets of `input`, NDJSON by source, sorted by the first
-/// columns, as a table.
+/// What each sink gets of `input`, NDJSON by source, sorted, as a table; `-` for
+/// null.
 pub(super) fn run(lowered: &Lowered, input: &[(&str, &str)]) -> BTreeMap<String, String> {
     let graph = &lowered.graph;
     let mut waiting: BTreeMap<usize, Vec<(Port, Batch)>> = BTreeMap::new();
@@ -50,8 +50,10 @@ pub(super) fn run(lowered: &Lowered, input: &[(&str, &str)]) -> BTreeMap<String,
                 out.take()
             }
             NodeKind::Sink(_) => {
-                let batches: Vec<RecordBatch> =
-                    batches.into_iter().map(|(_, batch)| batch.records).collect();
+                let batches: Vec<RecordBatch> = batches
+                    .into_iter()
+                    .map(|(_, batch)| batch.records)
+                    .collect();
                 if !batches.is_empty() {
                     results.insert(node.name.to_string(), table(&batches));
                 }
@@ -81,7 +83,10 @@ fn decode(source: &SourceNode, name: &str, lines: &str) -> Batch {
         start = end + 1;
     }
     let offsets: ArrayRef = Arc::new(Int64Array::from(rows.offsets.clone()));
-    let decoded = (source.decoder)().unwrap().decode(&Rows::Encoded(rows)).unwrap();
+    let decoded = (source.decoder)()
+        .unwrap()
+        .decode(&Rows::Encoded(rows))
+        .unwrap();
     assert_eq!(decoded.rejected, Vec::new());
     let mut columns = decoded.records.columns().to_vec();
     let mut fields = decoded.records.schema().fields().to_vec();
@@ -102,7 +107,8 @@ fn table(batches: &[RecordBatch]) -> String {
     }
     let cells = |line: &str| {
         let cells = line.trim_matches('|').split('|').map(str::trim);
-        cells.collect::<Vec<_>>().join(" ")
+        let shown = cells.map(|cell| if cell.is_empty() { "-" } else { cell });
+        shown.collect::<Vec<_>>().join(" ")
     };
     lines.into_iter().map(cells).collect::<Vec<_>>().join("\n")
 }

@@ -1,9 +1,9 @@
-use std::time::Duration;
+use std::{path::Path, sync::Arc, time::Duration};
 
 use tagflow_engine::graph::{NodeKind, WithOffsets};
 
-use super::{Lowered, lowered};
-use crate::explain;
+use super::{LowerOptions, Lowered, check, lower, lowered};
+use crate::{LoadOptions, explain, load};
 
 const PIPELINE: &str = r#"
 steps:
@@ -19,27 +19,118 @@ sinks:
 
 #[test]
 fn a_pipeline_explained() {
-    assert_eq!(explain::text("test", &lowered(PIPELINE), 4), "");
+    let text = explain::text("test", &lowered(PIPELINE), 4);
+    assert_eq!(
+        text,
+        r"test: on 4 lanes; its input ends
+
+steps and queries
+  clean
+    where campaign_id IS NOT NULL; select event_type, campaign_id, occurred_at
+      read events: event_type, campaign_id, occurred_at
+  minutely
+    select window, campaign_id, clicks
+      tumble 1m of occurred_at by campaign_id: count(*) FILTER (WHERE (event_type = 'click'))
+        read clean: event_type, campaign_id, occurred_at
+
+nodes
+  events  (source, 4 lanes)
+    files ./events/*.ndjson; decode event_type, campaign_id, occurred_at
+    watermark: 5s behind, in steps of 1m
+  clean  (operator, 4 lanes)
+    where campaign_id IS NOT NULL; select event_type, campaign_id, occurred_at
+  minutely.partial  (operator, 4 lanes)
+    tumble 1m of occurred_at by campaign_id: count(*) FILTER (WHERE (event_type = 'click')), on each lane
+    state: tumble(occurred_at, 60000000us); key campaign_id: Utf8; count(1) FILTER (WHERE event_type = click): Int64; read clean: event_type, campaign_id, occurred_at; clean is where campaign_id IS NOT NULL; select event_type, campaign_id, occurred_at; read events: event_type, campaign_id, occurred_at
+  minutely  (operator, 4 lanes)
+    tumble 1m of occurred_at by campaign_id: count(*) FILTER (WHERE (event_type = 'click'))
+    state: tumble(occurred_at, 60000000us); key campaign_id: Utf8; count(1) FILTER (WHERE event_type = click): Int64; read clean: event_type, campaign_id, occurred_at; clean is where campaign_id IS NOT NULL; select event_type, campaign_id, occurred_at; read events: event_type, campaign_id, occurred_at
+  minutely.select  (operator, 4 lanes)
+    select window, campaign_id, clicks
+  clicks.columns  (operator, 4 lanes)
+    columns window_start, window_end, campaign_id, clicks, dt
+  clicks  (sink, 1 lane)
+    parquet ./lake/clicks
+  errors.dead_letters.columns  (operator, 4 lanes)
+    the day of failed_at
+  errors.dead_letters  (sink, 1 lane)
+    parquet ${env:TAGFLOW_STATE:-./.tagflow}/_dead_letters/test
+  errors.late.columns  (operator, 4 lanes)
+    the day of event_time
+  errors.late  (sink, 1 lane)
+    parquet ${env:TAGFLOW_STATE:-./.tagflow}/_late/test
+
+edges
+  events -> clean: the same lane
+  clean -> minutely.partial: the same lane
+  minutely.partial -> minutely: by key (1 column)
+  minutely.partial (aside) -> minutely: by key (1 column)
+  minutely -> minutely.select: the same lane
+  minutely.select -> clicks.columns: the same lane
+  clicks.columns -> clicks: to lane 0
+  events (aside) -> errors.dead_letters.columns: the same lane
+  errors.dead_letters.columns -> errors.dead_letters: to lane 0
+  minutely (aside) -> errors.late.columns: the same lane
+  errors.late.columns -> errors.late: to lane 0
+
+tables
+  clicks: window_start, window_end, campaign_id, clicks, dt
+  dead_letters: pipeline, source, partition, offset, reason, field, error, payload, failed_at, dt
+  late: pipeline, query, source, partition, offset, event_time, window_end, watermark, delay_us, reason, row, dt
+",
+    );
 }
 
 #[test]
 fn a_pipeline_drawn() {
     let dot = explain::dot("test", &lowered(PIPELINE));
-    assert_eq!(dot, "");
+    assert_eq!(
+        dot,
+        r#"digraph "test" {
+  rankdir=LR; node [shape=box, fontname="sans-serif"];
+  n0 [shape=cds, label="events\nfiles ./events/*.ndjson; decode event_type, campaign_id, occurred_at"];
+  n1 [shape=box, label="clean\nwhere campaign_id IS NOT NULL; select event_type, campaign_id, occurred_at"];
+  n2 [shape=box3d, label="minutely.partial\ntumble 1m of occurred_at by campaign_id: count(*) FILTER (WHERE (event_type = 'click')), on each lane"];
+  n3 [shape=box3d, label="minutely\ntumble 1m of occurred_at by campaign_id: count(*) FILTER (WHERE (event_type = 'click'))"];
+  n4 [shape=box, label="minutely.select\nselect window, campaign_id, clicks"];
+  n5 [shape=box, label="clicks.columns\ncolumns window_start, window_end, campaign_id, clicks, dt"];
+  n6 [shape=cylinder, label="clicks\nparquet ./lake/clicks"];
+  n7 [shape=box, label="errors.dead_letters.columns\nthe day of failed_at"];
+  n8 [shape=cylinder, label="errors.dead_letters\nparquet ${env:TAGFLOW_STATE:-./.tagflow}/_dead_letters/test"];
+  n9 [shape=box, label="errors.late.columns\nthe day of event_time"];
+  n10 [shape=cylinder, label="errors.late\nparquet ${env:TAGFLOW_STATE:-./.tagflow}/_late/test"];
+  n0 -> n1 [label="the same lane"];
+  n1 -> n2 [label="the same lane"];
+  n2 -> n3 [label="by key (1 column)", style=bold];
+  n2 -> n3 [label="by key (1 column)", style=dashed];
+  n3 -> n4 [label="the same lane"];
+  n4 -> n5 [label="the same lane"];
+  n5 -> n6 [label="to lane 0", style=bold];
+  n0 -> n7 [label="the same lane", style=dashed];
+  n7 -> n8 [label="to lane 0", style=bold];
+  n3 -> n9 [label="the same lane", style=dashed];
+  n9 -> n10 [label="to lane 0", style=bold];
+}
+"#,
+    );
 }
 
 fn time_of<'a>(lowered: &'a Lowered, source: &str) -> &'a tagflow_engine::graph::TimePolicy {
-    let found = lowered.graph.nodes.iter().find_map(|node| match &node.kind {
-        NodeKind::Source(node_of) if *node.name == *source => Some(&node_of.time),
-        _ => None,
-    });
+    let found = lowered
+        .graph
+        .nodes
+        .iter()
+        .find_map(|node| match &node.kind {
+            NodeKind::Source(node_of) if *node.name == *source => Some(&node_of.time),
+            _ => None,
+        });
     found.unwrap()
 }
 
 #[test]
 fn watermarks_step_by_what_divides_every_window() {
     let lowered = lowered(
-        r#"
+        r"
 queries:
   a: SELECT tumble(occurred_at, INTERVAL '90 seconds') AS w, count(*) AS n FROM events GROUP BY 1
   b: SELECT tumble(occurred_at, INTERVAL '2 minutes') AS w, count(*) AS n FROM events GROUP BY 1
@@ -47,7 +138,7 @@ sinks:
   a_out: {from: a, blackhole: {}}
   b_out: {from: b, blackhole: {}}
   c_out: {from: orders, blackhole: {}}
-"#,
+",
     );
     let events = time_of(&lowered, "events");
     assert_eq!(events.granularity, Duration::from_secs(30));
@@ -64,42 +155,105 @@ sinks:
 #[test]
 fn what_leads_nowhere_is_not_there() {
     let lowered = lowered(
-        r#"
+        r"
 steps:
   unused: {from: orders}
 sinks:
   out: {from: events, blackhole: {}}
-"#,
+",
     );
     let names: Vec<&str> = lowered.graph.nodes.iter().map(|node| &*node.name).collect();
     assert_eq!(
         names,
-        ["events", "out.columns", "out", "errors.dead_letters.columns", "errors.dead_letters"]
+        [
+            "events",
+            "out.columns",
+            "out",
+            "errors.dead_letters.columns",
+            "errors.dead_letters"
+        ]
     );
     assert!(lowered.bounded);
     let tables: Vec<&str> = lowered.tables.iter().map(|table| &*table.name).collect();
     assert_eq!(tables, ["dead_letters"]);
 }
 
+/// The fingerprint of `q` in a pipeline.
+fn fingerprint(blocks: &str) -> String {
+    let nodes = lowered(blocks).graph.nodes;
+    let found = nodes.into_iter().find(|node| &*node.name == "q");
+    match found.map(|node| node.kind) {
+        Some(NodeKind::Operator(operator)) => operator.fingerprint.unwrap(),
+        _ => panic!("`q` is no operator"),
+    }
+}
+
+fn counting(select: &str, filter: &str, sinks: &str) -> String {
+    fingerprint(&format!(
+        r#"
+steps:
+  clean: {{from: events, where: "{filter}", select: [{select}]}}
+queries:
+  q: |
+    SELECT tumble(occurred_at, INTERVAL '1 minute') AS w, count(*) AS n, max(amount) AS m
+    FROM clean GROUP BY 1
+  few: SELECT n FROM q
+sinks: {{a: {{from: few, blackhole: {{}}}}{sinks}}}
+"#
+    ))
+}
+
 #[test]
 fn state_is_what_its_query_says_whoever_reads_it() {
-    let fingerprint = |sinks: &str| {
-        let lowered = lowered(&format!(
-            r#"
-queries:
-  q: SELECT tumble(occurred_at, INTERVAL '1 minute') AS w, count(*) AS n, max(amount) AS m FROM events GROUP BY 1
-  few: SELECT n FROM q
-sinks: {{{sinks}}}
-"#
-        ));
-        let found = lowered.graph.nodes.into_iter().find(|node| &*node.name == "q");
-        match found.unwrap().kind {
-            NodeKind::Operator(operator) => operator.fingerprint.unwrap(),
-            _ => panic!("not an operator"),
-        }
-    };
+    let plain = counting("occurred_at, amount", "amount > 1", "");
     assert_eq!(
-        fingerprint("a: {from: few, blackhole: {}}"),
-        fingerprint("a: {from: few, blackhole: {}}, b: {from: q, blackhole: {}}, c: {from: events, blackhole: {}}"),
+        plain,
+        "tumble(occurred_at, 60000000us); count(1): Int64; max(amount): Decimal128(18, 2); \
+         read clean: occurred_at, amount; clean is where amount > 1.00; select occurred_at, \
+         amount; read events: amount, occurred_at"
     );
+    for (select, sinks) in [
+        ("occurred_at, amount", ", b: {from: q, blackhole: {}}"),
+        (
+            "occurred_at, amount, user_id",
+            ", b: {from: clean, blackhole: {}}",
+        ),
+        (
+            "occurred_at, amount, upper(user_id) AS u",
+            ", b: {from: events, blackhole: {}}",
+        ),
+    ] {
+        assert_eq!(
+            counting(select, "amount > 1", sinks),
+            plain,
+            "{select}{sinks}"
+        );
+    }
+}
+
+#[test]
+fn state_is_another_when_what_comes_in_is() {
+    let plain = counting("occurred_at, amount", "amount > 1", "");
+    assert_ne!(counting("occurred_at, amount", "amount > 2", ""), plain);
+    assert_ne!(
+        counting("occurred_at, amount * 2 AS amount", "amount > 1", ""),
+        plain
+    );
+}
+
+#[test]
+fn the_examples_lower() {
+    for example in ["campaign_metrics.yaml", "open-bandit/open_bandit.yaml"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../examples")
+            .join(example);
+        let options = LoadOptions {
+            set: Vec::new(),
+            env: Arc::new(|_| None),
+        };
+        let spec = load(&path, &options).unwrap_or_else(|problems| panic!("{problems}"));
+        let problems = check(&spec);
+        assert!(problems.is_empty(), "{problems}");
+        assert!(lower(&spec, &LowerOptions::default()).is_ok(), "{example}");
+    }
 }

@@ -1,26 +1,123 @@
 use super::{one_query, problems};
 
+fn check(blocks: &str, expected: &[&str]) {
+    assert_eq!(problems(blocks), expected, "{blocks}");
+}
+
 #[test]
-fn show() {
-    for blocks in [
-        one_query("SELECT user_id,\n  revnue\nFROM orders"),
-        one_query("SELECT user_id FROM nowhere"),
-        one_query("SELECT string_agg(user_id, ',') AS x, tumble(occurred_at, INTERVAL '1 minute') AS w FROM events GROUP BY 2"),
-        "steps:\n  s: {from: events, where: \"usr_id = 'a'\", select: [upper(user_id), \"count(*) AS n\", \"now() AS t\"]}\nsinks: {out: {from: s, console: {}}}\n".into(),
-        "steps:\n  s: {from: events, select: {a: \"user_id +\", b: \"x.y\"}}\nsinks: {out: {from: s, console: {}}}\n".into(),
-        "sinks:\n  out: {from: events, parquet: {url: ./a, partition_by: {dt: \"date(window_start)\", user_id: \"upper(user_id)\"}, sort_by: [usr_id]}}\n".into(),
-        "sinks:\n  events: {from: events, console: {}}\n  late: {from: events, console: {}}\n".into(),
-        "queries:\n  a: SELECT user_id FROM b\n  b: SELECT user_id FROM a\nsinks: {out: {from: a, console: {}}}\n".into(),
-        "steps:\n  s: {from: a}\nqueries:\n  a: SELECT user_id FROM s\nsinks: {out: {from: a, console: {}}}\n".into(),
-        one_query("SELECT NULL AS x FROM events"), one_query("SELECT occurred_at - created_at AS x FROM events"),
-        one_query("SELECT user_id AS window_start, tumble(occurred_at, INTERVAL '1 minute') AS \"window\" FROM events GROUP BY 1, 2"),
-        one_query("SELECT user_id FROM events WHERE amount > 'abc'"),
-        one_query("SELECT make_array(user_id) AS l, named_struct('a', user_id) AS s, arrow_cast(user_id, 'Dictionary(Int32, Utf8)') AS d FROM events"),
-        one_query("SELECT tumble(occurred_at, INTERVAL '1 minute') AS w, array_agg(user_id) AS us, make_array(user_id) AS l, count(*) AS n FROM events GROUP BY 1, 3"),
-    ] {
-        println!("{blocks}");
-        for problem in problems(&blocks) {
-            println!("   -> {problem}");
-        }
-    }
+fn places_in_sql_are_places_in_the_file() {
+    check(
+        &one_query("SELECT order_id,\n  revnue\nFROM orders"),
+        &[
+            "4:7 queries.q: column `revnue` not found in `orders` (have: order_id, buyer, \
+             revenue, ordered_at) [did you mean `revenue`?]",
+        ],
+    );
+    check(
+        &one_query("SELECT user_id FROM nowhere"),
+        &["3:25 queries.q: nothing is called `nowhere` (have: events, orders)"],
+    );
+    check(
+        &one_query("SELECT user_id FROM events WHERE amount > 'abc'"),
+        &["3:47 queries.q: cannot cast string 'abc' to value of Decimal128(38, 10) type"],
+    );
+}
+
+#[test]
+fn each_text_of_a_step_is_checked() {
+    check(
+        r#"
+steps:
+  s: {from: events, where: "usr_id = 'a'", select: [upper(user_id), "count(*) AS n", "now() AS t"]}
+  t: {from: events, select: {a: "user_id +", b: "x.y"}}
+sinks: {out: {from: s, console: {}}}
+"#,
+        &[
+            "3:29 steps.s.where: column `usr_id` not found in `events` (have: event_id, user_id, \
+             event_type, campaign_id, amount, created_at, occurred_at) [did you mean `user_id`?]",
+            "3:53 steps.s.select: `upper(user_id)` needs a name [give it one: `upper(user_id) AS \
+             name`]",
+            "3:70 steps.s.select: an aggregate is over many rows, and here is one [aggregate in a \
+             query with a window]",
+            "3:87 steps.s.select: `now` differs from call to call, so a replay would not agree \
+             with the run that it repeats [use the event's own time or id]",
+            "4:34 steps.t.select: expected: an expression, found: EOF",
+            "4:50 steps.t.select: nothing is called `x` here (have: events)",
+        ],
+    );
+}
+
+#[test]
+fn folders_and_orders_are_of_columns_that_there_are() {
+    check(
+        r#"
+sinks:
+  out:
+    from: events
+    parquet:
+      url: ./a
+      partition_by: {dt: "date(window_start)", user_id: "upper(user_id)"}
+      sort_by: [user_id, usr_id]
+"#,
+        &[
+            "7:32 sinks.out.parquet.partition_by.dt: column `window_start` not found (have: \
+             event_id, user_id, event_type, campaign_id, amount, created_at, occurred_at)",
+            "7:58 sinks.out.parquet.partition_by.user_id: `user_id` is a column of the rows \
+             already, with another value",
+        ],
+    );
+    check(
+        "sinks: {out: {from: events, parquet: {url: ./a, sort_by: [usr_id]}}}\n",
+        &["1:59 sinks.out.parquet.sort_by: column `usr_id` not found; did you mean `user_id`?"],
+    );
+}
+
+#[test]
+fn nodes_have_names_of_their_own() {
+    check(
+        "sinks:\n  events: {from: events, console: {}}\n  late: {from: events, console: {}}\n",
+        &[
+            "2:3 sinks.events: the name `events` is taken: state and metrics go by it, so a sink \
+             needs its own [call the sink `events_table`]",
+            "3:3 sinks.late: `late` is the name of a table of Tagflow's own [give the sink \
+             another name; `errors` says where that table is]",
+        ],
+    );
+}
+
+#[test]
+fn circles_through_queries() {
+    check(
+        "steps:\n  s: {from: a}\nqueries:\n  a: SELECT user_id FROM s\n\
+         sinks: {out: {from: a, console: {}}}\n",
+        &[
+            "2:13 steps.s: a circle: `a` reads `s` reads `a` [one of them must read something \
+             else]",
+        ],
+    );
+}
+
+#[test]
+fn what_tables_cannot_hold() {
+    check(
+        &one_query("SELECT NULL AS x FROM events"),
+        &["4:21 sinks.out: column `x` is always null [give it a type: `CAST(NULL AS text)`]"],
+    );
+    check(
+        &one_query("SELECT occurred_at - created_at AS x FROM events"),
+        &[
+            "4:21 sinks.out: column `x` is an interval, which tables cannot hold [write it as a \
+             number of seconds: `extract(epoch FROM …)`]",
+        ],
+    );
+    check(
+        &one_query(
+            "SELECT user_id AS window_start, tumble(occurred_at, INTERVAL '1 minute') \
+             FROM events GROUP BY 1, 2",
+        ),
+        &[
+            "4:21 sinks.out: two columns are named `window_start` [a window gives `…_start` and \
+             `…_end`; rename the other column]",
+        ],
+    );
 }

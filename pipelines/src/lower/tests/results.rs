@@ -33,7 +33,7 @@ GROUP BY 1, 2"#,
         "
 window_start window_end campaign_id impressions clicks reach revenue
 2026-01-05T00:00:00Z 2026-01-05T00:01:00Z c1 2 1 2 12.50
-2026-01-05T00:01:00Z 2026-01-05T00:02:00Z c2 1 0 1
+2026-01-05T00:01:00Z 2026-01-05T00:02:00Z c2 1 0 1 -
 ",
     );
 }
@@ -88,9 +88,9 @@ fn inputs_flow_together() {
         "
 w_start w_end user_id n value
 2026-01-05T00:00:00Z 2026-01-05T00:01:00Z u1 3 17.50
-2026-01-05T00:00:00Z 2026-01-05T00:01:00Z u2 1
-2026-01-05T00:01:00Z 2026-01-05T00:02:00Z u3 2
-2026-01-05T00:01:00Z 2026-01-05T00:02:00Z u9 1
+2026-01-05T00:00:00Z 2026-01-05T00:01:00Z u2 1 -
+2026-01-05T00:01:00Z 2026-01-05T00:02:00Z u3 2 -
+2026-01-05T00:01:00Z 2026-01-05T00:02:00Z u9 1 -
 ",
     );
 }
@@ -159,12 +159,24 @@ sinks:
         "
 window_start window_end campaign_id users dt
 2026-01-05T00:00:00Z 2026-01-05T00:01:00Z c1 2 2026-01-05
-2026-01-05T00:01:00Z 2026-01-05T00:02:00Z  1 2026-01-05
+2026-01-05T00:01:00Z 2026-01-05T00:02:00Z - 1 2026-01-05
 2026-01-05T00:01:00Z 2026-01-05T00:02:00Z c2 1 2026-01-05
 "
         .trim()
     );
-    let table = lowered.tables.iter().find(|table| &*table.name == "out").unwrap();
-    let columns: Vec<_> = table.schema.fields().iter().map(|field| field.name()).collect();
-    assert_eq!(columns, ["window_start", "window_end", "users", "dt", "campaign_id"]);
+    let table = lowered
+        .tables
+        .iter()
+        .find(|table| &*table.name == "out")
+        .unwrap();
+    let columns: Vec<_> = table
+        .schema
+        .fields()
+        .iter()
+        .map(|field| field.name())
+        .collect();
+    assert_eq!(
+        columns,
+        ["window_start", "window_end", "users", "dt", "campaign_id"]
+    );
 }

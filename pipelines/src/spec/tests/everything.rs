@@ -132,3 +132,11 @@ fn the_example_is_right() {
         Columns::generated(Position::START).as_slice()
     );
 }
+
+#[test]
+fn the_reference_begins_with_a_right_file() {
+    let page = include_str!("../../../../docs/pipeline-file.md");
+    let (_, rest) = page.split_once("```yaml\n").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    assert_eq!(*spec(example).name, "clicks");
+}

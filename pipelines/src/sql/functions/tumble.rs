@@ -49,13 +49,10 @@ impl ScalarUDFImpl for Tumble {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        match types {
-            [DataType::Timestamp(..), DataType::Interval(_)] => Ok(vec![
-                time(),
-                DataType::Interval(IntervalUnit::MonthDayNano),
-            ]),
-            _ => plan_err!("`tumble` takes an event time and an interval: `tumble(ts, INTERVAL '1 minute')`"),
+        if let [DataType::Timestamp(..), DataType::Interval(_)] = types {
+            return Ok(vec![time(), DataType::Interval(IntervalUnit::MonthDayNano)]);
         }
+        plan_err!("`tumble` takes an event time and an interval: `tumble(ts, INTERVAL '1 minute')`")
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
@@ -177,7 +174,11 @@ mod tests {
             .with_timezone("UTC");
         let windows = windows(&times, 10).unwrap();
         let windows = windows.as_struct();
-        let column = |index: usize| windows.column(index).as_primitive::<TimestampMicrosecondType>();
+        let column = |index: usize| {
+            windows
+                .column(index)
+                .as_primitive::<TimestampMicrosecondType>()
+        };
         assert_eq!(&column(0).values()[..3], &[-10, 0, 0]);
         assert_eq!(&column(1).values()[..3], &[0, 10, 10]);
         assert!(windows.is_null(3));

@@ -1,67 +1,491 @@
 use super::{faults, program, query};
 
-/// Everything that is wrong with the query `q`.
+/// Everything that is wrong with a query, as `line:column message [help]`.
 fn check(sql: &str, expected: &[&str]) {
-    assert_eq!(faults(&program(&[("q", query(sql))])), expected, "{sql}");
+    let program = program(&[("q", query(sql))]);
+    let expected: Vec<String> = expected.iter().map(|fault| format!("q {fault}")).collect();
+    assert_eq!(faults(&program), expected, "{sql}");
 }
 
 #[test]
-fn all() {
-    for sql in [
-        "", "SELEC 1", "SELECT (1 FROM events", "SELECT 'a FROM events",
+fn what_is_no_query_at_all() {
+    check("", &["1:1 the query is empty [write `SELECT … FROM …`]"]);
+    check("SELEC 1", &["1:1 expected: an SQL statement, found: SELEC"]);
+    check("SELECT (1 FROM events", &["1:11 expected: ), found: FROM"]);
+    check(
+        "SELECT 'a FROM events",
+        &["1:8 unterminated string literal"],
+    );
+    check(
         "SELECT user_id FROM events; SELECT 1 FROM events",
-        "INSERT INTO events SELECT 1", "CREATE TABLE t (a INT)", "DELETE FROM events", "DROP TABLE events", "EXPLAIN SELECT 1 FROM events",
+        &[
+            "1:29 a query is one statement, and here begins a second [give each query a name of its own under `queries`]",
+        ],
+    );
+    check(
+        "INSERT INTO events SELECT 1",
+        &[
+            "1:1 `INSERT` is not a query: a pipeline only reads [write `SELECT … FROM …`; where results go is said under `sinks`]",
+        ],
+    );
+    check(
+        "CREATE TABLE t (a INT)",
+        &[
+            "1:1 `CREATE` is not a query: a pipeline only reads [write `SELECT … FROM …`; where results go is said under `sinks`]",
+        ],
+    );
+    check(
+        "DELETE FROM events",
+        &[
+            "1:1 `DELETE` is not a query: a pipeline only reads [write `SELECT … FROM …`; where results go is said under `sinks`]",
+        ],
+    );
+    check(
+        "DROP TABLE events",
+        &[
+            "1:1 `DROP` is not a query: a pipeline only reads [write `SELECT … FROM …`; where results go is said under `sinks`]",
+        ],
+    );
+    check(
+        "EXPLAIN SELECT 1 FROM events",
+        &[
+            "1:1 `EXPLAIN` is not a query: a pipeline only reads [write `SELECT … FROM …`; where results go is said under `sinks`]",
+        ],
+    );
+    check(
+        "VALUES (1)",
+        &[
+            "1:8 VALUES is a constant table, and a query must read a stream [read FROM a source, a step or a query of this file]",
+        ],
+    );
+    check(
+        "SELECT 1 AS one",
+        &[
+            "1:1 SELECT without FROM is a constant, and a query must read a stream [read FROM a source, a step or a query of this file]",
+        ],
+    );
+    check(
+        "SELECT * FROM (VALUES (1)) AS v",
+        &[
+            "1:23 VALUES is a constant table, and a query must read a stream [read FROM a source, a step or a query of this file]",
+        ],
+    );
+    check(
+        "TABLE events",
+        &["1:1 expected: an SQL statement, found: TABLE"],
+    );
+    check(
+        "FROM events |> WHERE user_id = 'a'",
+        &[
+            "1:1 the pipe operator `|>` is not there [write it as a SELECT, or as several named queries]",
+        ],
+    );
+}
+
+#[test]
+fn what_needs_all_rows() {
+    check(
         "SELECT user_id FROM events ORDER BY user_id",
+        &[
+            "1:37 ORDER BY needs all rows, and a stream never has them all [leave it out, and sort where the result is read]",
+        ],
+    );
+    check(
         "SELECT user_id FROM events LIMIT 3",
+        &[
+            "1:34 LIMIT means nothing without an order, and a stream has none [leave it out, or choose rows with WHERE or HAVING]",
+        ],
+    );
+    check(
         "SELECT user_id FROM events FETCH FIRST 3 ROWS ONLY",
-        "SELECT count(*) AS n FROM events",
-        "SELECT campaign_id, count(*) AS n\nFROM events GROUP BY campaign_id",
-        "SELECT e.user_id FROM events e JOIN orders o ON e.user_id = o.\"userId\"",
-        "SELECT 1 AS x FROM events, orders",
-        "SELECT user_id, row_number() OVER (PARTITION BY user_id) AS n FROM events",
+        &[
+            "1:40 FETCH means nothing without an order, and a stream has none [leave it out, or choose rows with WHERE or HAVING]",
+        ],
+    );
+    check(
         "SELECT DISTINCT user_id FROM events",
-        "SELECT user_id FROM events WHERE user_id IN (SELECT \"userId\" FROM orders)",
-        "SELECT user_id FROM events WHERE EXISTS (SELECT 1 FROM orders)",
-        "SELECT (SELECT max(revenue) FROM orders) AS m FROM events",
-        "SELECT user_id FROM events UNION SELECT \"userId\" FROM orders",
-        "SELECT user_id FROM events INTERSECT SELECT \"userId\" FROM orders",
-        "SELECT user_id FROM events EXCEPT SELECT \"userId\" FROM orders",
+        &[
+            "1:1 SELECT DISTINCT would have to remember every row for ever [write GROUP BY with a window: `GROUP BY tumble(ts, INTERVAL '1 minute'), …`]",
+        ],
+    );
+    check(
+        r#"SELECT user_id FROM events UNION SELECT "userId" FROM orders"#,
+        &[
+            "1:34 UNION drops duplicates, and would have to remember every row for ever [write UNION ALL]",
+        ],
+    );
+    check(
+        r#"SELECT user_id FROM events INTERSECT SELECT "userId" FROM orders"#,
+        &["1:38 INTERSECT would have to remember every row for ever [filter with WHERE]"],
+    );
+    check(
+        r#"SELECT user_id FROM events EXCEPT SELECT "userId" FROM orders"#,
+        &["1:35 EXCEPT would have to remember every row for ever [filter with WHERE]"],
+    );
+    check(
         "WITH RECURSIVE r AS (SELECT user_id FROM events UNION ALL SELECT user_id FROM r) SELECT user_id FROM r",
-        "VALUES (1)", "SELECT 1 AS one", "SELECT * FROM (VALUES (1)) AS v",
-        "SELECT user_id, now() AS n FROM events", "SELECT random() AS n FROM events", "SELECT uuid() AS n FROM events", "SELECT current_date AS n FROM events",
-        "SELECT campaign_id, count(*) AS n FROM events GROUP BY ROLLUP (campaign_id)",
-        "SELECT campaign_id, count(*) AS n FROM events GROUP BY GROUPING SETS ((campaign_id), ())",
-        "SELECT tumble(occurred_at, INTERVAL '1 minute') AS w, first_value(user_id) AS n FROM events GROUP BY 1",
-        "SELECT tumble(occurred_at, INTERVAL '1 minute') AS w, any_value(user_id) AS n FROM events GROUP BY 1",
-        "SELECT tumble(occurred_at, INTERVAL '1 month') AS w, count(*) AS n FROM events GROUP BY 1",
-        "SELECT tumble(occurred_at, INTERVAL '0 seconds') AS w, count(*) AS n FROM events GROUP BY 1",
-        "SELECT tumble(occurred_at, INTERVAL '-1 minute') AS w, count(*) AS n FROM events GROUP BY 1",
-        "SELECT tumble(occurred_at, occurred_at - created_at) AS w, count(*) AS n FROM events GROUP BY 1",
-        "SELECT tumble(occurred_at, '1 minute') AS w, count(*) AS n FROM events GROUP BY 1",
-        "SELECT tumble(occurred_at) AS w, count(*) AS n FROM events GROUP BY 1",
-        "SELECT tumble(created_at, INTERVAL '1 minute') AS w, count(*) AS n FROM events GROUP BY 1",
-        "SELECT tumble(occurred_at + INTERVAL '8 hours', INTERVAL '1 minute') AS w, count(*) AS n FROM events GROUP BY 1",
-        "SELECT tumble(t, INTERVAL '1 minute') AS w, count(*) AS n FROM (SELECT created_at AS t FROM events) GROUP BY 1",
-        "SELECT tumble(occurred_at, INTERVAL '1 minute') AS w, tumble(occurred_at, INTERVAL '1 hour') AS v, count(*) AS n FROM events GROUP BY 1, 2",
-        "SELECT tumble(occurred_at, INTERVAL '1 minute') AS w FROM events",
-        "SELECT tumble(occurred_at, INTERVAL '1 minute')['start'] AS w, count(*) AS n FROM events GROUP BY 1",
-        "SELECT hop(occurred_at, INTERVAL '1 minute', INTERVAL '1 hour') AS w, count(*) AS n FROM events GROUP BY 1",
-        "SELECT session(occurred_at, INTERVAL '1 minute') AS w, count(*) AS n FROM events GROUP BY 1",
-        "WITH m AS (SELECT tumble(occurred_at, INTERVAL '1 minute') AS w, count(*) AS n FROM events GROUP BY 1) SELECT max(n) AS x FROM m",
-        "WITH m AS (SELECT tumble(occurred_at, INTERVAL '1 minute') AS w, min(occurred_at) AS t, count(*) AS n FROM events GROUP BY 1) SELECT tumble(t, INTERVAL '1 hour') AS x, max(n) AS m FROM m GROUP BY 1",
-        "SELECT revnue FROM orders", "SELECT userid FROM orders", "SELECT o.revnue\n FROM orders o", "SELECT nothing_like_it FROM orders",
-        "SELECT user_id FROM evnts", "SELECT user_id FROM lake.events", "SELECT uper(user_id) AS x FROM events",
-        "SELECT user_id + 1 AS x FROM events", "SELECT amount + user_id AS x FROM events", "SELECT upper(user_id) FROM events", "SELECT user_id, user_id FROM events", "SELECT user_id AS \"_offset\" FROM events",
-        "SELECT user_id, count(*) AS n FROM events GROUP BY tumble(occurred_at, INTERVAL '1 minute')",
-        "SELECT user_id FROM q", "SELECT unnest([1,2]) AS x FROM events", "SELECT * FROM generate_series(1, 3)", "SELECT user_id FROM events WHERE user_id",
-        "SELECT user_id FROM events WHERE amount > 'abc'", "SELECT $1 AS x FROM events", "SELECT user_id FROM events WHERE count(*) > 1", "TABLE events", "SELECT * FROM events TABLESAMPLE (10 PERCENT)",
-        "SELECT NULL AS x FROM events","SELECT substr(user_id) AS x FROM events", "SELECT CAST(user_id AS blob2) AS x FROM events",
+        &["1:1 a recursive query never ends on a stream [write a plain `WITH`]"],
+    );
+    check(
         "SELECT e.user_id FROM events e ORDER BY 1 LIMIT 2",
-        "FROM events |> WHERE user_id = 'a'", "SELECT user_id FROM events QUALIFY row_number() OVER () = 1",
-    ] {
-        println!("{sql}");
-        for fault in faults(&program(&[("q", query(sql))])) {
-            println!("    {fault}");
-        }
-    }
+        &[
+            "1:41 ORDER BY needs all rows, and a stream never has them all [leave it out, and sort where the result is read]",
+            "1:49 LIMIT means nothing without an order, and a stream has none [leave it out, or choose rows with WHERE or HAVING]",
+        ],
+    );
+}
+
+#[test]
+fn aggregates_without_a_window() {
+    check(
+        "SELECT count(*) AS n FROM events",
+        &[
+            "1:8 an aggregate without a window never has its final value [add a window to GROUP BY: `tumble(occurred_at, INTERVAL '1 minute')`]",
+        ],
+    );
+    check(
+        r"SELECT campaign_id, count(*) AS n
+FROM events GROUP BY campaign_id",
+        &[
+            "1:21 an aggregate without a window never has its final value [add a window to GROUP BY: `tumble(occurred_at, INTERVAL '1 minute')`]",
+        ],
+    );
+    check(
+        "SELECT campaign_id, count(*) AS n FROM events GROUP BY ROLLUP (campaign_id)",
+        &[
+            "1:64 GROUPING SETS, CUBE and ROLLUP are not there yet [write one query for each grouping]",
+        ],
+    );
+    check(
+        "SELECT campaign_id, count(*) AS n FROM events GROUP BY GROUPING SETS ((campaign_id), ())",
+        &[
+            "1:72 GROUPING SETS, CUBE and ROLLUP are not there yet [write one query for each grouping]",
+        ],
+    );
+    check(
+        "SELECT user_id FROM events WHERE count(*) > 1",
+        &["1:1 aggregate functions are not allowed in the WHERE clause"],
+    );
+}
+
+#[test]
+fn joins_and_subqueries() {
+    check(
+        r#"SELECT e.user_id FROM events e JOIN orders o ON e.user_id = o."userId""#,
+        &[
+            "1:37 joins are not there yet [UNION ALL the inputs and aggregate over both, or join where the result is read]",
+        ],
+    );
+    check(
+        "SELECT 1 AS x FROM events, orders",
+        &[
+            "1:28 joins are not there yet [UNION ALL the inputs and aggregate over both, or join where the result is read]",
+        ],
+    );
+    check(
+        r#"SELECT user_id FROM events WHERE user_id IN (SELECT "userId" FROM orders)"#,
+        &[
+            "1:46 IN (SELECT …) in an expression would be a join, and joins are not there yet [list the values: `IN ('a', 'b')`, or make it a query of its own and read FROM it]",
+        ],
+    );
+    check(
+        "SELECT user_id FROM events WHERE EXISTS (SELECT 1 FROM orders)",
+        &[
+            "1:42 EXISTS in an expression would be a join, and joins are not there yet [list the values: `IN ('a', 'b')`, or make it a query of its own and read FROM it]",
+        ],
+    );
+    check(
+        "SELECT (SELECT max(revenue) FROM orders) AS m FROM events",
+        &[
+            "1:9 a subquery in an expression would be a join, and joins are not there yet [list the values: `IN ('a', 'b')`, or make it a query of its own and read FROM it]",
+        ],
+    );
+}
+
+#[test]
+fn functions() {
+    check(
+        "SELECT user_id, row_number() OVER (PARTITION BY user_id) AS n FROM events",
+        &[
+            "1:17 `row_number(…) OVER …` is not there yet [aggregate over a window: `GROUP BY tumble(ts, INTERVAL '1 minute'), …`]",
+        ],
+    );
+    check(
+        "SELECT user_id, now() AS n FROM events",
+        &[
+            "1:17 `now` differs from call to call, so a replay would not agree with the run that it repeats [use the event's own time or id]",
+        ],
+    );
+    check(
+        "SELECT random() AS n FROM events",
+        &[
+            "1:8 `random` differs from call to call, so a replay would not agree with the run that it repeats [use the event's own time or id]",
+        ],
+    );
+    check(
+        "SELECT uuid() AS n FROM events",
+        &[
+            "1:8 `uuid` differs from call to call, so a replay would not agree with the run that it repeats [use the event's own time or id]",
+        ],
+    );
+    check(
+        "SELECT current_date AS n FROM events",
+        &[
+            "1:8 `current_date` differs from call to call, so a replay would not agree with the run that it repeats [use the event's own time or id]",
+        ],
+    );
+    check(
+        "SELECT tumble(occurred_at, INTERVAL '1 minute') AS w, first_value(user_id) AS n FROM events GROUP BY 1",
+        &[
+            "1:55 `first_value` cannot be used: without an order its value depends on how the rows arrive; write `first_value(x ORDER BY …)`",
+        ],
+    );
+    check(
+        "SELECT tumble(occurred_at, INTERVAL '1 minute') AS w, any_value(user_id) AS n FROM events GROUP BY 1",
+        &[
+            "1:55 `any_value` cannot be used: its value depends on how the rows arrive; write `min(x)` or `max(x)`",
+        ],
+    );
+    check(
+        "SELECT uper(user_id) AS x FROM events",
+        &["1:8 function `uper` not found [did you mean `upper`?]"],
+    );
+    check(
+        "SELECT unnest([1,2]) AS x FROM events",
+        &[
+            "1:8 `unnest` makes many rows of one, which is not there yet [use the list as it is: `array_length(x)`, `array_has(x, y)`, `x[1]`]",
+        ],
+    );
+    check(
+        "SELECT substr(user_id) AS x FROM events",
+        &["1:1 substring without for/from is not valid"],
+    );
+    check(
+        "SELECT user_id FROM events QUALIFY row_number() OVER () = 1",
+        &[
+            "1:36 QUALIFY filters window functions (`OVER`), which are not there yet [filter with WHERE or HAVING]",
+            "1:36 `row_number(…) OVER …` is not there yet [aggregate over a window: `GROUP BY tumble(ts, INTERVAL '1 minute'), …`]",
+        ],
+    );
+}
+
+#[test]
+fn windows() {
+    check(
+        "SELECT tumble(occurred_at, INTERVAL '1 month') AS w, count(*) AS n FROM events GROUP BY 1",
+        &[
+            "1:8 a window of months has no fixed width [write a fixed width: `INTERVAL '1 minute'`, `INTERVAL '1 day'`]",
+        ],
+    );
+    check(
+        "SELECT tumble(occurred_at, INTERVAL '0 seconds') AS w, count(*) AS n FROM events GROUP BY 1",
+        &[
+            "1:8 a window cannot be 0 wide [write a fixed width: `INTERVAL '1 minute'`, `INTERVAL '1 day'`]",
+        ],
+    );
+    check(
+        "SELECT tumble(occurred_at, INTERVAL '-1 minute') AS w, count(*) AS n FROM events GROUP BY 1",
+        &[
+            "1:8 a window cannot be of negative width [write a fixed width: `INTERVAL '1 minute'`, `INTERVAL '1 day'`]",
+        ],
+    );
+    check(
+        "SELECT tumble(occurred_at, occurred_at - created_at) AS w, count(*) AS n FROM events GROUP BY 1",
+        &["1:8 `tumble` takes an event time and an interval: `tumble(ts, INTERVAL '1 minute')`"],
+    );
+    check(
+        "SELECT tumble(occurred_at, '1 minute') AS w, count(*) AS n FROM events GROUP BY 1",
+        &["1:8 `tumble` takes an event time and an interval: `tumble(ts, INTERVAL '1 minute')`"],
+    );
+    check(
+        "SELECT tumble(occurred_at) AS w, count(*) AS n FROM events GROUP BY 1",
+        &["1:8 `tumble` takes an event time and an interval: `tumble(ts, INTERVAL '1 minute')`"],
+    );
+    check(
+        "SELECT tumble(created_at, INTERVAL '1 minute') AS w, count(*) AS n FROM events GROUP BY 1",
+        &[
+            "1:15 `tumble` is given `created_at`, not the event time of the source [write `tumble(occurred_at, …)`]",
+        ],
+    );
+    check(
+        "SELECT tumble(occurred_at + INTERVAL '8 hours', INTERVAL '1 minute') AS w, count(*) AS n FROM events GROUP BY 1",
+        &[
+            "1:15 `tumble` is given a computed time, not the event time of the source [write `tumble(occurred_at, …)`]",
+        ],
+    );
+    check(
+        "SELECT tumble(t, INTERVAL '1 minute') AS w, count(*) AS n FROM (SELECT created_at AS t FROM events) GROUP BY 1",
+        &[
+            "1:8 `tumble` is given `t`, not the event time of the source [carry the event time through unchanged: `occurred_at` of `events`]",
+        ],
+    );
+    check(
+        "SELECT tumble(occurred_at, INTERVAL '1 minute') AS w, tumble(occurred_at, INTERVAL '1 hour') AS v, count(*) AS n FROM events GROUP BY 1, 2",
+        &["1:8 GROUP BY has two windows, and a row lies in one [write one query for each window]"],
+    );
+    check(
+        "SELECT tumble(occurred_at, INTERVAL '1 minute') AS w FROM events",
+        &[
+            r#"1:8 `tumble` stands in GROUP BY by itself, and nowhere else [group by it and give it a name in SELECT; of the result take `"window"['start']`]"#,
+        ],
+    );
+    check(
+        "SELECT tumble(occurred_at, INTERVAL '1 minute')['start'] AS w, count(*) AS n FROM events GROUP BY 1",
+        &[
+            r#"1:8 `tumble` stands in GROUP BY by itself, and nowhere else [group by it and give it a name in SELECT; of the result take `"window"['start']`]"#,
+        ],
+    );
+    check(
+        "SELECT hop(occurred_at, INTERVAL '1 minute', INTERVAL '1 hour') AS w, count(*) AS n FROM events GROUP BY 1",
+        &["1:8 `hop` windows are not there yet [write `tumble(ts, INTERVAL '1 minute')`]"],
+    );
+    check(
+        "SELECT session(occurred_at, INTERVAL '1 minute') AS w, count(*) AS n FROM events GROUP BY 1",
+        &["1:8 `session` windows are not there yet [write `tumble(ts, INTERVAL '1 minute')`]"],
+    );
+    check(
+        "WITH m AS (SELECT tumble(occurred_at, INTERVAL '1 minute') AS w, count(*) AS n FROM events GROUP BY 1) SELECT max(n) AS x FROM m",
+        &[
+            "1:115 an aggregate over the rows of a window is not there yet [aggregate both from the source]",
+        ],
+    );
+    check(
+        "WITH m AS (SELECT tumble(occurred_at, INTERVAL '1 minute') AS w, min(occurred_at) AS t, count(*) AS n FROM events GROUP BY 1) SELECT tumble(t, INTERVAL '1 hour') AS x, max(n) AS m FROM m GROUP BY 1",
+        &[
+            "1:173 an aggregate over the rows of a window is not there yet [aggregate both from the source]",
+        ],
+    );
+    check(
+        "SELECT user_id, count(*) AS n FROM events GROUP BY tumble(occurred_at, INTERVAL '1 minute')",
+        &[
+            "1:8 column `user_id` is neither in GROUP BY nor in an aggregate [add it to GROUP BY, or take one of its values: `min(user_id)`]",
+        ],
+    );
+}
+
+#[test]
+fn names_and_types() {
+    check(
+        "SELECT revnue FROM orders",
+        &[
+            "1:8 column `revnue` not found in `orders` (have: order_id, userId, revenue, ordered_at) [did you mean `revenue`?]",
+        ],
+    );
+    check(
+        "SELECT userid FROM orders",
+        &[
+            r#"1:8 column `userid` not found in `orders` (have: order_id, userId, revenue, ordered_at) [names fold to lower case; write `"userId"`]"#,
+        ],
+    );
+    check(
+        r"SELECT o.revnue
+ FROM orders o",
+        &[
+            "1:8 column `revnue` not found in `o` (have: order_id, userId, revenue, ordered_at) [did you mean `revenue`?]",
+        ],
+    );
+    check(
+        "SELECT nothing_like_it FROM orders",
+        &[
+            "1:8 column `nothing_like_it` not found in `orders` (have: order_id, userId, revenue, ordered_at)",
+        ],
+    );
+    check(
+        "SELECT user_id FROM evnts",
+        &["1:21 nothing is called `evnts` (have: events, orders) [did you mean `events`?]"],
+    );
+    check(
+        "SELECT user_id FROM lake.events",
+        &[
+            "1:21 `lake.events` is no relation: their names have one part [name a source, a step or a query of this file]",
+        ],
+    );
+    check(
+        "SELECT user_id + 1 AS x FROM events",
+        &["1:8 cannot coerce arithmetic expression Utf8 + Int64 to valid types"],
+    );
+    check(
+        "SELECT amount + user_id AS x FROM events",
+        &["1:8 cannot coerce arithmetic expression Decimal128(18, 2) + Utf8 to valid types"],
+    );
+    check(
+        "SELECT upper(user_id) FROM events",
+        &[
+            "1:8 column 1 of the result needs a name of letters, digits and `_` [give it one: `… AS name`]",
+        ],
+    );
+    check(
+        "SELECT user_id, user_id FROM events",
+        &["1:8 two columns are named `user_id` [rename one of them: `AS other_user_id`]"],
+    );
+    check(
+        r#"SELECT user_id AS "_offset" FROM events"#,
+        &["1:8 the column name `_offset` is Tagflow's own [give it another: `… AS name`]"],
+    );
+    check(
+        "SELECT user_id FROM q",
+        &["1:21 a circle: `q` reads `q` [one of them must read something else]"],
+    );
+    check(
+        "SELECT * FROM generate_series(1, 3)",
+        &[
+            "1:15 `generate_series(1, 3)` cannot be read from [name a source, a step or a query of this file]",
+        ],
+    );
+    check(
+        "SELECT user_id FROM events WHERE user_id",
+        &["1:8 the condition `user_id` is a Utf8, neither true nor false"],
+    );
+    check(
+        "SELECT user_id FROM events WHERE amount > 'abc'",
+        &["1:43 cannot cast string 'abc' to value of Decimal128(38, 10) type"],
+    );
+    check(
+        "SELECT $1 AS x FROM events",
+        &["1:8 nothing stands for `$1` [write the value, or `${params.name}`]"],
+    );
+    check(
+        "SELECT * FROM events TABLESAMPLE (10 PERCENT)",
+        &[
+            "1:15 `events TABLESAMPLE (10 PERCENT)` cannot be read from [name a source, a step or a query of this file]",
+        ],
+    );
+    check(
+        "SELECT CAST(user_id AS blob2) AS x FROM events",
+        &["1:1 not there yet: unsupported SQL type blob2"],
+    );
+}
+
+#[test]
+fn what_cannot_be_read_is_not_blamed_on_its_readers() {
+    let readers = program(&[("q", query("SELECT user_id FROM unreadable"))]);
+    assert_eq!(faults(&readers), Vec::<String>::new());
+    assert!(readers.relation("q").is_none());
+}
+
+#[test]
+fn one_mistake_is_told_once() {
+    let chain = program(&[
+        ("a", query("SELECT revnue FROM orders")),
+        ("b", query("SELECT revnue FROM a")),
+    ]);
+    assert_eq!(
+        faults(&chain),
+        [
+            "a 1:8 column `revnue` not found in `orders` (have: order_id, userId, revenue, \
+          ordered_at) [did you mean `revenue`?]"
+        ]
+    );
+}
+
+#[test]
+fn circles_are_told_once() {
+    let circle = program(&[
+        ("a", query("SELECT user_id FROM b")),
+        ("b", query("SELECT user_id FROM a")),
+    ]);
+    assert_eq!(
+        faults(&circle),
+        ["b 1:21 a circle: `a` reads `b` reads `a` [one of them must read something else]"]
+    );
 }

@@ -1,0 +1,258 @@
+//! Plans all relations of a pipeline, in the order of their needs.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use tagflow_schemas::Column;
+
+use super::{
+    Catalog, Definition, Fault, Functions, Lineage, Part, Program, Relation, Rows, SqlError,
+    parse::{self, ParsedQuery},
+    plan::{self, Planned},
+    refuse, resolve,
+};
+use crate::diagnostic::closest;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Visit {
+    Open,
+    Done,
+}
+
+/// Plans relations, each after what it reads.
+pub(super) struct Planning<'a> {
+    is_unreadable: &'a dyn Fn(&str) -> bool,
+    definitions: &'a BTreeMap<String, Definition>,
+    parsed: BTreeMap<&'a str, ParsedQuery>,
+    /// Queries that cannot run, as their text shows.
+    refused: BTreeSet<&'a str>,
+    visited: BTreeMap<&'a str, Visit>,
+    program: Program,
+}
+
+impl<'a> Planning<'a> {
+    pub(super) fn new(
+        definitions: &'a BTreeMap<String, Definition>,
+        is_unreadable: &'a dyn Fn(&str) -> bool,
+    ) -> Self {
+        Self {
+            is_unreadable,
+            definitions,
+            parsed: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            visited: BTreeMap::new(),
+            program: Program {
+                catalog: Catalog::new(Functions::new()),
+                plans: BTreeMap::new(),
+                order: Vec::new(),
+                faults: Vec::new(),
+            },
+        }
+    }
+
+    pub(super) fn run(mut self) -> Program {
+        self.parse();
+        for name in self.definitions.keys() {
+            self.visit(name, &mut Vec::new());
+        }
+        self.program
+    }
+
+    fn parse(&mut self) {
+        for (name, definition) in self.definitions {
+            let Definition::Query { sql } = definition else {
+                continue;
+            };
+            match parse::query(sql) {
+                Ok(parsed) => {
+                    for error in refuse::refuse(&parsed.query, self.program.catalog.functions()) {
+                        self.refused.insert(name);
+                        self.fault(name, Part::Query, error);
+                    }
+                    self.parsed.insert(name, parsed);
+                }
+                Err(error) => self.fault(name, Part::Query, error),
+            }
+        }
+    }
+
+    fn fault(&mut self, relation: &str, part: Part, error: SqlError) {
+        self.program.faults.push(Fault {
+            relation: relation.to_owned(),
+            part,
+            error,
+        });
+    }
+
+    /// Plans `name` after what it reads; `path` is who asks.
+    fn visit(&mut self, name: &'a str, path: &mut Vec<&'a str>) {
+        let Some((name, definition)) = self.definitions.get_key_value(name) else {
+            return;
+        };
+        if self.visited.contains_key(name.as_str()) {
+            return;
+        }
+        self.visited.insert(name, Visit::Open);
+        path.push(name);
+        let ready = self.inputs(name, definition, path);
+        path.pop();
+        self.visited.insert(name, Visit::Done);
+        if !ready {
+            return;
+        }
+        match definition {
+            Definition::Source {
+                columns,
+                event_time,
+            } => {
+                let relation = source(columns, event_time);
+                self.program.catalog.add(name, relation);
+                self.program.order.push(name.clone());
+            }
+            Definition::Step {
+                from,
+                filter,
+                select,
+            } => {
+                let catalog = &self.program.catalog;
+                match resolve::step(from, filter.as_deref(), select.as_deref(), catalog) {
+                    Ok(planned) => self.planned(name, planned),
+                    Err(faults) => {
+                        for (part, error) in faults {
+                            self.fault(name, part, error);
+                        }
+                    }
+                }
+            }
+            Definition::Query { .. } => self.query(name),
+        }
+    }
+
+    fn query(&mut self, name: &str) {
+        let Some(parsed) = self.parsed.remove(name) else {
+            return;
+        };
+        if self.refused.contains(name) {
+            return;
+        }
+        match plan::query(parsed.query, &self.program.catalog) {
+            Ok(planned) => self.planned(name, planned),
+            Err(error) => self.fault(name, Part::Query, error),
+        }
+    }
+
+    fn planned(&mut self, name: &str, planned: Planned) {
+        self.program.catalog.add(name, planned.relation);
+        self.program.plans.insert(name.to_owned(), planned.plan);
+        self.program.order.push(name.to_owned());
+    }
+
+    /// Plans what `name` reads; false if any of it cannot be planned.
+    fn inputs(&mut self, name: &str, definition: &'a Definition, path: &mut Vec<&'a str>) -> bool {
+        let (reads, part) = match definition {
+            Definition::Source { .. } => return true,
+            Definition::Step { from, .. } => (vec![(from.clone(), None)], Part::From),
+            Definition::Query { .. } => match self.parsed.get(name) {
+                Some(parsed) => {
+                    let reads = parsed.reads.iter();
+                    (
+                        reads
+                            .map(|(name, place)| (name.clone(), Some(*place)))
+                            .collect(),
+                        Part::Query,
+                    )
+                }
+                None => return false,
+            },
+        };
+        let mut ready = true;
+        for (read, place) in reads {
+            // A dotted name is refused with the rest of the text.
+            if read.contains('.') {
+                continue;
+            }
+            let definitions = self.definitions;
+            let Some((read, _)) = definitions.get_key_value(&read) else {
+                ready = false;
+                // What a step reads is checked with the rest of the file.
+                if (self.is_unreadable)(&read) || part == Part::From {
+                    continue;
+                }
+                let error = self.unknown(&read, name).at_token_if(place);
+                self.fault(name, part.clone(), error);
+                continue;
+            };
+            if self.visited.get(read.as_str()) == Some(&Visit::Open) {
+                ready = false;
+                if self.is_circle_of_steps(read, path) {
+                    continue;
+                }
+                let error = cycle(read, path).at_token_if(place);
+                self.fault(name, part.clone(), error);
+                continue;
+            }
+            self.visit(read, path);
+            ready &= self.program.relation(read).is_some();
+        }
+        ready
+    }
+
+    /// Those are found with the rest of the file.
+    fn is_circle_of_steps(&self, read: &str, path: &[&str]) -> bool {
+        let is_step =
+            |name: &&str| matches!(self.definitions.get(*name), Some(Definition::Step { .. }));
+        path.iter().skip_while(|name| **name != read).all(is_step)
+    }
+
+    fn unknown(&self, wrong: &str, reader: &str) -> SqlError {
+        let names = || {
+            let others = self.definitions.keys().map(String::as_str);
+            others.filter(move |name| *name != reader)
+        };
+        let have: Vec<&str> = names().collect();
+        let error = SqlError::new(format!(
+            "nothing is called `{wrong}` (have: {})",
+            have.join(", ")
+        ));
+        match closest(wrong, names()) {
+            Some(name) => error.help(format!("did you mean `{name}`?")),
+            None => error,
+        }
+    }
+}
+
+fn cycle(read: &str, path: &[&str]) -> SqlError {
+    let from = path.iter().position(|name| *name == read).unwrap_or(0);
+    let mut names: Vec<String> = path[from..]
+        .iter()
+        .map(|name| format!("`{name}`"))
+        .collect();
+    names.push(format!("`{read}`"));
+    SqlError::new(format!("a circle: {}", names.join(" reads ")))
+        .help("one of them must read something else")
+}
+
+fn source(columns: &[Column], event_time: &str) -> Relation {
+    // A row without event time is a dead letter, so the column has no nulls.
+    let columns: Vec<Column> = columns
+        .iter()
+        .map(|column| Column {
+            nullable: column.nullable && column.name != event_time,
+            ..column.clone()
+        })
+        .collect();
+    let lineage = |column: &Column| {
+        if column.name == event_time {
+            Lineage::EventTime
+        } else {
+            Lineage::Plain
+        }
+    };
+    Relation {
+        schema: Arc::clone(&Column::schema(&columns)),
+        lineage: columns.iter().map(lineage).collect(),
+        rows: Rows::Events,
+    }
+}

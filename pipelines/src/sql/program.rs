@@ -1,0 +1,201 @@
+//! All relations of a pipeline, and which columns each must deliver.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use datafusion::{
+    common::Column,
+    logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder},
+};
+use tagflow_engine::time;
+
+use super::{
+    Catalog, Definition, Fault, Lineage, Part, Relation, Rows, SqlError, Stream, optimize,
+    plan::{self, Places},
+    planning::Planning,
+};
+
+/// What a relation must deliver to those that read it.
+#[derive(Debug, Clone)]
+pub struct Needs {
+    /// The relation.
+    pub relation: String,
+    /// Which of its columns, in its own order.
+    pub columns: Vec<String>,
+    /// How they are made; a source has none.
+    pub stream: Option<Stream>,
+    /// The greatest width that divides that of every window which its rows go
+    /// into; zero if they go into none.
+    pub grain: Duration,
+}
+
+/// The planned relations of a pipeline.
+pub struct Program {
+    pub(super) catalog: Catalog,
+    pub(super) plans: BTreeMap<String, LogicalPlan>,
+    /// Those that could be planned, inputs first.
+    pub(super) order: Vec<String>,
+    pub(super) faults: Vec<Fault>,
+}
+
+impl Program {
+    /// Plans every definition; what is wrong is in [`Program::faults`]. Of a
+    /// name that `is_unreadable`, nothing can be said, so whatever reads it is
+    /// left unplanned without a word.
+    pub fn plan(
+        definitions: &BTreeMap<String, Definition>,
+        is_unreadable: impl Fn(&str) -> bool,
+    ) -> Self {
+        Planning::new(definitions, &is_unreadable).run()
+    }
+
+    /// What is wrong.
+    pub fn faults(&self) -> &[Fault] {
+        &self.faults
+    }
+
+    /// The relations that could be planned.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The relation `name`, if it could be planned.
+    pub fn relation(&self, name: &str) -> Option<&Relation> {
+        self.catalog.relation(name)
+    }
+
+    /// What each relation must deliver so that all columns of `outputs` can be
+    /// written, inputs first. Relations that none of them reads are left out.
+    ///
+    /// # Errors
+    /// A plan that can no longer run after it was optimized; the relation's
+    /// name comes with it.
+    pub fn needs(&self, outputs: &BTreeSet<String>) -> Result<Vec<Needs>, Fault> {
+        let mut wanted: BTreeMap<String, Wanted> = BTreeMap::new();
+        for output in outputs {
+            if let Some(relation) = self.relation(output) {
+                let all = relation.schema.fields().iter();
+                wanted
+                    .entry(output.clone())
+                    .or_default()
+                    .columns
+                    .extend(all.map(|field| field.name().clone()));
+            }
+        }
+        let mut needs = Vec::new();
+        for name in self.order.iter().rev() {
+            let (Some(relation), Some(wanted_here)) = (self.relation(name), wanted.remove(name))
+            else {
+                continue;
+            };
+            let grain = wanted_here.grain;
+            let columns = columns_of(relation, &wanted_here);
+            let stream = match self.plans.get(name) {
+                None => None,
+                Some(plan) => Some(self.narrowed(name, plan, relation, &columns)?),
+            };
+            if let Some(stream) = &stream {
+                stream.scans(grain, &mut |scan, grain| {
+                    let input = wanted.entry(scan.relation.clone()).or_default();
+                    input.columns.extend(scan.columns.iter().cloned());
+                    input.grain = common_grain(input.grain, grain);
+                });
+            }
+            needs.push(Needs {
+                relation: name.clone(),
+                columns,
+                stream,
+                grain,
+            });
+        }
+        needs.reverse();
+        Ok(needs)
+    }
+
+    /// What determines the rows of `stream`, down to the sources, in one line.
+    /// It does not depend on who else reads the relations on the way.
+    ///
+    /// # Errors
+    /// As [`Program::needs`].
+    pub fn definition(&self, stream: &Stream) -> Result<String, Fault> {
+        let text = stream.to_string();
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        let mut definition = lines.join("; ");
+        let mut scans = Vec::new();
+        stream.scans(Duration::ZERO, &mut |scan, _| scans.push(scan.clone()));
+        for scan in scans {
+            if let Some(plan) = self.plans.get(&scan.relation)
+                && let Some(relation) = self.relation(&scan.relation)
+            {
+                let input = self.narrowed(&scan.relation, plan, relation, &scan.columns)?;
+                let input = self.definition(&input)?;
+                definition = format!("{definition}; {} is {input}", scan.relation);
+            }
+        }
+        Ok(definition)
+    }
+
+    /// The stream that makes only `columns` of a relation.
+    fn narrowed(
+        &self,
+        name: &str,
+        plan: &LogicalPlan,
+        relation: &Relation,
+        columns: &[String],
+    ) -> Result<Stream, Fault> {
+        let fault = |error: SqlError| Fault {
+            relation: name.to_owned(),
+            part: Part::Query,
+            error,
+        };
+        let planner = |error| fault(SqlError::of_planner(&error));
+        let mut plan = plan.clone();
+        if columns.len() < relation.schema.fields().len() {
+            let columns = columns
+                .iter()
+                .map(|column| Expr::Column(Column::new_unqualified(column)));
+            plan = LogicalPlanBuilder::from(plan)
+                .project(columns)
+                .and_then(LogicalPlanBuilder::build)
+                .map_err(planner)?;
+        }
+        let plan = optimize::optimize(plan, self.catalog.config()).map_err(planner)?;
+        plan::walk(&plan, &self.catalog, Places::default()).map_err(fault)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Wanted {
+    columns: BTreeSet<String>,
+    grain: Duration,
+}
+
+/// The columns that a relation delivers. The state of an aggregate is what its
+/// query says, whoever reads which of its columns; and every relation delivers
+/// one column at least, a source its event time.
+fn columns_of(relation: &Relation, wanted: &Wanted) -> Vec<String> {
+    let all = relation.schema.fields().iter().zip(&relation.lineage);
+    let mut columns: Vec<String> = all
+        .filter(|(field, lineage)| {
+            relation.rows == Rows::Windows
+                || **lineage == Lineage::EventTime
+                || wanted.columns.contains(field.name())
+        })
+        .map(|(field, _)| field.name().clone())
+        .collect();
+    if columns.is_empty() {
+        columns.extend(relation.schema.fields().first().map(|f| f.name().clone()));
+    }
+    columns
+}
+
+/// The greatest width that divides both; zero stands for no width.
+fn common_grain(a: Duration, b: Duration) -> Duration {
+    let (mut a, mut b) = (time::micros(a), time::micros(b));
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    Duration::from_micros(a.unsigned_abs())
+}

@@ -90,7 +90,7 @@ pub struct Cut {
     pub fingerprints: BTreeMap<String, String>,
     /// The files that become visible with this commit.
     pub files: Vec<StagedFile>,
-    /// What became of the rows of this epoch, by the node where they ended.
+    /// What became of the rows of this epoch.
     pub counters: ByPartition<Counts>,
     /// What became of all rows since the first commit, this epoch included.
     pub totals: Counts,

@@ -57,8 +57,7 @@ pub struct Record {
     pub checkpoint: Option<Checkpoint>,
     /// The files that this commit publishes.
     pub files: Vec<FileRef>,
-    /// What became of the rows of this commit: node where rows end → source →
-    /// partition.
+    /// What became of the rows of this commit: source → partition.
     pub counters: ByPartition<Counts>,
     /// Every commit up to here has been published.
     pub published_upto: u64,

@@ -62,7 +62,7 @@ fn record() -> Record {
             bytes: 2,
             sha256: "bb".to_owned(),
         }],
-        counters: BTreeMap::from([("sink".into(), counts(&ledger))]),
+        counters: counts(&ledger),
         published_upto: 1,
         collected_upto: 0,
     }

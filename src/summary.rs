@@ -21,7 +21,10 @@ pub(crate) fn of(outcome: &Outcome, tables: &[TableRef], state: &str) -> String 
     };
     write_rows(&mut text, status.rows_in, &status.totals, tables);
     write_tables(&mut text, tables, state);
-    let open = outcome.committed.as_ref().map_or(0, |commit| commit.state_bytes);
+    let open = outcome
+        .committed
+        .as_ref()
+        .map_or(0, |commit| commit.state_bytes);
     if open > 0 {
         let _ = writeln!(
             text,
@@ -39,7 +42,11 @@ fn write_rows(text: &mut String, read: u64, totals: &Counts, tables: &[TableRef]
     } else {
         String::new()
     };
-    let _ = writeln!(text, "  read          {:>13}{earlier}", figures::count(read));
+    let _ = writeln!(
+        text,
+        "  read          {:>13}{earlier}",
+        figures::count(read)
+    );
     let at = |name: &str| {
         let table = tables.iter().find(|table| &*table.name == name);
         table.map_or(String::new(), |table| format!("  {}", table.url))
@@ -65,7 +72,11 @@ fn write_tables(text: &mut String, tables: &[TableRef], state: &str) {
     let Some(first) = results.first() else {
         return;
     };
-    let width = results.iter().map(|table| table.name.len()).max().unwrap_or(0);
+    let width = results
+        .iter()
+        .map(|table| table.name.len())
+        .max()
+        .unwrap_or(0);
     let _ = writeln!(text, "tables:");
     for table in &results {
         let _ = writeln!(text, "  {:width$}  {}", table.name, table.url);
@@ -140,9 +151,18 @@ mod tests {
         outcome.status.rows_in = 400;
         outcome.committed.as_mut().unwrap().state_bytes = 3_100_000;
         let text = of(&outcome, &tables(), "s3://lake/state");
-        assert!(text.contains("  read                    400  (1,000 with earlier runs)\n"), "{text}");
-        assert!(text.contains("query --state s3://lake/state 'select"), "{text}");
-        assert!(text.contains("kept for the next run: 3.1 MB of state"), "{text}");
+        assert!(
+            text.contains("  read                    400  (1,000 with earlier runs)\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("query --state s3://lake/state 'select"),
+            "{text}"
+        );
+        assert!(
+            text.contains("kept for the next run: 3.1 MB of state"),
+            "{text}"
+        );
     }
 
     #[test]

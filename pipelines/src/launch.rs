@@ -7,7 +7,7 @@ use tagflow_connectors::storage;
 use tagflow_engine::{
     Clock, Result,
     commit::{LogConfig, Owner},
-    runtime::{End, JobConfig, Supervised, Until},
+    runtime::{End, JobConfig, StopWhen, Supervised, Until},
     sink::Table,
 };
 
@@ -71,11 +71,7 @@ pub fn lanes(spec: &Spec, asked: Option<usize>) -> usize {
 /// # Errors
 /// `Config` where the URL of the state is wrong; `External` where its folder
 /// cannot be created.
-pub fn launch(
-    pipeline: Pipeline,
-    options: LaunchOptions,
-    clock: Arc<dyn Clock>,
-) -> Result<Launch> {
+pub fn launch(pipeline: Pipeline, options: LaunchOptions, clock: Arc<dyn Clock>) -> Result<Launch> {
     let Pipeline { spec, lowered } = pipeline;
     let name = spec.name.value();
     let (store, root) = storage::open_log(&spec.checkpoint.url)?;
@@ -106,6 +102,11 @@ pub fn launch(
         until: options.until,
         end: options.end,
         reset: options.reset,
+        stop_when: spec.errors.stop_when.as_ref().map(|limit| StopWhen {
+            ratio: limit.ratio.value().get(),
+            over: *limit.over.value(),
+            at_least: *limit.at_least.value(),
+        }),
     };
     Ok(Launch {
         supervised: Supervised {

@@ -11,7 +11,9 @@ fn check(text: &str, expected: &str) {
     assert_eq!(ended.stdout, expected);
     assert_eq!(ended.stderr, "");
     // `run` says the same, where errors belong.
-    let ended = folder.tagflow(&["run", "p.yaml", "--admin", "off"]).expect(2);
+    let ended = folder
+        .tagflow(&["run", "p.yaml", "--admin", "off"])
+        .expect(2);
     assert_eq!(ended.stderr, expected);
 }
 
@@ -65,7 +67,8 @@ fn a_wrong_type() {
 
 #[test]
 fn an_unknown_column() {
-    let sql = "SELECT tumble(at, INTERVAL '1 minute') AS w, sum(amuont) AS n FROM events GROUP BY 1";
+    let sql =
+        "SELECT tumble(at, INTERVAL '1 minute') AS w, sum(amuont) AS n FROM events GROUP BY 1";
     check(&pipeline(sql, ""), "");
 }
 
@@ -82,18 +85,28 @@ fn a_window_on_a_column_that_is_not_event_time() {
 
 #[test]
 fn an_unbounded_order() {
-    check(&pipeline("SELECT user_id FROM events ORDER BY user_id", ""), "");
+    check(
+        &pipeline("SELECT user_id FROM events ORDER BY user_id", ""),
+        "",
+    );
 }
 
 #[test]
 fn a_missing_variable() {
-    check(&pipeline(GOOD, "checkpoint: {url: \"${env:NOT_THERE_AT_ALL}\"}\n"), "");
+    check(
+        &pipeline(GOOD, "checkpoint: {url: \"${env:NOT_THERE_AT_ALL}\"}\n"),
+        "",
+    );
 }
 
 #[test]
 fn all_problems_at_once() {
-    let sql = "SELECT tumble(at, INTERVAL '1 minute') AS w, sum(amuont) AS n FROM events GROUP BY 1";
-    check(&pipeline(sql, "chekpoint: {every: 1s}\nadmin: {listen: nowhere}\n"), "");
+    let sql =
+        "SELECT tumble(at, INTERVAL '1 minute') AS w, sum(amuont) AS n FROM events GROUP BY 1";
+    check(
+        &pipeline(sql, "chekpoint: {every: 1s}\nadmin: {listen: nowhere}\n"),
+        "",
+    );
 }
 
 #[test]
@@ -108,19 +121,34 @@ fn problems_for_programs_and_for_github() {
     let folder = Folder::new();
     folder.write("p.yaml", pipeline(GOOD, "chekpoint: {every: 1s}\n"));
     folder.write("q.yaml", pipeline(GOOD, ""));
-    let ended = folder.tagflow(&["validate", "p.yaml", "q.yaml", "--format", "json"]).expect(2);
+    let ended = folder
+        .tagflow(&["validate", "p.yaml", "q.yaml", "--format", "json"])
+        .expect(2);
     let found: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!(found.as_array().unwrap().len(), 1);
     assert_eq!(found[0]["file"], "p.yaml");
     assert_eq!(found[0]["line"], 15);
-    let ended = folder.tagflow(&["validate", "p.yaml", "--format", "github"]).expect(2);
-    assert!(ended.stdout.starts_with("::error file=p.yaml,line=15,col=1::"), "{}", ended.stdout);
+    let ended = folder
+        .tagflow(&["validate", "p.yaml", "--format", "github"])
+        .expect(2);
+    assert!(
+        ended
+            .stdout
+            .starts_with("::error file=p.yaml,line=15,col=1::"),
+        "{}",
+        ended.stdout
+    );
 }
 
 #[test]
 fn a_wrong_command_line() {
     let folder = Folder::new();
-    for args in [&["rnu"][..], &["run"], &["run", "p.yaml", "--set", "x"], &["produce", "--topic", "t"]] {
+    for args in [
+        &["rnu"][..],
+        &["run"],
+        &["run", "p.yaml", "--set", "x"],
+        &["produce", "--topic", "t"],
+    ] {
         let ended = folder.tagflow(args).expect(2);
         assert!(ended.stderr.contains("Usage: tagflow"), "{}", ended.stderr);
     }

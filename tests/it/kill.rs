@@ -41,7 +41,10 @@ fn a_killed_run_over_kafka_loses_and_doubles_nothing() {
         let all = rows(40_000, random.below(1000));
         let broker = Broker::new("sales", 4);
         broker.send_rows("sales", 4, &all);
-        let source = format!("kafka: {{brokers: \"{}\", topics: [sales]}}", broker.address());
+        let source = format!(
+            "kafka: {{brokers: \"{}\", topics: [sales]}}",
+            broker.address()
+        );
         folder.write("p.yaml", pipeline(&source));
         let run = ["run", "p.yaml", "--once", "--drain", "--admin", "off"];
         kills += kill_until_done(&folder, &run, &mut random);
@@ -54,7 +57,11 @@ fn kill_until_done(folder: &Folder, args: &[&str], random: &mut Random) -> u32 {
     let mut kills = 0;
     loop {
         // After many kills a run may live: a test must end.
-        let moment = if kills < KILLS { random.below(LATEST_MS) } else { 60_000 };
+        let moment = if kills < KILLS {
+            random.below(LATEST_MS)
+        } else {
+            60_000
+        };
         let parallelism = (1 + random.below(3)).to_string();
         let args = [args, &["--parallelism", &parallelism]].concat();
         let mut run = folder.start(&args);

@@ -36,7 +36,12 @@ pub(crate) fn rows(count: i64, seed: u64) -> Vec<Row> {
 
 impl Row {
     pub(crate) fn json(&self) -> String {
-        let Self { id, campaign, amount, at_ms } = self;
+        let Self {
+            id,
+            campaign,
+            amount,
+            at_ms,
+        } = self;
         format!(r#"{{"id":{id},"campaign":"{campaign}","amount":{amount},"at":{at_ms}}}"#)
     }
 }
@@ -64,7 +69,11 @@ pub(crate) fn batch(rows: &[Row]) -> RecordBatch {
         Arc::new(schema),
         vec![
             Arc::new(rows.iter().map(|row| row.id).collect::<Int64Array>()),
-            Arc::new(rows.iter().map(|row| Some(row.campaign.as_str())).collect::<StringArray>()),
+            Arc::new(
+                rows.iter()
+                    .map(|row| Some(row.campaign.as_str()))
+                    .collect::<StringArray>(),
+            ),
             Arc::new(rows.iter().map(|row| row.amount).collect::<Int64Array>()),
             Arc::new(TimestampMicrosecondArray::from_iter_values(at).with_timezone("UTC")),
         ],

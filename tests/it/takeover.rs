@@ -14,7 +14,10 @@ fn the_second_of_two_takes_over_and_nothing_is_doubled() {
     let folder = Folder::new();
     let all = rows(30_000, 7);
     let broker = Broker::new("sales", 2);
-    let source = format!("kafka: {{brokers: \"{}\", topics: [sales]}}", broker.address());
+    let source = format!(
+        "kafka: {{brokers: \"{}\", topics: [sales]}}",
+        broker.address()
+    );
     folder.write("p.yaml", pipeline(&source));
     let run = ["run", "p.yaml", "--admin", "off"];
 
@@ -26,14 +29,27 @@ fn the_second_of_two_takes_over_and_nothing_is_doubled() {
     });
     let mut second = folder.start(&run);
     let fenced = first.wait().expect(5);
-    assert!(fenced.stderr.contains("took the pipeline over"), "{}", fenced.stderr);
-    assert!(fenced.stderr.contains("hint: `tagflow status` shows who runs it now"));
+    assert!(
+        fenced.stderr.contains("took the pipeline over"),
+        "{}",
+        fenced.stderr
+    );
+    assert!(
+        fenced
+            .stderr
+            .contains("hint: `tagflow status` shows who runs it now")
+    );
 
     broker.send_rows("sales", 2, late);
-    assert!(second.outlives(Duration::from_millis(500)), "it goes on alone");
+    assert!(
+        second.outlives(Duration::from_millis(500)),
+        "it goes on alone"
+    );
     second.signal("TERM");
     second.wait().expect(0);
-    folder.tagflow(&["run", "p.yaml", "--once", "--drain", "--admin", "off"]).expect(0);
+    folder
+        .tagflow(&["run", "p.yaml", "--once", "--drain", "--admin", "off"])
+        .expect(0);
     assert_holds(&folder, &all);
 }
 
@@ -42,7 +58,10 @@ fn a_stopped_owner_that_wakes_up_writes_nothing() {
     let folder = Folder::new();
     let all = rows(20_000, 8);
     let broker = Broker::new("sales", 2);
-    let source = format!("kafka: {{brokers: \"{}\", topics: [sales]}}", broker.address());
+    let source = format!(
+        "kafka: {{brokers: \"{}\", topics: [sales]}}",
+        broker.address()
+    );
     folder.write("p.yaml", pipeline(&source));
     broker.send_rows("sales", 2, &all);
 
@@ -51,7 +70,9 @@ fn a_stopped_owner_that_wakes_up_writes_nothing() {
         (!folder.files("state/sales/log", ".json").is_empty()).then_some(())
     });
     zombie.signal("STOP");
-    folder.tagflow(&["run", "p.yaml", "--once", "--drain", "--admin", "off"]).expect(0);
+    folder
+        .tagflow(&["run", "p.yaml", "--once", "--drain", "--admin", "off"])
+        .expect(0);
     assert_holds(&folder, &all);
     zombie.signal("CONT");
     zombie.wait().expect(5);

@@ -54,11 +54,20 @@ fn main() -> Result<()> {
     })?;
     tagflow.print("tagflow", events);
 
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     let oracle = work.path().join("oracle.parquet");
-    let batch = measure(UsageWho::RUSAGE_SELF, || runtime.block_on(batch(&input, &oracle)))?;
+    let batch = measure(UsageWho::RUSAGE_SELF, || {
+        runtime.block_on(batch(&input, &oracle))
+    })?;
     batch.print("datafusion, batch", events);
-    println!("tagflow / datafusion: CPU {:.2}, wall {:.2}", tagflow.cpu / batch.cpu, tagflow.wall / batch.wall);
+    println!(
+        "tagflow / datafusion: CPU {:.2}, wall {:.2}",
+        tagflow.cpu / batch.cpu,
+        tagflow.wall / batch.wall
+    );
     runtime.block_on(compare(&work.path().join("lake/metrics"), &oracle))
 }
 
@@ -66,7 +75,9 @@ fn events() -> Result<u64> {
     let arguments: Vec<String> = std::env::args().collect();
     match arguments.iter().position(|argument| argument == "--events") {
         Some(place) => {
-            let count = arguments.get(place + 1).context("`--events` needs a number")?;
+            let count = arguments
+                .get(place + 1)
+                .context("`--events` needs a number")?;
             Ok(count.replace('_', "").parse()?)
         }
         None => Ok(10_000_000),
@@ -94,7 +105,10 @@ fn generate(path: &Path, events: u64) -> Result<()> {
 
 fn pipeline_file(input: &Path) -> String {
     let query = QUERY
-        .replace("{window} AS window_start", "tumble(occurred_at, INTERVAL '1 minute') AS \"window\"")
+        .replace(
+            "{window} AS window_start",
+            "tumble(occurred_at, INTERVAL '1 minute') AS \"window\"",
+        )
         .replace('\n', "\n    ");
     format!(
         "name: w1
@@ -123,14 +137,20 @@ parallelism: 2
 async fn batch(input: &Path, output: &Path) -> Result<()> {
     let context = SessionContext::new();
     let options = NdJsonReadOptions::default().file_extension(".ndjson");
-    context.register_json("raw", &input.to_string_lossy(), options).await?;
+    context
+        .register_json("raw", &input.to_string_lossy(), options)
+        .await?;
     context
         .sql("CREATE VIEW events AS SELECT *, CAST(amount AS DECIMAL(18,2)) AS money FROM raw")
         .await?;
     let window = "date_bin(INTERVAL '1 minute', to_timestamp_millis(occurred_at))";
-    let query = QUERY.replace("{window}", window).replace("sum(amount)", "sum(money)");
+    let query = QUERY
+        .replace("{window}", window)
+        .replace("sum(amount)", "sum(money)");
     let result = context.sql(&query).await?;
-    result.write_parquet(&output.to_string_lossy(), Default::default(), None).await?;
+    result
+        .write_parquet(&output.to_string_lossy(), Default::default(), None)
+        .await?;
     Ok(())
 }
 
@@ -139,7 +159,9 @@ async fn compare(ours: &Path, oracle: &Path) -> Result<()> {
     let context = SessionContext::new();
     for (name, path) in [("ours", ours), ("oracle", oracle)] {
         let options = ParquetReadOptions::default();
-        context.register_parquet(name, &path.to_string_lossy(), options).await?;
+        context
+            .register_parquet(name, &path.to_string_lossy(), options)
+            .await?;
     }
     let columns = "CAST(arrow_cast(window_start, 'Timestamp(Microsecond, None)') AS BIGINT), \
                    campaign_id, events, impressions, clicks, CAST(revenue AS DECIMAL(38,2))";
@@ -148,7 +170,10 @@ async fn compare(ours: &Path, oracle: &Path) -> Result<()> {
         let query =
             format!("SELECT {columns} FROM {left} EXCEPT ALL SELECT {columns} FROM {right}");
         let different = context.sql(&query).await?.count().await?;
-        ensure!(different == 0, "{different} rows of `{left}` are not in `{right}`");
+        ensure!(
+            different == 0,
+            "{different} rows of `{left}` are not in `{right}`"
+        );
     }
     println!("all {rows} rows equal the batch query's");
     Ok(())
@@ -174,13 +199,16 @@ impl Cost {
 }
 
 fn measure(who: UsageWho, run: impl FnOnce() -> Result<()>) -> Result<Cost> {
-    let cpu = |usage: &Usage| {
-        (usage.user_time() + usage.system_time()).num_microseconds() as f64 / 1e6
-    };
+    let cpu =
+        |usage: &Usage| (usage.user_time() + usage.system_time()).num_microseconds() as f64 / 1e6;
     let before = cpu(&getrusage(who)?);
     let begun = Instant::now();
     run()?;
     let wall = begun.elapsed().as_secs_f64();
     let usage = getrusage(who)?;
-    Ok(Cost { wall, cpu: cpu(&usage) - before, peak_mib: usage.max_rss() as f64 / 1024.0 })
+    Ok(Cost {
+        wall,
+        cpu: cpu(&usage) - before,
+        peak_mib: usage.max_rss() as f64 / 1024.0,
+    })
 }

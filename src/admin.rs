@@ -140,7 +140,9 @@ mod tests {
     use super::*;
 
     async fn get(address: SocketAddr, path: &str) -> (u16, String) {
-        let answer = reqwest::get(format!("http://{address}{path}")).await.unwrap();
+        let answer = reqwest::get(format!("http://{address}{path}"))
+            .await
+            .unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
@@ -162,7 +164,10 @@ mod tests {
         assert_eq!((code, &status), (200, &*sender.borrow()));
         let (code, text) = get(address, "/metrics").await;
         assert_eq!(code, 200);
-        assert!(text.contains("tagflow_up{pipeline=\"clicks\"} 1.0"), "{text}");
+        assert!(
+            text.contains("tagflow_up{pipeline=\"clicks\"} 1.0"),
+            "{text}"
+        );
         sender.send_modify(|status| {
             status.state = JobState::Failed;
             status.message = Some("no such topic".into());
@@ -177,10 +182,15 @@ mod tests {
     async fn a_taken_port_is_left_alone() {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let first = Endpoint::bind(any, IfTaken::Fail).await.unwrap();
-        let second = Endpoint::bind(first.address(), IfTaken::UseAnother).await.unwrap();
+        let second = Endpoint::bind(first.address(), IfTaken::UseAnother)
+            .await
+            .unwrap();
         assert_ne!(first.address(), second.address());
         let third = Endpoint::bind(first.address(), IfTaken::Fail).await;
         let message = third.err().unwrap().chain();
-        assert!(message.contains("choose another with `--admin`"), "{message}");
+        assert!(
+            message.contains("choose another with `--admin`"),
+            "{message}"
+        );
     }
 }

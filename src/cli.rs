@@ -156,14 +156,21 @@ pub(crate) struct Status {
 pub(crate) struct StateFolder {
     /// The folder of the pipelines' state: a path or URL, as `checkpoint.url`
     /// of their files.
-    #[arg(long, value_name = "URL", env = "TAGFLOW_STATE", default_value = "./.tagflow")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "TAGFLOW_STATE",
+        default_value = "./.tagflow"
+    )]
     pub(crate) state: String,
 }
 
 /// Check pipeline files, without a network.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  tagflow validate pipelines/*.yaml\n  tagflow validate \
-                        campaign_metrics.yaml --format github")]
+#[command(
+    after_help = "Examples:\n  tagflow validate pipelines/*.yaml\n  tagflow validate \
+                        campaign_metrics.yaml --format github"
+)]
 pub(crate) struct Validate {
     /// The pipeline files.
     #[arg(required = true, value_name = "FILE")]
@@ -190,8 +197,10 @@ pub(crate) enum ProblemFormat {
 
 /// Show how a pipeline would run: its steps, lanes and state.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  tagflow explain campaign_metrics.yaml\n  tagflow explain \
-                        campaign_metrics.yaml --dot | dot -Tsvg > campaign_metrics.svg")]
+#[command(
+    after_help = "Examples:\n  tagflow explain campaign_metrics.yaml\n  tagflow explain \
+                        campaign_metrics.yaml --dot | dot -Tsvg > campaign_metrics.svg"
+)]
 pub(crate) struct Explain {
     #[command(flatten)]
     pub(crate) pipeline: PipelineFile,

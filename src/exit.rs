@@ -81,7 +81,10 @@ fn explain(error: &(dyn StdError + 'static), kind: ErrorKind) -> String {
         let next = error.to_string();
         // Wrappers like to repeat what they wrap.
         if !said.ends_with(&next) {
-            text += &format!("  cause: {}\n", next.trim_end().replace('\n', "\n         "));
+            text += &format!(
+                "  cause: {}\n",
+                next.trim_end().replace('\n', "\n         ")
+            );
             said = next;
         }
         cause = error.source();
@@ -95,9 +98,9 @@ fn explain(error: &(dyn StdError + 'static), kind: ErrorKind) -> String {
 fn hint(kind: ErrorKind) -> Option<&'static str> {
     match kind {
         ErrorKind::Config | ErrorKind::Data => None,
-        ErrorKind::External => {
-            Some("nothing is lost: run it again when this is mended, and it goes on where it stopped")
-        }
+        ErrorKind::External => Some(
+            "nothing is lost: run it again when this is mended, and it goes on where it stopped",
+        ),
         ErrorKind::Fenced => {
             Some("`tagflow status` shows who runs it now; do not start it in two places")
         }

@@ -7,10 +7,14 @@ use tagflow_engine::{Error, Result};
 /// Prints `text`. A reader that has seen enough (`| head`) is no error.
 pub(crate) fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
-    let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    let printed = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
     match printed {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::external("cannot write to standard output").with_source(error).permanent())
+            Err(Error::external("cannot write to standard output")
+                .with_source(error)
+                .permanent())
         }
         _ => Ok(()),
     }

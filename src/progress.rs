@@ -95,7 +95,9 @@ impl Pace {
 
 /// The job in one line.
 fn line(status: &JobStatus, now: EventTime) -> String {
-    let JobStatus { pipeline, state, .. } = status;
+    let JobStatus {
+        pipeline, state, ..
+    } = status;
     if let Some(message) = &status.message {
         return format!("{pipeline} {state}: {message}");
     }

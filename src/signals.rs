@@ -13,7 +13,8 @@ impl Requests {
     /// From now on signals do not end the process by themselves.
     pub(crate) fn listen() -> Result<Self, Error> {
         let listen = |kind| {
-            signal(kind).map_err(|error| Error::internal("cannot listen for signals").with_source(error))
+            signal(kind)
+                .map_err(|error| Error::internal("cannot listen for signals").with_source(error))
         };
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use tagflow_engine::{ledger::Counts, runtime::Outcome};
+use tagflow_engine::{
+    ledger::Counts,
+    runtime::{End, Outcome},
+};
 use tagflow_pipelines::launch::TableRef;
 
 use crate::figures;
@@ -13,7 +16,7 @@ const LATE: &str = "late";
 
 /// The end of a run that wrote `tables`; `state` is its state folder, as the
 /// `query` command takes it.
-pub(crate) fn of(outcome: &Outcome, tables: &[TableRef], state: &str) -> String {
+pub(crate) fn of(outcome: &Outcome, end: End, tables: &[TableRef], state: &str) -> String {
     let status = &outcome.status;
     let mut text = match &outcome.committed {
         Some(commit) => format!("{} stopped after commit #{}\n", status.pipeline, commit.seq),
@@ -21,8 +24,15 @@ pub(crate) fn of(outcome: &Outcome, tables: &[TableRef], state: &str) -> String 
     };
     write_rows(&mut text, status.rows_in, &status.totals, tables);
     write_tables(&mut text, tables, state);
-    let open = outcome.committed.as_ref().map_or(0, |commit| commit.state_bytes);
-    if open > 0 {
+    let open = outcome
+        .committed
+        .as_ref()
+        .map_or(0, |commit| commit.state_bytes);
+    let is_endless = status
+        .partitions
+        .values()
+        .any(|partition| !partition.finished);
+    if end == End::Keep && open > 0 && is_endless {
         let _ = writeln!(
             text,
             "kept for the next run: {} of state, windows that are still open among it (`--drain` \
@@ -39,7 +49,11 @@ fn write_rows(text: &mut String, read: u64, totals: &Counts, tables: &[TableRef]
     } else {
         String::new()
     };
-    let _ = writeln!(text, "  read          {:>13}{earlier}", figures::count(read));
+    let _ = writeln!(
+        text,
+        "  read          {:>13}{earlier}",
+        figures::count(read)
+    );
     let at = |name: &str| {
         let table = tables.iter().find(|table| &*table.name == name);
         table.map_or(String::new(), |table| format!("  {}", table.url))
@@ -65,7 +79,11 @@ fn write_tables(text: &mut String, tables: &[TableRef], state: &str) {
     let Some(first) = results.first() else {
         return;
     };
-    let width = results.iter().map(|table| table.name.len()).max().unwrap_or(0);
+    let width = results
+        .iter()
+        .map(|table| table.name.len())
+        .max()
+        .unwrap_or(0);
     let _ = writeln!(text, "tables:");
     for table in &results {
         let _ = writeln!(text, "  {:width$}  {}", table.name, table.url);
@@ -87,7 +105,11 @@ const DEFAULT_STATE: &str = "./.tagflow";
 
 #[cfg(test)]
 mod tests {
-    use tagflow_engine::{EventTime, commit::Committed, status::JobStatus};
+    use tagflow_engine::{
+        EventTime,
+        commit::Committed,
+        status::{JobStatus, PartitionStatus},
+    };
 
     use super::*;
 
@@ -123,7 +145,7 @@ mod tests {
     #[test]
     fn it_says_where_everything_is() {
         assert_eq!(
-            of(&outcome(), &tables(), "./.tagflow"),
+            of(&outcome(), End::Keep, &tables(), "./.tagflow"),
             "clicks stopped after commit #12\n\
              \x20 read                  1,000\n\
              \x20 contributed             983\n\
@@ -139,15 +161,31 @@ mod tests {
         let mut outcome = outcome();
         outcome.status.rows_in = 400;
         outcome.committed.as_mut().unwrap().state_bytes = 3_100_000;
-        let text = of(&outcome, &tables(), "s3://lake/state");
-        assert!(text.contains("  read                    400  (1,000 with earlier runs)\n"), "{text}");
-        assert!(text.contains("query --state s3://lake/state 'select"), "{text}");
-        assert!(text.contains("kept for the next run: 3.1 MB of state"), "{text}");
+        let partition = PartitionStatus::default();
+        outcome
+            .status
+            .partitions
+            .insert("events:t/0".into(), partition);
+        let text = of(&outcome, End::Keep, &tables(), "s3://lake/state");
+        assert!(
+            text.contains("  read                    400  (1,000 with earlier runs)\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("query --state s3://lake/state 'select"),
+            "{text}"
+        );
+        assert!(
+            text.contains("kept for the next run: 3.1 MB of state"),
+            "{text}"
+        );
+        let text = of(&outcome, End::Drain, &tables(), "s3://lake/state");
+        assert!(!text.contains("kept"), "{text}");
     }
 
     #[test]
     fn a_run_without_tables_has_no_table_to_show() {
-        let text = of(&outcome(), &[], "./.tagflow");
+        let text = of(&outcome(), End::Keep, &[], "./.tagflow");
         assert!(!text.contains("tables"), "{text}");
     }
 }

@@ -52,122 +52,200 @@ struct Metric<T> {
 impl<T> Metric<T> {
     const fn counter(name: &'static str, help: &'static str, value: fn(&T) -> Option<f64>) -> Self {
         let kind = MetricType::Counter;
-        Self { name, help, kind, value }
+        Self {
+            name,
+            help,
+            kind,
+            value,
+        }
     }
 
     const fn gauge(name: &'static str, help: &'static str, value: fn(&T) -> Option<f64>) -> Self {
         let kind = MetricType::Gauge;
-        Self { name, help, kind, value }
+        Self {
+            name,
+            help,
+            kind,
+            value,
+        }
     }
 }
 
 /// Labels: `pipeline`.
 const OF_JOB: &[Metric<JobStatus>] = &[
-    Metric::gauge("up", "Whether rows flow: 1 while running or draining", |job| {
-        let up = matches!(job.state, JobState::Running | JobState::Stopping);
-        Some(f64::from(u8::from(up)))
-    }),
-    Metric::gauge("start_timestamp_seconds", "When this process started the job", |job| {
-        Some(seconds(job.started_at))
-    }),
-    Metric::gauge("watermark_timestamp_seconds", "Event-time watermark of the job", |job| {
-        job.watermark.map(seconds)
-    }),
-    Metric::counter("input_rows", "Rows read since the start of this process", |job| {
-        Some(job.rows_in as f64)
-    }),
-    Metric::counter("input_bytes", "Bytes read since the start of this process", |job| {
-        Some(job.bytes_in as f64)
-    }),
-    Metric::counter("output_rows", "Rows handed to sinks since the start of this process", |job| {
-        Some(job.rows_out as f64)
-    }),
-    Metric::counter("committed_rows", "Rows that came in, up to the last commit", |job| {
-        Some(job.totals.rows_in as f64)
-    }),
-    Metric::counter("contributed_rows", "Rows that had their effect, up to the last commit", |job| {
-        Some(job.totals.contributed as f64)
-    }),
-    Metric::counter("filtered_rows", "Rows that a condition dropped, up to the last commit", |job| {
-        Some(job.totals.filtered as f64)
-    }),
-    Metric::counter("late_rows", "Rows whose window had closed, up to the last commit", |job| {
-        Some(job.totals.late as f64)
-    }),
-    Metric::counter("dead_letter_rows", "Rows that could not be read, up to the last commit", |job| {
-        Some(job.totals.dead_letter as f64)
-    }),
-    Metric::counter("duplicate_rows", "Rows that were seen before, up to the last commit", |job| {
-        Some(job.totals.duplicate as f64)
-    }),
+    Metric::gauge(
+        "up",
+        "Whether rows flow: 1 while running or draining",
+        |job| {
+            let up = matches!(job.state, JobState::Running | JobState::Stopping);
+            Some(f64::from(u8::from(up)))
+        },
+    ),
+    Metric::gauge(
+        "start_timestamp_seconds",
+        "When this process started the job",
+        |job| Some(seconds(job.started_at)),
+    ),
+    Metric::gauge(
+        "watermark_timestamp_seconds",
+        "Event-time watermark of the job",
+        |job| job.watermark.map(seconds),
+    ),
+    Metric::counter(
+        "input_rows",
+        "Rows read since the start of this process",
+        |job| Some(job.rows_in as f64),
+    ),
+    Metric::counter(
+        "input_bytes",
+        "Bytes read since the start of this process",
+        |job| Some(job.bytes_in as f64),
+    ),
+    Metric::counter(
+        "output_rows",
+        "Rows handed to sinks since the start of this process",
+        |job| Some(job.rows_out as f64),
+    ),
+    Metric::counter(
+        "committed_rows",
+        "Rows that came in, up to the last commit",
+        |job| Some(job.totals.rows_in as f64),
+    ),
+    Metric::counter(
+        "contributed_rows",
+        "Rows that had their effect, up to the last commit",
+        |job| Some(job.totals.contributed as f64),
+    ),
+    Metric::counter(
+        "filtered_rows",
+        "Rows that a condition dropped, up to the last commit",
+        |job| Some(job.totals.filtered as f64),
+    ),
+    Metric::counter(
+        "late_rows",
+        "Rows whose window had closed, up to the last commit",
+        |job| Some(job.totals.late as f64),
+    ),
+    Metric::counter(
+        "dead_letter_rows",
+        "Rows that could not be read, up to the last commit",
+        |job| Some(job.totals.dead_letter as f64),
+    ),
+    Metric::counter(
+        "duplicate_rows",
+        "Rows that were seen before, up to the last commit",
+        |job| Some(job.totals.duplicate as f64),
+    ),
     Metric::gauge("commit_seq", "Number of the last commit", |job| {
         job.commit.as_ref().map(|commit| commit.seq as f64)
     }),
-    Metric::gauge("commit_timestamp_seconds", "When the last commit was decided", |job| {
-        job.commit.as_ref().map(|commit| seconds(commit.at))
-    }),
-    Metric::gauge("commit_duration_seconds", "From barrier to decision of the last commit", |job| {
-        job.commit.as_ref().map(|commit| commit.took_ms as f64 / 1e3)
-    }),
-    Metric::gauge("commit_files", "Files that the last commit published", |job| {
-        job.commit.as_ref().map(|commit| commit.files as f64)
-    }),
-    Metric::gauge("commit_file_bytes", "Bytes of the files of the last commit", |job| {
-        job.commit.as_ref().map(|commit| commit.file_bytes as f64)
-    }),
-    Metric::gauge("commit_state_written_bytes", "Bytes of state that the last commit wrote", |job| {
-        job.commit.as_ref().map(|commit| commit.state_written_bytes as f64)
-    }),
-    Metric::gauge("commit_state_bytes", "Bytes of all state that the last commit names", |job| {
-        job.commit.as_ref().map(|commit| commit.state_bytes as f64)
-    }),
+    Metric::gauge(
+        "commit_timestamp_seconds",
+        "When the last commit was decided",
+        |job| job.commit.as_ref().map(|commit| seconds(commit.at)),
+    ),
+    Metric::gauge(
+        "commit_duration_seconds",
+        "From barrier to decision of the last commit",
+        |job| {
+            job.commit
+                .as_ref()
+                .map(|commit| commit.took_ms as f64 / 1e3)
+        },
+    ),
+    Metric::gauge(
+        "commit_files",
+        "Files that the last commit published",
+        |job| job.commit.as_ref().map(|commit| commit.files as f64),
+    ),
+    Metric::gauge(
+        "commit_file_bytes",
+        "Bytes of the files of the last commit",
+        |job| job.commit.as_ref().map(|commit| commit.file_bytes as f64),
+    ),
+    Metric::gauge(
+        "commit_state_written_bytes",
+        "Bytes of state that the last commit wrote",
+        |job| {
+            job.commit
+                .as_ref()
+                .map(|commit| commit.state_written_bytes as f64)
+        },
+    ),
+    Metric::gauge(
+        "commit_state_bytes",
+        "Bytes of all state that the last commit names",
+        |job| job.commit.as_ref().map(|commit| commit.state_bytes as f64),
+    ),
 ];
 
 /// Labels: `pipeline`, `source`, `partition`.
 const OF_PARTITION: &[Metric<PartitionStatus>] = &[
-    Metric::counter("partition_input_rows", "Rows read since the start of this process", |it| {
-        Some(it.rows as f64)
-    }),
-    Metric::counter("partition_input_bytes", "Bytes read since the start of this process", |it| {
-        Some(it.bytes as f64)
-    }),
-    Metric::counter("partition_dead_letter_rows", "Rows that could not be read", |it| {
-        Some(it.dead_letters as f64)
-    }),
-    Metric::gauge("partition_lag_rows", "Rows to the end, where the source can tell", |it| {
-        it.lag.map(|lag| lag as f64)
-    }),
+    Metric::counter(
+        "partition_input_rows",
+        "Rows read since the start of this process",
+        |it| Some(it.rows as f64),
+    ),
+    Metric::counter(
+        "partition_input_bytes",
+        "Bytes read since the start of this process",
+        |it| Some(it.bytes as f64),
+    ),
+    Metric::counter(
+        "partition_dead_letter_rows",
+        "Rows that could not be read",
+        |it| Some(it.dead_letters as f64),
+    ),
+    Metric::gauge(
+        "partition_lag_rows",
+        "Rows to the end, where the source can tell",
+        |it| it.lag.map(|lag| lag as f64),
+    ),
     Metric::gauge("partition_position", "The next offset to read", |it| {
         Some(it.offset as f64)
     }),
-    Metric::gauge("partition_watermark_timestamp_seconds", "Event-time watermark", |it| {
-        it.watermark.map(seconds)
-    }),
-    Metric::gauge("partition_idle", "Whether the job's watermark goes on without it", |it| {
-        Some(f64::from(u8::from(it.idle)))
-    }),
+    Metric::gauge(
+        "partition_watermark_timestamp_seconds",
+        "Event-time watermark",
+        |it| it.watermark.map(seconds),
+    ),
+    Metric::gauge(
+        "partition_idle",
+        "Whether the job's watermark goes on without it",
+        |it| Some(f64::from(u8::from(it.idle))),
+    ),
 ];
 
 /// Labels: `pipeline`, `node`.
 const OF_NODE: &[Metric<NodeStatus>] = &[
-    Metric::counter("node_input_rows", "Rows taken in since the start of this process", |it| {
-        Some(it.rows_in as f64)
-    }),
-    Metric::counter("node_output_rows", "Rows emitted since the start of this process", |it| {
-        Some(it.rows_out as f64)
-    }),
-    Metric::counter("node_late_rows", "Rows that came late since the start of this process", |it| {
-        Some(it.late as f64)
-    }),
+    Metric::counter(
+        "node_input_rows",
+        "Rows taken in since the start of this process",
+        |it| Some(it.rows_in as f64),
+    ),
+    Metric::counter(
+        "node_output_rows",
+        "Rows emitted since the start of this process",
+        |it| Some(it.rows_out as f64),
+    ),
+    Metric::counter(
+        "node_late_rows",
+        "Rows that came late since the start of this process",
+        |it| Some(it.late as f64),
+    ),
     Metric::gauge("node_state_bytes", "Bytes of state in memory", |it| {
         Some(it.state_bytes as f64)
     }),
-    Metric::gauge("node_queue_bytes", "Bytes waiting in the queues before it", |it| {
-        Some(it.queue_bytes as f64)
-    }),
-    Metric::gauge("node_busy_ratio", "Share of time that its lanes were busy", |it| {
-        Some(it.busy)
-    }),
+    Metric::gauge(
+        "node_queue_bytes",
+        "Bytes waiting in the queues before it",
+        |it| Some(it.queue_bytes as f64),
+    ),
+    Metric::gauge(
+        "node_busy_ratio",
+        "Share of time that its lanes were busy",
+        |it| Some(it.busy),
+    ),
 ];
 
 fn seconds(at: EventTime) -> f64 {
@@ -207,7 +285,11 @@ impl Collector for StatusCollector {
             .iter()
             .map(|(id, partition)| {
                 let (source, name) = id.split_once(':').unwrap_or(("", id));
-                let labels = vec![("pipeline", pipeline), ("source", source), ("partition", name)];
+                let labels = vec![
+                    ("pipeline", pipeline),
+                    ("source", source),
+                    ("partition", name),
+                ];
                 (labels, partition)
             })
             .collect();
@@ -236,8 +318,7 @@ fn write_all<T>(
         if known.is_empty() {
             continue;
         }
-        let mut family =
-            encoder.encode_descriptor(metric.name, metric.help, None, metric.kind)?;
+        let mut family = encoder.encode_descriptor(metric.name, metric.help, None, metric.kind)?;
         for (labels, value) in known {
             let mut one = family.encode_family(labels)?;
             match metric.kind {
@@ -288,7 +369,10 @@ mod tests {
             "tagflow_node_busy_ratio{pipeline=\"clicks\",node=\"minute\"} 0.5",
             "# EOF",
         ] {
-            assert!(text.lines().any(|found| found == line), "no `{line}` in\n{text}");
+            assert!(
+                text.lines().any(|found| found == line),
+                "no `{line}` in\n{text}"
+            );
         }
         let unknown = "tagflow_partition_lag_rows{pipeline=\"clicks\",source=\"events\",partition=\"topic/1\"}";
         assert!(!text.contains(unknown), "an unknown lag is no number");
@@ -299,7 +383,9 @@ mod tests {
     fn each_metric_is_named_once() {
         let names = OF_JOB.iter().map(|metric| metric.name);
         let names = names.chain(OF_PARTITION.iter().map(|metric| metric.name));
-        let names: Vec<_> = names.chain(OF_NODE.iter().map(|metric| metric.name)).collect();
+        let names: Vec<_> = names
+            .chain(OF_NODE.iter().map(|metric| metric.name))
+            .collect();
         let unique: BTreeSet<_> = names.iter().collect();
         assert_eq!(unique.len(), names.len());
     }

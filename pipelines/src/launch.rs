@@ -71,11 +71,7 @@ pub fn lanes(spec: &Spec, asked: Option<usize>) -> usize {
 /// # Errors
 /// `Config` where the URL of the state is wrong; `External` where its folder
 /// cannot be created.
-pub fn launch(
-    pipeline: Pipeline,
-    options: LaunchOptions,
-    clock: Arc<dyn Clock>,
-) -> Result<Launch> {
+pub fn launch(pipeline: Pipeline, options: LaunchOptions, clock: Arc<dyn Clock>) -> Result<Launch> {
     let Pipeline { spec, lowered } = pipeline;
     let name = spec.name.value();
     let (store, root) = storage::open_log(&spec.checkpoint.url)?;

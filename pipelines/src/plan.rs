@@ -7,11 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tagflow_engine::{
-    Error, Result,
-    commit::Plan,
-    sink::Table,
-};
+use tagflow_engine::{Error, Result, commit::Plan, sink::Table};
 
 /// A pipeline as it ran. Newer versions may add fields; older ones pass over
 /// them.
@@ -104,8 +100,11 @@ impl StoredTable {
     pub fn schema(&self) -> Result<SchemaRef> {
         let field = |column: &StoredColumn| {
             let data_type: DataType = column.data_type.parse().map_err(|error| {
-                Error::data(format!("the type of `{}.{}` is unknown", self.name, column.name))
-                    .with_source(error)
+                Error::data(format!(
+                    "the type of `{}.{}` is unknown",
+                    self.name, column.name
+                ))
+                .with_source(error)
             })?;
             Ok(Field::new(&column.name, data_type, column.nullable))
         };

@@ -92,7 +92,9 @@ pub async fn produce(
         for message in batch? {
             pace.wait(sent.events).await;
             let key = message.key.as_deref();
-            producer.send(&options.topic, key, Some(&message.payload)).await?;
+            producer
+                .send(&options.topic, key, Some(&message.payload))
+                .await?;
             sent.events += 1;
             sent.bytes += message.payload.len() as u64;
             sent.without_key += u64::from(options.key.is_some() && key.is_none());
@@ -140,7 +142,10 @@ fn read(input: Input, key: Option<String>) -> Result<Batches> {
                 Error::config(format!("cannot open `{name}`")).with_source(error)
             })?;
             tokio::task::spawn_blocking(move || {
-                send_all(lines(BufReader::with_capacity(1 << 20, file), &name, key), &sender);
+                send_all(
+                    lines(BufReader::with_capacity(1 << 20, file), &name, key),
+                    &sender,
+                );
             });
         }
     }

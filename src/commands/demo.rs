@@ -76,7 +76,7 @@ pub(crate) async fn execute(args: Demo) -> anyhow::Result<Exit> {
         return Ok(Exit::Success);
     };
     let state = folders.state.display().to_string();
-    eprint!("{}", summary::of(&outcome, &tables, &state));
+    eprint!("{}", summary::of(&outcome, End::Drain, &tables, &state));
     show(&sent, &outcome, &folders, begun.elapsed()).await
 }
 
@@ -91,7 +91,10 @@ async fn show(
     let mut tables = Tables::new(tables_of(&StateFolder::open(&state)?, None).await?);
     let top = tables.ask(TOP).await?.table()?;
     let balance = settle(sent, &outcome.status.totals, &mut tables).await?;
-    output::print(&format!("\ntop campaigns\n{top}\n{}", balance_text(sent, &balance)))?;
+    output::print(&format!(
+        "\ntop campaigns\n{top}\n{}",
+        balance_text(sent, &balance)
+    ))?;
     let lake = folders.lake.display();
     output::print(&format!(
         "\nask for more:\n\
@@ -119,7 +122,11 @@ fn balance_text(sent: &Sent, balance: &[Item]) -> String {
         figures::count(kinds.broken),
     );
     for item in balance {
-        let Item { what, expected, found } = item;
+        let Item {
+            what,
+            expected,
+            found,
+        } = item;
         let verdict = if item.is_even() { "ok" } else { "DIFFERS" };
         let _ = writeln!(text, "  {verdict:<7} {what:<34} {expected:>12} {found:>12}");
     }
@@ -133,8 +140,16 @@ mod tests {
     #[test]
     fn the_balance_points_at_what_differs() {
         let balance = [
-            Item { what: "events sent, rows read", expected: 10, found: 10 },
-            Item { what: "clicks, in the tables", expected: 5, found: 4 },
+            Item {
+                what: "events sent, rows read",
+                expected: 10,
+                found: 10,
+            },
+            Item {
+                what: "clicks, in the tables",
+                expected: 5,
+                found: 4,
+            },
         ];
         let text = balance_text(&Sent::default(), &balance);
         let lines: Vec<_> = text.lines().skip(1).collect();

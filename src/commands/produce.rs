@@ -75,7 +75,11 @@ mod tests {
             key: Some("user".into()),
             rate: None,
         };
-        let sent = Sent { events: 5000, bytes: 1_200_000, without_key: 3 };
+        let sent = Sent {
+            events: 5000,
+            bytes: 1_200_000,
+            without_key: 3,
+        };
         let produced = Produced { sent, topic: None };
         assert_eq!(
             summary(&produced, &options, Duration::from_millis(2500)),

@@ -25,7 +25,10 @@ pub(crate) async fn execute(args: Status) -> anyhow::Result<Exit> {
         let text = if args.json {
             format!("{}\n", serde_json::to_string_pretty(&rows)?)
         } else if rows.is_empty() {
-            format!("no pipeline has run with its state in `{}`\n", args.state.state)
+            format!(
+                "no pipeline has run with its state in `{}`\n",
+                args.state.state
+            )
         } else {
             table(&rows, SystemClock.now())
         };
@@ -54,7 +57,10 @@ async fn look(state: &StateFolder, only: Option<&str>) -> anyhow::Result<Vec<Row
         }
     }
     if let (Some(only), []) = (only, rows.as_slice()) {
-        let message = format!("pipeline `{only}` has not run with its state in `{}`", state.url());
+        let message = format!(
+            "pipeline `{only}` has not run with its state in `{}`",
+            state.url()
+        );
         return Err(Error::config(message).into());
     }
     Ok(rows)

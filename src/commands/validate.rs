@@ -14,7 +14,11 @@ pub(crate) fn execute(args: Validate) -> anyhow::Result<Exit> {
         set: args.set,
         ..LoadOptions::default()
     };
-    let found: Vec<_> = args.files.iter().map(|file| diagnose(file, &options)).collect();
+    let found: Vec<_> = args
+        .files
+        .iter()
+        .map(|file| diagnose(file, &options))
+        .collect();
     output::print(&render(&found, args.format)?)?;
     Ok(if found.iter().any(Diagnostics::has_errors) {
         Exit::Usage

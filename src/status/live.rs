@@ -37,7 +37,10 @@ impl Live {
         if let Some(status) = ask(pipeline, record).await {
             return Self::Running(Box::new(status));
         }
-        let reason = record.checkpoint.as_ref().map(|last: &Checkpoint| last.reason);
+        let reason = record
+            .checkpoint
+            .as_ref()
+            .map(|last: &Checkpoint| last.reason);
         Self::Silent(match (record.kind, reason, &record.owner.admin) {
             (Kind::Commit, Some(Reason::Stop), _) => Silence::Stopped,
             (_, _, Some(_)) => Silence::Dead,
@@ -52,8 +55,16 @@ impl Live {
 /// The status of the owner, if it is that very process that answers.
 async fn ask(pipeline: &str, record: &Record) -> Option<JobStatus> {
     let address = record.owner.admin.as_deref()?;
-    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().ok()?;
-    let answer = client.get(format!("http://{address}/status")).send().await.ok()?;
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(PATIENCE)
+        .build()
+        .ok()?;
+    let answer = client
+        .get(format!("http://{address}/status"))
+        .send()
+        .await
+        .ok()?;
     let answer = answer.error_for_status().ok()?;
     let process = answer.headers().get(PROCESS_HEADER)?.to_str().ok()?;
     if process != record.owner.pid.to_string() {

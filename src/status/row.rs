@@ -76,8 +76,14 @@ impl Row {
     pub(crate) fn of_live(status: &JobStatus, record: &Record) -> Self {
         let last = record.checkpoint.as_ref();
         let commit = match (&status.commit, last) {
-            (Some(commit), _) => Some(Commit { seq: commit.seq, at: commit.at }),
-            (None, Some(last)) => Some(Commit { seq: last.seq, at: last.at }),
+            (Some(commit), _) => Some(Commit {
+                seq: commit.seq,
+                at: commit.at,
+            }),
+            (None, Some(last)) => Some(Commit {
+                seq: last.seq,
+                at: last.at,
+            }),
             (None, None) => None,
         };
         let flows = matches!(status.state, JobState::Running | JobState::Stopping);
@@ -115,9 +121,11 @@ impl Row {
             delay_s: None,
             watermark: watermarks.and_then(|all| all.min().copied()),
             totals: last.map(|last| last.totals).unwrap_or_default(),
-            commit: last.map(|last| Commit { seq: last.seq, at: last.at }),
-            state_bytes: last
-                .map_or(0, |last| last.state.iter().map(|part| part.bytes).sum()),
+            commit: last.map(|last| Commit {
+                seq: last.seq,
+                at: last.at,
+            }),
+            state_bytes: last.map_or(0, |last| last.state.iter().map(|part| part.bytes).sum()),
             owner: (&record.owner).into(),
         }
     }

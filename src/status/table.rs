@@ -9,7 +9,16 @@ use super::Row;
 use crate::figures;
 
 const HEADER: [&str; 11] = [
-    "PIPELINE", "STATE", "IN/s", "LAG", "DELAY", "WATERMARK", "LATE", "DUP", "DEAD", "COMMIT",
+    "PIPELINE",
+    "STATE",
+    "IN/s",
+    "LAG",
+    "DELAY",
+    "WATERMARK",
+    "LATE",
+    "DUP",
+    "DEAD",
+    "COMMIT",
     "STATE",
 ];
 
@@ -53,7 +62,9 @@ fn cells(row: &Row, now: EventTime) -> [String; 11] {
         figures::share(row.totals.late, row.totals.rows_in),
         figures::share(row.totals.duplicate, row.totals.rows_in),
         figures::count(row.totals.dead_letter),
-        or_nothing(commit.map(|commit| format!("#{} {}", commit.seq, figures::ago(commit.at, now)))),
+        or_nothing(
+            commit.map(|commit| format!("#{} {}", commit.seq, figures::ago(commit.at, now))),
+        ),
         figures::bytes(row.state_bytes),
     ]
 }

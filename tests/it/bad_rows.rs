@@ -32,12 +32,24 @@ fn bad_rows() -> Vec<(Vec<u8>, &'static str)> {
     vec![
         row("nonsense", "not_json,"),
         row(r#"{"user_id":"u1","amount":5,"at":17675"#, "not_json,"),
-        (invalid, "invalid_utf8,user_id"),
-        row(r#"{"user_id":7,"amount":5,"at":1767571200000}"#, "wrong_type,user_id"),
-        row(r#"{"amount":5,"at":1767571200000}"#, "missing_field,user_id"),
+        (invalid, "invalid_utf8,"),
+        row(
+            r#"{"user_id":7,"amount":5,"at":1767571200000}"#,
+            "wrong_type,user_id",
+        ),
+        row(
+            r#"{"amount":5,"at":1767571200000}"#,
+            "missing_field,user_id",
+        ),
         row(r#"{"user_id":"u1","amount":5}"#, "no_event_time,at"),
-        row(r#"{"user_id":"u1","amount":5,"at":4072464000000}"#, "implausible_time,at"),
-        row(r#"{"user_id":"u1","amount":5,"at":-1}"#, "implausible_time,at"),
+        row(
+            r#"{"user_id":"u1","amount":5,"at":4072464000000}"#,
+            "implausible_time,at",
+        ),
+        row(
+            r#"{"user_id":"u1","amount":5,"at":-1}"#,
+            "implausible_time,at",
+        ),
     ]
 }
 
@@ -60,13 +72,28 @@ fn bad_messages_become_dead_letters() {
     broker.send("clicks", messages);
 
     let folder = Folder::new();
-    let source = format!("kafka: {{brokers: \"{}\", topics: [clicks]}}", broker.address());
+    let source = format!(
+        "kafka: {{brokers: \"{}\", topics: [clicks]}}",
+        broker.address()
+    );
     folder.write("p.yaml", pipeline(&source));
-    let ended = folder.tagflow(&["run", "p.yaml", "--once", "--admin", "off"]).expect(0);
-    assert!(ended.stderr.contains("  dead letters             10"), "{}", ended.stderr);
+    let ended = folder
+        .tagflow(&["run", "p.yaml", "--once", "--admin", "off"])
+        .expect(0);
+    assert!(
+        ended.stderr.contains("  dead letters             10"),
+        "{}",
+        ended.stderr
+    );
     let mut reasons: Vec<_> = bad.iter().map(|(_, reason)| *reason).collect();
     reasons.extend(["empty,", "tombstone,"]);
-    assert_eq!(ask(&folder, "select reason, field from dead_letters order by 1, 2"), expected(reasons));
+    assert_eq!(
+        ask(
+            &folder,
+            "select reason, field from dead_letters order by 1, 2"
+        ),
+        expected(reasons)
+    );
     assert_eq!(ask(&folder, "select count(*) as n from out"), "n\n9\n");
     let sql = "select count(*) as n from dead_letters where payload = 'nonsense'";
     assert_eq!(ask(&folder, sql), "n\n1\n");
@@ -75,11 +102,19 @@ fn bad_messages_become_dead_letters() {
 #[test]
 fn a_line_of_20_mb_costs_itself() {
     let folder = Folder::new();
-    let long = format!(r#"{{"user_id":"{}","amount":5,"at":1767571200000}}"#, "x".repeat(20_000_000));
+    let long = format!(
+        r#"{{"user_id":"{}","amount":5,"at":1767571200000}}"#,
+        "x".repeat(20_000_000)
+    );
     folder.write("in.ndjson", format!("{GOOD}\n{long}\n{GOOD}\n"));
     folder.write("p.yaml", pipeline("files: {url: ./in.ndjson}"));
-    folder.tagflow(&["run", "p.yaml", "--admin", "off"]).expect(0);
-    assert_eq!(ask(&folder, "select reason from dead_letters"), "reason\ntoo_large\n");
+    folder
+        .tagflow(&["run", "p.yaml", "--admin", "off"])
+        .expect(0);
+    assert_eq!(
+        ask(&folder, "select reason from dead_letters"),
+        "reason\ntoo_large\n"
+    );
     assert_eq!(ask(&folder, "select count(*) as n from out"), "n\n2\n");
 }
 

@@ -15,7 +15,12 @@ const ALLOWED: [(&str, &[&str]); 6] = [
     ("tagflow-connectors", &["tagflow-engine", "tagflow-schemas"]),
     (
         "tagflow-pipelines",
-        &["tagflow-connectors", "tagflow-engine", "tagflow-operators", "tagflow-schemas"],
+        &[
+            "tagflow-connectors",
+            "tagflow-engine",
+            "tagflow-operators",
+            "tagflow-schemas",
+        ],
     ),
     ("tagflow", &["tagflow-engine", "tagflow-pipelines"]),
 ];
@@ -33,7 +38,11 @@ fn crates_depend_on_each_other_as_drawn() {
     let dependencies = dependencies();
     let allowed: BTreeMap<&str, &[&str]> = ALLOWED.into();
     let members: BTreeSet<_> = dependencies.keys().map(String::as_str).collect();
-    assert_eq!(members, allowed.keys().copied().collect(), "a crate is not in the picture");
+    assert_eq!(
+        members,
+        allowed.keys().copied().collect(),
+        "a crate is not in the picture"
+    );
     for (name, used) in &dependencies {
         for other in used.iter().filter(|other| members.contains(other.as_str())) {
             assert!(
@@ -53,7 +62,13 @@ fn crates_depend_on_each_other_as_drawn() {
 /// The normal dependencies of each crate of the workspace.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let metadata = Command::new(env!("CARGO"))
-        .args(["metadata", "--no-deps", "--format-version", "1", "--offline"])
+        .args([
+            "metadata",
+            "--no-deps",
+            "--format-version",
+            "1",
+            "--offline",
+        ])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
@@ -63,7 +78,10 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let packages = packages.iter().map(|package| {
         let used = package["dependencies"].as_array().unwrap().iter();
         let used = used.filter(|used| used["kind"].is_null());
-        (text(&package["name"]), used.map(|used| text(&used["name"])).collect())
+        (
+            text(&package["name"]),
+            used.map(|used| text(&used["name"])).collect(),
+        )
     });
     packages.collect()
 }

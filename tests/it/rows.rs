@@ -18,8 +18,8 @@ pub(crate) struct Row {
     pub(crate) at_ms: i64,
 }
 
-/// 2026-01-05T23:58:00Z: the rows soon reach another day.
-const START_MS: i64 = 1_767_657_480_000;
+/// 2026-01-05T23:59:00Z: the rows soon reach another day.
+const START_MS: i64 = 1_767_657_540_000;
 
 /// `count` rows, 20 ms apart, up to 2 s out of order.
 pub(crate) fn rows(count: i64, seed: u64) -> Vec<Row> {
@@ -36,7 +36,12 @@ pub(crate) fn rows(count: i64, seed: u64) -> Vec<Row> {
 
 impl Row {
     pub(crate) fn json(&self) -> String {
-        let Self { id, campaign, amount, at_ms } = self;
+        let Self {
+            id,
+            campaign,
+            amount,
+            at_ms,
+        } = self;
         format!(r#"{{"id":{id},"campaign":"{campaign}","amount":{amount},"at":{at_ms}}}"#)
     }
 }
@@ -64,7 +69,11 @@ pub(crate) fn batch(rows: &[Row]) -> RecordBatch {
         Arc::new(schema),
         vec![
             Arc::new(rows.iter().map(|row| row.id).collect::<Int64Array>()),
-            Arc::new(rows.iter().map(|row| Some(row.campaign.as_str())).collect::<StringArray>()),
+            Arc::new(
+                rows.iter()
+                    .map(|row| Some(row.campaign.as_str()))
+                    .collect::<StringArray>(),
+            ),
             Arc::new(rows.iter().map(|row| row.amount).collect::<Int64Array>()),
             Arc::new(TimestampMicrosecondArray::from_iter_values(at).with_timezone("UTC")),
         ],
@@ -108,7 +117,7 @@ sinks:
   every_row:
     from: events
     parquet: {{url: ./lake/every_row, files: {{max_open: 200ms}}}}
-checkpoint: {{every: 50ms, url: ./state}}
+checkpoint: {{every: 100ms, url: ./state}}
 "#
     )
 }

@@ -20,17 +20,25 @@ fn with_file(count: i64) -> (Folder, Vec<crate::rows::Row>) {
 #[test]
 fn a_file_read_to_its_end_leaves_nothing_unpublished() {
     let (folder, all) = with_file(5000);
-    let ended = folder.tagflow(&["run", "p.yaml", "--admin", "off"]).expect(0);
+    let ended = folder
+        .tagflow(&["run", "p.yaml", "--admin", "off"])
+        .expect(0);
     assert_holds(&folder, &all);
     for line in [
         "  read                  5,000\n",
         "  per_minute  ./lake/per_minute\n",
         "to look at them: tagflow query --state ./state 'select * from \"per_minute\" limit 10'\n",
     ] {
-        assert!(ended.stderr.contains(line), "no {line:?} in\n{}", ended.stderr);
+        assert!(
+            ended.stderr.contains(line),
+            "no {line:?} in\n{}",
+            ended.stderr
+        );
     }
     // Again: there is nothing to do, and nothing is done twice.
-    folder.tagflow(&["run", "p.yaml", "--admin", "off"]).expect(0);
+    folder
+        .tagflow(&["run", "p.yaml", "--admin", "off"])
+        .expect(0);
     assert_holds(&folder, &all);
 }
 
@@ -39,7 +47,10 @@ fn ctrl_c_commits_and_the_next_run_goes_on() {
     let folder = Folder::new();
     let all = rows(20_000, 5);
     let broker = Broker::new("sales", 2);
-    let source = format!("kafka: {{brokers: \"{}\", topics: [sales]}}", broker.address());
+    let source = format!(
+        "kafka: {{brokers: \"{}\", topics: [sales]}}",
+        broker.address()
+    );
     folder.write("p.yaml", pipeline(&source));
     let (early, late) = all.split_at(12_000);
     broker.send_rows("sales", 2, early);
@@ -49,14 +60,22 @@ fn ctrl_c_commits_and_the_next_run_goes_on() {
     });
     running.signal("INT");
     let ended = running.wait().expect(0);
-    assert!(ended.stderr.contains("kept for the next run"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("kept for the next run"),
+        "{}",
+        ended.stderr
+    );
     let staged = folder.files("lake", "_staging");
     assert!(staged.is_empty(), "left staged: {staged:?}");
 
     broker.send_rows("sales", 2, late);
     let run = ["run", "p.yaml", "--once", "--drain", "--admin", "off"];
     let ended = folder.tagflow(&run).expect(0);
-    assert!(ended.stderr.contains("with earlier runs"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("with earlier runs"),
+        "{}",
+        ended.stderr
+    );
     assert_holds(&folder, &all);
 }
 
@@ -65,7 +84,10 @@ fn a_second_ctrl_c_aborts_and_loses_nothing() {
     let folder = Folder::new();
     let all = rows(10_000, 6);
     let broker = Broker::new("sales", 2);
-    let source = format!("kafka: {{brokers: \"{}\", topics: [sales]}}", broker.address());
+    let source = format!(
+        "kafka: {{brokers: \"{}\", topics: [sales]}}",
+        broker.address()
+    );
     folder.write("p.yaml", pipeline(&source));
     broker.send_rows("sales", 2, &all);
     let mut running = folder.start(&["run", "p.yaml", "--admin", "off"]);
@@ -78,19 +100,31 @@ fn a_second_ctrl_c_aborts_and_loses_nothing() {
     let code = running.wait().code;
     // The first may already have been obeyed.
     assert!(matches!(code, Some(0 | 130)), "{code:?}");
-    folder.tagflow(&["run", "p.yaml", "--once", "--drain", "--admin", "off"]).expect(0);
+    folder
+        .tagflow(&["run", "p.yaml", "--once", "--drain", "--admin", "off"])
+        .expect(0);
     assert_holds(&folder, &all);
 }
 
 #[test]
 fn a_damaged_log_stops_the_run() {
     let (folder, _) = with_file(100);
-    folder.tagflow(&["run", "p.yaml", "--admin", "off"]).expect(0);
+    folder
+        .tagflow(&["run", "p.yaml", "--admin", "off"])
+        .expect(0);
     let last = folder.files("state/sales/log", ".json").pop().unwrap();
     let text = fs::read_to_string(&last).unwrap();
     fs::write(&last, text.replace("\"contributed\":", "\"contributed\": ")).unwrap();
-    let ended = folder.tagflow(&["run", "p.yaml", "--admin", "off"]).expect(3);
-    assert!(ended.stderr.contains("is corrupted: its checksum does not match"), "{}", ended.stderr);
+    let ended = folder
+        .tagflow(&["run", "p.yaml", "--admin", "off"])
+        .expect(3);
+    assert!(
+        ended
+            .stderr
+            .contains("is corrupted: its checksum does not match"),
+        "{}",
+        ended.stderr
+    );
     let ended = folder.tagflow(&["status", "--state", "state"]).expect(3);
     assert!(ended.stderr.contains("is corrupted"), "{}", ended.stderr);
 }
@@ -100,25 +134,39 @@ fn state_that_no_longer_fits_is_named_and_can_be_reset() {
     let folder = Folder::new();
     let all = rows(2000, 9);
     let broker = Broker::new("sales", 1);
-    let source = format!("kafka: {{brokers: \"{}\", topics: [sales]}}", broker.address());
+    let source = format!(
+        "kafka: {{brokers: \"{}\", topics: [sales]}}",
+        broker.address()
+    );
     let text = pipeline(&source);
     folder.write("p.yaml", &text);
     broker.send_rows("sales", 1, &all);
     let run = ["run", "p.yaml", "--once", "--admin", "off"];
     folder.tagflow(&run).expect(0);
-    folder.write("p.yaml", text.replace("sum(amount) AS amount", "max(amount) AS amount"));
+    folder.write(
+        "p.yaml",
+        text.replace("sum(amount) AS amount", "max(amount) AS amount"),
+    );
     let ended = folder.tagflow(&run).expect(2);
     assert!(ended.stderr.contains("`minute"), "{}", ended.stderr);
     assert!(ended.stderr.contains("--reset minute"), "{}", ended.stderr);
-    folder.tagflow(&[&run[..], &["--reset", "minute"]].concat()).expect(0);
+    folder
+        .tagflow(&[&run[..], &["--reset", "minute"]].concat())
+        .expect(0);
 }
 
 #[test]
 fn a_state_folder_that_cannot_be_made_is_named() {
     let (folder, _) = with_file(10);
     folder.write("state", "a file");
-    let ended = folder.tagflow(&["run", "p.yaml", "--admin", "off"]).expect(4);
-    assert!(ended.stderr.contains("error: cannot create the folder"), "{}", ended.stderr);
+    let ended = folder
+        .tagflow(&["run", "p.yaml", "--admin", "off"])
+        .expect(4);
+    assert!(
+        ended.stderr.contains("error: cannot create the folder"),
+        "{}",
+        ended.stderr
+    );
     assert!(ended.stderr.contains("  cause: "), "{}", ended.stderr);
 }
 
@@ -126,7 +174,9 @@ fn a_state_folder_that_cannot_be_made_is_named() {
 fn a_table_that_cannot_be_written_ends_the_run() {
     let (folder, _) = with_file(10);
     folder.write("lake", "a file");
-    let ended = folder.tagflow(&["run", "p.yaml", "--once", "--admin", "off"]).expect(4);
+    let ended = folder
+        .tagflow(&["run", "p.yaml", "--once", "--admin", "off"])
+        .expect(4);
     assert!(ended.stderr.contains("lake"), "{}", ended.stderr);
 }
 
@@ -134,7 +184,10 @@ fn a_table_that_cannot_be_written_ends_the_run() {
 fn an_unknown_topic_is_named() {
     let folder = Folder::new();
     let broker = Broker::new("other", 1);
-    let source = format!("kafka: {{brokers: \"{}\", topics: [sales]}}", broker.address());
+    let source = format!(
+        "kafka: {{brokers: \"{}\", topics: [sales]}}",
+        broker.address()
+    );
     folder.write("p.yaml", pipeline(&source));
     // The mock cluster makes topics up for those who ask, so another error than
     // a time-out would be wrong here; what counts is that it ends and says why.
@@ -147,7 +200,10 @@ fn an_unknown_topic_is_named() {
 #[test]
 fn a_broker_that_does_not_answer_is_shown_and_ends_a_run_once() {
     let folder = Folder::new();
-    folder.write("p.yaml", pipeline("kafka: {brokers: \"127.0.0.1:1\", topics: [sales]}"));
+    folder.write(
+        "p.yaml",
+        pipeline("kafka: {brokers: \"127.0.0.1:1\", topics: [sales]}"),
+    );
     let running = folder.start(&["run", "p.yaml", "--once"]);
     let shown = eventually("status says what it waits for", || {
         let shown = folder.tagflow(&["status", "--state", "state"]).stdout;
@@ -156,5 +212,9 @@ fn a_broker_that_does_not_answer_is_shown_and_ends_a_run_once() {
     assert!(shown.lines().nth(1).unwrap().contains("waiting"), "{shown}");
     assert!(shown.contains("127.0.0.1:1"), "{shown}");
     let ended = running.wait().expect(4);
-    assert!(ended.stderr.contains("could not be reached for 30 s"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("could not be reached for 30 s"),
+        "{}",
+        ended.stderr
+    );
 }

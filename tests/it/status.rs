@@ -11,7 +11,10 @@ use crate::{
 fn nothing_has_run() {
     let folder = Folder::new();
     let ended = folder.tagflow(&["status"]).expect(0);
-    assert_eq!(ended.stdout, "no pipeline has run with its state in `./.tagflow`\n");
+    assert_eq!(
+        ended.stdout,
+        "no pipeline has run with its state in `./.tagflow`\n"
+    );
     assert!(!folder.path(".tagflow").exists(), "looking creates nothing");
     let ended = folder.tagflow(&["status", "sales"]).expect(2);
     assert_eq!(
@@ -26,10 +29,17 @@ fn a_live_pipeline_is_shown_live_and_a_stopped_one_by_its_last_commit() {
     let all = rows(5000, 11);
     let broker = Broker::new("sales", 2);
     broker.send_rows("sales", 2, &all);
-    let source = format!("kafka: {{brokers: \"{}\", topics: [sales]}}", broker.address());
+    let source = format!(
+        "kafka: {{brokers: \"{}\", topics: [sales]}}",
+        broker.address()
+    );
     folder.write("p.yaml", pipeline(&source));
     let running = folder.start(&["run", "p.yaml"]);
-    let status = || folder.tagflow(&["status", "--state", "state", "--json"]).stdout;
+    let status = || {
+        folder
+            .tagflow(&["status", "--state", "state", "--json"])
+            .stdout
+    };
     let rows = |text: &str| -> serde_json::Value { serde_json::from_str(text).unwrap() };
     let live = eventually("all rows are committed", || {
         let found = status();
@@ -41,11 +51,17 @@ fn a_live_pipeline_is_shown_live_and_a_stopped_one_by_its_last_commit() {
     assert_eq!(row["state"], "running");
     assert_eq!(row["lag_rows"], 0);
     assert_eq!(row["owner"]["pid"], running.pid());
-    let table = folder.tagflow(&["status", "sales", "--state", "state"]).expect(0).stdout;
+    let table = folder
+        .tagflow(&["status", "sales", "--state", "state"])
+        .expect(0)
+        .stdout;
     let mut lines = table.lines();
     let header: Vec<_> = lines.next().unwrap().split_whitespace().collect();
     assert_eq!(header[..4], ["PIPELINE", "STATE", "IN/s", "LAG"]);
-    assert!(lines.next().unwrap().starts_with("sales     running  "), "{table}");
+    assert!(
+        lines.next().unwrap().starts_with("sales     running  "),
+        "{table}"
+    );
 
     running.signal("KILL");
     running.wait();
@@ -62,17 +78,19 @@ fn a_live_pipeline_is_shown_live_and_a_stopped_one_by_its_last_commit() {
 #[test]
 fn tables_are_asked_by_the_names_of_their_sinks() {
     let folder = Folder::new();
-    let all = rows(3000, 12);
+    let all = rows(5000, 12);
     folder.write("in.ndjson", ndjson(&all));
     folder.write("p.yaml", pipeline("files: {url: ./in.ndjson}"));
-    folder.tagflow(&["run", "p.yaml", "--admin", "off"]).expect(0);
+    folder
+        .tagflow(&["run", "p.yaml", "--admin", "off"])
+        .expect(0);
     let ask = |sql: &str, more: &[&str]| {
         let args = [&["query", sql, "--format", "csv"], more].concat();
         folder.tagflow(&args).expect(0).stdout
     };
     let total: i64 = all.iter().map(|row| row.amount).sum();
     let sql = "select sum(n) as n, sum(amount) as amount from per_minute";
-    let expected = format!("n,amount\n3000,{total}\n");
+    let expected = format!("n,amount\n5000,{total}\n");
     assert_eq!(ask(sql, &["--state", "state"]), expected);
     assert_eq!(ask(sql, &["--file", "p.yaml"]), expected);
     let by_day = "select dt, count(*) > 0 as some from per_minute group by 1 order by 1";
@@ -81,8 +99,10 @@ fn tables_are_asked_by_the_names_of_their_sinks() {
         "dt,some\n2026-01-05,true\n2026-01-06,true\n"
     );
     let place = "select count(*) as n from './lake/every_row/**/*.parquet'";
-    assert_eq!(ask(place, &[]), "n\n3000\n");
-    let none = folder.tagflow(&["query", "select * from per_day", "--state", "state"]).expect(2);
+    assert_eq!(ask(place, &[]), "n\n5000\n");
+    let none = folder
+        .tagflow(&["query", "select * from per_day", "--state", "state"])
+        .expect(2);
     assert_eq!(
         none.stderr,
         "error: there is no table `per_day`; there are dead_letters, every_row, late, per_minute\n"

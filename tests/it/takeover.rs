@@ -14,7 +14,10 @@ fn the_second_of_two_takes_over_and_nothing_is_doubled() {
     let folder = Folder::new();
     let all = rows(30_000, 7);
     let broker = Broker::new("sales", 2);
-    let source = format!("kafka: {{brokers: \"{}\", topics: [sales]}}", broker.address());
+    let source = format!(
+        "kafka: {{brokers: \"{}\", topics: [sales]}}",
+        broker.address()
+    );
     folder.write("p.yaml", pipeline(&source));
     let run = ["run", "p.yaml", "--admin", "off"];
 
@@ -24,16 +27,34 @@ fn the_second_of_two_takes_over_and_nothing_is_doubled() {
     eventually("the first commits rows", || {
         (!folder.files("lake/every_row", ".parquet").is_empty()).then_some(())
     });
+    let records = || folder.files("state/sales/log", ".json").len();
+    let before = records();
     let mut second = folder.start(&run);
-    let fenced = first.wait().expect(5);
-    assert!(fenced.stderr.contains("took the pipeline over"), "{}", fenced.stderr);
-    assert!(fenced.stderr.contains("hint: `tagflow status` shows who runs it now"));
-
+    eventually("the second claims the log", || {
+        (records() > before).then_some(())
+    });
+    // Both read these, and only one can commit them.
     broker.send_rows("sales", 2, late);
-    assert!(second.outlives(Duration::from_millis(500)), "it goes on alone");
+    let fenced = first.wait().expect(5);
+    assert!(
+        fenced.stderr.contains("took the pipeline over"),
+        "{}",
+        fenced.stderr
+    );
+    assert!(
+        fenced
+            .stderr
+            .contains("hint: `tagflow status` shows who runs it now")
+    );
+    assert!(
+        second.outlives(Duration::from_millis(500)),
+        "it goes on alone"
+    );
     second.signal("TERM");
     second.wait().expect(0);
-    folder.tagflow(&["run", "p.yaml", "--once", "--drain", "--admin", "off"]).expect(0);
+    folder
+        .tagflow(&["run", "p.yaml", "--once", "--drain", "--admin", "off"])
+        .expect(0);
     assert_holds(&folder, &all);
 }
 
@@ -42,7 +63,10 @@ fn a_stopped_owner_that_wakes_up_writes_nothing() {
     let folder = Folder::new();
     let all = rows(20_000, 8);
     let broker = Broker::new("sales", 2);
-    let source = format!("kafka: {{brokers: \"{}\", topics: [sales]}}", broker.address());
+    let source = format!(
+        "kafka: {{brokers: \"{}\", topics: [sales]}}",
+        broker.address()
+    );
     folder.write("p.yaml", pipeline(&source));
     broker.send_rows("sales", 2, &all);
 
@@ -51,9 +75,15 @@ fn a_stopped_owner_that_wakes_up_writes_nothing() {
         (!folder.files("state/sales/log", ".json").is_empty()).then_some(())
     });
     zombie.signal("STOP");
-    folder.tagflow(&["run", "p.yaml", "--once", "--drain", "--admin", "off"]).expect(0);
+    folder
+        .tagflow(&["run", "p.yaml", "--once", "--drain", "--admin", "off"])
+        .expect(0);
     assert_holds(&folder, &all);
     zombie.signal("CONT");
     zombie.wait().expect(5);
+    // The next owner takes away what it had staged meanwhile.
+    folder
+        .tagflow(&["run", "p.yaml", "--once", "--drain", "--admin", "off"])
+        .expect(0);
     assert_holds(&folder, &all);
 }

@@ -61,7 +61,9 @@ impl TryFrom<serde_json::Value> for Amount {
         };
         let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
         let cents = format!("{whole}{fraction:0<2}");
-        let cents = cents.parse().map_err(|_| format!("`{text}` is no amount"))?;
+        let cents = cents
+            .parse()
+            .map_err(|_| format!("`{text}` is no amount"))?;
         Ok(Self { cents })
     }
 }
@@ -72,8 +74,9 @@ impl Account {
     /// # Errors
     /// `Internal` where it is none.
     pub(super) fn add_event(&mut self, json: &[u8]) -> Result<()> {
-        let event: Event = serde_json::from_slice(json)
-            .map_err(|error| Error::internal("an event is not as it should be").with_source(error))?;
+        let event: Event = serde_json::from_slice(json).map_err(|error| {
+            Error::internal("an event is not as it should be").with_source(error)
+        })?;
         if event.campaign_id.is_none() {
             self.organic += 1;
             return Ok(());
@@ -127,12 +130,32 @@ pub async fn settle(sent: &Sent, totals: &Counts, tables: &mut Tables) -> Result
     let account = &sent.account;
     Ok(vec![
         Item::new("events sent, rows read", sent.kinds.rows(), totals.rows_in),
-        Item::new("rows read, rows accounted for", totals.rows_in + totals.copied, totals.settled()),
-        Item::new("broken events, dead letters", sent.kinds.broken, totals.dead_letter),
-        Item::new("dead letters, in their table", totals.dead_letter, dead_letters as u64),
+        Item::new(
+            "rows read, rows accounted for",
+            totals.rows_in + totals.copied,
+            totals.settled(),
+        ),
+        Item::new(
+            "broken events, dead letters",
+            sent.kinds.broken,
+            totals.dead_letter,
+        ),
+        Item::new(
+            "dead letters, in their table",
+            totals.dead_letter,
+            dead_letters as u64,
+        ),
         Item::new("late rows, in their table", totals.late, late_rows),
-        Item::new("without a campaign, filtered", account.organic, totals.filtered),
-        Item::new("impressions, in the tables", account.impressions, in_tables.impressions),
+        Item::new(
+            "without a campaign, filtered",
+            account.organic,
+            totals.filtered,
+        ),
+        Item::new(
+            "impressions, in the tables",
+            account.impressions,
+            in_tables.impressions,
+        ),
         Item::new("clicks, in the tables", account.clicks, in_tables.clicks),
         Item {
             what: "revenue in cents, in the tables",
@@ -172,7 +195,10 @@ async fn late(tables: &mut Tables) -> Result<(Account, u64)> {
 /// The one whole number of an answer.
 async fn number(tables: &mut Tables, sql: &str) -> Result<i64> {
     let answer = tables.ask(sql).await?;
-    let value = answer.batches().first().filter(|batch| batch.num_rows() == 1);
+    let value = answer
+        .batches()
+        .first()
+        .filter(|batch| batch.num_rows() == 1);
     let value = value.ok_or_else(|| Error::internal(format!("`{sql}` has no answer")))?;
     let value = cast(value.column(0), &DataType::Int64)?;
     let value = value.as_primitive::<Int64Type>();

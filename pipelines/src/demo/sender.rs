@@ -52,7 +52,10 @@ impl Sender {
     pub async fn run(mut self, mut job: watch::Receiver<JobStatus>) -> Result<Option<Sent>> {
         let mut sent = Sent::default();
         let mut rows = 0;
-        while let Some(Event { kind, key, payload, .. }) = self.events.next() {
+        while let Some(Event {
+            kind, key, payload, ..
+        }) = self.events.next()
+        {
             if rows >= MOST_AHEAD && !reads(&mut job, rows - MOST_AHEAD + 1).await {
                 return Ok(None);
             }

@@ -1,11 +1,7 @@
 //! The rows of an answer, and how they are written.
 
-use arrow::{
-    array::RecordBatch,
-    csv, json,
-    util::pretty::pretty_format_batches_with_schema,
-};
 use arrow::datatypes::SchemaRef;
+use arrow::{array::RecordBatch, csv, json, util::pretty::pretty_format_batches_with_schema};
 use tagflow_engine::Result;
 
 /// The rows of an answer.

@@ -59,5 +59,8 @@ pub async fn tables_of(state: &StateFolder, only: Option<&str>) -> Result<Vec<Pi
 
 /// Whether `text` in FROM is a place of files rather than a table's name.
 fn is_place(text: &str) -> bool {
-    text.contains('/') || Path::new(text).extension().is_some_and(|it| it == "parquet")
+    text.contains('/')
+        || Path::new(text)
+            .extension()
+            .is_some_and(|it| it == "parquet")
 }

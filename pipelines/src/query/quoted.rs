@@ -62,9 +62,15 @@ impl Place {
             return Ok(Self { store, root, files });
         }
         if list(&*store, &root, text).await?.is_empty() {
-            return Err(Error::config(format!("there is no Parquet file at `{text}`")));
+            return Err(Error::config(format!(
+                "there is no Parquet file at `{text}`"
+            )));
         }
-        Ok(Self { store, root, files: None })
+        Ok(Self {
+            store,
+            root,
+            files: None,
+        })
     }
 }
 
@@ -101,7 +107,10 @@ mod tests {
         for (text, expected) in [
             ("./lake/x", None),
             ("./lake/**/*.parquet", Some(("./lake", "**/*.parquet"))),
-            ("./lake/dt=2026-*/a.parquet", Some(("./lake", "dt=2026-*/a.parquet"))),
+            (
+                "./lake/dt=2026-*/a.parquet",
+                Some(("./lake", "dt=2026-*/a.parquet")),
+            ),
             ("*.parquet", Some((".", "*.parquet"))),
             ("/*.parquet", Some(("/", "*.parquet"))),
             ("s3://b/p/x?.parquet", Some(("s3://b/p", "x?.parquet"))),

@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use arrow::datatypes::SchemaRef;
 use datafusion::{
     catalog::{MemorySchemaProvider, TableProvider},
+    common::TableReference,
     datasource::{
         file_format::parquet::ParquetFormat,
         listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl},
     },
     error::DataFusionError,
     execution::context::SQLOptions,
-    common::TableReference,
     prelude::{SessionConfig, SessionContext},
     sql::resolve::resolve_table_references,
 };
@@ -38,8 +38,15 @@ impl Tables {
     /// These, and any other Parquet by its place.
     pub fn new(tables: Vec<PipelineTable>) -> Self {
         let mut config = SessionConfig::new().with_information_schema(false);
-        config.options_mut().execution.listing_table_ignore_subdirectory = false;
-        config.options_mut().execution.parquet.schema_force_view_types = false;
+        config
+            .options_mut()
+            .execution
+            .listing_table_ignore_subdirectory = false;
+        config
+            .options_mut()
+            .execution
+            .parquet
+            .schema_force_view_types = false;
         Self {
             context: SessionContext::new_with_config(config),
             tables,
@@ -98,14 +105,18 @@ impl Tables {
             let schemas = Arc::new(MemorySchemaProvider::new());
             catalog.register_schema(schema, schemas).map_err(failed)?;
         }
-        self.context.register_table(name, provider).map_err(failed)?;
+        self.context
+            .register_table(name, provider)
+            .map_err(failed)?;
         Ok(())
     }
 
     async fn provider(&mut self, name: &TableReference) -> Result<Arc<dyn TableProvider>> {
         if name.schema().is_none() && is_place(name.table()) {
             let place = Place::find(name.table()).await?;
-            return self.listing(place.store, &place.root, place.files.as_deref(), None).await;
+            return self
+                .listing(place.store, &place.root, place.files.as_deref(), None)
+                .await;
         }
         let table = self.named(name)?.table.clone();
         let (store, root) = storage::open(&table.url)?;
@@ -124,7 +135,9 @@ impl Tables {
             [one] => Ok(one),
             [] => Err(self.unknown(name)),
             several => {
-                let names = several.iter().map(|it| format!("\"{}\".{}", it.pipeline, name.table()));
+                let names = several
+                    .iter()
+                    .map(|it| format!("\"{}\".{}", it.pipeline, name.table()));
                 Err(Error::config(format!(
                     "several pipelines have a table `{}`; write {}",
                     name.table(),
@@ -140,7 +153,10 @@ impl Tables {
             by_name.insert(&it.table.name, ());
         }
         let names: Vec<_> = by_name.into_keys().collect();
-        let more = match (closest(name.table(), names.iter().copied()), names.as_slice()) {
+        let more = match (
+            closest(name.table(), names.iter().copied()),
+            names.as_slice(),
+        ) {
             (Some(near), _) => format!("; did you mean `{near}`?"),
             (None, []) => {
                 "; no pipeline has run with its state in this folder: see `--state`".to_owned()
@@ -179,9 +195,14 @@ impl Tables {
                 .collect::<Result<_>>()?,
             None => {
                 let folder = url(format!("/{root}/"))?;
-                let names = options.infer_partitions(&state, &folder).await.map_err(failed)?;
+                let names = options
+                    .infer_partitions(&state, &folder)
+                    .await
+                    .map_err(failed)?;
                 let columns = names.into_iter().map(|name| {
-                    let field = schema.as_ref().and_then(|schema| schema.field_with_name(&name).ok());
+                    let field = schema
+                        .as_ref()
+                        .and_then(|schema| schema.field_with_name(&name).ok());
                     let data_type = field.map(|field| field.data_type().clone());
                     (name, data_type.unwrap_or(arrow::datatypes::DataType::Utf8))
                 });
@@ -194,7 +215,10 @@ impl Tables {
         let config = match schema {
             Some(schema) => {
                 let is_folder = |name: &str| folders.iter().any(|(folder, _)| folder == name);
-                let in_files = schema.fields().iter().filter(|field| !is_folder(field.name()));
+                let in_files = schema
+                    .fields()
+                    .iter()
+                    .filter(|field| !is_folder(field.name()));
                 let in_files: arrow::datatypes::Fields = in_files.cloned().collect();
                 config.with_schema(Arc::new(arrow::datatypes::Schema::new(in_files)))
             }

@@ -10,10 +10,14 @@ async fn clicks(root: &TempDir) -> PipelineTable {
     let context = SessionContext::new();
     let rows = "VALUES ('a', 3, DATE '2026-01-05'), ('b', 4, DATE '2026-01-05'), \
                 ('a', 5, DATE '2026-01-06')";
-    let rows = format!("SELECT column1 AS campaign, column2 AS clicks, column3 AS dt FROM ({rows})");
+    let rows =
+        format!("SELECT column1 AS campaign, column2 AS clicks, column3 AS dt FROM ({rows})");
     let frame = context.sql(&rows).await.unwrap();
     let options = DataFrameWriteOptions::new().with_partition_by(vec!["dt".into()]);
-    frame.write_parquet(url.to_str().unwrap(), options, None).await.unwrap();
+    frame
+        .write_parquet(url.to_str().unwrap(), options, None)
+        .await
+        .unwrap();
     let staging = url.join("_staging/main/1");
     std::fs::create_dir_all(&staging).unwrap();
     std::fs::write(staging.join("0b5c"), "half a file").unwrap();
@@ -32,7 +36,10 @@ fn table(pipeline: &str, name: &str, url: &str) -> PipelineTable {
         url: url.into(),
         columns: columns.into(),
     };
-    PipelineTable { pipeline: pipeline.into(), table }
+    PipelineTable {
+        pipeline: pipeline.into(),
+        table,
+    }
 }
 
 async fn csv(tables: &mut Tables, sql: &str) -> String {
@@ -48,7 +55,10 @@ async fn a_table_is_asked_by_its_name() {
     let root = TempDir::new().unwrap();
     let mut tables = Tables::new(vec![clicks(&root).await]);
     let by_campaign = "select campaign, sum(clicks) as clicks from clicks group by 1 order by 1";
-    assert_eq!(csv(&mut tables, by_campaign).await, "campaign,clicks\na,8\nb,4\n");
+    assert_eq!(
+        csv(&mut tables, by_campaign).await,
+        "campaign,clicks\na,8\nb,4\n"
+    );
     let one_day = "select count(*) as n from metrics.clicks where dt = DATE '2026-01-05'";
     assert_eq!(csv(&mut tables, one_day).await, "n\n2\n");
     let with = "with c as (select * from clicks) select max(clicks) as most from c";
@@ -61,7 +71,10 @@ async fn an_answer_is_written_in_three_ways() {
     let mut tables = Tables::new(vec![clicks(&root).await]);
     let sql = "select campaign, clicks, dt from clicks where clicks = 5";
     let answer = tables.ask(sql).await.unwrap();
-    assert_eq!(answer.csv().unwrap(), "campaign,clicks,dt\na,5,2026-01-06\n");
+    assert_eq!(
+        answer.csv().unwrap(),
+        "campaign,clicks,dt\na,5,2026-01-06\n"
+    );
     assert_eq!(
         answer.json().unwrap(),
         "{\"campaign\":\"a\",\"clicks\":5,\"dt\":\"2026-01-06\"}\n"
@@ -77,7 +90,10 @@ async fn an_answer_is_written_in_three_ways() {
 1 row
 "
     );
-    let none = tables.ask("select campaign from clicks where clicks > 9").await.unwrap();
+    let none = tables
+        .ask("select campaign from clicks where clicks > 9")
+        .await
+        .unwrap();
     assert_eq!(none.csv().unwrap(), "campaign\n");
     assert_eq!(none.json().unwrap(), "");
 }
@@ -114,7 +130,10 @@ async fn any_parquet_is_asked_by_its_place() {
 async fn what_cannot_be_asked_says_why() {
     let root = TempDir::new().unwrap();
     let first = clicks(&root).await;
-    let second = PipelineTable { pipeline: "other".into(), ..first.clone() };
+    let second = PipelineTable {
+        pipeline: "other".into(),
+        ..first.clone()
+    };
     let mut tables = Tables::new(vec![first, second]);
     assert_eq!(
         problem(&mut tables, "select * from clicks").await,
@@ -133,5 +152,8 @@ async fn what_cannot_be_asked_says_why() {
     let message = problem(&mut tables, "select click from metrics.clicks").await;
     assert!(message.contains("No field named click"), "{message}");
     let message = problem(&mut tables, "selec 1").await;
-    assert!(message.starts_with("cannot answer the query: "), "{message}");
+    assert!(
+        message.starts_with("cannot answer the query: "),
+        "{message}"
+    );
 }

@@ -63,7 +63,11 @@ impl Case {
     pub(crate) fn random(random: &mut SmallRng) -> Self {
         let delay_ms = random.random_range(0..20_000);
         let partitions = (0..random.random_range(1..4)).map(|partition| {
-            let rows = if random.random_bool(0.1) { 0 } else { random.random_range(1..400) };
+            let rows = if random.random_bool(0.1) {
+                0
+            } else {
+                random.random_range(1..400)
+            };
             rows_of(random, partition, rows, delay_ms)
         });
         let partitions = partitions.collect();
@@ -74,8 +78,16 @@ impl Case {
         let mut from = "events".to_owned();
         if random.random_bool(0.3) {
             let predicate = PREDICATES.choose(random).unwrap();
-            writeln!(steps, "steps:\n  clean: {{from: events, where: \"{predicate}\"}}").unwrap();
-            views.push(("clean", format!("SELECT * FROM events WHERE {predicate}"), false));
+            writeln!(
+                steps,
+                "steps:\n  clean: {{from: events, where: \"{predicate}\"}}"
+            )
+            .unwrap();
+            views.push((
+                "clean",
+                format!("SELECT * FROM events WHERE {predicate}"),
+                false,
+            ));
             from = "clean".to_owned();
         }
         if random.random_bool(0.3) {
@@ -98,8 +110,9 @@ impl Case {
             false => String::new(),
         };
         let (query, batch) = if random.random_bool(0.15) {
-            let text =
-                format!("SELECT id, upper(k) AS k, n * 2 AS n, d, f IS NULL AS f, ts FROM {from}{predicate}");
+            let text = format!(
+                "SELECT id, upper(k) AS k, n * 2 AS n, d, f IS NULL AS f, ts FROM {from}{predicate}"
+            );
             (text.clone(), text)
         } else {
             windowed(random, &from, &predicate)
@@ -109,9 +122,15 @@ impl Case {
         for (name, text, _) in views.iter().filter(|(_, _, in_file)| *in_file) {
             writeln!(queries, "  {name}: |\n    {text}").unwrap();
         }
-        let with: Vec<String> =
-            views.iter().map(|(name, text, _)| format!("{name} AS ({text})")).collect();
-        let with = if with.is_empty() { String::new() } else { format!("WITH {} ", with.join(", ")) };
+        let with: Vec<String> = views
+            .iter()
+            .map(|(name, text, _)| format!("{name} AS ({text})"))
+            .collect();
+        let with = if with.is_empty() {
+            String::new()
+        } else {
+            format!("WITH {} ", with.join(", "))
+        };
         let file = format!(
             "name: random
 sources:
@@ -127,7 +146,11 @@ sinks:
   out: {{from: result, console: {{}}}}
 "
         );
-        Self { file, partitions, batch: format!("{with}{batch}") }
+        Self {
+            file,
+            partitions,
+            batch: format!("{with}{batch}"),
+        }
     }
 }
 
@@ -143,19 +166,31 @@ fn windowed(random: &mut SmallRng, from: &str, predicate: &str) -> (String, Stri
         .iter()
         .enumerate()
         .map(|(index, key)| format!("{key} AS key{index}"))
-        .chain(aggregates.enumerate().map(|(index, text)| format!("{text} AS a{index}")));
+        .chain(
+            aggregates
+                .enumerate()
+                .map(|(index, text)| format!("{text} AS a{index}")),
+        );
     let columns: Vec<String> = columns.collect();
     let columns = columns.join(", ");
-    let groups: Vec<String> = (1..=keys.len() + 1).map(|group| group.to_string()).collect();
+    let groups: Vec<String> = (1..=keys.len() + 1)
+        .map(|group| group.to_string())
+        .collect();
     let groups = groups.join(", ");
-    let having = if random.random_bool(0.2) { " HAVING count(*) > 2" } else { "" };
+    let having = if random.random_bool(0.2) {
+        " HAVING count(*) > 2"
+    } else {
+        ""
+    };
     let tail = format!("{columns} FROM {from}{predicate} GROUP BY {groups}{having}");
     let window = format!("tumble(ts, INTERVAL '{seconds} seconds') AS \"window\"");
     let start = format!("date_bin(INTERVAL '{seconds} seconds', ts) AS window_start");
     let end = format!("window_start + INTERVAL '{seconds} seconds' AS window_end");
     (
         format!("SELECT {window}, {tail}"),
-        format!("SELECT window_start, {end}, * EXCEPT (window_start) FROM (SELECT {start}, {tail})"),
+        format!(
+            "SELECT window_start, {end}, * EXCEPT (window_start) FROM (SELECT {start}, {tail})"
+        ),
     )
 }
 
@@ -182,9 +217,19 @@ fn rows_of(random: &mut SmallRng, partition: usize, rows: usize, delay_ms: i64) 
         let key = ["a", "b", "c", "d\u{fc}r", ""][random.random_range(0..5)];
         field(format!("\"k\":\"{key}\""), random);
         field(format!("\"n\":{}", random.random_range(-3..9)), random);
-        field(format!("\"d\":{}.{:02}", random.random_range(0..5), random.random_range(0..100)), random);
+        field(
+            format!(
+                "\"d\":{}.{:02}",
+                random.random_range(0..5),
+                random.random_range(0..100)
+            ),
+            random,
+        );
         // Quarters: their sums are exact in any order.
-        field(format!("\"f\":{}", f64::from(random.random_range(-20..20)) / 4.0), random);
+        field(
+            format!("\"f\":{}", f64::from(random.random_range(-20..20)) / 4.0),
+            random,
+        );
         field(format!("\"b\":{}", random.random_bool(0.5)), random);
         fields.push(format!("\"ts\":{time}"));
         made.push(format!("{{{}}}", fields.join(",")));

@@ -27,7 +27,10 @@ const CASES: u64 = 200;
 fn random_pipelines_equal_datafusion() {
     let cases = std::env::var("TAGFLOW_ORACLE_CASES").ok();
     let cases = cases.and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let (mut restarts, mut rows) = (0, 0);
     for seed in 0..cases {
         let checked = runtime.block_on(check(seed));
@@ -49,7 +52,8 @@ async fn check(seed: u64) -> Checked {
     let case = Case::random(&mut random);
     let mut rig = Rig::new(case.file.clone());
     for (partition, rows) in case.partitions.iter().enumerate() {
-        rig.script.push(&format!("p{partition}"), rows.iter().cloned());
+        rig.script
+            .push(&format!("p{partition}"), rows.iter().cloned());
     }
     rig.chunk = [1, 7, 100, 10_000][random.random_range(0..4)];
     let mut restarts = 0;
@@ -65,16 +69,26 @@ async fn check(seed: u64) -> Checked {
                 continue;
             }
         }
-        break job.await.unwrap().unwrap_or_else(|error| panic!("seed {seed}: {}", error.chain()));
+        break job
+            .await
+            .unwrap()
+            .unwrap_or_else(|error| panic!("seed {seed}: {}", error.chain()));
     };
     let read: usize = case.partitions.iter().map(Vec::len).sum();
     assert_eq!(status.totals.rows_in, read as u64, "seed {seed}");
-    assert_eq!((status.totals.late, status.totals.dead_letter), (0, 0), "seed {seed}");
+    assert_eq!(
+        (status.totals.late, status.totals.dead_letter),
+        (0, 0),
+        "seed {seed}"
+    );
 
     let ours = rig.lines("out").await;
     let expected = batch(&case).await;
     assert_eq!(ours, expected, "seed {seed}\n{}\n{}", case.file, case.batch);
-    Checked { restarts, rows: expected.len() }
+    Checked {
+        restarts,
+        rows: expected.len(),
+    }
 }
 
 /// The case's query by DataFusion, as sorted lines.
@@ -92,14 +106,22 @@ async fn batch(case: &Case) -> Vec<String> {
     let rows = case.partitions.iter().flatten();
     let text: Vec<String> = rows.map(|row| in_micros(row)).collect();
     let text = text.join("\n");
-    let reader = ReaderBuilder::new(Arc::clone(&schema)).build(text.as_bytes()).unwrap();
+    let reader = ReaderBuilder::new(Arc::clone(&schema))
+        .build(text.as_bytes())
+        .unwrap();
     let batches: Vec<RecordBatch> = reader.collect::<Result<_, _>>().unwrap();
 
     let config = SessionConfig::new().with_target_partitions(1);
     let context = SessionContext::new_with_config(config);
     let table = MemTable::try_new(schema, vec![batches]).unwrap();
     context.register_table("events", Arc::new(table)).unwrap();
-    let result = context.sql(&case.batch).await.unwrap().collect().await.unwrap();
+    let result = context
+        .sql(&case.batch)
+        .await
+        .unwrap()
+        .collect()
+        .await
+        .unwrap();
     let mut lines = Vec::new();
     for batch in result {
         let options = FormatOptions::default();
@@ -109,8 +131,10 @@ async fn batch(case: &Case) -> Vec<String> {
             .map(|column| ArrayFormatter::try_new(column, &options).unwrap())
             .collect();
         for row in 0..batch.num_rows() {
-            let values: Vec<String> =
-                columns.iter().map(|column| column.value(row).to_string()).collect();
+            let values: Vec<String> = columns
+                .iter()
+                .map(|column| column.value(row).to_string())
+                .collect();
             lines.push(values.join(","));
         }
     }

@@ -61,7 +61,9 @@ impl Rig {
     }
 
     /// Starts it; dropping the future is a crash.
-    pub(crate) fn start(&self) -> impl Future<Output = tagflow_engine::Result<JobStatus>> + Send + use<> {
+    pub(crate) fn start(
+        &self,
+    ) -> impl Future<Output = tagflow_engine::Result<JobStatus>> + Send + use<> {
         let (_, job) = supervise(Supervised {
             graph: self.graph(),
             config: JobConfig {
@@ -83,7 +85,10 @@ impl Rig {
                     admin: None,
                     started_at: EventTime::from_micros(0),
                 },
-                plan: Plan { hash: "plan".to_owned(), json: "{}".into() },
+                plan: Plan {
+                    hash: "plan".to_owned(),
+                    json: "{}".into(),
+                },
                 keep_commits: 2,
             },
             clock: Arc::new(SystemClock),
@@ -94,6 +99,9 @@ impl Rig {
 
     /// The published lines of a sink, sorted.
     pub(crate) async fn lines(&self, sink: &str) -> Vec<String> {
-        LinesSink::new(sink, Arc::clone(&self.store)).published().await.unwrap()
+        LinesSink::new(sink, Arc::clone(&self.store))
+            .published()
+            .await
+            .unwrap()
     }
 }

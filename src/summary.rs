@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use tagflow_engine::{ledger::Counts, runtime::Outcome};
+use tagflow_engine::{
+    ledger::Counts,
+    runtime::{End, Outcome},
+};
 use tagflow_pipelines::launch::TableRef;
 
 use crate::figures;
@@ -13,7 +16,7 @@ const LATE: &str = "late";
 
 /// The end of a run that wrote `tables`; `state` is its state folder, as the
 /// `query` command takes it.
-pub(crate) fn of(outcome: &Outcome, tables: &[TableRef], state: &str) -> String {
+pub(crate) fn of(outcome: &Outcome, end: End, tables: &[TableRef], state: &str) -> String {
     let status = &outcome.status;
     let mut text = match &outcome.committed {
         Some(commit) => format!("{} stopped after commit #{}\n", status.pipeline, commit.seq),
@@ -25,7 +28,11 @@ pub(crate) fn of(outcome: &Outcome, tables: &[TableRef], state: &str) -> String 
         .committed
         .as_ref()
         .map_or(0, |commit| commit.state_bytes);
-    if open > 0 {
+    let is_endless = status
+        .partitions
+        .values()
+        .any(|partition| !partition.finished);
+    if end == End::Keep && open > 0 && is_endless {
         let _ = writeln!(
             text,
             "kept for the next run: {} of state, windows that are still open among it (`--drain` \
@@ -98,7 +105,11 @@ const DEFAULT_STATE: &str = "./.tagflow";
 
 #[cfg(test)]
 mod tests {
-    use tagflow_engine::{EventTime, commit::Committed, status::JobStatus};
+    use tagflow_engine::{
+        EventTime,
+        commit::Committed,
+        status::{JobStatus, PartitionStatus},
+    };
 
     use super::*;
 
@@ -134,7 +145,7 @@ mod tests {
     #[test]
     fn it_says_where_everything_is() {
         assert_eq!(
-            of(&outcome(), &tables(), "./.tagflow"),
+            of(&outcome(), End::Keep, &tables(), "./.tagflow"),
             "clicks stopped after commit #12\n\
              \x20 read                  1,000\n\
              \x20 contributed             983\n\
@@ -150,7 +161,12 @@ mod tests {
         let mut outcome = outcome();
         outcome.status.rows_in = 400;
         outcome.committed.as_mut().unwrap().state_bytes = 3_100_000;
-        let text = of(&outcome, &tables(), "s3://lake/state");
+        let partition = PartitionStatus::default();
+        outcome
+            .status
+            .partitions
+            .insert("events:t/0".into(), partition);
+        let text = of(&outcome, End::Keep, &tables(), "s3://lake/state");
         assert!(
             text.contains("  read                    400  (1,000 with earlier runs)\n"),
             "{text}"
@@ -163,11 +179,13 @@ mod tests {
             text.contains("kept for the next run: 3.1 MB of state"),
             "{text}"
         );
+        let text = of(&outcome, End::Drain, &tables(), "s3://lake/state");
+        assert!(!text.contains("kept"), "{text}");
     }
 
     #[test]
     fn a_run_without_tables_has_no_table_to_show() {
-        let text = of(&outcome(), &[], "./.tagflow");
+        let text = of(&outcome(), End::Keep, &[], "./.tagflow");
         assert!(!text.contains("tables"), "{text}");
     }
 }

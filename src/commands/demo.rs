@@ -76,7 +76,7 @@ pub(crate) async fn execute(args: Demo) -> anyhow::Result<Exit> {
         return Ok(Exit::Success);
     };
     let state = folders.state.display().to_string();
-    eprint!("{}", summary::of(&outcome, &tables, &state));
+    eprint!("{}", summary::of(&outcome, End::Drain, &tables, &state));
     show(&sent, &outcome, &folders, begun.elapsed()).await
 }
 

@@ -34,10 +34,11 @@ pub(crate) async fn execute(args: Run) -> anyhow::Result<Exit> {
     } else {
         (Until::Stopped, RESTARTS)
     };
+    let end = if args.drain { End::Drain } else { End::Keep };
     let options = LaunchOptions {
         lanes: args.parallelism.map(usize::from),
         until,
-        end: if args.drain { End::Drain } else { End::Keep },
+        end,
         reset: args.reset.into_iter().collect(),
         admin: endpoint.as_ref().map(Endpoint::address),
         restarts,
@@ -47,7 +48,7 @@ pub(crate) async fn execute(args: Run) -> anyhow::Result<Exit> {
     match session::run(control, job, endpoint).await? {
         Ended::Aborted => Ok(Exit::Aborted),
         Ended::Stopped(outcome) => {
-            eprint!("{}", summary::of(&outcome, &tables, &state));
+            eprint!("{}", summary::of(&outcome, end, &tables, &state));
             Ok(Exit::Success)
         }
     }

@@ -52,42 +52,84 @@ fn a_file_that_is_right() {
 
 #[test]
 fn an_unknown_key() {
-    check(&pipeline(GOOD, "chekpoint: {every: 1s}\n"), "");
+    check(
+        &pipeline(GOOD, "chekpoint: {every: 1s}\n"),
+        "\
+p.yaml:15:1  error  unknown key `chekpoint`; did you mean `checkpoint`?
+1 error
+",
+    );
 }
 
 #[test]
 fn a_duplicate_key() {
-    check(&pipeline(GOOD, "checkpoint: {every: 1s, every: 2s}\n"), "");
+    check(
+        &pipeline(GOOD, "checkpoint: {every: 1s, every: 2s}\n"),
+        "\
+p.yaml:15:25  error  duplicate key `every`; it is already at 15:14
+1 error
+",
+    );
 }
 
 #[test]
 fn a_wrong_type() {
-    check(&pipeline(GOOD, "checkpoint: {every: [1s]}\n"), "");
+    check(
+        &pipeline(GOOD, "checkpoint: {every: [1s]}\n"),
+        "\
+p.yaml:15:21  error  expected a duration like `5s`, got a list
+1 error
+",
+    );
 }
 
 #[test]
 fn an_unknown_column() {
     let sql =
         "SELECT tumble(at, INTERVAL '1 minute') AS w, sum(amuont) AS n FROM events GROUP BY 1";
-    check(&pipeline(sql, ""), "");
+    check(
+        &pipeline(sql, ""),
+        "\
+p.yaml:10:54  error  column `amuont` not found in `events` (have: user_id, amount, paid_at, at)
+                     help: did you mean `amount`?
+1 error
+",
+    );
 }
 
 #[test]
 fn a_mistake_in_the_sql() {
-    check(&pipeline("SELECT count(*) FORM events", ""), "");
+    check(
+        &pipeline("SELECT count(*) FORM events", ""),
+        "\
+p.yaml:10:26  error  expected: end of statement, found: events
+1 error
+",
+    );
 }
 
 #[test]
 fn a_window_on_a_column_that_is_not_event_time() {
     let sql = GOOD.replace("tumble(at", "tumble(paid_at");
-    check(&pipeline(&sql, ""), "");
+    check(
+        &pipeline(&sql, ""),
+        "\
+p.yaml:10:19  error  `tumble` is given `paid_at`, not the event time of the source
+                     help: write `tumble(at, …)`
+1 error
+",
+    );
 }
 
 #[test]
 fn an_unbounded_order() {
     check(
         &pipeline("SELECT user_id FROM events ORDER BY user_id", ""),
-        "",
+        "\
+p.yaml:10:41  error  ORDER BY needs all rows, and a stream never has them all
+                     help: leave it out, and sort where the result is read
+1 error
+",
     );
 }
 
@@ -95,7 +137,11 @@ fn an_unbounded_order() {
 fn a_missing_variable() {
     check(
         &pipeline(GOOD, "checkpoint: {url: \"${env:NOT_THERE_AT_ALL}\"}\n"),
-        "",
+        "\
+p.yaml:15:20  error  environment variable `NOT_THERE_AT_ALL` is not set
+                     help: set it, or give a default: `${env:NOT_THERE_AT_ALL:-default}`
+1 error
+",
     );
 }
 
@@ -105,7 +151,13 @@ fn all_problems_at_once() {
         "SELECT tumble(at, INTERVAL '1 minute') AS w, sum(amuont) AS n FROM events GROUP BY 1";
     check(
         &pipeline(sql, "chekpoint: {every: 1s}\nadmin: {listen: nowhere}\n"),
-        "",
+        "\
+p.yaml:10:54  error  column `amuont` not found in `events` (have: user_id, amount, paid_at, at)
+                     help: did you mean `amount`?
+p.yaml:15:1   error  unknown key `chekpoint`; did you mean `checkpoint`?
+p.yaml:16:17  error  expected an address and port like `127.0.0.1:8642`, got the string `nowhere`
+3 errors
+",
     );
 }
 
@@ -113,7 +165,13 @@ fn all_problems_at_once() {
 fn a_file_that_is_not_there() {
     let folder = Folder::new();
     let ended = folder.tagflow(&["validate", "none.yaml"]).expect(2);
-    assert_eq!(ended.stdout, "");
+    assert_eq!(
+        ended.stdout,
+        "\
+none.yaml:1:1  error  cannot read the file: No such file or directory (os error 2)
+1 error
+",
+    );
 }
 
 #[test]
@@ -150,7 +208,7 @@ fn a_wrong_command_line() {
         &["produce", "--topic", "t"],
     ] {
         let ended = folder.tagflow(args).expect(2);
-        assert!(ended.stderr.contains("Usage: tagflow"), "{}", ended.stderr);
+        assert!(ended.stderr.contains("try '--help'"), "{}", ended.stderr);
     }
     let help = folder.tagflow(&["--help"]).expect(0).stdout;
     assert!(help.contains("Exit codes:\n  0    done\n"), "{help}");

@@ -22,8 +22,8 @@ fn a_killed_run_over_files_loses_and_doubles_nothing() {
     let mut kills = 0;
     while kills < KILLS {
         let folder = Folder::new();
-        let all = rows(40_000, random.below(1000));
-        for (file, part) in all.chunks(10_000).enumerate() {
+        let all = rows(20_000, random.below(1000));
+        for (file, part) in all.chunks(5_000).enumerate() {
             folder.write(&format!("in/{file}.ndjson"), ndjson(part));
         }
         folder.write("p.yaml", pipeline("files: {url: \"./in/*.ndjson\"}"));
@@ -38,7 +38,7 @@ fn a_killed_run_over_kafka_loses_and_doubles_nothing() {
     let mut kills = 0;
     while kills < KILLS {
         let folder = Folder::new();
-        let all = rows(40_000, random.below(1000));
+        let all = rows(20_000, random.below(1000));
         let broker = Broker::new("sales", 4);
         broker.send_rows("sales", 4, &all);
         let source = format!(
@@ -65,12 +65,15 @@ fn kill_until_done(folder: &Folder, args: &[&str], random: &mut Random) -> u32 {
         let parallelism = (1 + random.below(3)).to_string();
         let args = [args, &["--parallelism", &parallelism]].concat();
         let mut run = folder.start(&args);
-        if !run.outlives(Duration::from_millis(moment)) {
-            run.wait().expect(0);
+        if run.outlives(Duration::from_millis(moment)) {
+            run.signal("KILL");
+        }
+        let ended = run.wait();
+        if ended.code.is_some() {
+            // Before its kill, if only just.
+            ended.expect(0);
             return kills;
         }
-        run.signal("KILL");
-        assert_eq!(run.wait().code, None, "killed");
         kills += 1;
     }
 }

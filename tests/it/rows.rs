@@ -18,8 +18,8 @@ pub(crate) struct Row {
     pub(crate) at_ms: i64,
 }
 
-/// 2026-01-05T23:58:00Z: the rows soon reach another day.
-const START_MS: i64 = 1_767_657_480_000;
+/// 2026-01-05T23:59:00Z: the rows soon reach another day.
+const START_MS: i64 = 1_767_657_540_000;
 
 /// `count` rows, 20 ms apart, up to 2 s out of order.
 pub(crate) fn rows(count: i64, seed: u64) -> Vec<Row> {
@@ -117,7 +117,7 @@ sinks:
   every_row:
     from: events
     parquet: {{url: ./lake/every_row, files: {{max_open: 200ms}}}}
-checkpoint: {{every: 50ms, url: ./state}}
+checkpoint: {{every: 100ms, url: ./state}}
 "#
     )
 }

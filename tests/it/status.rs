@@ -78,7 +78,7 @@ fn a_live_pipeline_is_shown_live_and_a_stopped_one_by_its_last_commit() {
 #[test]
 fn tables_are_asked_by_the_names_of_their_sinks() {
     let folder = Folder::new();
-    let all = rows(3000, 12);
+    let all = rows(5000, 12);
     folder.write("in.ndjson", ndjson(&all));
     folder.write("p.yaml", pipeline("files: {url: ./in.ndjson}"));
     folder
@@ -90,7 +90,7 @@ fn tables_are_asked_by_the_names_of_their_sinks() {
     };
     let total: i64 = all.iter().map(|row| row.amount).sum();
     let sql = "select sum(n) as n, sum(amount) as amount from per_minute";
-    let expected = format!("n,amount\n3000,{total}\n");
+    let expected = format!("n,amount\n5000,{total}\n");
     assert_eq!(ask(sql, &["--state", "state"]), expected);
     assert_eq!(ask(sql, &["--file", "p.yaml"]), expected);
     let by_day = "select dt, count(*) > 0 as some from per_minute group by 1 order by 1";
@@ -99,7 +99,7 @@ fn tables_are_asked_by_the_names_of_their_sinks() {
         "dt,some\n2026-01-05,true\n2026-01-06,true\n"
     );
     let place = "select count(*) as n from './lake/every_row/**/*.parquet'";
-    assert_eq!(ask(place, &[]), "n\n3000\n");
+    assert_eq!(ask(place, &[]), "n\n5000\n");
     let none = folder
         .tagflow(&["query", "select * from per_day", "--state", "state"])
         .expect(2);

@@ -27,7 +27,14 @@ fn the_second_of_two_takes_over_and_nothing_is_doubled() {
     eventually("the first commits rows", || {
         (!folder.files("lake/every_row", ".parquet").is_empty()).then_some(())
     });
+    let records = || folder.files("state/sales/log", ".json").len();
+    let before = records();
     let mut second = folder.start(&run);
+    eventually("the second claims the log", || {
+        (records() > before).then_some(())
+    });
+    // Both read these, and only one can commit them.
+    broker.send_rows("sales", 2, late);
     let fenced = first.wait().expect(5);
     assert!(
         fenced.stderr.contains("took the pipeline over"),
@@ -39,8 +46,6 @@ fn the_second_of_two_takes_over_and_nothing_is_doubled() {
             .stderr
             .contains("hint: `tagflow status` shows who runs it now")
     );
-
-    broker.send_rows("sales", 2, late);
     assert!(
         second.outlives(Duration::from_millis(500)),
         "it goes on alone"
@@ -76,5 +81,9 @@ fn a_stopped_owner_that_wakes_up_writes_nothing() {
     assert_holds(&folder, &all);
     zombie.signal("CONT");
     zombie.wait().expect(5);
+    // The next owner takes away what it had staged meanwhile.
+    folder
+        .tagflow(&["run", "p.yaml", "--once", "--drain", "--admin", "off"])
+        .expect(0);
     assert_holds(&folder, &all);
 }

@@ -74,15 +74,14 @@ impl SourceReader for FilesReader {
                 Ok(event)
             }
             Some(Err(error)) => Err(error),
+            None if self.ended => std::future::pending().await,
             None => {
-                if !self.ended {
-                    let result = (&mut self.task).await;
-                    self.ended = true;
-                    result.map_err(|error| {
-                        Error::internal("the task that reads files has died").with_source(error)
-                    })?;
-                }
-                std::future::pending().await
+                let result = (&mut self.task).await;
+                self.ended = true;
+                result.map_err(|error| {
+                    Error::internal("the task that reads files has died").with_source(error)
+                })?;
+                Ok(SourceEvent::Exhausted)
             }
         }
     }

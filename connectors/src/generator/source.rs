@@ -64,6 +64,7 @@ impl Source for GeneratorSource {
             partitions,
             turn: 0,
             assigned: false,
+            exhausted: false,
             pace: config.rate.map(Pace::new),
         }))
     }
@@ -75,6 +76,8 @@ struct GeneratorReader {
     /// The partition to look at first for the next chunk.
     turn: usize,
     assigned: bool,
+    /// Whether it has been said that all rows are read.
+    exhausted: bool,
     pace: Option<Pace>,
 }
 
@@ -177,7 +180,11 @@ impl SourceReader for GeneratorReader {
             ));
         }
         let Some(chosen) = self.choose() else {
-            return std::future::pending().await;
+            if self.exhausted || self.partitions.iter().any(|it| !it.finished) {
+                return std::future::pending().await;
+            }
+            self.exhausted = true;
+            return Ok(SourceEvent::Exhausted);
         };
         let mut rows = self.partitions[chosen].remaining().min(CHUNK_ROWS);
         if rows == 0 {

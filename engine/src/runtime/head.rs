@@ -249,9 +249,9 @@ fn judge(time: &TimePolicy, rows: &Rows, decoded: Decoded) -> Result<(RecordBatc
     let mut records = with_offsets(time, records, rows, &accepted)?;
     if !implausible.is_empty() {
         let mut keep = vec![true; accepted.len()];
-        implausible
-            .iter()
-            .for_each(|(index, _)| keep[*index] = false);
+        for (index, _) in &implausible {
+            keep[*index] = false;
+        }
         records = filter_record_batch(&records, &BooleanArray::from(keep))?;
         rejected.extend(implausible.into_iter().map(|(_, letter)| letter));
         rejected.sort_by_key(|letter| letter.row);

@@ -260,7 +260,7 @@ impl From<Result<(), Closed>> for Sent {
 
 /// Everything one lane of one fragment owns.
 pub(super) struct Lane {
-    pub(super) lane: usize,
+    pub(super) index: usize,
     pub(super) inputs: Inputs,
     pub(super) heads: BTreeMap<NodeId, Head>,
     pub(super) chain: Chain,
@@ -345,7 +345,7 @@ impl Lane {
                         .exits
                         .get_mut(&edge)
                         .expect("every edge out has an exit");
-                    exit.send(edge, self.lane, batch).await?
+                    exit.send(edge, self.index, batch).await?
                 }
                 Element::Watermark(edge, _) => self.exits[&edge].receiver.broadcast(&element).await,
                 Element::Barrier(_) | Element::End => Sent::Through,
@@ -361,7 +361,7 @@ impl Lane {
         let watermarks: BTreeMap<Arc<PartitionId>, EventTime> =
             self.heads.values().flat_map(Head::watermarks).collect();
         let cut = Cut::Lane {
-            lane: self.lane,
+            lane: self.index,
             snapshots: self.chain.snapshot()?,
             ledger: self.chain.take_ledger(),
             watermarks,

@@ -41,7 +41,7 @@ pub(super) enum Order {
 /// Everything the reading task of one source owns.
 pub(super) struct Reader {
     pub(super) source: Arc<str>,
-    pub(super) reader: Box<dyn SourceReader>,
+    pub(super) input: Box<dyn SourceReader>,
     pub(super) orders: mpsc::UnboundedReceiver<Order>,
     pub(super) lanes: Vec<Sender<Message>>,
     pub(super) time: TimePolicy,
@@ -92,10 +92,7 @@ impl Reader {
             tokio::select! {
                 biased;
                 order = self.orders.recv() => {
-                    let order = match order {
-                        None => return Ok(()),
-                        Some(order) => order,
-                    };
+                    let Some(order) = order else { return Ok(()) };
                     if matches!(order, Order::End | Order::Stop) {
                         reading = false;
                     }
@@ -103,7 +100,7 @@ impl Reader {
                         return Ok(());
                     }
                 }
-                event = self.reader.next(), if reading => {
+                event = self.input.next(), if reading => {
                     if self.on_event(event?).await?.is_err() {
                         return Ok(());
                     }
@@ -149,7 +146,7 @@ impl Reader {
                 self.broadcast(&Element::Barrier(barrier)).await
             }
             Order::Committed(positions) => {
-                self.reader.committed(&positions);
+                self.input.committed(&positions);
                 Ok(())
             }
         }
@@ -376,9 +373,9 @@ impl Reader {
         for (name, partition) in &mut self.partitions {
             let ahead = partition.gauge.watermark() > limit;
             if ahead && !partition.paused {
-                self.reader.pause(name);
+                self.input.pause(name);
             } else if !ahead && partition.paused {
-                self.reader.resume(name);
+                self.input.resume(name);
             }
             partition.paused = ahead;
         }

@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn only_the_last_stretch_counts() {
-        let over = Duration::from_secs(60);
+        let over = Duration::from_mins(1);
         let limit = StopWhen {
             ratio: 0.1,
             over,

@@ -69,10 +69,13 @@ impl Topology {
     }
 }
 
+/// One lane of a fragment: the fragment's place and the lane.
+type Instance = (usize, usize);
+
 /// The ends of the channels that are not given out yet, by fragment and lane.
 struct Wiring {
-    inputs: BTreeMap<(usize, usize), Vec<(Upstream, Receiver<Message>)>>,
-    downstream: BTreeMap<(usize, usize), Vec<(usize, Arc<Downstream>)>>,
+    inputs: BTreeMap<Instance, Vec<(Upstream, Receiver<Message>)>>,
+    downstream: BTreeMap<Instance, Vec<(usize, Arc<Downstream>)>>,
     readers: BTreeMap<NodeId, Vec<Sender<Message>>>,
 }
 
@@ -188,7 +191,7 @@ pub(super) async fn build(
             .unwrap_or_default();
         let reader = Reader {
             source: Arc::clone(name),
-            reader: source.source.open(&positions).await?,
+            input: source.source.open(&positions).await?,
             orders,
             lanes,
             time: source.time.clone(),
@@ -325,7 +328,7 @@ impl Place<'_> {
             .collect::<Result<_>>()?;
         let nodes = self.fragment.nodes.iter();
         Ok(Lane {
-            lane: self.lane,
+            index: self.lane,
             inputs: Inputs::new(inputs),
             heads,
             chain,

@@ -86,7 +86,7 @@ impl Rig {
                 time: TimePolicy {
                     column: 0,
                     delay: Duration::from_micros(DELAY as u64),
-                    idle_after: Duration::from_secs(60),
+                    idle_after: Duration::from_mins(1),
                     max_future: Duration::from_micros(500),
                     earliest: EventTime::from_micros(0),
                     max_drift: None,

@@ -80,7 +80,10 @@ pub(crate) async fn read_all(
         first = false;
     }
     let last = reader.next().await.unwrap();
-    assert!(matches!(last, SourceEvent::Exhausted), "unexpected: {last:?}");
+    assert!(
+        matches!(last, SourceEvent::Exhausted),
+        "unexpected: {last:?}"
+    );
     assert!(
         reader.next().now_or_never().is_none(),
         "something comes after the end"

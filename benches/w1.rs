@@ -114,7 +114,7 @@ fn pipeline_file(input: &Path) -> String {
         "name: w1
 sources:
   events:
-    files: {{path: {input:?}}}
+    files: {{url: {input:?}}}
     format: {{json: {{}}}}
     columns:
       event_type: string

@@ -7,7 +7,7 @@ use tagflow_connectors::storage;
 use tagflow_engine::{
     Clock, Result,
     commit::{LogConfig, Owner},
-    runtime::{End, JobConfig, Supervised, Until},
+    runtime::{End, JobConfig, StopWhen, Supervised, Until},
     sink::Table,
 };
 
@@ -102,6 +102,11 @@ pub fn launch(pipeline: Pipeline, options: LaunchOptions, clock: Arc<dyn Clock>)
         until: options.until,
         end: options.end,
         reset: options.reset,
+        stop_when: spec.errors.stop_when.as_ref().map(|limit| StopWhen {
+            ratio: limit.ratio.value().get(),
+            over: *limit.over.value(),
+            at_least: *limit.at_least.value(),
+        }),
     };
     Ok(Launch {
         supervised: Supervised {

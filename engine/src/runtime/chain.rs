@@ -320,11 +320,21 @@ impl Chain {
 
     fn advance(&mut self, index: usize, slot: usize, watermark: Watermark) -> Result<()> {
         let link = &mut self.links[index];
+        let was_idle = link.watermark.is_idle();
         let Some(passed_on) = link.watermark.update(slot, watermark) else {
             return Ok(());
         };
-        if let (Watermark::At(time), Some(operator)) = (passed_on, &mut link.operator) {
-            operator.on_watermark(time, &mut link.output)?;
+        if let Some(operator) = &mut link.operator {
+            match passed_on {
+                Watermark::Idle => operator.flush(&mut link.output)?,
+                Watermark::At(time) => {
+                    if was_idle {
+                        link.certainty = Certainty::AfterBarriers(2);
+                        operator.expect_stragglers(EventTime::MAX);
+                    }
+                    operator.on_watermark(time, &mut link.output)?;
+                }
+            }
             self.drain(index)?;
         }
         let targets: Vec<Target> = self.links[index]

@@ -15,6 +15,7 @@ use super::{
     monitor::Monitor,
     reader::Order,
     report::Report,
+    tolerance::{StopWhen, Tolerance},
     topology::{self, Topology},
 };
 use crate::{
@@ -48,6 +49,8 @@ pub struct JobConfig {
     pub end: End,
     /// Nodes and sources whose state may be dropped, by name.
     pub reset: BTreeSet<String>,
+    /// How many bad rows are too many.
+    pub stop_when: Option<StopWhen>,
 }
 
 /// When a job stops by itself. One whose sources are all bounded always stops
@@ -125,6 +128,8 @@ pub(super) async fn run(
         exhausted: BTreeSet::new(),
         unreachable: BTreeMap::new(),
         phase: Phase::Running,
+        tolerance: Tolerance::new(config.stop_when),
+        verdict: None,
     };
     job.run(&surroundings.stop).await
 }
@@ -152,6 +157,9 @@ struct Job<'a> {
     exhausted: BTreeSet<Arc<str>>,
     unreachable: BTreeMap<Arc<str>, String>,
     phase: Phase,
+    tolerance: Tolerance,
+    /// Why the job stops, where that is an error.
+    verdict: Option<Error>,
 }
 
 impl Job<'_> {
@@ -168,7 +176,7 @@ impl Job<'_> {
                 committed = self.checkpointer.finished() => {
                     let stopped = self.on_commit(committed?);
                     if let Some(outcome) = stopped {
-                        return Ok(outcome);
+                        return self.verdict.take().map_or(Ok(outcome), Err);
                     }
                     due = clock.sleep(self.config.checkpoint_every);
                 }
@@ -183,6 +191,12 @@ impl Job<'_> {
                 () = &mut refresh => {
                     refresh = clock.sleep(STATUS_EVERY);
                     self.monitor.refresh();
+                    let (rows, dead) = self.monitor.rows_and_dead_letters();
+                    if let Err(verdict) = self.tolerance.judge(self.clock.now(), rows, dead) {
+                        // Commit first: then the dead letters can be looked at.
+                        self.verdict.get_or_insert(verdict);
+                        self.want_stop(End::Keep);
+                    }
                 }
                 () = wait(&mut impatient) => return Err(self.out_of_patience()),
             }

@@ -28,6 +28,7 @@ mod reader;
 mod report;
 mod restore;
 mod supervisor;
+mod tolerance;
 mod topology;
 mod writer;
 
@@ -37,3 +38,4 @@ mod tests;
 pub use gauges::Gauges;
 pub use job::{End, JobConfig, Outcome, Until};
 pub use supervisor::{Control, Supervised, supervise};
+pub use tolerance::StopWhen;

@@ -114,6 +114,16 @@ impl Monitor {
         self.sender.send_replace(status.clone());
     }
 
+    /// Rows read, and dead letters among them, since the job began.
+    pub(super) fn rows_and_dead_letters(&self) -> (u64, u64) {
+        let dead = self
+            .status
+            .partitions
+            .values()
+            .map(|partition| partition.dead_letters);
+        (self.status.rows_in, dead.sum())
+    }
+
     /// The status as last refreshed.
     pub(super) fn status(&self) -> JobStatus {
         self.status.clone()

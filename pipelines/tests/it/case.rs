@@ -135,7 +135,7 @@ impl Case {
             "name: random
 sources:
   events:
-    files: {{path: /nowhere/*.ndjson}}
+    files: {{url: /nowhere/*.ndjson}}
     format: {{json: {{}}}}
     columns:{COLUMNS}
     time: {{event_time: ts, delay: {delay_ms}ms}}

@@ -20,7 +20,8 @@ use crate::{
 };
 use tagflow_schemas::Column;
 
-/// How many cases CI runs; `TAGFLOW_ORACLE_CASES` runs more.
+/// How many cases CI runs; `TAGFLOW_ORACLE_CASES` runs more, `TAGFLOW_ORACLE_SEED`
+/// one alone.
 const CASES: u64 = 200;
 
 #[test]
@@ -32,6 +33,13 @@ fn random_pipelines_equal_datafusion() {
         .build()
         .unwrap();
     let (mut restarts, mut rows) = (0, 0);
+    if let Some(seed) = std::env::var("TAGFLOW_ORACLE_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+    {
+        runtime.block_on(check(seed));
+        return;
+    }
     for seed in 0..cases {
         let checked = runtime.block_on(check(seed));
         restarts += checked.restarts;
@@ -69,10 +77,15 @@ async fn check(seed: u64) -> Checked {
                 continue;
             }
         }
-        break job
-            .await
-            .unwrap()
-            .unwrap_or_else(|error| panic!("seed {seed}: {}", error.chain()));
+        break job.await.unwrap().unwrap_or_else(|error| {
+            panic!(
+                "seed {seed}: {}; {restarts} crashes, {} lanes, chunks of {}\n{}",
+                error.chain(),
+                rig.lanes,
+                rig.chunk,
+                case.file
+            )
+        });
     };
     let read: usize = case.partitions.iter().map(Vec::len).sum();
     assert_eq!(status.totals.rows_in, read as u64, "seed {seed}");

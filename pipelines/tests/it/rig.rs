@@ -74,6 +74,7 @@ impl Rig {
                 until: Until::Stopped,
                 end: End::Keep,
                 reset: BTreeSet::new(),
+                stop_when: None,
             },
             log: LogConfig {
                 store: Arc::clone(&self.store),

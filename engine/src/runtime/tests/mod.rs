@@ -142,6 +142,7 @@ impl Rig {
                 until: self.until,
                 end: self.end,
                 reset: self.reset.clone(),
+                stop_when: None,
             },
             log: LogConfig {
                 store: Arc::clone(&self.store),

@@ -16,7 +16,7 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
 
-    /// Say more: -v for what happens, -vv for every detail. RUST_LOG goes
+    /// Say more: -v for what happens, -vv for every detail. `RUST_LOG` goes
     /// before it.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,

@@ -1,6 +1,6 @@
 //! What the process ends with, and what it says of an error.
 
-use std::{error::Error as StdError, io::Write, process::ExitCode};
+use std::{error::Error as StdError, fmt::Write as _, io::Write as _, process::ExitCode};
 
 use tagflow_engine::{Error, ErrorKind};
 use tagflow_pipelines::Diagnostics;
@@ -81,16 +81,14 @@ fn explain(error: &(dyn StdError + 'static), kind: ErrorKind) -> String {
         let next = error.to_string();
         // Wrappers like to repeat what they wrap.
         if !said.ends_with(&next) {
-            text += &format!(
-                "  cause: {}\n",
-                next.trim_end().replace('\n', "\n         ")
-            );
+            let next = next.trim_end().replace('\n', "\n         ");
+            let _ = writeln!(text, "  cause: {next}");
             said = next;
         }
         cause = error.source();
     }
     if let Some(hint) = hint(kind) {
-        text += &format!("  hint: {hint}\n");
+        let _ = writeln!(text, "  hint: {hint}");
     }
     text
 }

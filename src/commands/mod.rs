@@ -11,19 +11,19 @@ mod validate;
 
 use crate::{cli::Command, exit::Exit};
 
-/// Runs one command.
+/// Runs one command; those with much to hold do it on the heap.
 ///
 /// # Errors
 /// What [`crate::exit::report`] is to tell the user.
 pub(crate) async fn execute(command: Command) -> anyhow::Result<Exit> {
     match command {
-        Command::Run(args) => run::execute(args).await,
+        Command::Run(args) => Box::pin(run::execute(args)).await,
         Command::Status(args) => status::execute(args).await,
         Command::Validate(args) => validate::execute(args),
         Command::Explain(args) => explain::execute(args),
         Command::Query(args) => query::execute(args).await,
         Command::Produce(args) => produce::execute(args).await,
-        Command::Demo(args) => demo::execute(args).await,
+        Command::Demo(args) => Box::pin(demo::execute(args)).await,
         Command::Schema => schema::execute(),
     }
 }

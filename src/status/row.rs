@@ -28,8 +28,7 @@ pub(crate) struct Row {
     /// How far the watermark lies behind the time of day.
     pub(crate) delay_s: Option<f64>,
     /// The event-time watermark, RFC 3339.
-    #[serde(serialize_with = "rfc3339")]
-    pub(crate) watermark: Option<EventTime>,
+    pub(crate) watermark: Option<Moment>,
     /// What became of the rows, up to the last commit.
     pub(crate) totals: Counts,
     /// The last commit.
@@ -40,14 +39,23 @@ pub(crate) struct Row {
     pub(crate) owner: Process,
 }
 
+/// A time that is written as RFC 3339.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Moment(pub(crate) EventTime);
+
+impl Serialize for Moment {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
 /// The last commit.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Commit {
     /// Its number.
     pub(crate) seq: u64,
     /// When it was decided, RFC 3339.
-    #[serde(serialize_with = "rfc3339_of")]
-    pub(crate) at: EventTime,
+    pub(crate) at: Moment,
 }
 
 /// A process.
@@ -78,11 +86,11 @@ impl Row {
         let commit = match (&status.commit, last) {
             (Some(commit), _) => Some(Commit {
                 seq: commit.seq,
-                at: commit.at,
+                at: Moment(commit.at),
             }),
             (None, Some(last)) => Some(Commit {
                 seq: last.seq,
-                at: last.at,
+                at: Moment(last.at),
             }),
             (None, None) => None,
         };
@@ -95,7 +103,7 @@ impl Row {
             rows_in_per_s: flows.then_some(status.rows_in_per_s),
             lag_rows: status.lag(),
             delay_s: status.watermark.map(behind),
-            watermark: status.watermark,
+            watermark: status.watermark.map(Moment),
             totals: status.totals,
             commit,
             state_bytes: status.state_bytes(),
@@ -119,22 +127,14 @@ impl Row {
             rows_in_per_s: None,
             lag_rows: None,
             delay_s: None,
-            watermark: watermarks.and_then(|all| all.min().copied()),
+            watermark: watermarks.and_then(|all| all.min().copied().map(Moment)),
             totals: last.map(|last| last.totals).unwrap_or_default(),
             commit: last.map(|last| Commit {
                 seq: last.seq,
-                at: last.at,
+                at: Moment(last.at),
             }),
             state_bytes: last.map_or(0, |last| last.state.iter().map(|part| part.bytes).sum()),
             owner: (&record.owner).into(),
         }
     }
-}
-
-fn rfc3339<S: Serializer>(at: &Option<EventTime>, serializer: S) -> Result<S::Ok, S::Error> {
-    at.map(|at| at.to_string()).serialize(serializer)
-}
-
-fn rfc3339_of<S: Serializer>(at: &EventTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(at)
 }

@@ -58,12 +58,12 @@ fn cells(row: &Row, now: EventTime) -> [String; 11] {
         or_nothing(row.rows_in_per_s.map(figures::rate)),
         or_nothing(row.lag_rows.map(figures::count)),
         or_nothing(delay.map(figures::duration)),
-        figures::moment(row.watermark),
+        figures::moment(row.watermark.map(|at| at.0)),
         figures::share(row.totals.late, row.totals.rows_in),
         figures::share(row.totals.duplicate, row.totals.rows_in),
         figures::count(row.totals.dead_letter),
         or_nothing(
-            commit.map(|commit| format!("#{} {}", commit.seq, figures::ago(commit.at, now))),
+            commit.map(|commit| format!("#{} {}", commit.seq, figures::ago(commit.at.0, now))),
         ),
         figures::bytes(row.state_bytes),
     ]
@@ -74,7 +74,7 @@ mod tests {
     use tagflow_engine::ledger::Counts;
 
     use super::*;
-    use crate::status::row::{Commit, Process};
+    use crate::status::row::{Commit, Moment, Process};
 
     fn row(pipeline: &str, state: &str) -> Row {
         Row {
@@ -104,7 +104,7 @@ mod tests {
             rows_in_per_s: Some(81_204.2),
             lag_rows: Some(12_330),
             delay_s: Some(1.4),
-            watermark: Some(watermark),
+            watermark: Some(Moment(watermark)),
             totals: Counts {
                 rows_in: 1_000_000,
                 late: 200,
@@ -114,7 +114,7 @@ mod tests {
             },
             commit: Some(Commit {
                 seq: 1842,
-                at: now.saturating_sub(Duration::from_secs(6)),
+                at: Moment(now.saturating_sub(Duration::from_secs(6))),
             }),
             state_bytes: 3_100_000,
             ..row("campaign-metrics", "running")

@@ -39,7 +39,8 @@ impl AddAssign for Account {
 /// As much of an event as counts.
 #[derive(Deserialize)]
 struct Event {
-    event_type: String,
+    #[serde(rename = "event_type")]
+    kind: String,
     campaign_id: Option<String>,
     amount: Option<Amount>,
 }
@@ -81,7 +82,7 @@ impl Account {
             self.organic += 1;
             return Ok(());
         }
-        match event.event_type.as_str() {
+        match event.kind.as_str() {
             "impression" => self.impressions += 1,
             "click" => self.clicks += 1,
             "purchase" => self.revenue_cents += event.amount.map_or(0, |amount| amount.cents),

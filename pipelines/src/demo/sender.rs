@@ -49,25 +49,30 @@ impl Sender {
     ///
     /// # Errors
     /// `External` where an event cannot be delivered.
-    pub async fn run(mut self, mut job: watch::Receiver<JobStatus>) -> Result<Option<Sent>> {
+    pub async fn run(self, mut job: watch::Receiver<JobStatus>) -> Result<Option<Sent>> {
+        let Self {
+            producer,
+            topic,
+            mut events,
+        } = self;
         let mut sent = Sent::default();
         let mut rows = 0;
-        while let Some(Event {
+        for Event {
             kind, key, payload, ..
-        }) = self.events.next()
+        } in events.by_ref()
         {
             if rows >= MOST_AHEAD && !reads(&mut job, rows - MOST_AHEAD + 1).await {
                 return Ok(None);
             }
             let key = Some(key.as_bytes());
-            self.producer.send(&self.topic, key, Some(&payload)).await?;
+            producer.send(&topic, key, Some(&payload)).await?;
             rows += 1;
             if kind != RowKind::Broken {
                 sent.account.add_event(&payload)?;
             }
         }
-        self.producer.flush().await?;
-        sent.kinds = self.events.counts();
+        producer.flush().await?;
+        sent.kinds = events.counts();
         Ok(reads(&mut job, rows).await.then_some(sent))
     }
 }

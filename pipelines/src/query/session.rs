@@ -1,8 +1,8 @@
 //! DataFusion over tables that are registered when a query names them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Fields, Schema, SchemaRef};
 use datafusion::{
     catalog::{MemorySchemaProvider, TableProvider},
     common::TableReference,
@@ -29,7 +29,7 @@ const CATALOG: &str = "datafusion";
 /// Tables to ask.
 pub struct Tables {
     context: SessionContext,
-    tables: Vec<PipelineTable>,
+    known: Vec<PipelineTable>,
     /// Each store has its own URL in the session, by its number.
     stores: usize,
 }
@@ -49,7 +49,7 @@ impl Tables {
             .schema_force_view_types = false;
         Self {
             context: SessionContext::new_with_config(config),
-            tables,
+            known: tables,
             stores: 0,
         }
     }
@@ -130,7 +130,7 @@ impl Tables {
             it.table.name == name.table()
                 && name.schema().is_none_or(|pipeline| it.pipeline == pipeline)
         };
-        let meant: Vec<_> = self.tables.iter().filter(is_meant).collect();
+        let meant: Vec<_> = self.known.iter().filter(is_meant).collect();
         match meant.as_slice() {
             [one] => Ok(one),
             [] => Err(self.unknown(name)),
@@ -148,11 +148,8 @@ impl Tables {
     }
 
     fn unknown(&self, name: &TableReference) -> Error {
-        let mut by_name: BTreeMap<&str, ()> = BTreeMap::new();
-        for it in &self.tables {
-            by_name.insert(&it.table.name, ());
-        }
-        let names: Vec<_> = by_name.into_keys().collect();
+        let names: BTreeSet<_> = self.known.iter().map(|it| it.table.name.as_str()).collect();
+        let names = Vec::from_iter(names);
         let more = match (
             closest(name.table(), names.iter().copied()),
             names.as_slice(),
@@ -188,27 +185,21 @@ impl Tables {
         let format = Arc::new(ParquetFormat::default());
         let mut options = ListingOptions::new(format).with_file_extension(".parquet");
         let state = self.context.state();
-        let urls = match files {
-            Some(files) => files
-                .iter()
-                .map(|file| url(format!("/{file}")))
-                .collect::<Result<_>>()?,
-            None => {
-                let folder = url(format!("/{root}/"))?;
-                let names = options
-                    .infer_partitions(&state, &folder)
-                    .await
-                    .map_err(failed)?;
-                let columns = names.into_iter().map(|name| {
-                    let field = schema
-                        .as_ref()
-                        .and_then(|schema| schema.field_with_name(&name).ok());
-                    let data_type = field.map(|field| field.data_type().clone());
-                    (name, data_type.unwrap_or(arrow::datatypes::DataType::Utf8))
-                });
-                options = options.with_table_partition_cols(columns.collect());
-                vec![folder]
-            }
+        let urls = if let Some(files) = files {
+            let urls = files.iter().map(|file| url(format!("/{file}")));
+            urls.collect::<Result<_>>()?
+        } else {
+            let folder = url(format!("/{root}/"))?;
+            let names = options.infer_partitions(&state, &folder).await;
+            let typed = |name: String| {
+                let schema = schema.as_ref();
+                let field = schema.and_then(|schema| schema.field_with_name(&name).ok());
+                let data_type = field.map_or(DataType::Utf8, |field| field.data_type().clone());
+                (name, data_type)
+            };
+            let columns = names.map_err(failed)?.into_iter().map(typed).collect();
+            options = options.with_table_partition_cols(columns);
+            vec![folder]
         };
         let folders = options.table_partition_cols.clone();
         let config = ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options);
@@ -219,8 +210,8 @@ impl Tables {
                     .fields()
                     .iter()
                     .filter(|field| !is_folder(field.name()));
-                let in_files: arrow::datatypes::Fields = in_files.cloned().collect();
-                config.with_schema(Arc::new(arrow::datatypes::Schema::new(in_files)))
+                let in_files: Fields = in_files.cloned().collect();
+                config.with_schema(Arc::new(Schema::new(in_files)))
             }
             None => config.infer_schema(&state).await.map_err(failed)?,
         };

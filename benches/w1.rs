@@ -17,7 +17,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use datafusion::prelude::{NdJsonReadOptions, ParquetReadOptions, SessionContext};
+use datafusion::dataframe::DataFrameWriteOptions;
+use datafusion::prelude::{JsonReadOptions, ParquetReadOptions, SessionContext};
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use tagflow_connectors::generator::{Events, GeneratorConfig};
@@ -114,7 +115,7 @@ fn pipeline_file(input: &Path) -> String {
         "name: w1
 sources:
   events:
-    files: {{url: {input:?}}}
+    files: {{url: '{}'}}
     format: {{json: {{}}}}
     columns:
       event_type: string
@@ -130,13 +131,14 @@ sinks:
     parquet: {{url: ./lake/metrics}}
 parallelism: 2
 ",
+        input.display()
     )
 }
 
 /// The same rows by DataFusion's own reader and executor.
 async fn batch(input: &Path, output: &Path) -> Result<()> {
     let context = SessionContext::new();
-    let options = NdJsonReadOptions::default().file_extension(".ndjson");
+    let options = JsonReadOptions::default().file_extension(".ndjson");
     context
         .register_json("raw", &input.to_string_lossy(), options)
         .await?;
@@ -149,7 +151,11 @@ async fn batch(input: &Path, output: &Path) -> Result<()> {
         .replace("sum(amount)", "sum(money)");
     let result = context.sql(&query).await?;
     result
-        .write_parquet(&output.to_string_lossy(), Default::default(), None)
+        .write_parquet(
+            &output.to_string_lossy(),
+            DataFrameWriteOptions::default(),
+            None,
+        )
         .await?;
     Ok(())
 }

@@ -75,7 +75,7 @@ impl Case {
         // What the query reads: the source, a step, or views on them.
         let mut steps = String::new();
         let mut views = Vec::new();
-        let mut from = "events".to_owned();
+        let mut from = "events";
         if random.random_bool(0.3) {
             let predicate = PREDICATES.choose(random).unwrap();
             writeln!(
@@ -88,12 +88,12 @@ impl Case {
                 format!("SELECT * FROM events WHERE {predicate}"),
                 false,
             ));
-            from = "clean".to_owned();
+            from = "clean";
         }
         if random.random_bool(0.3) {
             let text = format!("SELECT id, k, n + 1 AS n, d, f, b, ts FROM {from} WHERE id >= 0");
             views.push(("viewed", text, true));
-            from = "viewed".to_owned();
+            from = "viewed";
         }
         if random.random_bool(0.25) {
             let other = PREDICATES.choose(random).unwrap();
@@ -102,12 +102,13 @@ impl Case {
                  SELECT id, 'x' AS k, n, d, f, NOT b AS b, ts FROM events WHERE {other}"
             );
             views.push(("both", text, true));
-            from = "both".to_owned();
+            from = "both";
         }
 
-        let predicate = match random.random_bool(0.5) {
-            true => format!(" WHERE {}", PREDICATES.choose(random).unwrap()),
-            false => String::new(),
+        let predicate = if random.random_bool(0.5) {
+            format!(" WHERE {}", PREDICATES.choose(random).unwrap())
+        } else {
+            String::new()
         };
         let (query, batch) = if random.random_bool(0.15) {
             let text = format!(
@@ -115,7 +116,7 @@ impl Case {
             );
             (text.clone(), text)
         } else {
-            windowed(random, &from, &predicate)
+            windowed(random, from, &predicate)
         };
 
         let mut queries = String::new();

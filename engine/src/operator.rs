@@ -46,6 +46,13 @@ pub trait Operator: Send {
     /// an exchange need to know.
     fn expect_stragglers(&mut self, _until: EventTime) {}
 
+    /// Whether it holds rows, or results, that a later watermark will make it
+    /// emit. Then those behind the next exchange wait for it, though its inputs
+    /// are idle.
+    fn holds_back(&self) -> bool {
+        false
+    }
+
     /// The watermark up to which this operator has closed windows, as restored.
     fn closed_through(&self) -> EventTime {
         EventTime::MIN

@@ -23,7 +23,7 @@ use tagflow_engine::{
 };
 use tagflow_operators::{
     expr::physical,
-    window::{Aggregate, Key, Tumble, TumbleSpec},
+    window::{Aggregate, Aggregation, AggregationSpec, Emission, Key, Period, Windows},
 };
 
 const ROWS: u64 = 1_000_000;
@@ -33,7 +33,7 @@ const CAMPAIGNS: u64 = 1_000;
 const ROWS_A_MINUTE: u64 = 100_000;
 const MINUTE_US: u64 = 60_000_000;
 
-fn tumble() -> Arc<Tumble> {
+fn aggregation() -> Arc<Aggregation> {
     let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
     let input = Arc::new(Schema::new(vec![
         Field::new("ts", utc, false),
@@ -55,12 +55,13 @@ fn tumble() -> Arc<Tumble> {
         of_type(count(lit(1_i64)), "click"),
         of_type(sum(col("amount")), "purchase"),
     ];
-    Tumble::new(TumbleSpec {
+    Aggregation::new(AggregationSpec {
         pipeline: "bench".into(),
         query: "campaign_minute".into(),
         input,
         time: 0,
-        size: Duration::from_mins(1),
+        windows: Windows::Tumble(Period::Fixed(Duration::from_mins(1))),
+        emission: Emission::default(),
         keys: vec![Key {
             expr: physical(&col("campaign"), &schema).expect("a column"),
             name: "campaign".into(),
@@ -118,14 +119,14 @@ fn batches(schema: &Arc<Schema>) -> Vec<(RecordBatch, EventTime)> {
 }
 
 /// Sends everything through one lane; gives the number of result rows.
-fn run(tumble: &Arc<Tumble>, batches: &[(RecordBatch, EventTime)]) -> usize {
+fn run(aggregation: &Arc<Aggregation>, batches: &[(RecordBatch, EventTime)]) -> usize {
     let lane = LaneContext {
         node: "campaign_minute".into(),
         lane: 0,
         lanes: 1,
     };
-    let mut partial = tumble.partial()(&lane).expect("the spec is valid");
-    let mut finalize = tumble.finalize()(&lane).expect("the spec is valid");
+    let mut partial = aggregation.partial()(&lane).expect("the spec is valid");
+    let mut finalize = aggregation.finalize()(&lane).expect("the spec is valid");
     let partition = Arc::new(PartitionId::new("events", "0"));
     let (mut between, mut out) = (Output::default(), Output::default());
     let mut results = 0;
@@ -158,8 +159,8 @@ fn run(tumble: &Arc<Tumble>, batches: &[(RecordBatch, EventTime)]) -> usize {
 }
 
 fn window(criterion: &mut Criterion) {
-    let tumble = tumble();
-    let schema: Vec<Field> = tumble.straggler_schema().fields()[2..]
+    let aggregation = aggregation();
+    let schema: Vec<Field> = aggregation.straggler_schema().fields()[2..]
         .iter()
         .map(|field| field.as_ref().clone())
         .collect();
@@ -167,7 +168,7 @@ fn window(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("tumble");
     group.throughput(Throughput::Elements(ROWS)).sample_size(10);
     group.bench_function("1M rows, 1000 keys", |bencher| {
-        bencher.iter(|| black_box(run(&tumble, &batches)));
+        bencher.iter(|| black_box(run(&aggregation, &batches)));
     });
     group.finish();
 }

@@ -326,7 +326,12 @@ impl Chain {
         };
         if let Some(operator) = &mut link.operator {
             match passed_on {
-                Watermark::Idle => operator.flush(&mut link.output)?,
+                Watermark::Idle => {
+                    operator.flush(&mut link.output)?;
+                    if operator.holds_back() {
+                        return self.drain(index);
+                    }
+                }
                 Watermark::At(time) => {
                     if was_idle {
                         link.certainty = Certainty::AfterBarriers(2);

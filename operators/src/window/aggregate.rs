@@ -2,14 +2,17 @@
 
 use std::{fmt, sync::Arc};
 
+use arrow::datatypes::SchemaRef;
 use datafusion::{
     common::DFSchema,
     error::DataFusionError,
+    functions_aggregate::min_max::{max_udaf, min_udaf},
     logical_expr::{
-        Expr, SortExpr, expr::AggregateFunction, physical_planning_context::PhysicalPlanningContext,
+        AggregateUDF, Expr, SortExpr, expr::AggregateFunction,
+        physical_planning_context::PhysicalPlanningContext,
     },
     physical_expr::{
-        aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder},
+        aggregate::{AggregateExprBuilder, AggregateFunctionExpr, LoweredAggregateBuilder},
         execution_props::ExecutionProps,
     },
     physical_plan::PhysicalExpr,
@@ -70,6 +73,34 @@ impl Aggregate {
             function: lowered.aggregate,
             filter: lowered.filter,
             name,
+        })
+    }
+
+    /// The least value of `time`, over rows of `input`.
+    pub(super) fn first(time: &Arc<dyn PhysicalExpr>, input: &SchemaRef) -> Result<Self> {
+        Self::of_time(min_udaf(), "_first", time, input)
+    }
+
+    /// The greatest value of `time`, over rows of `input`.
+    pub(super) fn last(time: &Arc<dyn PhysicalExpr>, input: &SchemaRef) -> Result<Self> {
+        Self::of_time(max_udaf(), "_last", time, input)
+    }
+
+    fn of_time(
+        function: Arc<AggregateUDF>,
+        name: &str,
+        time: &Arc<dyn PhysicalExpr>,
+        input: &SchemaRef,
+    ) -> Result<Self> {
+        let function = AggregateExprBuilder::new(function, vec![Arc::clone(time)])
+            .schema(Arc::clone(input))
+            .alias(name)
+            .build()
+            .map_err(|error| Error::internal("cannot bound a session").with_source(error))?;
+        Ok(Self {
+            function: Arc::new(function),
+            filter: None,
+            name: name.into(),
         })
     }
 

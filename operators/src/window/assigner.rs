@@ -1,66 +1,77 @@
-//! Which window a row belongs to.
+//! Which pane a row belongs to.
 
 use arrow::{array::Array as _, array::TimestampMicrosecondArray, buffer::ScalarBuffer};
 use tagflow_engine::{Error, EventTime, Result};
 
-/// The window starts of a batch's rows, and the span of them.
+use super::windows::{Span, Windows};
+
+/// The pane starts of a batch's rows, and the first and last of the panes.
 #[derive(Debug)]
 pub(super) struct Assigned {
-    /// Each row's window start, `Timestamp(µs, "UTC")`.
+    /// Each row's pane start, `Timestamp(µs, "UTC")`.
     pub(super) starts: TimestampMicrosecondArray,
-    /// The earliest start.
-    pub(super) min_us: i64,
-    /// The latest start.
-    pub(super) max_us: i64,
+    /// The earliest pane; none of no rows.
+    pub(super) first: Option<Span>,
+    /// The latest pane.
+    pub(super) last: Option<Span>,
 }
 
-/// Puts each of `times` into its window of `size_us` microseconds:
-/// `floor(time / size) * size`, for times before 1970 too.
+/// Puts each of `times` into its pane.
 ///
 /// # Errors
-/// `Data` where a time is null, or its window ends outside of what 64 bits of
+/// `Data` where a time is null, or its windows end outside of what 64 bits of
 /// microseconds can say.
-pub(super) fn assign(times: &TimestampMicrosecondArray, size_us: i64) -> Result<Assigned> {
+pub(super) fn assign(times: &TimestampMicrosecondArray, windows: &Windows) -> Result<Assigned> {
     if times.null_count() > 0 {
         return Err(Error::data("a row without an event time came to a window"));
     }
-    let (mut min_us, mut max_us) = (i64::MAX, i64::MIN);
-    // Neighbours mostly share a window: divide only when a row leaves it.
-    let (mut start, mut end) = (0, 0);
+    let mut first: Option<Span> = None;
+    let mut last: Option<Span> = None;
+    // Neighbours mostly share a pane: look for another only when a row leaves it.
+    let mut pane = Span { start: 0, end: 0 };
     let mut starts = Vec::with_capacity(times.len());
     for &time in times.values() {
-        if time < start || time >= end {
-            (start, end) = window_of(time, size_us)?;
-            min_us = min_us.min(start);
-            max_us = max_us.max(start);
+        if time < pane.start || time >= pane.end {
+            pane = pane_of(time, windows)?;
+            first = Some(first.map_or(pane, |first| first.min(pane)));
+            last = Some(last.map_or(pane, |last| last.max(pane)));
         }
-        starts.push(start);
+        starts.push(pane.start);
     }
     Ok(Assigned {
         starts: TimestampMicrosecondArray::new(ScalarBuffer::from(starts), None)
             .with_timezone("UTC"),
-        min_us,
-        max_us,
+        first,
+        last,
     })
 }
 
-fn window_of(time: i64, size_us: i64) -> Result<(i64, i64)> {
-    time.checked_sub(time.rem_euclid(size_us))
-        .and_then(|start| Some((start, start.checked_add(size_us)?)))
-        .ok_or_else(|| {
-            let time = EventTime::from_micros(time);
-            Error::data(format!(
-                "the event time `{time}` is too far off for a window"
-            ))
-        })
+/// The pane that starts at `start`, or that holds this time.
+///
+/// # Errors
+/// `Data` where it cannot be told in 64 bits of microseconds.
+pub(super) fn pane_of(time: i64, windows: &Windows) -> Result<Span> {
+    windows.pane(time).ok_or_else(|| {
+        let time = EventTime::from_micros(time);
+        Error::data(format!(
+            "the event time `{time}` is too far off for a window"
+        ))
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
 
-    fn starts(times: Vec<i64>, size_us: i64) -> Vec<i64> {
-        let assigned = assign(&times.into(), size_us).unwrap();
+    use super::*;
+    use crate::window::Period;
+
+    fn tumble(size_us: u64) -> Windows {
+        Windows::Tumble(Period::Fixed(Duration::from_micros(size_us)))
+    }
+
+    fn starts(times: Vec<i64>, size_us: u64) -> Vec<i64> {
+        let assigned = assign(&times.into(), &tumble(size_us)).unwrap();
         assigned.starts.values().to_vec()
     }
 
@@ -72,18 +83,19 @@ mod tests {
     }
 
     #[test]
-    fn the_span_is_of_starts() {
-        let assigned = assign(&vec![25, -1, 12].into(), 10).unwrap();
-        assert_eq!((assigned.min_us, assigned.max_us), (-10, 20));
+    fn the_span_is_of_panes() {
+        let assigned = assign(&vec![25, -1, 12].into(), &tumble(10)).unwrap();
+        let starts = (assigned.first.unwrap().start, assigned.last.unwrap().start);
+        assert_eq!(starts, (-10, 20));
     }
 
     #[test]
     fn times_that_no_window_can_hold_are_errors() {
         for time in [i64::MAX, i64::MIN, i64::MAX - 3] {
-            let error = assign(&vec![time].into(), 10).unwrap_err();
+            let error = assign(&vec![time].into(), &tumble(10)).unwrap_err();
             assert!(error.to_string().contains("too far off"), "{error}");
         }
         let missing = TimestampMicrosecondArray::from(vec![None]);
-        assert!(assign(&missing, 10).is_err());
+        assert!(assign(&missing, &tumble(10)).is_err());
     }
 }

@@ -1,12 +1,13 @@
-//! The stage after the exchange: holds the open windows and closes them.
+//! The stage after the exchange: holds the panes of the open windows and closes
+//! windows.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
 use arrow::{
-    array::{Array, AsArray, BooleanArray, StructArray, TimestampMicrosecondArray},
-    compute::{
-        SortOptions, filter_record_batch, not, partition, sort_to_indices, take_record_batch,
+    array::{
+        Array, ArrayRef, AsArray, BooleanArray, Int64Array, StructArray, TimestampMicrosecondArray,
     },
+    compute::{SortOptions, filter, partition, sort_to_indices, take_record_batch},
     datatypes::{Schema, TimestampMicrosecondType},
     record_batch::RecordBatch,
 };
@@ -14,114 +15,207 @@ use tagflow_engine::{
     Batch, Error, EventTime, Port, Result,
     operator::{Operator, Output},
     state::{KeyHasher, LaneState, Lanes, Snapshot},
+    time::micros,
 };
 
 use super::{
+    changes::{Changes, Revisions},
     late,
-    panes::Pane,
-    spec::{Tumble, window_fields},
-    table::Inputs,
+    panes::Panes,
+    spec::{Aggregation, LEAD, window_fields},
     watermark::StoredWatermark,
+    windows::Span,
 };
 
 /// The input of rows that may be late; [`Port::MAIN`] is the one of states.
-const STRAGGLERS: Port = Port::ASIDE;
+pub(super) const STRAGGLERS: Port = Port::ASIDE;
 
-/// Merges the partial stages' states into one pane a window, and closes a
-/// window when the watermark reaches its end: its rows go out and its pane is
-/// gone. A window without rows emits nothing.
+/// Merges the partial stages' states into panes, and closes a window when the
+/// watermark reaches its end: its rows go out. A pane goes when the last of its
+/// windows takes no more rows. A window without rows emits nothing.
 ///
-/// Only stragglers can be late. A state of a closed window would mean that a
+/// Only stragglers can be late. A state of a closed pane would mean that a
 /// lane's partial stage was behind this one's watermark, which the exchange
 /// rules out.
 pub(super) struct Finalize {
-    tumble: Arc<Tumble>,
-    /// The open windows by their start.
-    panes: BTreeMap<i64, Pane>,
+    aggregation: Arc<Aggregation>,
+    panes: Panes,
     /// Windows that end here or before are closed.
     closed_through: StoredWatermark,
     hasher: KeyHasher,
-    next_part: u64,
-    /// Stored parts of panes that closed since the last snapshot.
-    removed: Vec<String>,
+    changes: Changes,
+    revisions: Revisions,
+}
+
+/// Which rows of a window come out.
+#[derive(Debug, Clone, Copy)]
+enum Keys {
+    All,
+    Changed,
 }
 
 impl Finalize {
-    pub(super) fn new(tumble: Arc<Tumble>) -> Result<Self> {
-        let columns = tumble.hash_columns().into_iter();
-        let types = columns.map(|column| tumble.partial.field(column).data_type().clone());
+    pub(super) fn new(aggregation: Arc<Aggregation>) -> Result<Self> {
         Ok(Self {
-            hasher: KeyHasher::new(types)?,
-            panes: BTreeMap::new(),
+            hasher: KeyHasher::new(aggregation.key_types())?,
+            changes: Changes::new(aggregation.key_types())?,
+            panes: Panes::default(),
             closed_through: StoredWatermark::default(),
-            next_part: 0,
-            removed: Vec::new(),
-            tumble,
+            revisions: Revisions::default(),
+            aggregation,
         })
     }
 
-    fn is_closed(&self, start_us: i64) -> bool {
-        self.end_of(start_us) <= self.closed_through.get()
-    }
-
-    fn end_of(&self, start_us: i64) -> EventTime {
-        EventTime::from_micros(start_us).saturating_add(self.tumble.spec.size)
-    }
-
     fn on_states(&mut self, states: RecordBatch) -> Result<()> {
-        for (start, states) in by_window(states)? {
-            if self.is_closed(start) {
+        let aggregation = Arc::clone(&self.aggregation);
+        for (start, states) in by_pane(states)? {
+            let span = aggregation.pane(start)?;
+            if aggregation.closes(span) <= self.closed_through.get() {
                 return Err(Error::internal(format!(
-                    "states of the window at {} came to `{}` after it had closed at {}",
+                    "states of the pane at {} came to `{}` after it had closed at {}",
                     EventTime::from_micros(start),
-                    self.tumble.spec.query,
+                    aggregation.spec.query,
                     self.closed_through.get()
                 )));
             }
-            let pane = self.panes.entry(start).or_default();
-            pane.merge(&self.tumble, &states)?;
+            self.remember(span, states.columns())?;
+            let pane = self.panes.change(&aggregation.spec.windows, span);
+            pane.merge(&aggregation, &states)?;
         }
         Ok(())
     }
 
     fn on_stragglers(&mut self, batch: &Batch, out: &mut Output) -> Result<()> {
-        let late = BooleanArray::from_unary(starts(&batch.records), |start| self.is_closed(start));
-        if late.has_true() {
-            let rows = filter_record_batch(&batch.records, &late)?;
-            out.late(&batch.origin, rows.num_rows());
-            let watermark = self.closed_through.get();
-            let rows = late::rows(&self.tumble, &batch.origin, watermark, &rows)?;
-            out.emit_to(Port::ASIDE, Batch::derived(rows));
-        }
-        if late.has_false() {
-            let rows = filter_record_batch(&batch.records, &not(&late)?)?;
-            out.contributed(&batch.origin, rows.num_rows());
-            let groups = self.tumble.group_width();
-            let input: Vec<usize> = (groups..rows.num_columns()).collect();
-            for (start, rows) in by_window(rows)? {
-                let inputs = Inputs::of(&self.tumble, &rows.project(&input)?)?;
-                let pane = self.panes.entry(start).or_default();
-                pane.update(&self.tumble, &rows.columns()[..groups], &inputs)?;
+        let aggregation = Arc::clone(&self.aggregation);
+        let watermark = self.closed_through.get();
+        for (start, rows) in by_pane(batch.records.clone())? {
+            let span = aggregation.pane(start)?;
+            if aggregation.closes(span) <= watermark {
+                out.late(&batch.origin, rows.num_rows());
+                let rows = late::rows(&aggregation, &batch.origin, watermark, &rows)?;
+                out.emit_to(Port::ASIDE, Batch::derived(rows));
+                continue;
             }
+            out.contributed(&batch.origin, rows.num_rows());
+            let (groups, inputs) = aggregation.straggler(&rows)?;
+            self.remember(span, &groups)?;
+            let pane = self.panes.change(&aggregation.spec.windows, span);
+            pane.update(&aggregation, &groups, &inputs)?;
         }
         Ok(())
     }
 
-    /// Closes the earliest window.
-    fn close_first(&mut self, out: &mut Output) -> Result<()> {
-        let Some((start, pane)) = self.panes.pop_first() else {
+    /// Keeps in mind which keys of a pane must come out again.
+    fn remember(&mut self, pane: Span, columns: &[ArrayRef]) -> Result<()> {
+        let emission = self.aggregation.spec.emission;
+        let again = emission.previews.is_some() || self.has_come_out(pane);
+        if emission.revises() && again {
+            let keys = &columns[LEAD..self.aggregation.group_width()];
+            self.changes.add(pane.start, keys)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a window of `pane` has closed.
+    fn has_come_out(&self, pane: Span) -> bool {
+        let first_end = self.aggregation.spec.windows.first_end(pane);
+        first_end <= self.closed_through.get().as_micros()
+    }
+
+    /// Emits again what changed in windows that had closed.
+    fn correct(&mut self, out: &mut Output) -> Result<()> {
+        let aggregation = Arc::clone(&self.aggregation);
+        let windows = &aggregation.spec.windows;
+        let closed_through = self.closed_through.get().as_micros();
+        let mut corrected = Vec::new();
+        let mut changed = self.changes.panes();
+        changed.retain(|start| {
+            aggregation
+                .pane(*start)
+                .is_ok_and(|pane| self.has_come_out(pane))
+        });
+        for start in &changed {
+            let pane = aggregation.pane(*start)?;
+            let mut after = pane.start;
+            while let Some(window) =
+                windows.next_after(after, |from| (from <= pane.start).then_some(pane))
+                && window.end <= closed_through
+            {
+                after = window.end;
+                if window.end.saturating_add(aggregation.lateness_us) > closed_through {
+                    corrected.push(window);
+                }
+            }
+        }
+        corrected.sort_unstable_by_key(|window| window.end);
+        corrected.dedup();
+        for window in corrected {
+            let revision = self.revisions.next(window.end);
+            self.emit(window, Keys::Changed, revision, out)?;
+        }
+        for start in changed {
+            self.changes.forget(start);
+        }
+        Ok(())
+    }
+
+    /// Emits what changed in windows that are open at `watermark`, if it has
+    /// passed a multiple of `every` since `before`.
+    fn preview(
+        &mut self,
+        every: Duration,
+        before: EventTime,
+        watermark: EventTime,
+        out: &mut Output,
+    ) -> Result<()> {
+        let tick = |time: i64| time.div_euclid(micros(every));
+        let now = tick(watermark.as_micros());
+        if now == tick(before.as_micros()) {
             return Ok(());
+        }
+        for start in self.changes.panes() {
+            let window = self.aggregation.pane(start)?;
+            // The last preview before the window closes is number -1.
+            let revision = now - tick(window.end - 1) - 1;
+            self.emit(window, Keys::Changed, revision, out)?;
+            self.changes.forget(start);
+        }
+        Ok(())
+    }
+
+    fn emit(&mut self, window: Span, keys: Keys, revision: i64, out: &mut Output) -> Result<()> {
+        let aggregation = Arc::clone(&self.aggregation);
+        let emission = aggregation.spec.emission;
+        let one_pane = !aggregation.spec.windows.share_panes();
+        let last = one_pane && emission.lateness.is_zero() && matches!(keys, Keys::All);
+        let mut columns = if last {
+            self.panes.take(&aggregation, window)?
+        } else {
+            self.panes.window(&aggregation, window)?
         };
-        let mut columns = pane.close(&self.tumble, &mut self.removed)?;
+        if let Keys::Changed = keys {
+            let of = &columns[LEAD..aggregation.group_width()];
+            let changed = self.changes.among(window.start, window.end, of)?;
+            for column in &mut columns {
+                *column = filter(column, &changed)?;
+            }
+        }
         let rows = columns.first().map_or(0, Array::len);
-        let end = self.end_of(start).as_micros();
-        let ends = TimestampMicrosecondArray::from_value(end, rows).with_timezone("UTC");
-        if let Some(lead) = columns.first_mut() {
-            let bounds = vec![Arc::clone(lead), Arc::new(ends) as _];
-            *lead = Arc::new(StructArray::try_new(window_fields(), bounds, None)?);
+        let bound = |micros: i64| -> ArrayRef {
+            let bounds = TimestampMicrosecondArray::from_value(micros, rows);
+            Arc::new(bounds.with_timezone("UTC"))
+        };
+        let bounds = vec![bound(window.start), bound(window.end)];
+        columns[0] = Arc::new(StructArray::try_new(window_fields(), bounds, None)?);
+        if aggregation.keyless {
+            columns.remove(LEAD);
+        }
+        if emission.revises() {
+            columns.push(Arc::new(Int64Array::from_value(revision, rows)));
+            columns.push(Arc::new(BooleanArray::from(vec![revision >= 0; rows])));
         }
         out.emit(Batch::derived(RecordBatch::try_new(
-            self.tumble.output_schema(),
+            aggregation.output_schema(),
             columns,
         )?));
         Ok(())
@@ -138,65 +232,73 @@ impl Operator for Finalize {
     }
 
     fn on_watermark(&mut self, watermark: EventTime, out: &mut Output) -> Result<()> {
+        self.correct(out)?;
+        let aggregation = Arc::clone(&self.aggregation);
+        let windows = &aggregation.spec.windows;
+        let before = self.closed_through.get();
         self.closed_through.advance(watermark);
-        while let Some((&start, _)) = self.panes.first_key_value()
-            && self.is_closed(start)
+        let watermark = self.closed_through.get();
+        let mut after = before;
+        while let Some(window) = self.panes.next_window(windows, after)
+            && window.end <= watermark.as_micros()
         {
-            self.close_first(out)?;
+            self.emit(window, Keys::All, 0, out)?;
+            self.changes.forget(window.start);
+            after = EventTime::from_micros(window.end);
         }
+        if let Some(every) = aggregation.spec.emission.previews {
+            self.preview(every, before, watermark, out)?;
+        }
+        self.panes.retire(&aggregation, watermark);
+        let through = watermark.saturating_sub(aggregation.spec.emission.lateness);
+        self.revisions.retire(through);
         Ok(())
+    }
+
+    fn flush(&mut self, out: &mut Output) -> Result<()> {
+        self.correct(out)
     }
 
     fn on_end(&mut self, out: &mut Output) -> Result<()> {
-        if let Some((&last, _)) = self.panes.last_key_value() {
-            self.on_watermark(self.end_of(last), out)?;
+        match self.panes.last() {
+            Some(last) => {
+                let end = self.aggregation.spec.windows.last_end(last);
+                self.on_watermark(EventTime::from_micros(end), out)
+            }
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn snapshot(&mut self) -> Result<Snapshot> {
-        let mut snapshot = Snapshot {
-            removed: std::mem::take(&mut self.removed),
-            ..Snapshot::default()
-        };
-        for (start, pane) in &mut self.panes {
-            let next_key = || {
-                self.next_part += 1;
-                part_key(*start, self.next_part)
-            };
-            pane.snapshot(&self.tumble, &self.hasher, next_key, &mut snapshot)?;
-        }
+        let mut snapshot = Snapshot::default();
+        self.panes
+            .snapshot(&self.aggregation, &self.hasher, &mut snapshot)?;
         self.closed_through.snapshot(&mut snapshot)?;
+        self.revisions.snapshot(&mut snapshot)?;
         Ok(snapshot)
     }
 
     fn restore(&mut self, state: LaneState) -> Result<()> {
-        let states: Vec<usize> = (0..self.tumble.partial.fields().len()).collect();
+        let states: Vec<usize> = (0..self.aggregation.partial.fields().len()).collect();
         for part in state.parts {
-            if self.closed_through.restore(&part, state.lanes)? {
+            if self.closed_through.restore(&part, state.lanes)?
+                || self.revisions.restore(&part, state.lanes)?
+            {
                 continue;
             }
-            if !same_types(&part.rows.schema(), &self.tumble.stored) {
-                return Err(Error::data(format!(
-                    "the stored state `{}` is not of the query `{}`",
-                    part.key, self.tumble.spec.query
-                )));
-            }
+            check_stored(&self.aggregation, &part.rows.schema(), &part.key)?;
             let rows = part.rows.project(&states)?;
-            let Some(&start) = starts(&rows).values().first() else {
-                // All its rows went to other lanes.
-                continue;
-            };
             let key = match state.lanes {
-                Lanes::Same => {
-                    self.next_part = self.next_part.max(part_number(&part.key));
-                    Some(part.key)
-                }
+                Lanes::Same => Some(part.key),
                 Lanes::Changed => None,
             };
-            self.panes.entry(start).or_default().restore(key, rows);
+            self.panes.restore(&self.aggregation, key, rows)?;
         }
         Ok(())
+    }
+
+    fn holds_back(&self) -> bool {
+        !self.panes.is_empty()
     }
 
     fn closed_through(&self) -> EventTime {
@@ -204,40 +306,34 @@ impl Operator for Finalize {
     }
 
     fn state_bytes(&self) -> usize {
-        self.panes.values().map(Pane::bytes).sum()
+        self.panes.bytes()
     }
 }
 
-/// `w60000000-3`: the third part that this lane stored, of the window at one
-/// minute past the epoch.
-fn part_key(start_us: i64, number: u64) -> String {
-    format!("w{start_us}-{number}")
-}
-
-fn part_number(key: &str) -> u64 {
-    key.rsplit_once('-')
-        .and_then(|(_, number)| number.parse().ok())
-        .unwrap_or(0)
-}
-
-/// Whether the columns have the same types, in the same order.
-fn same_types(stored: &Schema, expected: &Schema) -> bool {
+/// Whether stored rows have the columns of `aggregation`'s states.
+pub(super) fn check_stored(aggregation: &Aggregation, stored: &Schema, key: &str) -> Result<()> {
     let types = |schema: &Schema| {
         let fields = schema.fields().iter();
         fields
             .map(|field| field.data_type().clone())
             .collect::<Vec<_>>()
     };
-    types(stored) == types(expected)
+    if types(stored) == types(&aggregation.stored) {
+        return Ok(());
+    }
+    Err(Error::data(format!(
+        "the stored state `{key}` is not of the query `{}`",
+        aggregation.spec.query
+    )))
 }
 
-/// The window starts of state and straggler rows.
+/// The pane starts of state and straggler rows.
 fn starts(rows: &RecordBatch) -> &TimestampMicrosecondArray {
     rows.column(0).as_primitive::<TimestampMicrosecondType>()
 }
 
-/// Splits rows by their window's start; mostly there is one.
-fn by_window(rows: RecordBatch) -> Result<Vec<(i64, RecordBatch)>> {
+/// Splits rows by their pane's start; mostly there is one.
+pub(super) fn by_pane(rows: RecordBatch) -> Result<Vec<(i64, RecordBatch)>> {
     let mut values = starts(&rows).values().iter();
     let Some(&first) = values.next() else {
         return Ok(Vec::new());

@@ -8,9 +8,9 @@ use arrow::{
     error::ArrowError,
     json::{WriterBuilder, writer::LineDelimited},
 };
-use tagflow_engine::{EventTime, Origin, Result};
+use tagflow_engine::{EventTime, Origin, Result, time::micros};
 
-use super::spec::Tumble;
+use super::{Windows, spec::Aggregation};
 
 /// The offset of a row that came from no source partition.
 const NO_OFFSET: i64 = -1;
@@ -19,7 +19,7 @@ const NO_OFFSET: i64 = -1;
 /// [`tagflow_schemas::late::schema`]. Rows that an operator made have neither
 /// source nor partition (empty strings) nor offset (-1).
 pub(super) fn rows(
-    tumble: &Tumble,
+    aggregation: &Aggregation,
     origin: &Origin,
     watermark: EventTime,
     stragglers: &RecordBatch,
@@ -31,26 +31,34 @@ pub(super) fn rows(
         Origin::Partition(id) => (id.source.as_ref(), id.partition.as_ref()),
         Origin::Derived => ("", ""),
     };
-    let offsets = match tumble.straggler_offset() {
+    let offsets = match aggregation.straggler_offset() {
         Some(column) => Arc::clone(stragglers.column(column)),
         None => Arc::new(Int64Array::from_value(NO_OFFSET, count)),
     };
-    let event_times = tumble.group_width() + tumble.spec.time;
+    let event_times = aggregation.group_width() + aggregation.spec.time;
     let starts = stragglers
         .column(0)
         .as_primitive::<TimestampMicrosecondType>();
-    let ends: TimestampMicrosecondArray =
-        starts.unary(|start| start.saturating_add(tumble.size_us));
+    let times = stragglers.column(event_times);
+    let times = times.as_primitive::<TimestampMicrosecondType>();
+    let mut ends = Vec::with_capacity(count);
+    for (start, time) in starts.values().iter().zip(times.values()) {
+        ends.push(match aggregation.spec.windows {
+            Windows::Session { gap } => time.saturating_add(micros(gap)),
+            ref windows => windows.last_end(aggregation.pane(*start)?),
+        });
+    }
+    let ends = TimestampMicrosecondArray::from(ends);
     let delays: Int64Array = ends.unary(|end| watermark.as_micros().saturating_sub(end));
 
-    let read: Vec<usize> = (tumble.group_width()..stragglers.num_columns())
-        .filter(|column| Some(*column) != tumble.straggler_offset())
+    let read: Vec<usize> = (aggregation.group_width()..stragglers.num_columns())
+        .filter(|column| Some(*column) != aggregation.straggler_offset())
         .collect();
     Ok(RecordBatch::try_new(
         tagflow_schemas::late::schema(),
         vec![
-            text(&tumble.spec.pipeline),
-            text(&tumble.spec.query),
+            text(&aggregation.spec.pipeline),
+            text(&aggregation.spec.query),
             text(source),
             text(partition),
             offsets,

@@ -1,28 +1,39 @@
-//! Tumbling windows, aggregated in two phases.
+//! Windowed aggregates, in two phases.
 //!
 //! ```text
 //! rows ▷ partial ⇄ states, by key ⇄ finalize ▷ one row a window and key
 //!                ⇄ stragglers    ⇄          ▷ late rows
 //! ```
 //!
-//! The *partial* stage groups the rows of one lane before the exchange and
-//! keeps nothing over a barrier. The *final* stage merges what it sends, holds
-//! the panes of the open windows, and closes them as the watermark passes.
-//! Only the final stage judges whether a row is late: rows that may be late go
-//! to it as they are.
+//! Windows are put together of panes ([`Windows`]). The *partial* stage groups
+//! the rows of one lane by pane and key before the exchange, and keeps nothing
+//! over a barrier. The *final* stage merges what it sends, holds the panes of
+//! the open windows, and closes windows as the watermark passes; for session
+//! windows it is another one, which joins panes key by key. Only the final
+//! stage judges whether a row is late: rows that may be late go to it as they
+//! are.
 
 mod aggregate;
 mod assigner;
+mod changes;
+mod emission;
 mod finalize;
 mod late;
+mod pane;
 mod panes;
 mod partial;
+mod session;
 mod spec;
 mod table;
 mod watermark;
+mod windows;
+mod zone;
 
 pub use aggregate::{Aggregate, check};
-pub use spec::{Key, Tumble, TumbleSpec, window_type};
+pub use emission::Emission;
+pub use spec::{Aggregation, AggregationSpec, IS_FINAL, Key, REVISION, window_type};
+pub use windows::{Period, Span, Windows};
+pub use zone::{CalendarUnit, TZ_VARIANTS, Tz, Weekday};
 
 #[cfg(test)]
 mod tests;

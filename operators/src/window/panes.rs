@@ -1,139 +1,278 @@
-//! A pane: the groups of one open window, and their stored parts.
+//! The panes of one lane, and the windows that they make up.
+
+use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
-    array::{ArrayRef, UInt8Array},
+    array::{ArrayRef, AsArray, TimestampMicrosecondArray},
+    datatypes::TimestampMicrosecondType,
     record_batch::RecordBatch,
 };
-use std::sync::Arc;
 use tagflow_engine::{
-    Result,
-    state::{KeyHasher, Snapshot, StatePart},
+    EventTime, Result,
+    state::{KeyHasher, Snapshot},
 };
 
 use super::{
-    spec::Tumble,
-    table::{Inputs, Table},
+    pane::Pane,
+    spec::Aggregation,
+    table::Table,
+    windows::{Span, Windows},
 };
 
-/// A pane with more stored parts than this merges them into one.
-const MAX_FROZEN: usize = 4;
+/// A run of 2^level panes that begins with a multiple of 2^level, counted from
+/// an origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Run {
+    origin: i64,
+    level: u32,
+    number: i64,
+}
 
-/// The groups of one open window on one lane, kept like a log-structured merge
-/// tree: a live table takes what comes in; a snapshot freezes it into a part
-/// that never changes, so that only what came since is written; reading merges
-/// the frozen parts with the live table.
+/// The panes of one lane.
+///
+/// A window of many panes is put together of runs whose merged groups are kept:
+/// windows that overlap share them, so that a window of n panes merges at most
+/// 2 log n runs, and each pane takes part in log n merges (a segment tree; see
+/// Tangwongsan et al., "General incremental sliding-window aggregation", 2015).
 #[derive(Default)]
-pub(super) struct Pane {
-    live: Option<Table>,
-    frozen: Vec<Frozen>,
+pub(super) struct Panes {
+    by_start: BTreeMap<i64, Pane>,
+    /// The merged groups of runs; of a single pane only where it has several
+    /// parts. A run is forgotten when one of its panes changes.
+    runs: BTreeMap<Run, RecordBatch>,
+    next_part: u64,
+    /// Stored parts of panes that went since the last snapshot.
+    removed: Vec<String>,
 }
 
-/// A part of a pane: states of [`Tumble::partial_schema`].
-struct Frozen {
-    /// The name of the part in the store; none before a snapshot has put it.
-    key: Option<String>,
-    states: RecordBatch,
-}
+impl Panes {
+    /// The pane `span`, to be changed.
+    pub(super) fn change(&mut self, windows: &Windows, span: Span) -> &mut Pane {
+        self.forget_runs(windows, span);
+        self.by_start
+            .entry(span.start)
+            .or_insert_with(|| Pane::new(span))
+    }
 
-impl Pane {
-    /// Takes in rows, evaluated.
-    pub(super) fn update(
+    /// Of the windows that hold a pane, the first that ends after `after`.
+    pub(super) fn next_window(&self, windows: &Windows, after: EventTime) -> Option<Span> {
+        windows.next_after(after.as_micros(), |start| {
+            let (_, pane) = self.by_start.range(start..).next()?;
+            Some(pane.span)
+        })
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_start.is_empty()
+    }
+
+    /// The latest pane.
+    pub(super) fn last(&self) -> Option<Span> {
+        self.by_start.last_key_value().map(|(_, pane)| pane.span)
+    }
+
+    /// The group columns and results of `window`.
+    pub(super) fn window(
         &mut self,
-        tumble: &Tumble,
-        groups: &[ArrayRef],
-        inputs: &Inputs,
-    ) -> Result<()> {
-        self.live(tumble)?.update(tumble, groups, inputs)
+        aggregation: &Aggregation,
+        window: Span,
+    ) -> Result<Vec<ArrayRef>> {
+        let windows = &aggregation.spec.windows;
+        let mut table = Table::new(aggregation)?;
+        let (mut number, end, origin) = windows.numbers(window);
+        while number < end {
+            // The longest run that begins here and does not pass the end.
+            let level = number.trailing_zeros().min((end - number).ilog2());
+            let run = Run {
+                origin,
+                level,
+                number: number >> level,
+            };
+            if let Some(states) = self.run(aggregation, run)? {
+                table.merge(aggregation, &starting(window.start, &states))?;
+            }
+            number += 1 << level;
+        }
+        table.into_results(aggregation)
     }
 
-    /// Takes in states.
-    pub(super) fn merge(&mut self, tumble: &Tumble, states: &RecordBatch) -> Result<()> {
-        self.live(tumble)?.merge(tumble, states.columns())
+    /// As [`Panes::window`] for a window that is one pane, which goes.
+    pub(super) fn take(
+        &mut self,
+        aggregation: &Aggregation,
+        window: Span,
+    ) -> Result<Vec<ArrayRef>> {
+        match self.by_start.remove(&window.start) {
+            Some(pane) => pane.close(aggregation, &mut self.removed),
+            None => Table::new(aggregation)?.into_results(aggregation),
+        }
     }
 
-    /// Takes back states that are stored as `key`, or that must be stored anew.
-    pub(super) fn restore(&mut self, key: Option<String>, states: RecordBatch) {
-        self.frozen.push(Frozen { key, states });
+    /// Lets go of the panes that are closed at `watermark`.
+    pub(super) fn retire(&mut self, aggregation: &Aggregation, watermark: EventTime) {
+        while let Some(first) = self.by_start.first_entry()
+            && aggregation.closes(first.get().span) <= watermark
+        {
+            let pane = first.remove();
+            self.forget_runs(&aggregation.spec.windows, pane.span);
+            self.removed.extend(pane.stored());
+        }
     }
 
-    /// Freezes what came in since the last snapshot, and adds to `snapshot` what
-    /// is not stored yet. `next_key` names a new part.
+    /// Adds to `snapshot` what has changed since the last.
     pub(super) fn snapshot(
         &mut self,
-        tumble: &Tumble,
+        aggregation: &Aggregation,
         hasher: &KeyHasher,
-        mut next_key: impl FnMut() -> String,
         snapshot: &mut Snapshot,
     ) -> Result<()> {
-        if let Some(live) = self.live.take() {
-            let states = live.into_states(tumble)?;
-            self.frozen.push(Frozen { key: None, states });
-        }
-        if self.frozen.len() > MAX_FROZEN {
-            let mut merged = Table::new(tumble)?;
-            for part in std::mem::take(&mut self.frozen) {
-                merged.merge(tumble, part.states.columns())?;
-                snapshot.removed.extend(part.key);
-            }
-            let states = merged.into_states(tumble)?;
-            self.frozen.push(Frozen { key: None, states });
-        }
-        for part in &mut self.frozen {
-            if part.key.is_none() {
-                let key = next_key();
-                snapshot.put.push(StatePart {
-                    key: key.clone(),
-                    rows: with_key_groups(tumble, hasher, &part.states)?,
-                });
-                part.key = Some(key);
-            }
+        snapshot.removed.append(&mut self.removed);
+        for (start, pane) in &mut self.by_start {
+            let next_key = || {
+                self.next_part += 1;
+                part_key(*start, self.next_part)
+            };
+            pane.snapshot(aggregation, hasher, next_key, snapshot)?;
         }
         Ok(())
     }
 
-    /// The group columns and results; the names of the stored parts go to
-    /// `removed`.
-    pub(super) fn close(self, tumble: &Tumble, removed: &mut Vec<String>) -> Result<Vec<ArrayRef>> {
-        let mut table = match self.live {
-            Some(live) => live,
-            None => Table::new(tumble)?,
+    /// Takes back a stored part of a pane; with its key where it can stay stored
+    /// as it is.
+    pub(super) fn restore(
+        &mut self,
+        aggregation: &Aggregation,
+        key: Option<String>,
+        states: RecordBatch,
+    ) -> Result<()> {
+        let starts = states.column(0).as_primitive::<TimestampMicrosecondType>();
+        let Some(&start) = starts.values().first() else {
+            // All its rows went to other lanes.
+            return Ok(());
         };
-        for part in self.frozen {
-            table.merge(tumble, part.states.columns())?;
-            removed.extend(part.key);
+        if let Some(key) = &key {
+            self.next_part = self.next_part.max(part_number(key));
         }
-        table.into_results(tumble)
+        let span = aggregation.pane(start)?;
+        let pane = self.by_start.entry(start);
+        let pane = pane.or_insert_with(|| Pane::new(span));
+        pane.restore(key, states);
+        Ok(())
+    }
+
+    /// Lets go of the panes that end at `through` or before; their states.
+    pub(super) fn seal(
+        &mut self,
+        aggregation: &Aggregation,
+        through: i64,
+    ) -> Result<Vec<RecordBatch>> {
+        let mut states = Vec::new();
+        while let Some(first) = self.by_start.first_entry()
+            && first.get().span.end <= through
+        {
+            let mut pane = first.remove();
+            states.extend(pane.states(aggregation)?);
+            self.removed.extend(pane.stored());
+        }
+        Ok(states)
     }
 
     /// Bytes in memory, an estimate.
     pub(super) fn bytes(&self) -> usize {
-        let frozen = self.frozen.iter();
-        self.live.as_ref().map_or(0, Table::bytes)
-            + frozen
-                .map(|part| part.states.get_array_memory_size())
-                .sum::<usize>()
+        let runs = self.runs.values().map(RecordBatch::get_array_memory_size);
+        self.by_start.values().map(Pane::bytes).sum::<usize>() + runs.sum::<usize>()
     }
 
-    fn live(&mut self, tumble: &Tumble) -> Result<&mut Table> {
-        if self.live.is_none() {
-            self.live = Some(Table::new(tumble)?);
+    /// The merged groups of a run; none where it has no pane.
+    fn run(&mut self, aggregation: &Aggregation, run: Run) -> Result<Option<RecordBatch>> {
+        let width = aggregation.spec.windows.pane_width();
+        let first = match run.number << run.level {
+            0 => run.origin,
+            number => run.origin + number * width,
+        };
+        if run.level == 0 {
+            let Some(pane) = self.by_start.get_mut(&first) else {
+                return Ok(None);
+            };
+            let mut parts = pane.states(aggregation)?;
+            if parts.len() == 1 {
+                return Ok(parts.pop());
+            }
+            if let Some(known) = self.runs.get(&run) {
+                return Ok(Some(known.clone()));
+            }
+            return self.merge(aggregation, run, first, parts);
         }
-        Ok(self.live.as_mut().expect("made above"))
+        let end = first + (width << run.level);
+        if self.by_start.range(first..end).next().is_none() {
+            return Ok(None);
+        }
+        if let Some(known) = self.runs.get(&run) {
+            return Ok(Some(known.clone()));
+        }
+        let mut parts = Vec::with_capacity(2);
+        for half in [0, 1] {
+            let half = Run {
+                level: run.level - 1,
+                number: 2 * run.number + half,
+                ..run
+            };
+            parts.extend(self.run(aggregation, half)?);
+        }
+        if parts.len() == 1 {
+            return Ok(parts.pop());
+        }
+        self.merge(aggregation, run, first, parts)
+    }
+
+    fn merge(
+        &mut self,
+        aggregation: &Aggregation,
+        run: Run,
+        start: i64,
+        parts: Vec<RecordBatch>,
+    ) -> Result<Option<RecordBatch>> {
+        let mut table = Table::new(aggregation)?;
+        for part in parts {
+            table.merge(aggregation, &starting(start, &part))?;
+        }
+        let states = table.into_states(aggregation)?;
+        self.runs.insert(run, states.clone());
+        Ok(Some(states))
+    }
+
+    fn forget_runs(&mut self, windows: &Windows, pane: Span) {
+        let Some(highest) = self.runs.keys().map(|run| run.level).max() else {
+            return;
+        };
+        let (number, origin) = windows.number(pane);
+        for level in 0..=highest {
+            self.runs.remove(&Run {
+                origin,
+                level,
+                number: number >> level,
+            });
+        }
     }
 }
 
-/// `states` as they are stored: with the key group of each row.
-fn with_key_groups(
-    tumble: &Tumble,
-    hasher: &KeyHasher,
-    states: &RecordBatch,
-) -> Result<RecordBatch> {
-    let keys: Vec<_> = tumble
-        .hash_columns()
-        .into_iter()
-        .map(|column| Arc::clone(states.column(column)))
-        .collect();
+/// The columns of `states`, all of the pane that starts at `start`.
+fn starting(start: i64, states: &RecordBatch) -> Vec<ArrayRef> {
+    let starts = TimestampMicrosecondArray::from_value(start, states.num_rows());
     let mut columns = states.columns().to_vec();
-    columns.push(Arc::new(UInt8Array::from(hasher.key_groups(&keys)?)));
-    Ok(RecordBatch::try_new(Arc::clone(&tumble.stored), columns)?)
+    columns[0] = Arc::new(starts.with_timezone("UTC"));
+    columns
+}
+
+/// `w60000000-3`: the third part that this lane stored, of the pane at one
+/// minute past the epoch.
+fn part_key(start_us: i64, number: u64) -> String {
+    format!("w{start_us}-{number}")
+}
+
+fn part_number(key: &str) -> u64 {
+    key.rsplit_once('-')
+        .and_then(|(_, number)| number.parse().ok())
+        .unwrap_or(0)
 }

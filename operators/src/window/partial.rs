@@ -11,11 +11,12 @@ use arrow::{
 use tagflow_engine::{
     Batch, EventTime, Port, Result,
     operator::{Operator, Output},
+    time::micros,
 };
 
 use super::{
     assigner::{Assigned, assign},
-    spec::Tumble,
+    spec::Aggregation,
     table::{Inputs, Table},
 };
 use crate::expr::evaluate;
@@ -28,15 +29,16 @@ const MAX_BYTES: usize = 32 << 20;
 const ROWS_BETWEEN_MEASURES: usize = 64 * 1024;
 
 /// Aggregates what is surely on time, and sends it on as states: at a barrier,
-/// before the watermark passes the end of a window in the table, when the table
-/// is large, and at the end. Rows behind the watermark's window go on as they
-/// are, because only the final stage knows which windows have closed.
+/// before the watermark passes the end of a window in the table or the time of a
+/// preview, when the table
+/// is large, and at the end. Rows whose windows are all behind the watermark go
+/// on as they are, because only the final stage knows which have closed.
 ///
 /// Hence no window in the table is one that the final stage may have closed: its
 /// watermark is the minimum over the lanes, so never ahead of this lane's, but
 /// for what the runtime says otherwise ([`Operator::expect_stragglers`]).
 pub(super) struct Partial {
-    tumble: Arc<Tumble>,
+    aggregation: Arc<Aggregation>,
     table: Table,
     /// The earliest end of a window in the table.
     earliest_end: EventTime,
@@ -47,49 +49,48 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    pub(super) fn new(tumble: Arc<Tumble>) -> Result<Self> {
+    pub(super) fn new(aggregation: Arc<Aggregation>) -> Result<Self> {
         Ok(Self {
-            table: Table::new(&tumble)?,
+            table: Table::new(&aggregation)?,
             earliest_end: EventTime::MAX,
             rows_since_measure: 0,
             watermark: EventTime::MIN,
             stragglers_until: EventTime::MIN,
-            tumble,
+            aggregation,
         })
-    }
-
-    fn end_of(&self, start_us: i64) -> EventTime {
-        EventTime::from_micros(start_us).saturating_add(self.tumble.spec.size)
     }
 
     fn assign(&self, rows: &RecordBatch) -> Result<Assigned> {
         assign(
-            rows.column(self.tumble.spec.time)
+            rows.column(self.aggregation.spec.time)
                 .as_primitive::<TimestampMicrosecondType>(),
-            self.tumble.size_us,
+            &self.aggregation.spec.windows,
         )
     }
 
-    /// What `rows` are grouped by: the window's start, then the keys.
+    /// What `rows` are grouped by: the pane's start, then the keys.
     fn groups(
         &self,
         starts: TimestampMicrosecondArray,
         rows: &RecordBatch,
     ) -> Result<Vec<ArrayRef>> {
-        let mut groups: Vec<ArrayRef> = Vec::with_capacity(self.tumble.group_width());
+        let mut groups: Vec<ArrayRef> = Vec::with_capacity(self.aggregation.group_width());
         groups.push(Arc::new(starts));
-        for key in &self.tumble.spec.keys {
-            groups.push(evaluate(&self.tumble.spec.query, &key.expr, rows)?);
+        for key in &self.aggregation.spec.keys {
+            groups.push(evaluate(&self.aggregation.spec.query, &key.expr, rows)?);
         }
         Ok(groups)
     }
 
     fn aggregate(&mut self, assigned: Assigned, batch: &Batch, out: &mut Output) -> Result<()> {
         let rows = &batch.records;
-        self.earliest_end = self.earliest_end.min(self.end_of(assigned.min_us));
+        if let Some(first) = assigned.first {
+            let end = self.aggregation.spec.windows.first_end(first);
+            self.earliest_end = self.earliest_end.min(EventTime::from_micros(end));
+        }
         let groups = self.groups(assigned.starts, rows)?;
-        let inputs = Inputs::of(&self.tumble, rows)?;
-        self.table.update(&self.tumble, &groups, &inputs)?;
+        let inputs = Inputs::of(&self.aggregation, rows)?;
+        self.table.update(&self.aggregation, &groups, &inputs)?;
         out.contributed(&batch.origin, batch.num_rows());
 
         self.rows_since_measure += batch.num_rows();
@@ -106,7 +107,7 @@ impl Partial {
     fn pass_on(&self, assigned: Assigned, batch: &Batch, out: &mut Output) -> Result<()> {
         let mut columns = self.groups(assigned.starts, &batch.records)?;
         columns.extend_from_slice(batch.records.columns());
-        let rows = RecordBatch::try_new(Arc::clone(&self.tumble.straggler), columns)?;
+        let rows = RecordBatch::try_new(Arc::clone(&self.aggregation.straggler), columns)?;
         out.emit_to(Port::ASIDE, batch.with_records(rows));
         Ok(())
     }
@@ -116,10 +117,10 @@ impl Partial {
         if self.table.len() == 0 {
             return Ok(());
         }
-        let full = std::mem::replace(&mut self.table, Table::new(&self.tumble)?);
+        let full = std::mem::replace(&mut self.table, Table::new(&self.aggregation)?);
         self.earliest_end = EventTime::MAX;
         self.rows_since_measure = 0;
-        out.emit(Batch::derived(full.into_states(&self.tumble)?));
+        out.emit(Batch::derived(full.into_states(&self.aggregation)?));
         Ok(())
     }
 }
@@ -127,15 +128,25 @@ impl Partial {
 impl Operator for Partial {
     fn on_batch(&mut self, _input: Port, batch: Batch, out: &mut Output) -> Result<()> {
         let assigned = self.assign(&batch.records)?;
+        let (Some(first), Some(last)) = (assigned.first, assigned.last) else {
+            return Ok(());
+        };
         let watermark = self.watermark.max(self.stragglers_until);
-        if self.end_of(assigned.min_us) > watermark {
+        let aggregation = Arc::clone(&self.aggregation);
+        if aggregation.closes(first) > watermark {
             return self.aggregate(assigned, &batch, out);
         }
-        if self.end_of(assigned.max_us) <= watermark {
+        if aggregation.closes(last) <= watermark {
             return self.pass_on(assigned, &batch, out);
         }
-        let maybe_late =
-            BooleanArray::from_unary(&assigned.starts, |start| self.end_of(start) <= watermark);
+        // The earliest pane that is still open parts them.
+        let mut open = last.start;
+        for start in assigned.starts.values() {
+            if *start < open && aggregation.closes(aggregation.pane(*start)?) > watermark {
+                open = *start;
+            }
+        }
+        let maybe_late = BooleanArray::from_unary(&assigned.starts, |start| start < open);
         let stragglers = filter_record_batch(&batch.records, &maybe_late)?;
         let on_time = filter_record_batch(&batch.records, &not(&maybe_late)?)?;
         self.pass_on(
@@ -147,7 +158,11 @@ impl Operator for Partial {
     }
 
     fn on_watermark(&mut self, watermark: EventTime, out: &mut Output) -> Result<()> {
-        if self.earliest_end <= watermark {
+        let tick = |time: EventTime| {
+            let previews = self.aggregation.spec.emission.previews;
+            previews.map(|every| time.as_micros().div_euclid(micros(every)))
+        };
+        if self.earliest_end <= watermark || tick(watermark) != tick(self.watermark) {
             self.send(out)?;
         }
         self.watermark = watermark;

@@ -1,19 +1,38 @@
 //! What a windowed aggregation computes, and the shapes of its stages' rows.
 
-use std::{fmt::Write, sync::Arc, time::Duration};
+use std::{fmt::Write, sync::Arc};
 
-use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
-use datafusion::{common::DataFusionError, physical_plan::PhysicalExpr};
+use arrow::{
+    array::{ArrayRef, RecordBatch},
+    datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit},
+};
+use datafusion::{
+    common::{DataFusionError, ScalarValue},
+    physical_expr::expressions::{Column, Literal},
+    physical_plan::PhysicalExpr,
+};
 use tagflow_engine::{
-    Error, Result, graph::OFFSET_COLUMN, operator::OperatorFactory, state::KEY_GROUP_COLUMN, time,
+    Error, EventTime, Result,
+    graph::OFFSET_COLUMN,
+    operator::{Operator, OperatorFactory},
+    state::KEY_GROUP_COLUMN,
+    time,
 };
 
-use super::{Aggregate, finalize::Finalize, partial::Partial, table::Table};
+use super::{
+    Aggregate, Emission, Windows,
+    assigner::pane_of,
+    finalize::Finalize,
+    partial::Partial,
+    session::Sessions,
+    table::{Inputs, Table},
+    windows::Span,
+};
 use crate::expr::fmt_sql;
 
-/// A tumbling windowed aggregation, as planned.
+/// A windowed aggregation, as planned.
 #[derive(Debug, Clone)]
-pub struct TumbleSpec {
+pub struct AggregationSpec {
     /// The pipeline's name, for late rows.
     pub pipeline: Arc<str>,
     /// The query's name, for late rows and errors.
@@ -24,8 +43,10 @@ pub struct TumbleSpec {
     /// The column of `input` with the event time: a `Timestamp(µs, "UTC")`
     /// without nulls.
     pub time: usize,
-    /// The windows' size.
-    pub size: Duration,
+    /// How event time is cut.
+    pub windows: Windows,
+    /// When results come out.
+    pub emission: Emission,
     /// What else rows are grouped by.
     pub keys: Vec<Key>,
     /// What is computed of each group.
@@ -46,6 +67,12 @@ pub fn window_type() -> DataType {
     DataType::Struct(window_fields())
 }
 
+/// The column that numbers the results of one window: negative ones are
+/// previews, 0 is what the window was when it closed, positive ones correct it.
+pub const REVISION: &str = "revision";
+/// The column that tells results of a closed window from previews.
+pub const IS_FINAL: &str = "is_final";
+
 pub(super) fn window_fields() -> Fields {
     Fields::from(vec![
         Field::new("start", utc(), false),
@@ -57,23 +84,26 @@ pub(super) fn utc() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")))
 }
 
-/// A checked [`TumbleSpec`], from which both stages are made.
+/// A checked [`AggregationSpec`], from which both stages are made.
 ///
 /// Between the stages go two kinds of rows, both hashed by
-/// [`Tumble::hash_columns`]:
+/// [`Aggregation::hash_columns`]:
 ///
 /// - *states*, from the partial stage's `Port::MAIN` to the final stage's input
-///   0: `_window_start`, the keys, the accumulators' states
-///   ([`Tumble::partial_schema`]);
-/// - *stragglers*, from its `Port::ASIDE` to input 1: `_window_start`, the
-///   keys, the input's own columns ([`Tumble::straggler_schema`]).
+///   0: `_pane_start`, the keys, the accumulators' states
+///   ([`Aggregation::partial_schema`]);
+/// - *stragglers*, from its `Port::ASIDE` to input 1: `_pane_start`, the
+///   keys, the input's own columns ([`Aggregation::straggler_schema`]).
 ///
-/// The final stage emits the results by `Port::MAIN` ([`Tumble::output_schema`])
+/// The final stage emits the results by `Port::MAIN` ([`Aggregation::output_schema`])
 /// and late rows by `Port::ASIDE` ([`tagflow_schemas::late::schema`]).
 #[derive(Debug, Clone)]
-pub struct Tumble {
-    pub(super) spec: TumbleSpec,
-    pub(super) size_us: i64,
+pub struct Aggregation {
+    pub(super) spec: AggregationSpec,
+    /// Whether there were no keys, so that a constant was put in their place.
+    pub(super) keyless: bool,
+    /// How long after its end a window takes rows.
+    pub(super) lateness_us: i64,
     pub(super) partial: SchemaRef,
     pub(super) straggler: SchemaRef,
     pub(super) stored: SchemaRef,
@@ -86,7 +116,7 @@ pub struct Tumble {
     pub(super) state_widths: Vec<usize>,
 }
 
-/// The places in [`Tumble::inputs`] of what one aggregate reads.
+/// The places in [`Aggregation::inputs`] of what one aggregate reads.
 #[derive(Debug, Clone)]
 pub(super) struct Reads {
     pub(super) arguments: Vec<usize>,
@@ -94,26 +124,22 @@ pub(super) struct Reads {
 }
 
 /// How many columns of a state or straggler row come before the keys: the
-/// window's start.
+/// pane's start.
 pub(super) const LEAD: usize = 1;
 
-impl Tumble {
+impl Aggregation {
     /// Checks `spec` and works out the shapes of the rows between the stages.
     ///
     /// # Errors
     /// `Config` where the event time is not a UTC timestamp in microseconds,
-    /// the window's size is zero or too long, or an aggregate cannot be made.
-    pub fn new(spec: TumbleSpec) -> Result<Arc<Self>> {
-        let size_us = time::micros(spec.size);
-        if size_us <= 0 || size_us == i64::MAX {
-            return Err(Error::config(format!(
-                "the windows of `{}` need a size of at least a microsecond and less than \
-                 292,000 years",
-                spec.query
-            )));
-        }
-        match spec.input.fields().get(spec.time) {
-            Some(field) if *field.data_type() == utc() => {}
+    /// the windows make no sense, or an aggregate cannot be made.
+    pub fn new(mut spec: AggregationSpec) -> Result<Arc<Self>> {
+        let query = Arc::clone(&spec.query);
+        let wrong = |reason: &str| Error::config(format!("the windows of `{query}`: {reason}"));
+        spec.windows.check().map_err(wrong)?;
+        spec.emission.check(&spec.windows).map_err(wrong)?;
+        let time = match spec.input.fields().get(spec.time) {
+            Some(field) if *field.data_type() == utc() => field.name().clone(),
             Some(field) => {
                 return Err(Error::config(format!(
                     "column `{}` of `{}` is not an event time: its type is `{}`",
@@ -128,18 +154,34 @@ impl Tumble {
                     spec.query, spec.time
                 )));
             }
+        };
+        let keyless = spec.keys.is_empty();
+        if keyless {
+            spec.keys.push(Key {
+                expr: Arc::new(Literal::new(ScalarValue::Int8(Some(0)))),
+                name: "_all".into(),
+            });
+        }
+        let visible = spec.aggregates.len();
+        if let Windows::Session { .. } = spec.windows {
+            let time: Arc<dyn PhysicalExpr> = Arc::new(Column::new(&time, spec.time));
+            for bound in [Aggregate::first, Aggregate::last] {
+                spec.aggregates.push(bound(&time, &spec.input)?);
+            }
         }
 
         let unplannable = |error: DataFusionError| {
             Error::config(format!("cannot aggregate in `{}`", spec.query)).with_source(error)
         };
-        let mut lead = vec![Field::new("_window_start", utc(), false)];
+        let mut lead = vec![Field::new("_pane_start", utc(), false)];
         let mut output = vec![Field::new("window", window_type(), false)];
         for key in &spec.keys {
             let field = key.expr.return_field(&spec.input).map_err(unplannable)?;
             let field = field.as_ref().clone().with_name(&key.name);
             lead.push(field.clone());
-            output.push(field);
+            if !keyless {
+                output.push(field);
+            }
         }
 
         let mut states = lead.clone();
@@ -161,12 +203,19 @@ impl Tumble {
             states.extend(fields.iter().enumerate().map(|(j, field)| {
                 Field::new(format!("_state_{i}_{j}"), field.data_type().clone(), true)
             }));
-            let field = aggregate.function.field();
-            output.push(Field::new(&aggregate.name, field.data_type().clone(), true));
+            if i < visible {
+                let field = aggregate.function.field();
+                output.push(Field::new(&aggregate.name, field.data_type().clone(), true));
+            }
             reads.push(Reads {
                 arguments: aggregate.arguments().iter().map(&mut place).collect(),
                 filter: aggregate.filter.as_ref().map(&mut place),
             });
+        }
+
+        if spec.emission.revises() {
+            output.push(Field::new(REVISION, DataType::Int64, false));
+            output.push(Field::new(IS_FINAL, DataType::Boolean, false));
         }
 
         let mut stored = states.clone();
@@ -174,8 +223,9 @@ impl Tumble {
         let mut straggler: Vec<_> = lead.into_iter().map(Arc::new).collect();
         straggler.extend(spec.input.fields().iter().cloned());
 
-        let tumble = Self {
-            size_us,
+        let aggregation = Self {
+            keyless,
+            lateness_us: time::micros(spec.emission.lateness),
             partial: Arc::new(Schema::new(states)),
             straggler: Arc::new(Schema::new(straggler)),
             stored: Arc::new(Schema::new(stored)),
@@ -185,29 +235,33 @@ impl Tumble {
             state_widths,
             spec,
         };
-        Table::new(&tumble)?;
-        Ok(Arc::new(tumble))
+        Table::new(&aggregation)?;
+        Ok(Arc::new(aggregation))
     }
 
     /// The stage before the exchange.
     pub fn partial(self: &Arc<Self>) -> OperatorFactory {
-        let tumble = Arc::clone(self);
-        Arc::new(move |_| Ok(Box::new(Partial::new(Arc::clone(&tumble))?)))
+        let aggregation = Arc::clone(self);
+        Arc::new(move |_| Ok(Box::new(Partial::new(Arc::clone(&aggregation))?)))
     }
 
     /// The stage after the exchange.
     pub fn finalize(self: &Arc<Self>) -> OperatorFactory {
-        let tumble = Arc::clone(self);
-        Arc::new(move |_| Ok(Box::new(Finalize::new(Arc::clone(&tumble))?)))
+        let aggregation = Arc::clone(self);
+        Arc::new(move |_| {
+            let aggregation = Arc::clone(&aggregation);
+            let stage: Box<dyn Operator> = match aggregation.spec.windows {
+                Windows::Session { gap } => Box::new(Sessions::new(aggregation, gap)?),
+                _ => Box::new(Finalize::new(aggregation)?),
+            };
+            Ok(stage)
+        })
     }
 
     /// The columns of state and straggler rows by which they are exchanged:
-    /// the keys, or the window where there are none.
+    /// the keys, or a constant where there are none.
     pub fn hash_columns(&self) -> Vec<usize> {
-        match self.spec.keys.len() {
-            0 => vec![0],
-            _ => (LEAD..self.group_width()).collect(),
-        }
+        (LEAD..self.group_width()).collect()
     }
 
     /// The rows with accumulator states.
@@ -220,19 +274,21 @@ impl Tumble {
         Arc::clone(&self.straggler)
     }
 
-    /// The results: `window` (of [`window_type`]), the keys, the aggregates.
+    /// The results: `window` (of [`window_type`]), the keys, the aggregates, and
+    /// where a window comes out more than once [`REVISION`] and [`IS_FINAL`].
     pub fn output_schema(&self) -> SchemaRef {
         Arc::clone(&self.output)
     }
 
     /// What determines the meaning of the state: the window, the keys, the
-    /// aggregates and their types; not the names of the outputs. Columns of the
-    /// input go by their names.
+    /// aggregates and their types; neither the names of the outputs nor when they
+    /// come out. Columns of the input go by their names.
     pub fn fingerprint(&self) -> String {
         let spec = &self.spec;
         let time = spec.input.field(spec.time).name();
-        let mut text = format!("tumble({time}, {}us)", self.size_us);
-        for (key, field) in spec.keys.iter().zip(&self.partial.fields()[LEAD..]) {
+        let mut text = format!("{} by {time}", spec.windows);
+        let fields = &self.partial.fields()[LEAD..self.group_width()];
+        for (key, field) in spec.keys.iter().zip(fields).skip(usize::from(self.keyless)) {
             let key = fmt_sql(key.expr.as_ref());
             let _ = write!(text, "; key {key}: {}", field.data_type());
         }
@@ -246,13 +302,38 @@ impl Tumble {
         text
     }
 
+    /// The pane that starts at `start`.
+    pub(super) fn pane(&self, start: i64) -> Result<Span> {
+        pane_of(start, &self.spec.windows)
+    }
+
+    /// The watermark from which on no row of `pane` counts.
+    pub(super) fn closes(&self, pane: Span) -> EventTime {
+        let end = self.spec.windows.last_end(pane);
+        EventTime::from_micros(end.saturating_add(self.lateness_us))
+    }
+
+    /// The types of the keys.
+    pub(super) fn key_types(&self) -> impl Iterator<Item = DataType> {
+        let keys = self.hash_columns().into_iter();
+        keys.map(|column| self.partial.field(column).data_type().clone())
+    }
+
     /// The place of the source offset in a straggler row.
     pub(super) fn straggler_offset(&self) -> Option<usize> {
         let last = self.straggler.fields().len() - 1;
         (self.straggler.field(last).name() == OFFSET_COLUMN).then_some(last)
     }
 
-    /// How many columns group a row: the window's start and the keys.
+    /// What straggler rows are grouped by, and what is aggregated of them.
+    pub(super) fn straggler(&self, rows: &RecordBatch) -> Result<(Vec<ArrayRef>, Inputs)> {
+        let groups = self.group_width();
+        let input: Vec<usize> = (groups..rows.num_columns()).collect();
+        let inputs = Inputs::of(self, &rows.project(&input)?)?;
+        Ok((rows.columns()[..groups].to_vec(), inputs))
+    }
+
+    /// How many columns group a row: the pane's start and the keys.
     pub(super) fn group_width(&self) -> usize {
         LEAD + self.spec.keys.len()
     }

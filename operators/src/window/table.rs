@@ -19,11 +19,11 @@ use datafusion::{
 };
 use tagflow_engine::{Error, Result};
 
-use super::spec::Tumble;
+use super::spec::Aggregation;
 use crate::expr::{evaluate, failed};
 
 /// The groups of a set of rows, each with its accumulators. A group is a
-/// window's start and the keys.
+/// pane's start and the keys.
 pub(super) struct Table {
     groups: Box<dyn GroupValues>,
     accumulators: Vec<Box<dyn GroupsAccumulator>>,
@@ -35,10 +35,10 @@ pub(super) struct Table {
 pub(super) struct Inputs(Vec<ArrayRef>);
 
 impl Inputs {
-    /// Evaluates what `tumble`'s aggregates read of `rows`.
-    pub(super) fn of(tumble: &Tumble, rows: &RecordBatch) -> Result<Self> {
-        let query = &tumble.spec.query;
-        let inputs = tumble.inputs.iter();
+    /// Evaluates what `aggregation`'s aggregates read of `rows`.
+    pub(super) fn of(aggregation: &Aggregation, rows: &RecordBatch) -> Result<Self> {
+        let query = &aggregation.spec.query;
+        let inputs = aggregation.inputs.iter();
         inputs
             .map(|expr| evaluate(query, expr, rows))
             .collect::<Result<_>>()
@@ -47,17 +47,17 @@ impl Inputs {
 }
 
 impl Table {
-    pub(super) fn new(tumble: &Tumble) -> Result<Self> {
+    pub(super) fn new(aggregation: &Aggregation) -> Result<Self> {
         let unplannable = |error: DataFusionError| {
-            let query = &tumble.spec.query;
+            let query = &aggregation.spec.query;
             Error::config(format!("cannot aggregate in `{query}`")).with_source(error)
         };
-        let group_fields = &tumble.partial.fields()[..tumble.group_width()];
+        let group_fields = &aggregation.partial.fields()[..aggregation.group_width()];
         let schema = Schema::new(group_fields.to_vec());
         Ok(Self {
             groups: new_group_values(Arc::new(schema), &GroupOrdering::None)
                 .map_err(unplannable)?,
-            accumulators: tumble
+            accumulators: aggregation
                 .spec
                 .aggregates
                 .iter()
@@ -71,64 +71,67 @@ impl Table {
     /// Takes in rows: what they are grouped by, and what is aggregated.
     pub(super) fn update(
         &mut self,
-        tumble: &Tumble,
+        aggregation: &Aggregation,
         groups: &[ArrayRef],
         inputs: &Inputs,
     ) -> Result<()> {
-        self.intern(tumble, groups)?;
+        self.intern(aggregation, groups)?;
         let input = |place: &usize| Arc::clone(&inputs.0[*place]);
         for (i, accumulator) in self.accumulators.iter_mut().enumerate() {
-            let reads = &tumble.reads[i];
+            let reads = &aggregation.reads[i];
             let arguments: Vec<_> = reads.arguments.iter().map(input).collect();
             let filter: Option<&BooleanArray> =
                 reads.filter.map(|place| inputs.0[place].as_boolean());
             accumulator
                 .update_batch(&arguments, &self.row_groups, filter, self.groups.len())
-                .map_err(|error| aggregate_failed(tumble, i, error))?;
+                .map_err(|error| aggregate_failed(aggregation, i, error))?;
         }
         Ok(())
     }
 
     /// Takes in rows of states.
-    pub(super) fn merge(&mut self, tumble: &Tumble, states: &[ArrayRef]) -> Result<()> {
-        let (groups, mut states) = states.split_at(tumble.group_width());
-        self.intern(tumble, groups)?;
+    pub(super) fn merge(&mut self, aggregation: &Aggregation, states: &[ArrayRef]) -> Result<()> {
+        let (groups, mut states) = states.split_at(aggregation.group_width());
+        self.intern(aggregation, groups)?;
         for (i, accumulator) in self.accumulators.iter_mut().enumerate() {
-            let (mine, rest) = states.split_at(tumble.state_widths[i]);
+            let (mine, rest) = states.split_at(aggregation.state_widths[i]);
             states = rest;
             accumulator
                 .merge_batch(mine, &self.row_groups, self.groups.len())
-                .map_err(|error| aggregate_failed(tumble, i, error))?;
+                .map_err(|error| aggregate_failed(aggregation, i, error))?;
         }
         Ok(())
     }
 
-    /// The groups with their states: a batch of `tumble`'s partial schema.
-    pub(super) fn into_states(mut self, tumble: &Tumble) -> Result<RecordBatch> {
-        let mut columns = self.take_groups(tumble)?;
+    /// The groups with their states: a batch of `aggregation`'s partial schema.
+    pub(super) fn into_states(mut self, aggregation: &Aggregation) -> Result<RecordBatch> {
+        let mut columns = self.take_groups(aggregation)?;
         for (i, mut accumulator) in self.accumulators.into_iter().enumerate() {
             let states = accumulator
                 .state(EmitTo::All)
-                .map_err(|error| aggregate_failed(tumble, i, error))?;
+                .map_err(|error| aggregate_failed(aggregation, i, error))?;
             columns.extend(states);
         }
         let columns = columns
             .into_iter()
-            .zip(tumble.partial.fields())
+            .zip(aggregation.partial.fields())
             .map(|(column, field)| of_type(column, field.data_type()))
             .collect::<Result<_>>()?;
-        Ok(RecordBatch::try_new(Arc::clone(&tumble.partial), columns)?)
+        Ok(RecordBatch::try_new(
+            Arc::clone(&aggregation.partial),
+            columns,
+        )?)
     }
 
     /// The groups with their results: the group columns, then the aggregates.
-    pub(super) fn into_results(mut self, tumble: &Tumble) -> Result<Vec<ArrayRef>> {
-        let mut columns = self.take_groups(tumble)?;
-        let fields = &tumble.output.fields()[tumble.group_width()..];
+    pub(super) fn into_results(mut self, aggregation: &Aggregation) -> Result<Vec<ArrayRef>> {
+        let mut columns = self.take_groups(aggregation)?;
         for (i, mut accumulator) in self.accumulators.into_iter().enumerate() {
             let values = accumulator
                 .evaluate(EmitTo::All)
-                .map_err(|error| aggregate_failed(tumble, i, error))?;
-            columns.push(of_type(values, fields[i].data_type())?);
+                .map_err(|error| aggregate_failed(aggregation, i, error))?;
+            let field = aggregation.spec.aggregates[i].function.field();
+            columns.push(of_type(values, field.data_type())?);
         }
         Ok(columns)
     }
@@ -147,16 +150,16 @@ impl Table {
                 .sum::<usize>()
     }
 
-    fn intern(&mut self, tumble: &Tumble, groups: &[ArrayRef]) -> Result<()> {
+    fn intern(&mut self, aggregation: &Aggregation, groups: &[ArrayRef]) -> Result<()> {
         self.groups
             .intern(groups, &mut self.row_groups)
-            .map_err(|error| failed(&tumble.spec.query, "GROUP BY", error))
+            .map_err(|error| failed(&aggregation.spec.query, "GROUP BY", error))
     }
 
-    fn take_groups(&mut self, tumble: &Tumble) -> Result<Vec<ArrayRef>> {
+    fn take_groups(&mut self, aggregation: &Aggregation) -> Result<Vec<ArrayRef>> {
         self.groups
             .emit(EmitTo::All)
-            .map_err(|error| failed(&tumble.spec.query, "GROUP BY", error))
+            .map_err(|error| failed(&aggregation.spec.query, "GROUP BY", error))
     }
 }
 
@@ -181,7 +184,11 @@ fn of_type(column: ArrayRef, data_type: &DataType) -> Result<ArrayRef> {
     Ok(cast(&column, data_type)?)
 }
 
-fn aggregate_failed(tumble: &Tumble, place: usize, error: DataFusionError) -> Error {
-    let name = tumble.spec.aggregates.get(place).map_or("", |it| &it.name);
-    failed(&tumble.spec.query, name, error)
+fn aggregate_failed(aggregation: &Aggregation, place: usize, error: DataFusionError) -> Error {
+    let name = aggregation
+        .spec
+        .aggregates
+        .get(place)
+        .map_or("", |it| &it.name);
+    failed(&aggregation.spec.query, name, error)
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use tagflow_operators::window::Emission;
+
 use crate::{
     diagnostic::{Diagnostics, Position},
     spec::{Name, Spec, SqlText},
@@ -35,6 +37,10 @@ pub(super) fn definitions(spec: &Spec) -> BTreeMap<String, Definition> {
     let queries = spec.queries.iter().map(|(name, query)| {
         let definition = Definition::Query {
             sql: query.sql.text().to_owned(),
+            emission: Emission {
+                previews: query.emit.previews(),
+                lateness: *query.allowed_lateness.value(),
+            },
         };
         (name.to_string(), definition)
     });

@@ -99,17 +99,18 @@ impl Lowering<'_> {
             FileOptions::default(),
         )?;
         let node = format!("errors.{name}");
-        let map = self.add_map(
-            &format!("{node}.columns"),
-            format!("the day of {time}"),
-            spec,
-        );
+        // A map each: through one, a window and one over its results would be
+        // joined in one lane.
+        let mut maps = Vec::with_capacity(from.len());
         for from in from {
+            let label = format!("the day of {time}");
+            let map = self.add_map(&format!("{node}.columns"), label, spec.clone());
             let edge = ((*from, Port::ASIDE), (map, Port::MAIN));
             self.graph.connect(edge.0, edge.1, Partitioning::Forward);
+            maps.push(map);
         }
         let label = format!("parquet {}", url.shown());
-        self.end(node, label, table, map, Partitioning::Gather);
+        self.end(node, label, table, &maps, &Partitioning::Gather);
         Ok(())
     }
 }

@@ -2,8 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::{common::DFSchema, logical_expr::Expr};
+use arrow::datatypes::{Field, IntervalMonthDayNano, Schema, SchemaRef};
+use datafusion::{
+    common::{Column, DFSchema, DataFusionError, ScalarValue},
+    functions::core::expr_fn::get_field,
+    logical_expr::{Expr, ExprSchemable},
+    prelude::lit,
+};
 use tagflow_engine::{
     Error, Port, Result,
     graph::{NodeId, NodeKind, OperatorNode, Partitioning},
@@ -11,14 +16,14 @@ use tagflow_engine::{
 use tagflow_operators::{
     expr::physical,
     map::{self, MapSpec},
-    window::{self, Aggregate, Key, TumbleSpec},
+    window::{Aggregate, Aggregation, AggregationSpec, Key},
 };
 
 use super::{
     Lowering,
     flow::{Computed, Flow, Offsets},
 };
-use crate::sql::{Map, Needs, Rows, Stream, Tumble, Union};
+use crate::sql::{Map, Needs, Rows, Stream, Union, Windowed};
 
 /// Where in a relation a node is, for its name.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +41,9 @@ impl<'a> Place<'a> {
         }
     }
 }
+
+/// The event time of rows whose time is a window's.
+const WINDOW_TIME: &str = "_window_time";
 
 /// What rows must look like where several streams flow together.
 type Shape<'a> = Option<&'a Schema>;
@@ -65,7 +73,7 @@ impl Lowering<'_> {
                 Error::internal(format!("`{}` is read before it is made", scan.relation))
             }),
             Stream::Union(union) => self.union(place, union, grain),
-            Stream::Tumble(tumble) => self.tumble(place.relation(), tumble),
+            Stream::Windowed(windowed) => self.windowed(place.relation(), windowed),
         }
     }
 
@@ -134,11 +142,8 @@ impl Lowering<'_> {
         for input in &union.inputs {
             flows.push(self.stream(place, input, grain, Some(shape))?);
         }
-        let rows = if flows.iter().any(|flow| flow.rows == Rows::Windows) {
-            Rows::Windows
-        } else {
-            Rows::Events
-        };
+        let rows = flows.iter().map(|flow| flow.rows).max();
+        let rows = rows.unwrap_or(Rows::Events);
         let schema = flows.first().map(|flow| Arc::clone(&flow.schema));
         let schema = schema.ok_or_else(|| Error::internal("a union of nothing"))?;
         if flows.iter().any(|flow| flow.schema != schema) {
@@ -151,29 +156,38 @@ impl Lowering<'_> {
         })
     }
 
-    fn tumble(&mut self, relation: &str, tumble: &Tumble) -> Result<Flow> {
+    fn windowed(&mut self, relation: &str, windowed: &Windowed) -> Result<Flow> {
         // The rows that come in are exactly the columns that the query reads,
         // because late ones are shown.
         let place = Place::Input(relation);
-        let mut input = self.stream(place, &tumble.input, tumble.width, None)?;
-        let wanted = tumble.input.schema().fields().len() + usize::from(input.has_offsets());
+        let mut input = self.stream(place, &windowed.input, windowed.grain(), None)?;
+        let wanted = windowed.input.schema().fields().len() + usize::from(input.has_offsets());
         if input.schema.fields().len() > wanted {
-            let narrow = as_map(tumble.input.as_ref().clone());
-            input = self.map(place, &narrow, tumble.width, None)?;
+            let narrow = as_map(windowed.input.as_ref().clone());
+            input = self.map(place, &narrow, windowed.grain(), None)?;
         }
-        let columns = input.resolved(tumble.input.schema())?;
-        let spec = self.tumble_spec(relation, tumble, &input.schema, &columns)?;
-        let window = window::Tumble::new(spec)?;
+        let time = time_column(windowed)?;
+        if windowed
+            .time
+            .get_type(windowed.input.schema())
+            .map_err(unplannable)?
+            .is_nested()
+        {
+            input = self.window_time(relation, &input, windowed, &time)?;
+        }
+        let columns = input.resolved(windowed.input.schema())?;
+        let spec = self.aggregation(relation, windowed, &input.schema, &columns)?;
+        let window = Aggregation::new(spec)?;
 
         // What comes in is part of what the state means: a changed WHERE is
         // another state.
         let input_is = self
             .program
-            .definition(&tumble.input)
+            .definition(&windowed.input)
             .map_err(|fault| Error::config(fault.error.message))?;
         let fingerprint = Some(format!("{}; {input_is}", window.fingerprint()));
         let name = self.free(relation);
-        let label = Stream::Tumble(tumble.clone()).headline();
+        let label = Stream::Windowed(windowed.clone()).headline();
         let partial = NodeKind::Operator(OperatorNode {
             factory: window.partial(),
             fingerprint: fingerprint.clone(),
@@ -197,40 +211,82 @@ impl Lowering<'_> {
         self.windows.push(finalize);
         Ok(Flow {
             ends: vec![finalize],
-            schema: planned_names(tumble, &window.output_schema()),
-            rows: Rows::Windows,
+            schema: planned_names(windowed, &window.output_schema()),
+            rows: if windowed.emission.revises() {
+                Rows::Revisions
+            } else {
+                Rows::Windows
+            },
         })
     }
 
-    fn tumble_spec(
+    /// Adds the event time of rows that have a window for one: its last instant.
+    fn window_time(
+        &mut self,
+        relation: &str,
+        input: &Flow,
+        windowed: &Windowed,
+        window: &Column,
+    ) -> Result<Flow> {
+        let columns = input.resolved(windowed.input.schema())?;
+        let mut computed: Vec<Computed> = columns
+            .iter()
+            .map(|(qualifier, field)| Computed {
+                expr: Expr::Column(Column::new(qualifier.cloned(), field.name())),
+                field: Arc::clone(field),
+            })
+            .collect();
+        let microsecond = IntervalMonthDayNano::new(0, 0, 1_000);
+        let end = get_field(Expr::Column(window.clone()), "end");
+        let last = end - lit(ScalarValue::IntervalMonthDayNano(Some(microsecond)));
+        let kind = last.get_type(&columns).map_err(unplannable)?;
+        computed.push(Computed {
+            expr: last,
+            field: Arc::new(Field::new(WINDOW_TIME, kind, false)),
+        });
+        let spec = input.map(&columns, None, computed, Offsets::Drop)?;
+        let schema = Arc::clone(&spec.schema);
+        let label = format!("the last instant of {}", window.name);
+        let node = self.add_map(&format!("{relation}.time"), label, spec);
+        self.forward(&input.ends, node);
+        Ok(Flow {
+            ends: vec![node],
+            schema,
+            rows: input.rows,
+        })
+    }
+
+    fn aggregation(
         &self,
         relation: &str,
-        tumble: &Tumble,
+        windowed: &Windowed,
         input: &SchemaRef,
         columns: &DFSchema,
-    ) -> Result<TumbleSpec> {
-        let Expr::Column(time) = tumble.time.clone().unalias_nested().data else {
-            return Err(Error::internal("the event time of a window is no column"));
+    ) -> Result<AggregationSpec> {
+        let time = match input.index_of(WINDOW_TIME) {
+            Ok(time) => time,
+            Err(_) => input.index_of(&time_column(windowed)?.name)?,
         };
-        let groups = tumble.keys.len() + 1;
-        let key_places = (0..groups).filter(|place| *place != tumble.window);
+        let groups = windowed.keys.len() + 1;
+        let key_places = (0..groups).filter(|place| *place != windowed.window);
         let keys = key_places
-            .zip(&tumble.keys)
+            .zip(&windowed.keys)
             .map(|(place, key)| {
                 Ok(Key {
                     expr: physical(&key.clone().unalias_nested().data, columns)?,
-                    name: tumble.schema.field(place).name().clone(),
+                    name: windowed.schema.field(place).name().clone(),
                 })
             })
             .collect::<Result<_>>()?;
-        Ok(TumbleSpec {
+        Ok(AggregationSpec {
             pipeline: Arc::clone(&self.pipeline),
             query: Arc::from(relation),
             input: Arc::clone(input),
-            time: input.index_of(&time.name)?,
-            size: tumble.width,
+            time,
+            windows: windowed.windows.clone(),
+            emission: windowed.emission,
             keys,
-            aggregates: tumble
+            aggregates: windowed
                 .aggregates
                 .iter()
                 .map(|aggregate| Aggregate::new(aggregate, columns))
@@ -269,6 +325,18 @@ impl Lowering<'_> {
     }
 }
 
+/// The column that a window goes by.
+fn time_column(windowed: &Windowed) -> Result<Column> {
+    match windowed.time.clone().unalias_nested().data {
+        Expr::Column(time) => Ok(time),
+        _ => Err(Error::internal("the event time of a window is no column")),
+    }
+}
+
+fn unplannable(error: DataFusionError) -> Error {
+    Error::internal("a window has no event time").with_source(error)
+}
+
 /// A map that takes its input's columns as they are.
 fn as_map(input: Stream) -> Map {
     Map {
@@ -280,15 +348,17 @@ fn as_map(input: Stream) -> Map {
 }
 
 /// The operator's output (window, keys, aggregates) under the plan's names.
-fn planned_names(tumble: &Tumble, output: &SchemaRef) -> SchemaRef {
-    let groups = tumble.keys.len() + 1;
-    let keys = (0..groups).filter(|place| *place != tumble.window);
-    let aggregates = groups..tumble.schema.fields().len();
-    let places = std::iter::once(tumble.window).chain(keys).chain(aggregates);
+fn planned_names(windowed: &Windowed, output: &SchemaRef) -> SchemaRef {
+    let groups = windowed.keys.len() + 1;
+    let keys = (0..groups).filter(|place| *place != windowed.window);
+    let aggregates = groups..windowed.schema.fields().len();
+    let places = std::iter::once(windowed.window)
+        .chain(keys)
+        .chain(aggregates);
     let fields: Vec<Field> = places
         .zip(output.fields())
         .map(|(place, field)| {
-            let name = tumble.schema.field(place).name();
+            let name = windowed.schema.field(place).name();
             field.as_ref().clone().with_name(name)
         })
         .collect();

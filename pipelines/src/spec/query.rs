@@ -1,6 +1,6 @@
 //! `queries`: streaming SQL.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
@@ -13,35 +13,69 @@ use super::{
 };
 use crate::yaml::{Node, Value};
 
-/// A query: its SQL alone, or a map with `sql` and `emit`.
+/// A query: its SQL alone, or a map with `sql`, `emit` and `allowed_lateness`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Query {
     /// The SQL.
     pub sql: SqlText,
     /// When results come out.
-    pub emit: Setting<Emit>,
+    pub emit: Emit,
+    /// For how long after its end a window takes rows, and is corrected.
+    pub allowed_lateness: Setting<Duration>,
 }
 
 /// When the rows of a window come out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Serialize)]
 pub enum Emit {
-    /// Once, when the window closes.
-    OnClose,
+    /// When the window closes.
+    OnClose(Setting<OnClose>),
+    /// And before, this far apart in event time, what changed.
+    Every(Setting<Duration>),
 }
 
-impl Choice for Emit {
-    const EXPECTED: &'static str = "`on_close`";
-    const NAMES: &'static [(&'static str, Self)] = &[("on_close", Self::OnClose)];
+/// When the window closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OnClose;
+
+impl Choice for OnClose {
+    const EXPECTED: &'static str = "`on_close`, or a map such as `{every: 10s}`";
+    const NAMES: &'static [(&'static str, Self)] = &[("on_close", Self)];
+}
+
+impl Emit {
+    /// How far apart previews are, if there are any.
+    pub fn previews(&self) -> Option<Duration> {
+        match self {
+            Self::OnClose(_) => None,
+            Self::Every(every) => Some(*every.value()),
+        }
+    }
+}
+
+impl Read for Emit {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        match &node.value {
+            Value::Map(_) => {
+                let mut fields = reader.fields(node)?;
+                let every = fields.required(reader, "every");
+                fields.finish(reader);
+                every.map(Self::Every)
+            }
+            _ => Setting::read(node, reader).map(Self::OnClose),
+        }
+    }
 }
 
 impl Read for Query {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let once = Emit::OnClose(Setting::default_at(OnClose, node.at));
         match &node.value {
             Value::Map(_) => {}
             Value::Scalar(_) => {
                 return Some(Self {
                     sql: SqlText::read(node, reader)?,
-                    emit: Setting::default_at(Emit::OnClose, node.at),
+                    emit: once,
+                    allowed_lateness: Setting::default_at(Duration::ZERO, node.at),
                 });
             }
             Value::List(_) => {
@@ -51,11 +85,13 @@ impl Read for Query {
         }
         let mut fields = reader.fields(node)?;
         let sql = fields.required(reader, "sql");
-        let emit = fields.or(reader, "emit", Emit::OnClose);
+        let emit = fields.optional(reader, "emit");
+        let allowed_lateness = fields.or(reader, "allowed_lateness", Duration::ZERO);
         fields.finish(reader);
         Some(Self {
             sql: sql?,
-            emit: emit?,
+            emit: emit?.unwrap_or(once),
+            allowed_lateness: allowed_lateness?,
         })
     }
 }
@@ -67,7 +103,8 @@ impl JsonSchema for Query {
 
     fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "A query: its SQL alone, or a map with `sql` and `emit`.",
+            "description": "A query: its SQL alone, or a map with `sql`, `emit` and \
+                `allowed_lateness`.",
             "anyOf": [
                 {"type": "string"},
                 {
@@ -75,10 +112,31 @@ impl JsonSchema for Query {
                     "properties": {
                         "sql": {"type": "string", "description": "The SQL."},
                         "emit": {
-                            "description": "When results come out: `on_close`, once, when a \
-                                window closes.",
+                            "description": "When results come out: `on_close`, when a window \
+                                closes; `{every: 10s}`, and before that previews of what \
+                                changed, so far apart in event time.",
                             "default": "on_close",
-                            "anyOf": [Emit::schema()],
+                            "anyOf": [
+                                OnClose::schema(),
+                                {
+                                    "type": "object",
+                                    "properties": {
+                                        "every": {
+                                            "description": "How far apart previews are, in event \
+                                                time.",
+                                            "anyOf": [Duration::schema()],
+                                        },
+                                    },
+                                    "required": ["every"],
+                                    "additionalProperties": false,
+                                },
+                            ],
+                        },
+                        "allowed_lateness": {
+                            "description": "For so long after its end a window takes rows, and \
+                                comes out again where they changed it. Later rows are late.",
+                            "default": "0s",
+                            "anyOf": [Duration::schema()],
                         },
                     },
                     "required": ["sql"],

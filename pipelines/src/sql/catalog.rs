@@ -26,12 +26,14 @@ pub struct Relation {
 }
 
 /// What the rows of a relation are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rows {
     /// One for one of a source.
     Events,
     /// One a window and key.
     Windows,
+    /// One a window, key and revision.
+    Revisions,
 }
 
 impl Relation {

@@ -1,5 +1,6 @@
 //! Relations as the pipeline file defines them, and what can be wrong with them.
 
+use tagflow_operators::window::Emission;
 use tagflow_schemas::Column;
 
 use super::SqlError;
@@ -27,6 +28,8 @@ pub enum Definition {
     Query {
         /// The text.
         sql: String,
+        /// When results come out.
+        emission: Emission,
     },
 }
 

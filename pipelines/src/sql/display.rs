@@ -12,7 +12,7 @@ use datafusion::{
 };
 
 use super::{
-    functions::TUMBLE,
+    functions::WindowKind,
     plan::is_plain,
     stream::{Map, Stream},
 };
@@ -39,16 +39,15 @@ impl Stream {
             Self::Scan(scan) => format!("read {}: {}", scan.relation, scan.columns.join(", ")),
             Self::Map(map) => map.headline(),
             Self::Union(union) => format!("union all: {} inputs", union.inputs.len()),
-            Self::Tumble(tumble) => {
-                let width = humantime::format_duration(tumble.width);
-                let mut text = format!("tumble {width} of {}", sql(&tumble.time));
-                if !tumble.keys.is_empty() {
+            Self::Windowed(windowed) => {
+                let mut text = format!("{} of {}", windowed.windows, sql(&windowed.time));
+                if !windowed.keys.is_empty() {
                     text.push_str(" by ");
-                    text.push_str(&list(&tumble.keys));
+                    text.push_str(&list(&windowed.keys));
                 }
-                if !tumble.aggregates.is_empty() {
+                if !windowed.aggregates.is_empty() {
                     text.push_str(": ");
-                    text.push_str(&list(&tumble.aggregates));
+                    text.push_str(&list(&windowed.aggregates));
                 }
                 text
             }
@@ -113,7 +112,8 @@ pub(super) fn sql(expr: &Expr) -> String {
 
 /// A name that DataFusion made of an expression, without its qualifiers.
 fn derived(name: &str) -> String {
-    if name.starts_with(TUMBLE) {
+    let function = name.split('(').next().unwrap_or_default();
+    if WindowKind::named(function).is_some() {
         "window".to_owned()
     } else {
         name.replace("count(Int64(1))", "count(*)")

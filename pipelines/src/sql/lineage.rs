@@ -1,6 +1,7 @@
 //! What a column *is*, beside its type: followed through a plan.
 
 use datafusion::{common::DFSchema, logical_expr::Expr};
+use tagflow_operators::window::Windows;
 
 use super::{Catalog, Stream};
 
@@ -13,6 +14,9 @@ pub enum Lineage {
     EventTime,
     /// The window of the aggregate that made the row.
     Window,
+    /// As [`Lineage::Window`], of a session, which comes out some time after its
+    /// end.
+    Session,
     /// A value.
     Plain,
 }
@@ -55,9 +59,12 @@ impl Stream {
                     })
                     .collect()
             }
-            Self::Tumble(tumble) => {
-                let mut lineage = vec![Lineage::Plain; tumble.schema.fields().len()];
-                lineage[tumble.window] = Lineage::Window;
+            Self::Windowed(windowed) => {
+                let mut lineage = vec![Lineage::Plain; windowed.schema.fields().len()];
+                lineage[windowed.window] = match windowed.windows {
+                    Windows::Session { .. } => Lineage::Session,
+                    _ => Lineage::Window,
+                };
                 lineage
             }
         }

@@ -41,7 +41,7 @@ impl Output {
         for (field, lineage) in relation.schema.fields().iter().zip(&relation.lineage) {
             let column = Expr::Column(Column::new_unqualified(field.name()));
             match (lineage, field.data_type()) {
-                (Lineage::Window, DataType::Struct(bounds)) => {
+                (Lineage::Window | Lineage::Session, DataType::Struct(bounds)) => {
                     for bound in bounds {
                         let name = format!("{}_{}", field.name(), bound.name());
                         let nullable = field.is_nullable() || bound.is_nullable();

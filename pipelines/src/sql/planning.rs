@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use tagflow_operators::window::Emission;
 use tagflow_schemas::Column;
 
 use super::{
@@ -46,6 +47,7 @@ impl<'a> Planning<'a> {
             program: Program {
                 catalog: Catalog::new(Functions::new()),
                 plans: BTreeMap::new(),
+                emissions: BTreeMap::new(),
                 order: Vec::new(),
                 faults: Vec::new(),
             },
@@ -62,7 +64,7 @@ impl<'a> Planning<'a> {
 
     fn parse(&mut self) {
         for (name, definition) in self.definitions {
-            let Definition::Query { sql } = definition else {
+            let Definition::Query { sql, .. } = definition else {
                 continue;
             };
             match parse::query(sql) {
@@ -126,19 +128,22 @@ impl<'a> Planning<'a> {
                     }
                 }
             }
-            Definition::Query { .. } => self.query(name),
+            Definition::Query { emission, .. } => self.query(name, *emission),
         }
     }
 
-    fn query(&mut self, name: &str) {
+    fn query(&mut self, name: &str, emission: Emission) {
         let Some(parsed) = self.parsed.remove(name) else {
             return;
         };
         if self.refused.contains(name) {
             return;
         }
-        match plan::query(parsed.query, &self.program.catalog) {
-            Ok(planned) => self.planned(name, planned),
+        match plan::query(parsed.query, emission, &self.program.catalog) {
+            Ok(planned) => {
+                self.program.emissions.insert(name.to_owned(), emission);
+                self.planned(name, planned);
+            }
             Err(error) => self.fault(name, Part::Query, error),
         }
     }

@@ -10,6 +10,7 @@ use datafusion::{
     logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder},
 };
 use tagflow_engine::time;
+use tagflow_operators::window::Emission;
 
 use super::{
     Catalog, Definition, Fault, Lineage, Part, Relation, Rows, SqlError, Stream, optimize,
@@ -26,8 +27,8 @@ pub struct Needs {
     pub columns: Vec<String>,
     /// How they are made; a source has none.
     pub stream: Option<Stream>,
-    /// The greatest width that divides that of every window which its rows go
-    /// into; zero if they go into none.
+    /// The greatest width that divides the grain of every window which its rows
+    /// go into; zero if they go into none.
     pub grain: Duration,
 }
 
@@ -35,6 +36,8 @@ pub struct Needs {
 pub struct Program {
     pub(super) catalog: Catalog,
     pub(super) plans: BTreeMap<String, LogicalPlan>,
+    /// Of queries whose windows may come out more than once.
+    pub(super) emissions: BTreeMap<String, Emission>,
     /// Those that could be planned, inputs first.
     pub(super) order: Vec<String>,
     pub(super) faults: Vec<Fault>,
@@ -162,7 +165,8 @@ impl Program {
                 .map_err(planner)?;
         }
         let plan = optimize::optimize(plan, self.catalog.config()).map_err(planner)?;
-        plan::walk(&plan, &self.catalog, Places::default()).map_err(fault)
+        let emission = self.emissions.get(name).copied().unwrap_or_default();
+        plan::walk(&plan, emission, &self.catalog, Places::default()).map_err(fault)
     }
 }
 
@@ -179,7 +183,7 @@ fn columns_of(relation: &Relation, wanted: &Wanted) -> Vec<String> {
     let all = relation.schema.fields().iter().zip(&relation.lineage);
     let mut columns: Vec<String> = all
         .filter(|(field, lineage)| {
-            relation.rows == Rows::Windows
+            relation.rows != Rows::Events
                 || **lineage == Lineage::EventTime
                 || wanted.columns.contains(field.name())
         })
@@ -192,7 +196,7 @@ fn columns_of(relation: &Relation, wanted: &Wanted) -> Vec<String> {
 }
 
 /// The greatest width that divides both; zero stands for no width.
-fn common_grain(a: Duration, b: Duration) -> Duration {
+pub(super) fn common_grain(a: Duration, b: Duration) -> Duration {
     let (mut a, mut b) = (time::micros(a), time::micros(b));
     while b != 0 {
         (a, b) = (b, a % b);

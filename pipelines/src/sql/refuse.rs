@@ -13,9 +13,6 @@ use datafusion::sql::sqlparser::{
 use super::{Functions, SqlError, parse};
 use crate::diagnostic::closest;
 
-/// Window functions of the dialect that do not run yet.
-const UNREADY_WINDOWS: [&str; 2] = ["hop", "session"];
-
 /// The reasons why a query or an expression cannot run on a stream, by place.
 pub(crate) fn refuse(syntax: &impl Visit, functions: &Functions) -> Vec<SqlError> {
     let mut visitor = Refusals {
@@ -298,13 +295,7 @@ impl Refusals<'_> {
     fn function(&mut self, function: &Function) {
         let name = parse::fold_name(&function.name);
         let place = function.name.span();
-        if UNREADY_WINDOWS.contains(&name.as_str()) {
-            self.add(
-                place,
-                format!("`{name}` windows are not there yet"),
-                "write `tumble(ts, INTERVAL '1 minute')`",
-            );
-        } else if name == "unnest" {
+        if name == "unnest" {
             self.add(
                 place,
                 "`unnest` makes many rows of one, which is not there yet",

@@ -9,6 +9,8 @@ use datafusion::{
     sql::{planner::PlannerContext, sqlparser::ast},
 };
 
+use tagflow_operators::window::Emission;
+
 use super::{
     Catalog, Part, SelectItem, SqlError, parse,
     plan::{self, Places, Planned},
@@ -106,7 +108,7 @@ pub(crate) fn step(
         plan = plan.project(columns).map_err(planner)?;
     }
     let plan = plan.build().map_err(planner)?;
-    plan::finish(plan, catalog, Places::default()).map_err(whole)
+    plan::finish(plan, Emission::default(), catalog, Places::default()).map_err(whole)
 }
 
 /// The columns that an item of `select` stands for, with their names.

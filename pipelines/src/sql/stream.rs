@@ -1,8 +1,16 @@
 //! The stream plan: the few shapes that can run on a stream.
 
-use std::time::Duration;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use datafusion::{common::DFSchemaRef, logical_expr::Expr};
+use arrow::datatypes::{DataType, Field};
+use datafusion::{
+    common::{DFSchema, DFSchemaRef},
+    logical_expr::Expr,
+    prelude::col,
+};
+use tagflow_operators::window::{Emission, IS_FINAL, REVISION, Windows};
+
+use super::{SqlError, program::common_grain};
 
 /// A relation as a tree of what happens to its rows. Expressions are
 /// DataFusion's logical ones, typed and simplified, over the schema of the
@@ -16,7 +24,7 @@ pub enum Stream {
     /// The rows of all inputs, in no particular order.
     Union(Union),
     /// One row a window and key.
-    Tumble(Tumble),
+    Windowed(Windowed),
 }
 
 /// The rows of a source, step or query.
@@ -52,16 +60,20 @@ pub struct Union {
     pub schema: DFSchemaRef,
 }
 
-/// An aggregate over tumbling windows. Output: the group expressions in their
-/// order with the window at [`Tumble::window`], then the aggregates.
+/// An aggregate over windows. Output: the group expressions in their order with
+/// the window at [`Windowed::window`], then the aggregates, and where a window
+/// may come out more than once [`REVISION`] and [`IS_FINAL`].
 #[derive(Debug, Clone)]
-pub struct Tumble {
+pub struct Windowed {
     /// Where rows come from.
     pub input: Box<Stream>,
-    /// The column with the event time.
+    /// The column with the event time, or with a window: a window counts at its
+    /// last instant.
     pub time: Expr,
-    /// How wide each window is.
-    pub width: Duration,
+    /// How event time is cut.
+    pub windows: Windows,
+    /// When results come out.
+    pub emission: Emission,
     /// The window's place among the group expressions.
     pub window: usize,
     /// The other group expressions.
@@ -79,7 +91,7 @@ impl Stream {
             Self::Scan(scan) => &scan.schema,
             Self::Map(map) => &map.schema,
             Self::Union(union) => &union.schema,
-            Self::Tumble(tumble) => &tumble.schema,
+            Self::Windowed(windowed) => &windowed.schema,
         }
     }
 
@@ -89,7 +101,7 @@ impl Stream {
             Self::Scan(scan) => &mut scan.schema,
             Self::Map(map) => &mut map.schema,
             Self::Union(union) => &mut union.schema,
-            Self::Tumble(tumble) => &mut tumble.schema,
+            Self::Windowed(windowed) => &mut windowed.schema,
         }
     }
 
@@ -99,21 +111,53 @@ impl Stream {
             Self::Scan(_) => Vec::new(),
             Self::Map(map) => vec![&map.input],
             Self::Union(union) => union.inputs.iter().collect(),
-            Self::Tumble(tumble) => vec![&tumble.input],
+            Self::Windowed(windowed) => vec![&windowed.input],
+        }
+    }
+
+    /// Lets results come out as `emission` says, with two columns more that say
+    /// which is which.
+    ///
+    /// # Errors
+    /// Where it ends in anything but the columns of one aggregate.
+    pub(crate) fn revise(&mut self, emission: Emission) -> Result<(), SqlError> {
+        match self {
+            Self::Windowed(windowed) => {
+                emission.check(&windowed.windows).map_err(SqlError::new)?;
+                windowed.emission = emission;
+                windowed.schema = with_revisions(&windowed.schema)?;
+                Ok(())
+            }
+            Self::Map(map) if map.filter.is_some() => Err(SqlError::new(
+                "HAVING cannot take back a row that it once let pass, and this query corrects rows",
+            )
+            .help("leave HAVING out, and filter where the result is read")),
+            Self::Map(map) => {
+                map.input.revise(emission)?;
+                if let Some(columns) = &mut map.columns {
+                    columns.extend([REVISION, IS_FINAL].map(col));
+                }
+                map.schema = with_revisions(&map.schema)?;
+                Ok(())
+            }
+            Self::Scan(_) | Self::Union(_) => Err(SqlError::new(
+                "only a query that is one aggregate over windows emits more than once",
+            )
+            .help("say it where the aggregate is")),
         }
     }
 
     /// Whether it aggregates anywhere.
     pub fn aggregates(&self) -> bool {
-        matches!(self, Self::Tumble(_)) || self.inputs().iter().any(|input| input.aggregates())
+        matches!(self, Self::Windowed(_)) || self.inputs().iter().any(|input| input.aggregates())
     }
 
-    /// Calls `visit` with each scan, and the width of the window that its rows
+    /// Calls `visit` with each scan, and the grain of the windows that its rows
     /// go into; without one it is `outside`.
     pub fn scans(&self, outside: Duration, visit: &mut impl FnMut(&Scan, Duration)) {
         match self {
             Self::Scan(scan) => visit(scan, outside),
-            Self::Tumble(tumble) => tumble.input.scans(tumble.width, visit),
+            Self::Windowed(windowed) => windowed.input.scans(windowed.grain(), visit),
             Self::Map(_) | Self::Union(_) => {
                 for input in self.inputs() {
                     input.scans(outside, visit);
@@ -121,4 +165,34 @@ impl Stream {
             }
         }
     }
+}
+
+impl Windowed {
+    /// A width at whose multiples windows close, are previewed or let go.
+    pub fn grain(&self) -> Duration {
+        let Emission { previews, lateness } = self.emission;
+        let grain = common_grain(self.windows.grain(), lateness);
+        common_grain(grain, previews.unwrap_or_default())
+    }
+}
+
+/// `schema` with the columns that tell revisions apart.
+pub(crate) fn with_revisions(schema: &DFSchema) -> Result<DFSchemaRef, SqlError> {
+    let columns = schema.iter();
+    let mut columns: Vec<_> = columns
+        .map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)))
+        .collect();
+    for (name, kind) in [(REVISION, DataType::Int64), (IS_FINAL, DataType::Boolean)] {
+        if schema.fields().iter().any(|field| field.name() == name) {
+            return Err(SqlError::new(format!(
+                "the column name `{name}` is Tagflow's own where results are corrected"
+            ))
+            .help("give it another: `… AS name`"));
+        }
+        columns.push((None, Arc::new(Field::new(name, kind, false))));
+    }
+    let schema = DFSchema::new_with_metadata(columns, HashMap::new());
+    schema
+        .map(Arc::new)
+        .map_err(|error| SqlError::of_planner(&error))
 }

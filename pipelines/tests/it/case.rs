@@ -4,14 +4,18 @@ use std::fmt::Write;
 
 use rand::{Rng, rngs::SmallRng, seq::IndexedRandom};
 
+use crate::cut::{Cut, Kind};
+
 /// A pipeline file, the rows for it, and the same query for a batch engine.
 pub(crate) struct Case {
     /// The pipeline file. Its one sink is `out`.
     pub(crate) file: String,
     /// JSON rows by partition, in disorder within the file's `delay`.
     pub(crate) partitions: Vec<Vec<String>>,
-    /// The query over `events`, with `date_bin` in place of `tumble`.
+    /// The query over `events`, in plain SQL.
     pub(crate) batch: String,
+    /// Its windows; none if it has none.
+    pub(crate) cut: Option<Cut>,
 }
 
 /// The columns, as the file declares them.
@@ -59,16 +63,19 @@ const PREDICATES: [&str; 6] = [
 ];
 
 impl Case {
-    /// A random one. Rows repeat and have nulls; partitions may be empty.
-    pub(crate) fn random(random: &mut SmallRng) -> Self {
-        let delay_ms = random.random_range(0..20_000);
+    /// A random one with windows of `kind`. Rows repeat and have nulls;
+    /// partitions may be empty, or of one key.
+    pub(crate) fn random(kind: Kind, random: &mut SmallRng) -> Self {
+        let cut = Cut::random(kind, random);
+        let delay_ms = random.random_range(0..10 * cut.step_ms);
+        let one_key = random.random_bool(0.1);
         let partitions = (0..random.random_range(1..4)).map(|partition| {
             let rows = if random.random_bool(0.1) {
                 0
             } else {
                 random.random_range(1..400)
             };
-            rows_of(random, partition, rows, delay_ms)
+            rows_of(random, partition, rows, delay_ms, &cut, one_key)
         });
         let partitions = partitions.collect();
 
@@ -110,13 +117,14 @@ impl Case {
         } else {
             String::new()
         };
-        let (query, batch) = if random.random_bool(0.15) {
+        let plain = random.random_bool(0.1);
+        let (query, batch) = if plain {
             let text = format!(
                 "SELECT id, upper(k) AS k, n * 2 AS n, d, f IS NULL AS f, ts FROM {from}{predicate}"
             );
             (text.clone(), text)
         } else {
-            windowed(random, from, &predicate)
+            windowed(random, &cut, from, &predicate)
         };
 
         let mut queries = String::new();
@@ -151,71 +159,100 @@ sinks:
             file,
             partitions,
             batch: format!("{with}{batch}"),
+            cut: (!plain).then_some(cut),
         }
     }
 }
 
 /// A windowed query, and the same for a batch engine.
-fn windowed(random: &mut SmallRng, from: &str, predicate: &str) -> (String, String) {
-    let seconds = [1, 7, 10, 60, 3600][random.random_range(0..5)];
+fn windowed(random: &mut SmallRng, cut: &Cut, from: &str, predicate: &str) -> (String, String) {
     let mut keys: Vec<&str> = KEYS.to_vec();
-    let keys: Vec<&str> = (0..random.random_range(0..3))
+    let keys: Vec<String> = (0..random.random_range(0..3))
         .map(|_| keys.swap_remove(random.random_range(0..keys.len())))
-        .collect();
-    let aggregates = AGGREGATES.choose_multiple(random, 4);
-    let columns = keys
-        .iter()
         .enumerate()
         .map(|(index, key)| format!("{key} AS key{index}"))
-        .chain(
-            aggregates
-                .enumerate()
-                .map(|(index, text)| format!("{text} AS a{index}")),
-        );
-    let columns: Vec<String> = columns.collect();
-    let columns = columns.join(", ");
-    let groups: Vec<String> = (1..=keys.len() + 1)
-        .map(|group| group.to_string())
         .collect();
-    let groups = groups.join(", ");
+    let names: Vec<String> = (0..keys.len()).map(|index| format!("key{index}")).collect();
+    let aggregates: Vec<String> = AGGREGATES
+        .choose_multiple(random, 4)
+        .enumerate()
+        .map(|(index, text)| format!("{text} AS a{index}"))
+        .collect();
     let having = if random.random_bool(0.2) {
         " HAVING count(*) > 2"
     } else {
         ""
     };
-    let tail = format!("{columns} FROM {from}{predicate} GROUP BY {groups}{having}");
-    let window = format!("tumble(ts, INTERVAL '{seconds} seconds') AS \"window\"");
-    let start = format!("date_bin(INTERVAL '{seconds} seconds', ts) AS window_start");
-    let end = format!("window_start + INTERVAL '{seconds} seconds' AS window_end");
+    let groups: Vec<String> = (1..=keys.len() + 1)
+        .map(|group| group.to_string())
+        .collect();
+    let columns: Vec<&str> = keys.iter().chain(&aggregates).map(String::as_str).collect();
+    let ours = format!(
+        "SELECT {} AS \"window\", {} FROM {from}{predicate} GROUP BY {}{having}",
+        cut.call,
+        columns.join(", "),
+        groups.join(", ")
+    );
+
+    // First each row with its keys and its windows, then the groups.
+    let all: Vec<&str> = std::iter::once("*")
+        .chain(keys.iter().map(String::as_str))
+        .collect();
+    let keyed = format!("SELECT {} FROM {from}{predicate}", all.join(", "));
+    let placed = (cut.place)(&keyed, &names);
+    let mut groups = vec!["window_start".to_owned(), "window_end".to_owned()];
+    groups.extend(names);
+    let columns: Vec<&String> = groups.iter().chain(&aggregates).collect();
+    let columns: Vec<&str> = columns.into_iter().map(String::as_str).collect();
+    let batch = format!(
+        "SELECT {} FROM ({placed}) GROUP BY {}{having}",
+        columns.join(", "),
+        groups.join(", ")
+    );
+    let Some(outer) = &cut.outer else {
+        return (ours, batch);
+    };
+    let sums = "count(*) AS windows, max(a0) AS most, min(a1) AS least";
+    let last = format!("SELECT *, window_end - INTERVAL '1 microsecond' AS ts FROM ({batch})");
+    let last = format!("SELECT * EXCEPT (window_start, window_end) FROM ({last})");
+    let placed = (outer.place)(&last, &[]);
     (
-        format!("SELECT {window}, {tail}"),
         format!(
-            "SELECT window_start, {end}, * EXCEPT (window_start) FROM (SELECT {start}, {tail})"
+            "SELECT {} AS \"window\", {sums} FROM ({ours}) GROUP BY 1",
+            outer.call
         ),
+        format!("SELECT window_start, window_end, {sums} FROM ({placed}) GROUP BY 1, 2"),
     )
 }
 
-/// Rows whose time goes up by up to two seconds each, and back by at most the
-/// delay.
-fn rows_of(random: &mut SmallRng, partition: usize, rows: usize, delay_ms: i64) -> Vec<String> {
-    // Around the epoch too: windows must floor, not truncate.
-    let mut latest = [0, 1_767_571_200_000][random.random_range(0..2)];
+/// Rows whose time goes up by up to a step each, and back by at most the delay.
+fn rows_of(
+    random: &mut SmallRng,
+    partition: usize,
+    rows: usize,
+    delay_ms: i64,
+    cut: &Cut,
+    one_key: bool,
+) -> Vec<String> {
+    let step = cut.step_ms;
+    let mut latest = cut.from_ms;
     let mut made: Vec<String> = Vec::with_capacity(rows);
     for row in 0..rows {
-        latest += random.random_range(0..2000);
+        latest += random.random_range(0..step);
         // A repeated row is as old as it was, so repeat only the last one.
-        if let (true, Some(last)) = (random.random_bool(0.05) && delay_ms > 2000, made.last()) {
+        if let (true, Some(last)) = (random.random_bool(0.05) && delay_ms > step, made.last()) {
             made.push(last.clone());
             continue;
         }
-        let time = (latest - random.random_range(0..=delay_ms.saturating_sub(2000).max(0))).max(1);
+        let time = (latest - random.random_range(0..=delay_ms.saturating_sub(step).max(0))).max(1);
         let mut fields = vec![format!("\"id\":{}", partition * 1_000_000 + row)];
         let mut field = |text: String, random: &mut SmallRng| match random.random_range(0..10) {
             0 => {}
             1 => fields.push(format!("{}:null", text.split(':').next().unwrap())),
             _ => fields.push(text),
         };
-        let key = ["a", "b", "c", "d\u{fc}r", ""][random.random_range(0..5)];
+        let key =
+            ["a", "b", "c", "d\u{fc}r", ""][random.random_range(0..if one_key { 1 } else { 5 })];
         field(format!("\"k\":\"{key}\""), random);
         field(format!("\"n\":{}", random.random_range(-3..9)), random);
         field(

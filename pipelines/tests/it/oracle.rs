@@ -16,36 +16,63 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 use crate::{
     case::{COLUMNS, Case},
+    cut::Kind,
     rig::Rig,
 };
 use tagflow_schemas::Column;
 
-/// How many cases CI runs; `TAGFLOW_ORACLE_CASES` runs more, `TAGFLOW_ORACLE_SEED`
-/// one alone.
-const CASES: u64 = 200;
+/// How many cases of each kind CI runs; `TAGFLOW_ORACLE_CASES` runs more,
+/// `TAGFLOW_ORACLE_SEED` one alone.
+const CASES: u64 = 300;
 
 #[test]
-fn random_pipelines_equal_datafusion() {
-    let cases = std::env::var("TAGFLOW_ORACLE_CASES").ok();
-    let cases = cases.and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
+fn tumbling_windows_equal_datafusion() {
+    equal_datafusion(Kind::Tumble);
+}
+
+#[test]
+fn calendar_windows_equal_datafusion() {
+    equal_datafusion(Kind::Calendar);
+}
+
+#[test]
+fn hopping_windows_equal_datafusion() {
+    equal_datafusion(Kind::Hop);
+}
+
+#[test]
+fn cumulative_windows_equal_datafusion() {
+    equal_datafusion(Kind::Cumulate);
+}
+
+#[test]
+fn session_windows_equal_datafusion() {
+    equal_datafusion(Kind::Session);
+}
+
+#[test]
+fn windows_of_windows_equal_datafusion() {
+    equal_datafusion(Kind::Nested);
+}
+
+fn equal_datafusion(kind: Kind) {
+    let setting = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let cases = setting("TAGFLOW_ORACLE_CASES").unwrap_or(CASES);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .unwrap();
     let (mut restarts, mut rows) = (0, 0);
-    if let Some(seed) = std::env::var("TAGFLOW_ORACLE_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-    {
-        runtime.block_on(check(seed));
+    if let Some(seed) = setting("TAGFLOW_ORACLE_SEED") {
+        runtime.block_on(check(kind, seed));
         return;
     }
     for seed in 0..cases {
-        let checked = runtime.block_on(check(seed));
+        let checked = runtime.block_on(check(kind, seed));
         restarts += checked.restarts;
         rows += checked.rows;
     }
-    println!("{cases} pipelines, {restarts} crashes, {rows} result rows");
+    println!("{kind:?}: {cases} pipelines, {restarts} crashes, {rows} result rows");
     assert!(restarts > cases / 4, "too few crashes to show anything");
     assert!(rows as u64 > cases * 10, "too few rows to show anything");
 }
@@ -55,9 +82,9 @@ struct Checked {
     rows: usize,
 }
 
-async fn check(seed: u64) -> Checked {
+async fn check(kind: Kind, seed: u64) -> Checked {
     let mut random = SmallRng::seed_from_u64(seed);
-    let case = Case::random(&mut random);
+    let case = Case::random(kind, &mut random);
     let mut rig = Rig::new(case.file.clone());
     for (partition, rows) in case.partitions.iter().enumerate() {
         rig.script
@@ -95,7 +122,11 @@ async fn check(seed: u64) -> Checked {
         "seed {seed}"
     );
 
-    let ours = rig.lines("out").await;
+    let mut ours = rig.lines("out").await;
+    if let Some(cut) = &case.cut {
+        ours = ours.iter().map(|line| cut.plain(line)).collect();
+        ours.sort();
+    }
     let expected = batch(&case).await;
     assert_eq!(ours, expected, "seed {seed}\n{}\n{}", case.file, case.batch);
     Checked {

@@ -178,8 +178,8 @@ fn aggregates_answer_as_in_batch_over_lanes_and_restarts() {
     let mut failures = Vec::new();
     for case in CASES {
         let run = || {
-            let tumble = oracle::plan(&["campaign"], &[case.sql]).unwrap();
-            let mut driver = Driver::new(&tumble, 2, 40);
+            let aggregation = oracle::plan(&["campaign"], &[case.sql]).unwrap();
+            let mut driver = Driver::new(&aggregation, 2, 40);
             for (i, chunk) in rows.chunks(37).enumerate() {
                 driver.send(chunk);
                 match i % 4 {

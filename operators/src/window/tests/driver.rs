@@ -16,12 +16,12 @@ use tagflow_engine::{
 };
 
 use super::rows::{PARTITIONS, Row, batch};
-use crate::window::Tumble;
+use crate::window::Aggregation;
 
 /// Partial lanes ⇄ exchange ⇄ final lanes. Partition p is read on lane p modulo
 /// the number of lanes; the watermark of a partition trails its latest row.
 pub(super) struct Driver {
-    tumble: Arc<Tumble>,
+    aggregation: Arc<Aggregation>,
     delay_us: i64,
     lanes: Vec<Lane>,
     now: Progress,
@@ -50,7 +50,7 @@ struct Progress {
 }
 
 impl Driver {
-    pub(super) fn new(tumble: &Arc<Tumble>, lanes: usize, delay_us: i64) -> Self {
+    pub(super) fn new(aggregation: &Arc<Aggregation>, lanes: usize, delay_us: i64) -> Self {
         let start = Progress {
             watermarks: [EventTime::MIN; PARTITIONS],
             results: Vec::new(),
@@ -59,9 +59,9 @@ impl Driver {
             rows_in: 0,
         };
         Self {
-            tumble: Arc::clone(tumble),
+            aggregation: Arc::clone(aggregation),
             delay_us,
-            lanes: make_lanes(tumble, lanes),
+            lanes: make_lanes(aggregation, lanes),
             now: start.clone(),
             committed: start,
             store: empty_store(lanes),
@@ -98,8 +98,10 @@ impl Driver {
     }
 
     pub(super) fn barrier(&mut self) {
-        for lane in 0..self.lanes.len() {
-            self.call(lane, 0, |stage, out| stage.flush(out));
+        for stage in [0, 1] {
+            for lane in 0..self.lanes.len() {
+                self.call(lane, stage, |stage, out| stage.flush(out));
+            }
         }
         for (lane, stored) in self.lanes.iter_mut().zip(&mut self.store) {
             for (stage, parts) in lane.stages.iter_mut().zip(stored) {
@@ -114,7 +116,7 @@ impl Driver {
     pub(super) fn restart(&mut self, lanes: usize) {
         let old = &self.committed_store;
         let same = lanes == old.len();
-        self.lanes = make_lanes(&self.tumble, lanes);
+        self.lanes = make_lanes(&self.aggregation, lanes);
         self.now = self.committed.clone();
         for (i, lane) in self.lanes.iter_mut().enumerate() {
             for (stage, operator) in lane.stages.iter_mut().enumerate() {
@@ -217,11 +219,11 @@ impl Driver {
 
     fn exchange(&mut self, port: Port, batch: &Batch) {
         let schema = match port {
-            Port::MAIN => self.tumble.partial_schema(),
-            _ => self.tumble.straggler_schema(),
+            Port::MAIN => self.aggregation.partial_schema(),
+            _ => self.aggregation.straggler_schema(),
         };
         assert_eq!(batch.records.schema(), schema);
-        let columns = self.tumble.hash_columns();
+        let columns = self.aggregation.hash_columns();
         let types = columns
             .iter()
             .map(|column| schema.field(*column).data_type().clone());
@@ -246,7 +248,7 @@ fn empty_store(lanes: usize) -> Vec<[Parts; 2]> {
     (0..lanes).map(|_| Default::default()).collect()
 }
 
-fn make_lanes(tumble: &Arc<Tumble>, lanes: usize) -> Vec<Lane> {
+fn make_lanes(aggregation: &Arc<Aggregation>, lanes: usize) -> Vec<Lane> {
     (0..lanes)
         .map(|lane| {
             let context = LaneContext {
@@ -254,7 +256,7 @@ fn make_lanes(tumble: &Arc<Tumble>, lanes: usize) -> Vec<Lane> {
                 lane,
                 lanes,
             };
-            let stages = [tumble.partial(), tumble.finalize()];
+            let stages = [aggregation.partial(), aggregation.finalize()];
             Lane {
                 stages: stages.map(|factory| factory(&context).unwrap()),
                 outs: Default::default(),

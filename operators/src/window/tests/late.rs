@@ -80,8 +80,8 @@ proptest! {
         lanes in prop_oneof![Just(1_usize), Just(2), Just(4)],
         restarts in proptest::collection::vec(prop_oneof![8 => Just(None), 1 => Just(Some(1_usize)), 1 => Just(Some(4))], 0..100),
     ) {
-        let tumble = oracle::plan(&[], &["count(*)"]).unwrap();
-        let mut driver = Driver::new(&tumble, lanes, delay);
+        let aggregation = oracle::plan(&[], &["count(*)"]).unwrap();
+        let mut driver = Driver::new(&aggregation, lanes, delay);
         for (i, chunk) in rows.chunks(chunk).enumerate() {
             driver.send(chunk);
             if let Some(Some(lanes)) = restarts.get(i) {
@@ -120,8 +120,8 @@ fn all_at(ts: i64) -> Vec<Row> {
 
 #[test]
 fn a_row_at_the_watermark_counts() {
-    let tumble = oracle::plan(&[], &["count(*)"]).unwrap();
-    let mut driver = Driver::new(&tumble, 1, 0);
+    let aggregation = oracle::plan(&[], &["count(*)"]).unwrap();
+    let mut driver = Driver::new(&aggregation, 1, 0);
     driver.send(&all_at(119));
     // At the watermark, and behind it in an open window.
     driver.send(&[row(0, 119), row(1, 60)]);
@@ -136,8 +136,8 @@ fn a_row_at_the_watermark_counts() {
 
 #[test]
 fn late_rows_tell_their_story() {
-    let tumble = oracle::plan(&["campaign"], &["count(x)"]).unwrap();
-    let mut driver = Driver::new(&tumble, 2, 0);
+    let aggregation = oracle::plan(&["campaign"], &["count(x)"]).unwrap();
+    let mut driver = Driver::new(&aggregation, 2, 0);
     driver.send(&all_at(200));
     driver.send(&[row(3, 59)]);
     let [late] = driver.late() else { panic!() };
@@ -168,8 +168,8 @@ fn late_rows_tell_their_story() {
 #[test]
 fn rows_after_the_end_are_late_in_the_windows_that_it_closed() {
     for lanes in [1, 4] {
-        let tumble = oracle::plan(&[], &["count(*)"]).unwrap();
-        let mut driver = Driver::new(&tumble, 1, 0);
+        let aggregation = oracle::plan(&[], &["count(*)"]).unwrap();
+        let mut driver = Driver::new(&aggregation, 1, 0);
         driver.send(&all_at(10));
         driver.end();
         driver.barrier();
@@ -185,8 +185,8 @@ fn rows_after_the_end_are_late_in_the_windows_that_it_closed() {
 
 #[test]
 fn a_window_without_rows_emits_nothing() {
-    let tumble = oracle::plan(&[], &["count(*)"]).unwrap();
-    let mut driver = Driver::new(&tumble, 1, 0);
+    let aggregation = oracle::plan(&[], &["count(*)"]).unwrap();
+    let mut driver = Driver::new(&aggregation, 1, 0);
     driver.send(&all_at(10));
     driver.send(&all_at(1_000));
     driver.end();

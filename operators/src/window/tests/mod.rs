@@ -1,6 +1,7 @@
 //! Windows against models: `DataFusion` in batch, and a naive one for lateness.
 
 mod aggregates;
+mod corrections;
 mod differential;
 mod driver;
 mod late;

@@ -20,7 +20,7 @@ use tagflow_engine::Result;
 use super::rows::{self, Row, SIZE_US, TIME};
 use crate::{
     expr::physical,
-    window::{Aggregate, Key, Tumble, TumbleSpec},
+    window::{Aggregate, Aggregation, AggregationSpec, Emission, Key, Period, Windows},
 };
 
 /// How close a value must be to the oracle's.
@@ -34,18 +34,31 @@ pub(super) enum Tolerance {
     Within(f64),
 }
 
+/// `aggregates` by tumbling window and `keys`: SQL over the test rows' columns.
+pub(super) fn plan(keys: &[&str], aggregates: &[&str]) -> Result<Arc<Aggregation>> {
+    let size = Duration::from_micros(SIZE_US as u64);
+    let windows = Windows::Tumble(Period::Fixed(size));
+    plan_windows(windows, Emission::default(), keys, aggregates)
+}
+
 /// `aggregates` by window and `keys`: SQL over the test rows' columns.
-pub(super) fn plan(keys: &[&str], aggregates: &[&str]) -> Result<Arc<Tumble>> {
+pub(super) fn plan_windows(
+    windows: Windows,
+    emission: Emission,
+    keys: &[&str],
+    aggregates: &[&str],
+) -> Result<Arc<Aggregation>> {
     let aggregate = logical(&sql(keys, aggregates));
     let input = aggregate.input.schema();
     let keys = aggregate.group_expr[1..].iter();
     let aggregates = aggregate.aggr_expr.iter();
-    Tumble::new(TumbleSpec {
+    Aggregation::new(AggregationSpec {
         pipeline: "test".into(),
         query: "q".into(),
         input: rows::schema(),
         time: TIME,
-        size: Duration::from_micros(SIZE_US as u64),
+        windows,
+        emission,
         keys: keys
             .map(|key| {
                 let name = key.schema_name().to_string();

@@ -22,8 +22,8 @@ fn row(partition: usize, ts: i64) -> Row {
 
 #[test]
 fn a_snapshot_writes_only_what_changed() {
-    let tumble = oracle::plan(&[], &["count(*)"]).unwrap();
-    let mut driver = Driver::new(&tumble, 1, 0);
+    let aggregation = oracle::plan(&[], &["count(*)"]).unwrap();
+    let mut driver = Driver::new(&aggregation, 1, 0);
     driver.send(&[row(0, 10), row(0, 70)]);
     driver.barrier();
     assert_eq!(driver.stored(0), ["w0-1", "w60-2"]);
@@ -36,8 +36,8 @@ fn a_snapshot_writes_only_what_changed() {
 
 #[test]
 fn many_parts_of_a_window_become_one() {
-    let tumble = oracle::plan(&[], &["count(*)"]).unwrap();
-    let mut driver = Driver::new(&tumble, 1, 0);
+    let aggregation = oracle::plan(&[], &["count(*)"]).unwrap();
+    let mut driver = Driver::new(&aggregation, 1, 0);
     for _ in 0..4 {
         driver.send(&[row(0, 10)]);
         driver.barrier();
@@ -50,8 +50,8 @@ fn many_parts_of_a_window_become_one() {
 
 #[test]
 fn a_closed_window_leaves_only_the_watermark() {
-    let tumble = oracle::plan(&[], &["count(*)"]).unwrap();
-    let mut driver = Driver::new(&tumble, 1, 0);
+    let aggregation = oracle::plan(&[], &["count(*)"]).unwrap();
+    let mut driver = Driver::new(&aggregation, 1, 0);
     driver.send(&[row(0, 10)]);
     driver.barrier();
     driver.restart(1);
@@ -68,8 +68,8 @@ fn a_closed_window_leaves_only_the_watermark() {
 
 #[test]
 fn parts_are_numbered_on_after_a_restart() {
-    let tumble = oracle::plan(&[], &["count(*)"]).unwrap();
-    let mut driver = Driver::new(&tumble, 1, 0);
+    let aggregation = oracle::plan(&[], &["count(*)"]).unwrap();
+    let mut driver = Driver::new(&aggregation, 1, 0);
     driver.send(&[row(0, -10)]);
     driver.barrier();
     driver.restart(1);
@@ -85,7 +85,7 @@ fn a_fingerprint_is_of_what_the_state_means() {
     let same = of(&["campaign"], &["count(x)"]);
     assert_eq!(
         same,
-        "tumble(ts, 60us); key campaign: Utf8; count(x): Int64"
+        "tumble 60us by ts; key campaign: Utf8; count(x): Int64"
     );
     assert_eq!(of(&["campaign"], &["count(x) AS n"]), same);
     for (keys, aggregate) in [

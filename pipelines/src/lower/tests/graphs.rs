@@ -41,10 +41,10 @@ nodes
     where campaign_id IS NOT NULL; select event_type, campaign_id, occurred_at
   minutely.partial  (operator, 4 lanes)
     tumble 1m of occurred_at by campaign_id: count(*) FILTER (WHERE (event_type = 'click')), on each lane
-    state: tumble(occurred_at, 60000000us); key campaign_id: Utf8; count(1) FILTER (WHERE event_type = click): Int64; read clean: event_type, campaign_id, occurred_at; clean is where campaign_id IS NOT NULL; select event_type, campaign_id, occurred_at; read events: event_type, campaign_id, occurred_at
+    state: tumble 1m by occurred_at; key campaign_id: Utf8; count(1) FILTER (WHERE event_type = click): Int64; read clean: event_type, campaign_id, occurred_at; clean is where campaign_id IS NOT NULL; select event_type, campaign_id, occurred_at; read events: event_type, campaign_id, occurred_at
   minutely  (operator, 4 lanes)
     tumble 1m of occurred_at by campaign_id: count(*) FILTER (WHERE (event_type = 'click'))
-    state: tumble(occurred_at, 60000000us); key campaign_id: Utf8; count(1) FILTER (WHERE event_type = click): Int64; read clean: event_type, campaign_id, occurred_at; clean is where campaign_id IS NOT NULL; select event_type, campaign_id, occurred_at; read events: event_type, campaign_id, occurred_at
+    state: tumble 1m by occurred_at; key campaign_id: Utf8; count(1) FILTER (WHERE event_type = click): Int64; read clean: event_type, campaign_id, occurred_at; clean is where campaign_id IS NOT NULL; select event_type, campaign_id, occurred_at; read events: event_type, campaign_id, occurred_at
   minutely.select  (operator, 4 lanes)
     select window, campaign_id, clicks
   clicks.columns  (operator, 4 lanes)
@@ -208,7 +208,7 @@ fn state_is_what_its_query_says_whoever_reads_it() {
     let plain = counting("occurred_at, amount", "amount > 1", "");
     assert_eq!(
         plain,
-        "tumble(occurred_at, 60000000us); count(1): Int64; max(amount): Decimal128(18, 2); \
+        "tumble 1m by occurred_at; count(1): Int64; max(amount): Decimal128(18, 2); \
          read clean: occurred_at, amount; clean is where amount > 1.00; select occurred_at, \
          amount; read events: amount, occurred_at"
     );

@@ -2,11 +2,11 @@
 //!
 //! | ours | what it is |
 //! | --- | --- |
-//! | `tumble(ts, interval)` | the window that a time lies in: a struct of `start` and `end` |
+//! | `tumble(ts, interval)` and its like | the window that a time lies in: a struct of `start` and `end` |
 //! | `date(x)` | the calendar day (UTC) of a time, or of a `YYYY-MM-DD` text |
 
 mod date;
-mod tumble;
+mod window;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -17,15 +17,16 @@ use datafusion::{
     },
 };
 
-pub(crate) use tumble::{TUMBLE, width_us};
+pub(crate) use window::WindowKind;
 
 /// The functions of our dialect, for a DataFusion session that runs the same
 /// texts over files.
 pub fn batch_functions() -> Vec<ScalarUDF> {
-    vec![
-        ScalarUDF::new_from_impl(tumble::Tumble::new()),
-        ScalarUDF::new_from_impl(date::Date::new()),
-    ]
+    let windows = WindowKind::ALL.map(window::WindowFunction::new);
+    let windows = windows.into_iter().map(ScalarUDF::new_from_impl);
+    windows
+        .chain([ScalarUDF::new_from_impl(date::Date::new())])
+        .collect()
 }
 
 /// Functions by name, aliases included.

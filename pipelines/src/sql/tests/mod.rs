@@ -3,6 +3,7 @@ mod refusals;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tagflow_operators::window::Emission;
 use tagflow_schemas::Column;
 
 use super::{Definition, Fault, Needs, Program};
@@ -59,7 +60,10 @@ fn source(columns: &[(&str, &str, bool)], event_time: &str) -> Definition {
 }
 
 pub(super) fn query(sql: &str) -> Definition {
-    Definition::Query { sql: sql.into() }
+    Definition::Query {
+        sql: sql.into(),
+        emission: Emission::default(),
+    }
 }
 
 /// The faults as `relation line:column message [help]`.

@@ -1,0 +1,148 @@
+//! What changed in windows that have come out before.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use arrow::{
+    array::{ArrayRef, AsArray, BooleanArray, Int64Array, UInt8Array},
+    datatypes::{DataType, Int64Type},
+    record_batch::RecordBatch,
+    row::{OwnedRow, RowConverter, SortField},
+};
+use tagflow_engine::{
+    Error, EventTime, Result,
+    state::{KEY_GROUP_COLUMN, Lanes, Snapshot, StatePart},
+};
+
+/// The keys of each pane that changed since its windows last came out.
+pub(super) struct Changes {
+    rows: RowConverter,
+    by_pane: BTreeMap<i64, HashSet<OwnedRow>>,
+}
+
+impl Changes {
+    /// None yet, of keys of these types.
+    pub(super) fn new(types: impl IntoIterator<Item = DataType>) -> Result<Self> {
+        let fields = types.into_iter().map(SortField::new).collect();
+        Ok(Self {
+            rows: RowConverter::new(fields)?,
+            by_pane: BTreeMap::new(),
+        })
+    }
+
+    /// `keys` changed in the pane that starts at `start`.
+    pub(super) fn add(&mut self, start: i64, keys: &[ArrayRef]) -> Result<()> {
+        let rows = self.rows.convert_columns(keys)?;
+        let changed = self.by_pane.entry(start).or_default();
+        changed.extend(rows.iter().map(|row| row.owned()));
+        Ok(())
+    }
+
+    /// The starts of the panes in which something changed.
+    pub(super) fn panes(&self) -> Vec<i64> {
+        self.by_pane.keys().copied().collect()
+    }
+
+    /// Which of `keys` changed in a pane that starts from `start` to before
+    /// `end`. Without key columns there is one group, and it changed.
+    pub(super) fn among(&self, start: i64, end: i64, keys: &[ArrayRef]) -> Result<BooleanArray> {
+        let rows = self.rows.convert_columns(keys)?;
+        let panes: Vec<_> = self.by_pane.range(start..end).collect();
+        let changed = |row: OwnedRow| panes.iter().any(|(_, keys)| keys.contains(&row));
+        Ok(rows.iter().map(|row| Some(changed(row.owned()))).collect())
+    }
+
+    /// The windows of the pane that starts at `start` have come out.
+    pub(super) fn forget(&mut self, start: i64) {
+        self.by_pane.remove(&start);
+    }
+}
+
+/// The key of the part that holds them.
+const PART: &str = "revisions";
+const END: &str = "window_end_us";
+const REVISION: &str = "revision";
+
+/// How often each window was corrected, by its end; every lane's business, so
+/// its part has no key group.
+#[derive(Debug, Default)]
+pub(super) struct Revisions {
+    by_end: BTreeMap<i64, i64>,
+    stored: bool,
+    changed: bool,
+}
+
+impl Revisions {
+    /// The number of the next correction of the window that ends at `end`.
+    pub(super) fn next(&mut self, end: i64) -> i64 {
+        self.changed = true;
+        let revision = self.by_end.entry(end).or_default();
+        *revision += 1;
+        *revision
+    }
+
+    /// Forgets windows that end at `through` or before.
+    pub(super) fn retire(&mut self, through: EventTime) {
+        while let Some(first) = self.by_end.first_entry()
+            && *first.key() <= through.as_micros()
+        {
+            first.remove();
+            self.changed = true;
+        }
+    }
+
+    /// Adds the part to `snapshot` where it has changed.
+    pub(super) fn snapshot(&mut self, snapshot: &mut Snapshot) -> Result<()> {
+        if !self.changed {
+            return Ok(());
+        }
+        self.changed = false;
+        if self.stored {
+            snapshot.removed.push(PART.into());
+        }
+        self.stored = !self.by_end.is_empty();
+        if self.stored {
+            let ends = self.by_end.keys().copied();
+            let revisions = self.by_end.values().copied();
+            let columns: [(&str, ArrayRef); 3] = [
+                (END, Arc::new(Int64Array::from_iter_values(ends))),
+                (REVISION, Arc::new(Int64Array::from_iter_values(revisions))),
+                (
+                    KEY_GROUP_COLUMN,
+                    Arc::new(UInt8Array::new_null(self.by_end.len())),
+                ),
+            ];
+            snapshot.put.push(StatePart {
+                key: PART.into(),
+                rows: RecordBatch::try_from_iter_with_nullable(
+                    columns.map(|(name, values)| (name, values, true)),
+                )?,
+            });
+        }
+        Ok(())
+    }
+
+    /// Takes the highest of the stored numbers; says whether `part` held some.
+    pub(super) fn restore(&mut self, part: &StatePart, lanes: Lanes) -> Result<bool> {
+        if part.key != PART {
+            return Ok(false);
+        }
+        let column = |name| {
+            let column = part.rows.column_by_name(name);
+            column
+                .and_then(|column| column.as_primitive_opt::<Int64Type>())
+                .ok_or_else(|| Error::data("the stored revisions cannot be read"))
+        };
+        for (end, revision) in column(END)?.values().iter().zip(column(REVISION)?.values()) {
+            let known = self.by_end.entry(*end).or_default();
+            *known = (*known).max(*revision);
+        }
+        match lanes {
+            Lanes::Same => self.stored = true,
+            Lanes::Changed => self.changed = true,
+        }
+        Ok(true)
+    }
+}

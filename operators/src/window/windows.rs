@@ -1,0 +1,331 @@
+//! How event time is cut into windows, and windows into panes.
+
+use std::{fmt, time::Duration};
+
+use chrono_tz::Tz;
+use humantime::format_duration;
+use tagflow_engine::time::micros;
+
+use super::zone::{self, CalendarUnit};
+
+/// How event time is cut into windows.
+///
+/// A *pane* is the part of event time whose rows lie in the same windows: rows
+/// are aggregated once for each pane, and windows are put together of panes
+/// (Li et al., "No pane, no gain", 2005).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Windows {
+    /// One after the other: each is a pane.
+    Tumble(Period),
+    /// A window of `size` begins at every multiple of `slide`. Panes are as
+    /// wide as the greatest common divisor of both.
+    Hop {
+        /// From one window's start to the next one's.
+        slide: Duration,
+        /// How wide each is; at least `slide`.
+        size: Duration,
+    },
+    /// From the start of each `within`, windows that are `step` wider each
+    /// time. Panes are as wide as `step`, the last of a period may be shorter.
+    Cumulate {
+        /// By how much each is wider than the one before.
+        step: Duration,
+        /// What they begin and end with.
+        within: Period,
+    },
+    /// For each key, from its first row to `gap` after its last, where no two
+    /// neighbours are `gap` or more apart.
+    Session {
+        /// How long a key must be silent.
+        gap: Duration,
+    },
+}
+
+/// Stretches of event time, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Period {
+    /// Of a width, from multiples of it since 1970-01-01T00:00:00Z.
+    Fixed(Duration),
+    /// Of the calendar in a time zone.
+    Calendar(CalendarUnit, Tz),
+}
+
+/// A stretch of event time: from `start` to before `end`, in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span {
+    /// The first instant of it.
+    pub start: i64,
+    /// The first instant after it.
+    pub end: i64,
+}
+
+/// A session's panes are this part of its gap: sessions end at the end of a
+/// pane, so late by at most this part.
+const PANES_A_GAP: i64 = 8;
+
+impl Period {
+    fn containing(&self, time: i64) -> Option<Span> {
+        match *self {
+            Self::Fixed(size) => aligned(time, micros(size)),
+            Self::Calendar(unit, zone) => zone::containing(unit, zone, time),
+        }
+    }
+
+    fn grain(&self) -> Duration {
+        match *self {
+            Self::Fixed(size) => size,
+            // Zones differ from UTC by whole minutes nowadays.
+            Self::Calendar(..) => Duration::from_mins(1),
+        }
+    }
+}
+
+impl Windows {
+    /// What is wrong with the widths.
+    ///
+    /// # Errors
+    /// The reason, for a user.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let positive = |width: Duration| {
+            let width = micros(width);
+            if width <= 0 || width == i64::MAX {
+                return Err("a window is at least a microsecond and less than 292,000 years wide");
+            }
+            Ok(())
+        };
+        match *self {
+            Self::Tumble(Period::Fixed(size)) => positive(size),
+            Self::Tumble(Period::Calendar(..)) => Ok(()),
+            Self::Hop { slide, size } => {
+                positive(slide)?;
+                positive(size)?;
+                if size < slide {
+                    return Err("windows that slide by more than their size leave rows out");
+                }
+                Ok(())
+            }
+            Self::Cumulate { step, within } => {
+                positive(step)?;
+                if let Period::Fixed(size) = within {
+                    positive(size)?;
+                    if micros(size) % micros(step) != 0 {
+                        return Err("the steps of a cumulative window must fill it");
+                    }
+                }
+                Ok(())
+            }
+            Self::Session { gap } => positive(gap),
+        }
+    }
+
+    /// A width such that whatever happens at a watermark of these windows
+    /// happens at a multiple of it, or soon after.
+    pub fn grain(&self) -> Duration {
+        match self {
+            Self::Tumble(period) => period.grain(),
+            Self::Hop { slide, size } => greatest_common(*slide, *size),
+            Self::Cumulate { step, within } => greatest_common(*step, within.grain()),
+            Self::Session { gap } => Duration::from_micros(session_pane(*gap).unsigned_abs()),
+        }
+    }
+
+    /// Whether a window has more than one pane.
+    pub(super) fn share_panes(&self) -> bool {
+        !matches!(self, Self::Tumble(_))
+    }
+
+    /// The pane of `time`, which for tumbling windows is its window; none where it or one of its windows ends outside of
+    /// what 64 bits of microseconds can say.
+    pub fn pane(&self, time: i64) -> Option<Span> {
+        let pane = match *self {
+            Self::Tumble(period) => period.containing(time)?,
+            Self::Hop { slide, size } => aligned(time, micros(greatest_common(slide, size)))?,
+            Self::Cumulate { step, within } => {
+                let period = within.containing(time)?;
+                let step = micros(step);
+                let start = time - (time - period.start).rem_euclid(step);
+                let end = start.saturating_add(step).min(period.end);
+                Span { start, end }
+            }
+            Self::Session { gap } => aligned(time, session_pane(gap))?,
+        };
+        self.checked_last_end(pane).map(|_| pane)
+    }
+
+    /// When the first window of a pane ends: what it holds must be there then.
+    pub(super) fn first_end(&self, pane: Span) -> i64 {
+        match *self {
+            Self::Hop { slide, size } => {
+                let (slide, size) = (micros(slide), micros(size));
+                ((pane.start - size).div_euclid(slide) + 1) * slide + size
+            }
+            _ => pane.end,
+        }
+    }
+
+    /// When the last window of a pane ends: no row of it counts from then on.
+    /// For a session: no session that begins in the pane ends before.
+    pub(super) fn last_end(&self, pane: Span) -> i64 {
+        self.checked_last_end(pane).unwrap_or(i64::MAX)
+    }
+
+    fn checked_last_end(&self, pane: Span) -> Option<i64> {
+        match *self {
+            Self::Tumble(_) => Some(pane.end),
+            Self::Hop { slide, size } => {
+                let slide = micros(slide);
+                // Its first window must begin within bounds, too.
+                pane.start.checked_sub(micros(size))?.checked_sub(slide)?;
+                (pane.start.div_euclid(slide) * slide).checked_add(micros(size))
+            }
+            Self::Cumulate { within, .. } => Some(within.containing(pane.start)?.end),
+            Self::Session { gap } => pane
+                .end
+                .checked_add(micros(gap))
+                .map(|_| pane.start.saturating_add(micros(gap))),
+        }
+    }
+
+    /// Of the windows that hold one of the panes, the first that ends after
+    /// `after`. `pane_from` finds the first pane that starts at a time or later.
+    pub(super) fn next_after(
+        &self,
+        after: i64,
+        pane_from: impl Fn(i64) -> Option<Span>,
+    ) -> Option<Span> {
+        match *self {
+            Self::Tumble(_) | Self::Session { .. } => {
+                let open = self.pane(after).map_or(i64::MIN, |pane| pane.start);
+                pane_from(open)
+            }
+            Self::Hop { slide, size } => {
+                let (slide, size) = (micros(slide), micros(size));
+                let ending_after = |time: i64| {
+                    let start = time.checked_sub(size)?.div_euclid(slide) * slide + slide;
+                    Some(Span {
+                        start,
+                        end: start.checked_add(size)?,
+                    })
+                };
+                let next = ending_after(after);
+                let pane = pane_from(next.map_or(i64::MIN, |window| window.start))?;
+                match next {
+                    Some(window) if pane.start < window.end => Some(window),
+                    _ => ending_after(pane.start),
+                }
+            }
+            Self::Cumulate { within, .. } => {
+                let open = self.pane(after);
+                let period = open.and_then(|pane| within.containing(pane.start));
+                let pane = pane_from(period.map_or(i64::MIN, |period| period.start))?;
+                let last = match open {
+                    Some(open) if pane.start < open.end => open,
+                    _ => pane,
+                };
+                let start = within.containing(last.start)?.start;
+                Some(Span {
+                    start,
+                    end: last.end,
+                })
+            }
+        }
+    }
+
+    /// The panes of `window` are those with numbers from the first to before
+    /// the second, counted from an origin, which comes last.
+    pub(super) fn numbers(&self, window: Span) -> (i64, i64, i64) {
+        match *self {
+            Self::Hop { slide, size } => {
+                let width = micros(greatest_common(slide, size));
+                (window.start / width, window.end / width, 0)
+            }
+            Self::Cumulate { step, .. } => {
+                let step = micros(step);
+                (
+                    0,
+                    (window.end - window.start + step - 1) / step,
+                    window.start,
+                )
+            }
+            Self::Tumble(_) | Self::Session { .. } => (0, 1, window.start),
+        }
+    }
+
+    /// The number of `pane`, counted from an origin, which comes last.
+    pub(super) fn number(&self, pane: Span) -> (i64, i64) {
+        match *self {
+            Self::Cumulate { within, step } => {
+                let origin = within
+                    .containing(pane.start)
+                    .map_or(pane.start, |it| it.start);
+                ((pane.start - origin) / micros(step), origin)
+            }
+            Self::Hop { .. } => (pane.start / self.pane_width(), 0),
+            Self::Tumble(_) | Self::Session { .. } => (0, pane.start),
+        }
+    }
+
+    /// The width of all panes but the last of a period.
+    pub(super) fn pane_width(&self) -> i64 {
+        match *self {
+            Self::Hop { slide, size } => micros(greatest_common(slide, size)),
+            Self::Cumulate { step, .. } => micros(step),
+            Self::Session { gap } => session_pane(gap),
+            Self::Tumble(_) => i64::MAX,
+        }
+    }
+}
+
+impl fmt::Display for Windows {
+    /// `tumble 1m`, `hop 1h every 1m`, `cumulate day in Asia/Shanghai every 10m`,
+    /// `session 30m`: whole, because fingerprints hold it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tumble(period) => write!(f, "tumble {period}"),
+            Self::Hop { slide, size } => write!(
+                f,
+                "hop {} every {}",
+                format_duration(*size),
+                format_duration(*slide)
+            ),
+            Self::Cumulate { step, within } => {
+                write!(f, "cumulate {within} every {}", format_duration(*step))
+            }
+            Self::Session { gap } => write!(f, "session {}", format_duration(*gap)),
+        }
+    }
+}
+
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(size) => write!(f, "{}", format_duration(*size)),
+            Self::Calendar(CalendarUnit::Day, zone) => write!(f, "day in {zone}"),
+            Self::Calendar(CalendarUnit::Week(starts), zone) => {
+                write!(f, "week from {starts} in {zone}")
+            }
+            Self::Calendar(CalendarUnit::Month, zone) => write!(f, "month in {zone}"),
+        }
+    }
+}
+
+fn session_pane(gap: Duration) -> i64 {
+    (micros(gap) / PANES_A_GAP).max(1)
+}
+
+fn aligned(time: i64, width: i64) -> Option<Span> {
+    let start = time.checked_sub(time.rem_euclid(width))?;
+    let end = start.checked_add(width)?;
+    Some(Span { start, end })
+}
+
+fn greatest_common(a: Duration, b: Duration) -> Duration {
+    let (mut a, mut b) = (micros(a), micros(b));
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    Duration::from_micros(a.unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests;

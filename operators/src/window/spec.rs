@@ -9,7 +9,7 @@ use tagflow_engine::{
 };
 
 use super::{Aggregate, finalize::Finalize, partial::Partial, table::Table};
-use crate::expr::fmt_sql;
+use crate::expr::sql;
 
 /// A tumbling windowed aggregation, as planned.
 #[derive(Debug, Clone)]
@@ -233,7 +233,7 @@ impl Tumble {
         let time = spec.input.field(spec.time).name();
         let mut text = format!("tumble({time}, {}us)", self.size_us);
         for (key, field) in spec.keys.iter().zip(&self.partial.fields()[LEAD..]) {
-            let key = fmt_sql(key.expr.as_ref());
+            let key = sql(&key.expr);
             let _ = write!(text, "; key {key}: {}", field.data_type());
         }
         let mut states = self.partial.fields()[LEAD + spec.keys.len()..].iter();

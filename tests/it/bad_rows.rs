@@ -162,6 +162,72 @@ fn too_many_bad_rows_stop_the_run_and_the_next_goes_on() {
     assert_eq!(ask(&folder, counts), "n,bad\n345,205\n");
 }
 
+#[test]
+fn personal_values_are_in_no_table_of_rows_set_aside() {
+    let folder = Folder::new();
+    let row = |user: &str, amount: &str, minute: i64| {
+        let at = 1_767_571_200_000 + minute * 60_000;
+        format!("{{\"user_id\":{user},\"amount\":{amount},\"at\":{at}}}\n")
+    };
+    let rows = [
+        row("\"secret-1\"", "1", 0),
+        row("\"secret-2\"", "\"much\"", 0),
+        row("[\"secret-3\"]", "1", 0),
+        "{\"user_id\":\"secret-4\"\n".to_owned(),
+        "\"secret-5\"\n".to_owned(),
+        row("\"secret-6\"", "1", 10),
+        row("\"secret-7\"", "7", 1),
+    ];
+    folder.write("in.ndjson", rows.concat());
+    let text = pipeline("files: {url: ./in.ndjson}");
+    let text = text.replace("user_id: string", "user_id: {type: string, personal: true}");
+    let steps = "steps:
+  named: {from: events, select: {who: upper(user_id), amount: amount, at: at}}
+queries:
+  minutes: |
+    SELECT tumble(at, INTERVAL '1 minute') AS w, count(DISTINCT who) AS n, sum(amount) AS amount
+    FROM named GROUP BY 1
+sinks:
+  per_minute: {from: minutes, parquet: {url: ./lake/minutes}}
+";
+    folder.write("p.yaml", text.replace("sinks:\n", steps));
+    let ended = folder
+        .tagflow(&["run", "p.yaml", "--admin", "off"])
+        .expect(0);
+    assert!(!ended.stderr.contains("secret"), "{}", ended.stderr);
+    let letters = ask(
+        &folder,
+        "select arrow_cast(payload, 'Utf8') as payload, error from dead_letters order by \"offset\"",
+    );
+    let letters: Vec<_> = letters.lines().skip(1).collect();
+    assert_eq!(letters.len(), 4, "{letters:?}");
+    assert!(
+        letters[0].contains("\"\"user_id\"\":\"\"***\"\",\"\"amount\"\":\"\"much\"\""),
+        "{letters:?}"
+    );
+    assert!(
+        letters[1].ends_with("`user_id` is of another type; its value is masked"),
+        "{letters:?}"
+    );
+    assert!(
+        letters[2].contains("\"\"bytes\"\":21,\"\"sha256\"\""),
+        "{letters:?}"
+    );
+    assert!(
+        letters[3].contains("\"\"bytes\"\":10,\"\"sha256\"\""),
+        "{letters:?}"
+    );
+    let late = ask(&folder, "select row from late");
+    assert!(late.contains("\"\"who\"\":\"\"***\"\""), "{late}");
+    assert!(late.contains("\"\"amount\"\":7"), "{late}");
+    for table in [letters.concat(), late] {
+        assert!(!table.to_lowercase().contains("secret"), "{table}");
+    }
+    // What sinks write is theirs to decide.
+    let out = ask(&folder, "select user_id from out order by 1");
+    assert_eq!(out, "user_id\nsecret-1\nsecret-6\nsecret-7\n");
+}
+
 fn ask(folder: &Folder, sql: &str) -> String {
     let args = ["query", sql, "--state", "state", "--format", "csv"];
     folder.tagflow(&args).expect(0).stdout

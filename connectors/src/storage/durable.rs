@@ -220,7 +220,7 @@ enum Naming {
 #[derive(Debug)]
 struct Staged {
     file: File,
-    staged: PathBuf,
+    at: PathBuf,
     path: PathBuf,
 }
 
@@ -237,15 +237,19 @@ impl Staged {
         let file = File::create_new(&staged)?;
         // Where there are no locks, a sweep can take none either.
         let _ = file.lock();
-        Ok(Self { file, staged, path })
+        Ok(Self {
+            file,
+            at: staged,
+            path,
+        })
     }
 
     /// Gives the file its name, when its bytes are on the disk.
     fn name(&self, naming: Naming) -> io::Result<()> {
         self.file.sync_all()?;
         match naming {
-            Naming::Create => fs::hard_link(&self.staged, &self.path)?,
-            Naming::Overwrite => fs::rename(&self.staged, &self.path)?,
+            Naming::Create => fs::hard_link(&self.at, &self.path)?,
+            Naming::Overwrite => fs::rename(&self.at, &self.path)?,
         }
         sync_folders(&self.path)
     }
@@ -254,7 +258,7 @@ impl Staged {
 impl Drop for Staged {
     fn drop(&mut self) {
         // After a rename it is gone already.
-        let _ = fs::remove_file(&self.staged);
+        let _ = fs::remove_file(&self.at);
     }
 }
 

@@ -9,6 +9,7 @@ use arrow::{
     json::{WriterBuilder, writer::LineDelimited},
 };
 use tagflow_engine::{EventTime, Origin, Result};
+use tagflow_schemas::personal;
 
 use super::spec::Tumble;
 
@@ -46,6 +47,8 @@ pub(super) fn rows(
     let read: Vec<usize> = (tumble.group_width()..stragglers.num_columns())
         .filter(|column| Some(*column) != tumble.straggler_offset())
         .collect();
+    let personal = &tumble.spec.personal;
+    let shown = personal::masked(&stragglers.project(&read)?, |name| personal.contains(name))?;
     Ok(RecordBatch::try_new(
         tagflow_schemas::late::schema(),
         vec![
@@ -62,7 +65,7 @@ pub(super) fn rows(
             )),
             Arc::new(delays),
             text("window_closed"),
-            Arc::new(json_objects(&stragglers.project(&read)?)?),
+            Arc::new(json_objects(&shown)?),
         ],
     )?)
 }

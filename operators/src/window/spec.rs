@@ -1,6 +1,6 @@
 //! What a windowed aggregation computes, and the shapes of its stages' rows.
 
-use std::{fmt::Write, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt::Write, sync::Arc, time::Duration};
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use datafusion::{common::DataFusionError, physical_plan::PhysicalExpr};
@@ -24,6 +24,8 @@ pub struct TumbleSpec {
     /// The column of `input` with the event time: a `Timestamp(µs, "UTC")`
     /// without nulls.
     pub time: usize,
+    /// The columns of `input` whose values late rows do not show.
+    pub personal: BTreeSet<String>,
     /// The windows' size.
     pub size: Duration,
     /// What else rows are grouped by.

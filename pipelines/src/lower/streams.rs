@@ -111,6 +111,10 @@ impl Lowering<'_> {
         } else {
             Offsets::Keep
         };
+        let shown = computed
+            .iter()
+            .filter(|column| input.is_personal(&column.expr));
+        let personal = shown.map(|column| column.field.name().clone()).collect();
         let spec = input.map(&columns, map.filter.as_ref(), computed, offsets)?;
         let name = match place {
             Place::Input(relation) => format!("{relation}.input"),
@@ -125,6 +129,7 @@ impl Lowering<'_> {
             ends: vec![node],
             schema,
             rows: input.rows,
+            personal,
         })
     }
 
@@ -145,6 +150,10 @@ impl Lowering<'_> {
             return Err(Error::internal("the inputs of a union have several shapes"));
         }
         Ok(Flow {
+            personal: flows
+                .iter()
+                .flat_map(|flow| flow.personal.clone())
+                .collect(),
             ends: flows.into_iter().flat_map(|flow| flow.ends).collect(),
             schema,
             rows,
@@ -162,7 +171,7 @@ impl Lowering<'_> {
             input = self.map(place, &narrow, tumble.width, None)?;
         }
         let columns = input.resolved(tumble.input.schema())?;
-        let spec = self.tumble_spec(relation, tumble, &input.schema, &columns)?;
+        let spec = self.tumble_spec(relation, tumble, &input, &columns)?;
         let window = window::Tumble::new(spec)?;
 
         // What comes in is part of what the state means: a changed WHERE is
@@ -195,10 +204,19 @@ impl Lowering<'_> {
                 .connect((partial, port), (finalize, port), by_key);
         }
         self.windows.push(finalize);
+        let schema = planned_names(tumble, &window.output_schema());
+        // As there: the window, the keys, the aggregates.
+        let computed = tumble.keys.iter().chain(&tumble.aggregates);
+        let personal = schema.fields().iter().skip(1).zip(computed);
+        let personal = personal
+            .filter(|(_, expr)| input.is_personal(expr))
+            .map(|(field, _)| field.name().clone())
+            .collect();
         Ok(Flow {
             ends: vec![finalize],
-            schema: planned_names(tumble, &window.output_schema()),
+            schema,
             rows: Rows::Windows,
+            personal,
         })
     }
 
@@ -206,7 +224,7 @@ impl Lowering<'_> {
         &self,
         relation: &str,
         tumble: &Tumble,
-        input: &SchemaRef,
+        input: &Flow,
         columns: &DFSchema,
     ) -> Result<TumbleSpec> {
         let Expr::Column(time) = tumble.time.clone().unalias_nested().data else {
@@ -226,8 +244,9 @@ impl Lowering<'_> {
         Ok(TumbleSpec {
             pipeline: Arc::clone(&self.pipeline),
             query: Arc::from(relation),
-            input: Arc::clone(input),
-            time: input.index_of(&time.name)?,
+            input: Arc::clone(&input.schema),
+            time: input.schema.index_of(&time.name)?,
+            personal: input.personal.clone(),
             size: tumble.width,
             keys,
             aggregates: tumble

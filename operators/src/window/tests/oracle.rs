@@ -1,6 +1,6 @@
 //! Plans a query's aggregates, and runs it in batch with `DataFusion`.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch},
@@ -45,6 +45,7 @@ pub(super) fn plan(keys: &[&str], aggregates: &[&str]) -> Result<Arc<Tumble>> {
         query: "q".into(),
         input: rows::schema(),
         time: TIME,
+        personal: BTreeSet::new(),
         size: Duration::from_micros(SIZE_US as u64),
         keys: keys
             .map(|key| {

@@ -271,7 +271,7 @@ pub(crate) struct Produce {
     pub(crate) topic: String,
 
     /// The field whose value is the message's key: events with equal keys go
-    /// to one partition, in order. Default for generated events: user_id.
+    /// to one partition, in order. Default for generated events: `user_id`.
     #[arg(long, value_name = "FIELD")]
     pub(crate) key: Option<String>,
 

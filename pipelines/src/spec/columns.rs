@@ -18,7 +18,7 @@ use crate::{
 /// The columns of a source, in the file's order, with where each is named.
 #[derive(Debug, Clone)]
 pub struct Columns {
-    columns: Vec<Column>,
+    all: Vec<Column>,
     positions: Vec<Position>,
     personal: Vec<String>,
 }
@@ -44,7 +44,7 @@ impl Columns {
             column(name, kind).expect("the generator's column types are right")
         };
         Self {
-            columns: GENERATED.into_iter().map(column).collect(),
+            all: GENERATED.into_iter().map(column).collect(),
             positions: vec![at; GENERATED.len()],
             personal: Vec::new(),
         }
@@ -52,7 +52,7 @@ impl Columns {
 
     /// The columns.
     pub fn as_slice(&self) -> &[Column] {
-        &self.columns
+        &self.all
     }
 
     /// The columns with personal data, which dead letters and late rows hide.
@@ -62,12 +62,12 @@ impl Columns {
 
     /// The column `name`.
     pub fn get(&self, name: &str) -> Option<&Column> {
-        self.columns.iter().find(|column| column.name == name)
+        self.all.iter().find(|column| column.name == name)
     }
 
     /// Each column and where the file names it.
     pub fn iter(&self) -> impl Iterator<Item = (&Column, Position)> {
-        self.columns.iter().zip(self.positions.iter().copied())
+        self.all.iter().zip(self.positions.iter().copied())
     }
 }
 
@@ -113,7 +113,7 @@ impl Read for Columns {
             });
         }
         Some(Self {
-            columns,
+            all: columns,
             positions,
             personal,
         })
@@ -200,7 +200,7 @@ fn synonym(name: &str) -> Option<&'static str> {
 /// names them.
 impl Serialize for Columns {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.columns.iter().map(|column| {
+        serializer.collect_seq(self.all.iter().map(|column| {
             let nullable = if column.nullable { "?" } else { "" };
             let mut written = vec![column.name.clone(), format!("{}{nullable}", column.kind)];
             if self.personal.contains(&column.name) {

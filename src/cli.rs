@@ -271,8 +271,8 @@ pub(crate) struct Produce {
     pub(crate) topic: String,
 
     /// The field whose value is the message's key: events with equal keys go
-    /// to one partition, in order. Generated events are keyed by user.
-    #[arg(long, value_name = "FIELD", conflicts_with = "generate")]
+    /// to one partition, in order. Default for generated events: `user_id`.
+    #[arg(long, value_name = "FIELD")]
     pub(crate) key: Option<String>,
 
     /// Bootstrap brokers, several with commas between.
@@ -294,9 +294,9 @@ pub(crate) struct Produce {
 
 const DEMO_EXAMPLES: &str = "\
 It starts a Kafka-compatible broker inside this process, sends generated events
-to it, and runs examples/campaign_metrics.yaml as it is. Tables go to
-./lake/demo, state to ./.tagflow/demo; what an earlier demo left there is
-removed first.";
+to it, and runs examples/campaign_metrics.yaml with a commit every second
+(`--set commit_every=1s`). Tables go to ./lake/demo, state to ./.tagflow/demo;
+what an earlier demo left there is removed first.";
 
 /// See it work: a broker, events, a pipeline and its tables, all in one.
 #[derive(Debug, Args)]

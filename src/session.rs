@@ -27,16 +27,20 @@ pub(crate) async fn run(
     let admin = endpoint.map(|endpoint| endpoint.serve(status.clone()));
     let progress = tokio::spawn(progress::follow(status));
     let mut job = std::pin::pin!(job);
+    let mut asked = false;
     let ended = loop {
         tokio::select! {
-            result = &mut job => break result.map(|outcome| Ended::Stopped(Box::new(outcome))),
+            // A second request that has come before the end is obeyed.
+            biased;
             () = requests.next() => {
-                if stop.is_cancelled() {
+                if asked {
                     break Ok(Ended::Aborted);
                 }
-                tracing::info!("asked to stop");
+                asked = true;
+                eprintln!("stopping after a last commit; once more stops at once, without it");
                 stop.cancel();
             }
+            result = &mut job => break result.map(|outcome| Ended::Stopped(Box::new(outcome))),
         }
     };
     if let Some(admin) = admin {

@@ -14,21 +14,26 @@ use tagflow_engine::{
     Clock, Error, Result,
     source::{Chunk, ColumnRows, DeadLetters, EncodedRows, Rejected, Rows},
 };
-use tagflow_schemas::dead_letter;
+use tagflow_schemas::{dead_letter, personal};
 
-/// Makes dead letters that hold the rejected rows' original bytes, whole. Rows
-/// that came as columns have none, so theirs are the row as a JSON object.
+use crate::format::Mask;
+
+/// Makes dead letters that hold the rejected rows' original bytes, whole but for
+/// what a [`Mask`] hides. Rows that came as columns have none, so theirs are the
+/// row as a JSON object.
 pub struct DeadLetterRows {
     pipeline: Arc<str>,
     clock: Arc<dyn Clock>,
+    mask: Mask,
 }
 
 impl DeadLetterRows {
     /// For pipeline `pipeline`; `clock` says when a row was set aside.
-    pub fn new(pipeline: impl Into<Arc<str>>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(pipeline: impl Into<Arc<str>>, clock: Arc<dyn Clock>, mask: Mask) -> Self {
         Self {
             pipeline: pipeline.into(),
             clock,
+            mask,
         }
     }
 }
@@ -56,21 +61,21 @@ impl DeadLetters for DeadLetterRows {
             texts(|rejected| Some(rejected.reason)),
             texts(|rejected| rejected.field.as_deref()),
             texts(|rejected| Some(&rejected.message)),
-            payloads(&chunk.rows, rejected)?,
+            payloads(&chunk.rows, rejected, &self.mask)?,
             Arc::new(TimestampMicrosecondArray::from(failed_at).with_timezone("UTC")),
         ];
         Ok(RecordBatch::try_new(dead_letter::schema(), columns)?)
     }
 }
 
-fn payloads(rows: &Rows, rejected: &[Rejected]) -> Result<ArrayRef> {
+fn payloads(rows: &Rows, rejected: &[Rejected], mask: &Mask) -> Result<ArrayRef> {
     match rows {
-        Rows::Encoded(rows) => original_bytes(rows, rejected),
-        Rows::Columns(rows) => json_objects(rows, rejected),
+        Rows::Encoded(rows) => original_bytes(rows, rejected, mask),
+        Rows::Columns(rows) => json_objects(rows, rejected, mask),
     }
 }
 
-fn original_bytes(rows: &EncodedRows, rejected: &[Rejected]) -> Result<ArrayRef> {
+fn original_bytes(rows: &EncodedRows, rejected: &[Rejected], mask: &Mask) -> Result<ArrayRef> {
     let row = |rejected: &Rejected| rows.row(rejected.row as usize);
     let bytes: usize = rejected.iter().filter_map(row).map(<[u8]>::len).sum();
     if i32::try_from(bytes).is_err() {
@@ -80,14 +85,15 @@ fn original_bytes(rows: &EncodedRows, rejected: &[Rejected]) -> Result<ArrayRef>
     }
     let mut payloads = BinaryBuilder::with_capacity(rejected.len(), bytes);
     for rejected in rejected {
-        payloads.append_option(row(rejected));
+        payloads.append_option(row(rejected).map(|bytes| mask.row(rows, bytes)));
     }
     Ok(Arc::new(payloads.finish()))
 }
 
-fn json_objects(rows: &ColumnRows, rejected: &[Rejected]) -> Result<ArrayRef> {
+fn json_objects(rows: &ColumnRows, rejected: &[Rejected], mask: &Mask) -> Result<ArrayRef> {
     let indices = UInt32Array::from_iter_values(rejected.iter().map(|rejected| rejected.row));
     let bad = take_record_batch(&rows.records, &indices)?;
+    let bad = personal::masked(&bad, |column| mask.hides(column))?;
     let mut json = Vec::new();
     let mut writer = WriterBuilder::new()
         .with_explicit_nulls(true)

@@ -20,6 +20,7 @@ pub mod sink;
 pub mod source;
 pub mod state;
 pub mod status;
+pub mod store_error;
 pub mod testing;
 pub mod time;
 pub mod watermark;

@@ -3,7 +3,7 @@
 
 #![allow(missing_docs, reason = "`criterion_group!` makes a public function")]
 
-use std::{hint::black_box, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, hint::black_box, sync::Arc, time::Duration};
 
 use arrow::{
     array::{Decimal128Array, RecordBatch, StringArray, TimestampMicrosecondArray},
@@ -59,6 +59,7 @@ fn aggregation() -> Arc<Aggregation> {
         pipeline: "bench".into(),
         query: "campaign_minute".into(),
         input,
+        personal: BTreeSet::new(),
         time: 0,
         windows: Windows::Tumble(Period::Fixed(Duration::from_mins(1))),
         emission: Emission::default(),

@@ -4,15 +4,40 @@ use std::sync::Arc;
 
 use arrow::{array::ArrayRef, record_batch::RecordBatch};
 use datafusion::{
-    common::DFSchema,
+    common::{
+        DFSchema,
+        tree_node::{Transformed, TreeNode},
+    },
     error::DataFusionError,
     logical_expr::{Expr, physical_planning_context::PhysicalPlanningContext},
-    physical_expr::{create_physical_expr, execution_props::ExecutionProps, expressions::Column},
+    physical_expr::{
+        create_physical_expr,
+        execution_props::ExecutionProps,
+        expressions::{Column, Literal, lit},
+    },
+    physical_expr_common::physical_expr::fmt_sql,
     physical_plan::PhysicalExpr,
 };
 use tagflow_engine::{Error, Result};
 
-pub use datafusion::physical_expr_common::physical_expr::fmt_sql;
+/// `expr` as SQL over the names of its input's columns. Strings stand in quotes:
+/// `x = 'a'` is not `x = a`.
+pub(crate) fn sql(expr: &Arc<dyn PhysicalExpr>) -> String {
+    fmt_sql(with_quotes(expr).as_ref()).to_string()
+}
+
+/// `expr` with each string in the quotes that [`fmt_sql`] leaves out.
+pub(crate) fn with_quotes(expr: &Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {
+    let quoted = Arc::clone(expr).transform_up(|part| {
+        let literal = part.downcast_ref::<Literal>().map(Literal::value);
+        let Some(text) = literal.and_then(|value| value.try_as_str().flatten()) else {
+            return Ok(Transformed::no(part));
+        };
+        let text = format!("'{}'", text.replace('\'', "''"));
+        Ok(Transformed::yes(lit(text) as Arc<dyn PhysicalExpr>))
+    });
+    quoted.map_or_else(|_| Arc::clone(expr), |quoted| quoted.data)
+}
 
 /// The physical form of `expr`, which reads rows of `schema`. Types must have
 /// been coerced already.
@@ -47,7 +72,7 @@ pub(crate) fn evaluate(
     }
     expr.evaluate(rows)
         .and_then(|values| values.into_array(rows.num_rows()))
-        .map_err(|error| failed(node, &fmt_sql(expr.as_ref()).to_string(), error))
+        .map_err(|error| failed(node, &sql(expr), error))
 }
 
 /// `node` could not compute `what`.

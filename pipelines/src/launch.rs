@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, net::SocketAddr, num::NonZeroUsize, sync::Arc, 
 use tagflow_connectors::storage;
 use tagflow_engine::{
     Clock, Result,
-    commit::{LogConfig, Owner},
+    commit::{LogConfig, Owner, STAGING},
     runtime::{End, JobConfig, StopWhen, Supervised, Until},
     sink::Table,
 };
@@ -75,6 +75,10 @@ pub fn launch(pipeline: Pipeline, options: LaunchOptions, clock: Arc<dyn Clock>)
     let Pipeline { spec, lowered } = pipeline;
     let name = spec.name.value();
     let (store, root) = storage::open_log(&spec.checkpoint.url)?;
+    storage::sweep(&format!("{}/{name}", *spec.checkpoint.url))?;
+    for table in &lowered.tables {
+        storage::sweep(&format!("{}/{STAGING}/{name}", table.url))?;
+    }
     let plan = StoredPlan::new(&spec.plan_json(), &lowered.tables)?.encode()?;
     let table = |table: Table| TableRef {
         name: table.name,

@@ -28,7 +28,7 @@ pub enum Input {
     File(PathBuf),
     /// The lines of standard input.
     Stdin,
-    /// This many made-up behaviour events, keyed by user.
+    /// This many made-up behaviour events, keyed by user unless told otherwise.
     Generated(u64),
 }
 
@@ -43,7 +43,7 @@ pub struct ProduceOptions {
     pub topic: String,
     /// Creates the topic with this many partitions, unless it exists.
     pub partitions: Option<u16>,
-    /// The JSON field whose value is a line's key.
+    /// The JSON field whose value is an event's key.
     pub key: Option<String>,
     /// Events a second at most.
     pub rate: Option<u64>,
@@ -123,9 +123,13 @@ fn read(input: Input, key: Option<String>) -> Result<Batches> {
                 count: Some(count),
                 ..GeneratorConfig::default()
             };
-            let events = Events::new(config)?.map(|event| {
+            let events = Events::new(config)?.map(move |event| {
+                let key = match &key {
+                    Some(field) => key_of(&event.payload, field),
+                    None => Some(event.key.into_bytes()),
+                };
                 Ok(Message {
-                    key: Some(event.key.into_bytes()),
+                    key,
                     payload: event.payload,
                 })
             });
@@ -274,6 +278,13 @@ mod tests {
             sizes.push(batch.unwrap().len());
         }
         assert_eq!(sizes, [256, 256, 88, 0]);
+        let mut keyed = read(Input::Generated(1), Some("event_type".into())).unwrap();
+        let message = keyed.recv().await.unwrap().unwrap().remove(0);
+        let event: Value = serde_json::from_slice(&message.payload).unwrap();
+        assert_eq!(
+            message.key.unwrap(),
+            event["event_type"].as_str().unwrap().as_bytes()
+        );
         let missing = read(Input::File("none.ndjson".into()), None).unwrap_err();
         assert_eq!(missing.to_string(), "cannot open `none.ndjson`");
     }

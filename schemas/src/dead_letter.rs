@@ -15,7 +15,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 /// | `reason` | a stable name: `not_json`, `wrong_type`, … |
 /// | `field` | the field where it happened, if there is one |
 /// | `error` | the whole message |
-/// | `payload` | the row's original bytes; null for a tombstone |
+/// | `payload` | the row's original bytes, personal values masked; null for a tombstone |
 /// | `failed_at` | when it was set aside, processing time |
 pub fn schema() -> SchemaRef {
     let utc = DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")));

@@ -18,7 +18,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 /// | `watermark` | the watermark when it came |
 /// | `delay_us` | how far its window's end lay behind the watermark, µs |
 /// | `reason` | `window_closed` |
-/// | `row` | the columns that the query reads, as a JSON object |
+/// | `row` | the columns that the query reads, as a JSON object, personal values masked |
 pub fn schema() -> SchemaRef {
     let utc = DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")));
     Arc::new(Schema::new(vec![

@@ -1,8 +1,9 @@
-//! Column types of sources, and the shapes of the tables that Tagflow writes by
-//! itself: [`dead_letter`] and [`late`].
+//! Column types of sources, the shapes of the tables that Tagflow writes by
+//! itself ([`dead_letter`] and [`late`]), and what they hide of [`personal`] data.
 
 pub mod column;
 pub mod dead_letter;
 pub mod late;
+pub mod personal;
 
 pub use column::{Column, ColumnType, ParseTypeError, TimeUnit};

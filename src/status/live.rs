@@ -27,8 +27,8 @@ pub(crate) enum Silence {
     Stopped,
     /// Its process should answer and does not.
     Dead,
-    /// Its process cannot be asked from here.
-    Unknown(String),
+    /// Its process, if it still runs, cannot be asked.
+    Unreachable(String),
 }
 
 impl Live {
@@ -44,8 +44,9 @@ impl Live {
         Self::Silent(match (record.kind, reason, &record.owner.admin) {
             (Kind::Commit, Some(Reason::Stop), _) => Silence::Stopped,
             (_, _, Some(_)) => Silence::Dead,
-            (_, _, None) => Silence::Unknown(format!(
-                "process {} on `{}` was started with `--admin off`",
+            (_, _, None) => Silence::Unreachable(format!(
+                "process {} on `{}` was started with `--admin off`: whether it still runs shows \
+                 in its commits alone",
                 record.owner.pid, record.owner.host
             )),
         })

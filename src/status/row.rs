@@ -17,9 +17,9 @@ pub(crate) struct Row {
     /// Its name.
     pub(crate) pipeline: String,
     /// `starting`, `running`, `waiting`, `stopping`, `stopped`, `failed`,
-    /// `dead` or `unknown`.
+    /// `dead` or `unreachable`.
     pub(crate) state: String,
-    /// What it waits for or failed with.
+    /// What it waits for or failed with, or why it cannot be asked.
     pub(crate) message: Option<String>,
     /// Rows a second.
     pub(crate) rows_in_per_s: Option<f64>,
@@ -117,7 +117,7 @@ impl Row {
         let (state, message) = match silence {
             Silence::Stopped => ("stopped", None),
             Silence::Dead => ("dead", None),
-            Silence::Unknown(why) => ("unknown", Some(why)),
+            Silence::Unreachable(why) => ("unreachable", Some(why)),
         };
         let watermarks = last.map(|last| last.watermarks.values().flat_map(|of| of.values()));
         Self {

@@ -1,6 +1,8 @@
 //! Rows that cannot be read: each costs itself and nothing else, and is found
 //! with its reason and its bytes.
 
+use std::fmt::Write as _;
+
 use crate::{broker::Broker, process::Folder};
 
 const GOOD: &str = r#"{"user_id":"u1","amount":5,"at":1767571200000}"#;
@@ -53,15 +55,15 @@ fn bad_rows() -> Vec<(Vec<u8>, &'static str)> {
     ]
 }
 
-fn expected(mut reasons: Vec<&str>) -> String {
-    reasons.sort_unstable();
-    format!("reason,field\n{}\n", reasons.join("\n"))
+/// A row of more than 20 MB that is right otherwise.
+fn long_row() -> String {
+    GOOD.replace("u1", &"x".repeat(20_000_000))
 }
 
 #[test]
 fn bad_messages_become_dead_letters() {
-    let broker = Broker::new("clicks", 1);
-    let bad = bad_rows();
+    let broker = Broker::new("clicks", 2);
+    let mut bad = bad_rows();
     let mut messages = vec![(0, Some(GOOD.as_bytes().to_vec()))];
     for (row, _) in &bad {
         messages.push((0, Some(row.clone())));
@@ -69,6 +71,8 @@ fn bad_messages_become_dead_letters() {
     }
     messages.push((0, Some(Vec::new())));
     messages.push((0, None));
+    // Alone in its partition: the broker keeps no more than one of this size.
+    messages.push((1, Some(long_row().into_bytes())));
     broker.send("clicks", messages);
 
     let folder = Folder::new();
@@ -81,19 +85,25 @@ fn bad_messages_become_dead_letters() {
         .tagflow(&["run", "p.yaml", "--once", "--admin", "off"])
         .expect(0);
     assert!(
-        ended.stderr.contains("  dead letters             10"),
+        ended.stderr.contains("  dead letters             11"),
         "{}",
         ended.stderr
     );
-    let mut reasons: Vec<_> = bad.iter().map(|(_, reason)| *reason).collect();
-    reasons.extend(["empty,", "tombstone,"]);
-    assert_eq!(
-        ask(
-            &folder,
-            "select reason, field from dead_letters order by 1, 2"
-        ),
-        expected(reasons)
+    // Bad and good rows take turns, a good one first.
+    let mut expected = "partition,offset,reason,field,bytes\n".to_owned();
+    bad.push((Vec::new(), "empty,"));
+    for (index, (row, reason)) in bad.iter().enumerate() {
+        let offset = 2 * index + 1;
+        let _ = writeln!(expected, "clicks/0,{offset},{reason},{}", row.len());
+    }
+    let large = long_row().len();
+    let _ = write!(
+        expected,
+        "clicks/0,18,tombstone,,\nclicks/1,0,too_large,,{large}\n"
     );
+    let sql = "select partition, \"offset\", reason, field, octet_length(encode(payload, 'hex')) / 2 as bytes \
+               from dead_letters order by 1, 2";
+    assert_eq!(ask(&folder, sql), expected);
     assert_eq!(ask(&folder, "select count(*) as n from out"), "n\n9\n");
     let sql = "select count(*) as n from dead_letters where payload = 'nonsense'";
     assert_eq!(ask(&folder, sql), "n\n1\n");
@@ -102,10 +112,7 @@ fn bad_messages_become_dead_letters() {
 #[test]
 fn a_line_of_20_mb_costs_itself() {
     let folder = Folder::new();
-    let long = format!(
-        r#"{{"user_id":"{}","amount":5,"at":1767571200000}}"#,
-        "x".repeat(20_000_000)
-    );
+    let long = long_row();
     folder.write("in.ndjson", format!("{GOOD}\n{long}\n{GOOD}\n"));
     folder.write("p.yaml", pipeline("files: {url: ./in.ndjson}"));
     folder
@@ -116,6 +123,109 @@ fn a_line_of_20_mb_costs_itself() {
         "reason\ntoo_large\n"
     );
     assert_eq!(ask(&folder, "select count(*) as n from out"), "n\n2\n");
+}
+
+#[test]
+fn too_many_bad_rows_stop_the_run_and_the_next_goes_on() {
+    let broker = Broker::new("clicks", 1);
+    let rows = |text: &str, count| vec![(0, Some(text.as_bytes().to_vec())); count];
+    let folder = Folder::new();
+    let source = format!(
+        "kafka: {{brokers: \"{}\", topics: [clicks]}}",
+        broker.address()
+    );
+    let text = pipeline(&source);
+    let limit = "errors: {stop_when: {ratio: 0.05, at_least: 100}}\n";
+    folder.write("p.yaml", format!("{text}{limit}"));
+    let run = ["run", "p.yaml", "--once", "--admin", "off"];
+
+    broker.send("clicks", rows(GOOD, 95));
+    broker.send("clicks", rows("nonsense", 5));
+    folder.tagflow(&run).expect(0);
+    assert_eq!(ask(&folder, "select count(*) as n from out"), "n\n95\n");
+
+    // Another field of the same name: each of these rows is bad.
+    let renamed = GOOD.replace("user_id", "user");
+    broker.send("clicks", rows(&renamed, 200));
+    broker.send("clicks", rows(GOOD, 100));
+    let ended = folder.tagflow(&run).expect(3);
+    let expected = "error: 200 of the last 300 rows could not be read, more than \
+                    `errors.stop_when.ratio` allows (0.05); the dead letters say why\n";
+    assert!(ended.stderr.ends_with(expected), "{}", ended.stderr);
+    // What was read until then is committed, so that one can look at it.
+    let counts = "select (select count(*) from out) as n, \
+                  (select count(*) from dead_letters) as bad";
+    assert_eq!(ask(&folder, counts), "n,bad\n195,205\n");
+
+    broker.send("clicks", rows(GOOD, 150));
+    folder.tagflow(&run).expect(0);
+    assert_eq!(ask(&folder, counts), "n,bad\n345,205\n");
+}
+
+#[test]
+fn personal_values_are_in_no_table_of_rows_set_aside() {
+    let folder = Folder::new();
+    let row = |user: &str, amount: &str, minute: i64| {
+        let at = 1_767_571_200_000 + minute * 60_000;
+        format!("{{\"user_id\":{user},\"amount\":{amount},\"at\":{at}}}\n")
+    };
+    let rows = [
+        row("\"secret-1\"", "1", 0),
+        row("\"secret-2\"", "\"much\"", 0),
+        row("[\"secret-3\"]", "1", 0),
+        "{\"user_id\":\"secret-4\"\n".to_owned(),
+        "\"secret-5\"\n".to_owned(),
+        row("\"secret-6\"", "1", 10),
+        row("\"secret-7\"", "7", 1),
+    ];
+    folder.write("in.ndjson", rows.concat());
+    let text = pipeline("files: {url: ./in.ndjson}");
+    let text = text.replace("user_id: string", "user_id: {type: string, personal: true}");
+    let steps = "steps:
+  named: {from: events, select: {who: upper(user_id), amount: amount, at: at}}
+queries:
+  minutes: |
+    SELECT tumble(at, INTERVAL '1 minute') AS w, count(DISTINCT who) AS n, sum(amount) AS amount
+    FROM named GROUP BY 1
+sinks:
+  per_minute: {from: minutes, parquet: {url: ./lake/minutes}}
+";
+    folder.write("p.yaml", text.replace("sinks:\n", steps));
+    let ended = folder
+        .tagflow(&["run", "p.yaml", "--admin", "off"])
+        .expect(0);
+    assert!(!ended.stderr.contains("secret"), "{}", ended.stderr);
+    let letters = ask(
+        &folder,
+        "select arrow_cast(payload, 'Utf8') as payload, error from dead_letters order by \"offset\"",
+    );
+    let letters: Vec<_> = letters.lines().skip(1).collect();
+    assert_eq!(letters.len(), 4, "{letters:?}");
+    assert!(
+        letters[0].contains("\"\"user_id\"\":\"\"***\"\",\"\"amount\"\":\"\"much\"\""),
+        "{letters:?}"
+    );
+    assert!(
+        letters[1].ends_with("`user_id` is of another type; its value is masked"),
+        "{letters:?}"
+    );
+    assert!(
+        letters[2].contains("\"\"bytes\"\":21,\"\"sha256\"\""),
+        "{letters:?}"
+    );
+    assert!(
+        letters[3].contains("\"\"bytes\"\":10,\"\"sha256\"\""),
+        "{letters:?}"
+    );
+    let late = ask(&folder, "select row from late");
+    assert!(late.contains("\"\"who\"\":\"\"***\"\""), "{late}");
+    assert!(late.contains("\"\"amount\"\":7"), "{late}");
+    for table in [letters.concat(), late] {
+        assert!(!table.to_lowercase().contains("secret"), "{table}");
+    }
+    // What sinks write is theirs to decide.
+    let out = ask(&folder, "select user_id from out order by 1");
+    assert_eq!(out, "user_id\nsecret-1\nsecret-6\nsecret-7\n");
 }
 
 fn ask(folder: &Folder, sql: &str) -> String {

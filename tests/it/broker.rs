@@ -43,6 +43,7 @@ impl Broker {
             .set("bootstrap.servers", self.address())
             .set("queue.buffering.max.messages", "1000000")
             .set("linger.ms", "1")
+            .set("message.max.bytes", "30000000")
             .create()
             .unwrap();
         for (partition, payload) in messages {

@@ -12,4 +12,5 @@ mod process;
 mod rows;
 mod run;
 mod status;
+mod store;
 mod takeover;

@@ -43,26 +43,20 @@ impl Folder {
 
     /// Starts `tagflow`.
     pub(crate) fn start(&self, args: &[&str]) -> Running {
-        self.start_with(args, &[])
+        let mut command = self.command(env!("CARGO_BIN_EXE_tagflow"));
+        Running::of(command.args(args))
     }
 
-    /// Starts `tagflow` with variables.
-    pub(crate) fn start_with(&self, args: &[&str], variables: &[(&str, &str)]) -> Running {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tagflow"));
+    /// A program to run here, with an environment that says nothing of Tagflow.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
         command
-            .args(args)
             .current_dir(self.root.path())
             .env_remove("TAGFLOW_STATE")
             .env_remove("KAFKA_BROKERS")
             .env_remove("LAKE_URL")
-            .env("RUST_LOG", "error")
-            .envs(variables.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        Running {
-            child: Some(command.spawn().unwrap()),
-        }
+            .env("RUST_LOG", "error");
+        command
     }
 
     /// The files below a folder whose path contains `part`.
@@ -104,6 +98,17 @@ pub(crate) struct Ended {
 }
 
 impl Running {
+    /// Starts `command`.
+    pub(crate) fn of(command: &mut Command) -> Self {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Self {
+            child: Some(command.spawn().unwrap()),
+        }
+    }
+
     /// Sends a signal by its name: `INT`, `TERM`, `KILL`, `STOP`.
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.as_ref().unwrap().id().to_string();

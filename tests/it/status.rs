@@ -76,6 +76,36 @@ fn a_live_pipeline_is_shown_live_and_a_stopped_one_by_its_last_commit() {
 }
 
 #[test]
+fn a_pipeline_without_an_endpoint_is_shown_by_its_commits() {
+    let folder = Folder::new();
+    let broker = Broker::new("sales", 1);
+    broker.send_rows("sales", 1, &rows(1000, 13));
+    let source = format!(
+        "kafka: {{brokers: \"{}\", topics: [sales]}}",
+        broker.address()
+    );
+    folder.write("p.yaml", pipeline(&source));
+    let running = folder.start(&["run", "p.yaml", "--admin", "off"]);
+    let shown = eventually("its rows are committed", || {
+        let shown = folder.tagflow(&["status", "--state", "state"]).stdout;
+        shown.contains(" ago").then_some(shown)
+    });
+    let mut lines = shown.lines().skip(1);
+    let row = lines.next().unwrap();
+    assert!(row.starts_with("sales     unreachable  "), "{shown}");
+    assert!(row.contains("  #"), "{shown}");
+    let message = lines.next().unwrap();
+    let process = format!("  process {} on `", running.pid());
+    assert!(message.starts_with(&process), "{shown}");
+    let why = "` was started with `--admin off`: whether it still runs shows in its commits alone";
+    assert!(message.ends_with(why), "{shown}");
+    running.signal("INT");
+    running.wait().expect(0);
+    let shown = folder.tagflow(&["status", "--state", "state"]).stdout;
+    assert!(shown.contains("stopped"), "{shown}");
+}
+
+#[test]
 fn tables_are_asked_by_the_names_of_their_sinks() {
     let folder = Folder::new();
     let all = rows(5000, 12);

@@ -14,6 +14,10 @@ fn rejected(row: u32, reason: &'static str, field: Option<&str>) -> Rejected {
 }
 
 fn batch(rows: Rows, bad: &[Rejected]) -> RecordBatch {
+    masked(rows, bad, Mask::default())
+}
+
+fn masked(rows: Rows, bad: &[Rejected], mask: Mask) -> RecordBatch {
     let chunk = Chunk {
         partition: Arc::from("events/3"),
         first: 100,
@@ -21,7 +25,7 @@ fn batch(rows: Rows, bad: &[Rejected]) -> RecordBatch {
         rows,
     };
     let clock = ManualClock::at_micros(1_767_600_000_000_000);
-    DeadLetterRows::new("campaigns", Arc::new(clock))
+    DeadLetterRows::new("campaigns", Arc::new(clock), mask)
         .batch("events", &chunk, bad)
         .unwrap()
 }
@@ -71,12 +75,17 @@ fn column_rows_become_json_objects() {
         ),
     ])
     .unwrap();
-    let rows = Rows::Columns(ColumnRows { records, first: 40 });
+    let rows = || {
+        Rows::Columns(ColumnRows {
+            records: records.clone(),
+            first: 40,
+        })
+    };
     let bad = [
         rejected(1, "missing_field", Some("name")),
         rejected(2, "no_event_time", None),
     ];
-    let letters = batch(rows, &bad);
+    let letters = batch(rows(), &bad);
     let payloads: Vec<_> = letters["payload"].as_binary::<i32>().iter().collect();
     assert_eq!(
         payloads,
@@ -87,6 +96,16 @@ fn column_rows_become_json_objects() {
     );
     let offsets = letters["offset"].as_primitive::<arrow::datatypes::Int64Type>();
     assert_eq!(offsets.values(), &[41, 42]);
+
+    let letters = masked(rows(), &bad, Mask::new(["name".to_owned()]));
+    let payloads: Vec<_> = letters["payload"].as_binary::<i32>().iter().collect();
+    assert_eq!(
+        payloads,
+        [
+            Some(&br#"{"id":2,"name":null}"#[..]),
+            Some(br#"{"id":3,"name":"***"}"#)
+        ]
+    );
 }
 
 #[test]

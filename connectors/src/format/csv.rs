@@ -8,7 +8,7 @@ use tagflow_engine::{
     Result,
     source::{Decoded, Decoder, EncodedRows, Rows},
 };
-use tagflow_schemas::{Column, ColumnType, TimeUnit};
+use tagflow_schemas::{Column, ColumnType, TimeUnit, personal::HIDDEN};
 
 use super::{
     DEFAULT_MAX_ROW_BYTES,
@@ -87,15 +87,9 @@ impl CsvFormat {
     }
 
     fn read_header(&mut self, rows: &EncodedRows) {
-        let end = memchr(b'\n', &rows.data).unwrap_or(rows.data.len());
-        let line = rows.data[..end].trim_ascii_end();
+        let line = header_line(rows);
         if self.options.header == CsvHeader::Line && *line != *self.fields.header {
-            let text = String::from_utf8_lossy(line);
-            let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-            let names: Vec<_> = Values::new(text, &self.options)
-                .map_while(Result::ok)
-                .map(|value| value.text.trim().to_owned())
-                .collect();
+            let names = header_names(line, &self.options);
             self.fields
                 .set(names.iter().map(String::as_str), self.table.columns());
             self.fields.header = line.to_vec();
@@ -118,6 +112,53 @@ impl Decoder for CsvFormat {
             rejected,
         })
     }
+}
+
+/// The line in front of a chunk's rows.
+fn header_line(rows: &EncodedRows) -> &[u8] {
+    let end = memchr(b'\n', &rows.data).unwrap_or(rows.data.len());
+    rows.data[..end].trim_ascii_end()
+}
+
+fn header_names(line: &[u8], options: &CsvOptions) -> Vec<String> {
+    let text = String::from_utf8_lossy(line);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    Values::new(text, options)
+        .map_while(Result::ok)
+        .map(|value| value.text.trim().to_owned())
+        .collect()
+}
+
+/// `row` of `rows` as it is but for the values of the fields that `hides` says;
+/// empty ones stay. `None` where its values cannot be told apart.
+pub(super) fn masked(
+    rows: &EncodedRows,
+    row: &str,
+    options: &CsvOptions,
+    hides: impl Fn(&str) -> bool,
+) -> Option<String> {
+    let names = match &options.header {
+        CsvHeader::Line => header_names(header_line(rows), options),
+        CsvHeader::Names(names) => names.clone(),
+    };
+    let mut names = names.iter();
+    let mut values = Values::new(row, options);
+    let mut masked = String::with_capacity(row.len());
+    let mut begin = 0;
+    while let Some(value) = values.next() {
+        value.ok()?;
+        let end = values
+            .rest
+            .map_or(row.len(), |rest| row.len() - rest.len() - 1);
+        let written = &row[begin..end];
+        let hidden = hides(names.next()?) && !written.is_empty();
+        masked.push_str(if hidden { HIDDEN } else { written });
+        if values.rest.is_some() {
+            masked.push(char::from(options.delimiter));
+        }
+        begin = end + 1;
+    }
+    names.next().is_none().then_some(masked)
 }
 
 /// The columns of a row's fields, in the order of the fields.

@@ -18,6 +18,7 @@ mod columns;
 mod csv;
 mod encoded;
 mod json;
+mod mask;
 mod problem;
 mod scalar;
 mod table;
@@ -28,6 +29,7 @@ pub use chrono_tz::Tz;
 pub use columns::ColumnsFormat;
 pub use csv::{CsvFormat, CsvHeader, CsvOptions};
 pub use json::{JsonFormat, JsonOptions};
+pub use mask::Mask;
 
 /// The largest row that is decoded if nothing else is said: 1 MiB.
 pub const DEFAULT_MAX_ROW_BYTES: usize = 1 << 20;

@@ -21,6 +21,9 @@ use super::{client::Notes, config::StartAt, partition};
 /// takes longer is none.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How many topics a message about an unknown one names.
+const NEAREST: usize = 5;
+
 /// What a topic is opened with.
 #[derive(Debug)]
 pub(super) struct Opening {
@@ -142,8 +145,9 @@ impl Opening {
                 if since.elapsed() < self.topic_wait {
                     return Err(Obstacle::NotReady);
                 }
+                let others = nearest(&self.topic, consumer);
                 Err(Obstacle::Failed(Error::config(format!(
-                    "Kafka at `{}` has no topic `{}`",
+                    "Kafka at `{}` has no topic `{}`{others}",
                     self.brokers, self.topic
                 ))))
             }
@@ -185,6 +189,25 @@ impl Opening {
         // added since: its rows are all new.
         let latest = self.start == StartAt::Latest && self.positions.is_empty();
         Ok(if latest { high } else { low })
+    }
+}
+
+/// How the message about an unknown topic goes on: with what the cluster has.
+fn nearest(wrong: &str, consumer: &BaseConsumer<Notes>) -> String {
+    let Ok(metadata) = consumer.fetch_metadata(None, PATIENCE) else {
+        return String::new();
+    };
+    let mut names: Vec<&str> = metadata.topics().iter().map(MetadataTopic::name).collect();
+    // Kafka's own topics begin so.
+    names.retain(|name| !name.starts_with("__") && *name != wrong);
+    names.sort_by_key(|name| (strsim::damerau_levenshtein(wrong, name), *name));
+    names.truncate(NEAREST);
+    match names.as_slice() {
+        [] => "; create it".to_owned(),
+        names => format!(
+            "; create it, or name one that is there: `{}`",
+            names.join("`, `")
+        ),
     }
 }
 

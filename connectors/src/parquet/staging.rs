@@ -5,7 +5,7 @@ use std::{fmt, mem, sync::Arc};
 use bytes::{Bytes, BytesMut};
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, path::Path};
 use sha2::{Digest, Sha256};
-use tagflow_engine::{Error, Result};
+use tagflow_engine::{Error, Result, store_error};
 
 /// What is held back before it is sent: a part of a multipart upload. Some
 /// stores take no part below 5 MiB, and some want all but the last to be equal.
@@ -103,7 +103,7 @@ impl StagedUpload {
     }
 
     fn failed(&self, error: object_store::Error) -> Error {
-        Error::external(format!("cannot write `{}`", self.path)).with_source(error)
+        store_error::failed(self.store.as_ref(), "write", &self.path, error)
     }
 }
 

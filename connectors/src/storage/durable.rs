@@ -6,20 +6,24 @@
 
 use std::{
     fmt,
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Write},
+    os::unix::fs::FileExt,
     path::{Path as FilePath, PathBuf},
+    sync::Arc,
 };
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use glob::{Pattern, glob};
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
     ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
     RenameOptions, Result, UploadPart, local::LocalFileSystem, path::Path,
 };
+use tracing::warn;
 
-const STORE: &str = "DurableFileSystem";
+const STORE: &str = "local disk";
 
 /// A [`LocalFileSystem`] that answers a write only after the file and the
 /// folder that names it are on the disk.
@@ -47,7 +51,7 @@ impl DurableFileSystem {
 
 impl fmt::Display for DurableFileSystem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(STORE)
+        f.write_str("file://")
     }
 }
 
@@ -61,18 +65,24 @@ impl ObjectStore for DurableFileSystem {
         payload: PutPayload,
         options: PutOptions,
     ) -> Result<PutResult> {
-        let create = match options.mode {
-            PutMode::Create => true,
-            PutMode::Overwrite => false,
+        let naming = match options.mode {
+            PutMode::Create => Naming::Create,
+            PutMode::Overwrite => Naming::Overwrite,
             // Not supported; the error is the inner store's.
             PutMode::Update(_) => return self.inner.put_opts(location, payload, options).await,
         };
         let path = self.inner.path_to_filesystem(location)?;
-        let put = {
+        let named = {
             let path = path.clone();
-            blocking(move || Ok(put(&path, &payload, create)))
+            blocking(move || {
+                let mut staged = Staged::create(path)?;
+                for bytes in &payload {
+                    staged.file.write_all(bytes)?;
+                }
+                Ok(staged.name(naming))
+            })
         };
-        put.await?.map_err(|source| match source.kind() {
+        named.await?.map_err(|source| match source.kind() {
             ErrorKind::AlreadyExists => Error::AlreadyExists {
                 path: path.display().to_string(),
                 source: source.into(),
@@ -88,11 +98,13 @@ impl ObjectStore for DurableFileSystem {
     async fn put_multipart_opts(
         &self,
         location: &Path,
-        options: PutMultipartOptions,
+        _options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
+        let path = self.inner.path_to_filesystem(location)?;
+        let staged = blocking(move || Staged::create(path)).await?;
         Ok(Box::new(DurableUpload {
-            inner: self.inner.put_multipart_opts(location, options).await?,
-            path: self.inner.path_to_filesystem(location)?,
+            staged: Some(Arc::new(staged)),
+            bytes: 0,
         }))
     }
 
@@ -145,58 +157,137 @@ impl ObjectStore for DurableFileSystem {
 /// An upload that is complete when it is on the disk.
 #[derive(Debug)]
 struct DurableUpload {
-    inner: Box<dyn MultipartUpload>,
-    path: PathBuf,
+    /// Nothing after the end.
+    staged: Option<Arc<Staged>>,
+    bytes: u64,
+}
+
+impl DurableUpload {
+    /// Ends the upload.
+    fn end(&mut self) -> Result<Arc<Staged>> {
+        self.staged.take().ok_or_else(ended)
+    }
+}
+
+fn ended() -> Error {
+    generic(io::Error::other("the upload has ended"))
 }
 
 #[async_trait]
 impl MultipartUpload for DurableUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        self.inner.put_part(data)
+        let staged = self.staged.clone().ok_or_else(ended);
+        let mut offset = self.bytes;
+        self.bytes += data.content_length() as u64;
+        Box::pin(async move {
+            let staged = staged?;
+            blocking(move || {
+                for bytes in &data {
+                    staged.file.write_all_at(bytes, offset)?;
+                    offset += bytes.len() as u64;
+                }
+                Ok(())
+            })
+            .await
+        })
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        let result = self.inner.complete().await?;
-        let path = self.path.clone();
-        blocking(move || {
-            File::open(&path)?.sync_all()?;
-            sync_folders(&path)
+        let staged = self.end()?;
+        blocking(move || staged.name(Naming::Overwrite)).await?;
+        Ok(PutResult {
+            e_tag: None,
+            version: None,
         })
-        .await?;
-        Ok(result)
     }
 
     async fn abort(&mut self) -> Result<()> {
-        self.inner.abort().await
+        self.end().map(drop)
     }
 }
 
-fn put(path: &FilePath, payload: &PutPayload, create: bool) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    // The inner store lists no names that end in `#` and digits.
-    let mut staged = path.as_os_str().to_owned();
-    staged.push(format!("#{}", uuid::Uuid::new_v4().as_u128()));
-    let staged = PathBuf::from(staged);
-    let written = (|| {
-        let mut file = File::create_new(&staged)?;
-        for bytes in payload {
-            file.write_all(bytes)?;
+/// What becomes of a file that has the name already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Naming {
+    /// It stays, and naming another like it fails.
+    Create,
+    /// It goes.
+    Overwrite,
+}
+
+/// A file that is being written, under a name that no listing shows. It is
+/// locked, so that [`sweep`] can tell it from one whose writer was killed.
+#[derive(Debug)]
+struct Staged {
+    file: File,
+    at: PathBuf,
+    path: PathBuf,
+}
+
+impl Staged {
+    /// An empty file that is to be called `path`.
+    fn create(path: PathBuf) -> io::Result<Self> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
         }
-        file.sync_all()?;
-        if create {
-            fs::hard_link(&staged, path)
-        } else {
-            fs::rename(&staged, path)
-        }
-    })();
-    if create || written.is_err() {
-        // A rename has taken it away already.
-        let _ = fs::remove_file(&staged);
+        // The inner store lists no names that end in `#` and digits.
+        let mut staged = path.clone().into_os_string();
+        staged.push(format!("#{}", uuid::Uuid::new_v4().as_u128()));
+        let staged = PathBuf::from(staged);
+        let file = File::create_new(&staged)?;
+        // Where there are no locks, a sweep can take none either.
+        let _ = file.lock();
+        Ok(Self {
+            file,
+            at: staged,
+            path,
+        })
     }
-    written?;
-    sync_folders(path)
+
+    /// Gives the file its name, when its bytes are on the disk.
+    fn name(&self, naming: Naming) -> io::Result<()> {
+        self.file.sync_all()?;
+        match naming {
+            Naming::Create => fs::hard_link(&self.at, &self.path)?,
+            Naming::Overwrite => fs::rename(&self.at, &self.path)?,
+        }
+        sync_folders(&self.path)
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // After a rename it is gone already.
+        let _ = fs::remove_file(&self.at);
+    }
+}
+
+/// Deletes what writers that were killed have left half-written in `folder`,
+/// and in the folders in it.
+pub(super) fn sweep(folder: &FilePath) {
+    let pattern = format!("{}/**/*#*", Pattern::escape(&folder.to_string_lossy()));
+    let Ok(found) = glob(&pattern) else {
+        return;
+    };
+    for path in found.flatten().filter(|path| is_abandoned(path)) {
+        if let Err(error) = fs::remove_file(&path) {
+            warn!(path = %path.display(), %error, "what a killed process left stays");
+        }
+    }
+}
+
+/// Whether [`Staged`] named it, and nobody writes it any more.
+fn is_abandoned(path: &FilePath) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let is_staged = name.rsplit_once('#').is_some_and(|(_, digits)| {
+        !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+    });
+    // Some network file systems lock only what is open for writing.
+    is_staged
+        && OpenOptions::new()
+            .write(true)
+            .open(path)
+            .is_ok_and(|file| file.try_lock().is_ok())
 }
 
 /// Makes the name of a file durable, and the names of the folders above it that
@@ -283,5 +374,44 @@ mod tests {
         assert_eq!(names, ["four", "one", "two"]);
         // Nothing is left behind on the disk either.
         assert_eq!(fs::read_dir(root.path().join("a/b")).unwrap().count(), 1);
+    }
+
+    fn names(folder: &FilePath) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let name = |entry: io::Result<fs::DirEntry>| entry.unwrap().file_name();
+        let mut names: Vec<_> = entries
+            .map(|entry| name(entry).into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[tokio::test]
+    async fn a_sweep_takes_what_the_dead_left_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("[a] b#1");
+        fs::create_dir_all(&folder).unwrap();
+        for name in ["part#7", "part#", "#8", "a#9x", "whole"] {
+            fs::write(folder.join(name), "left").unwrap();
+        }
+        let store = DurableFileSystem::new();
+        let path = Path::from_absolute_path(folder.join("live")).unwrap();
+        let mut upload = store.put_multipart(&path).await.unwrap();
+        upload.put_part("a".into()).await.unwrap();
+
+        sweep(root.path());
+        let left = names(&folder);
+        assert_eq!(left.len(), 4, "{left:?}");
+        assert_eq!(left[0], "a#9x");
+        assert!(left[1].starts_with("live#"));
+        assert_eq!(left[2..], ["part#", "whole"]);
+
+        upload.put_part("b".into()).await.unwrap();
+        upload.complete().await.unwrap();
+        assert_eq!(fs::read(folder.join("live")).unwrap(), b"ab");
+        let dropped = store.put_multipart(&path).await.unwrap();
+        drop(dropped);
+        assert_eq!(names(&folder), ["a#9x", "live", "part#", "whole"]);
+        sweep(&root.path().join("none"));
     }
 }

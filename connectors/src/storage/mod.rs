@@ -53,6 +53,19 @@ pub fn open_log(url: &str) -> Result<(Arc<dyn ObjectStore>, Path)> {
     open_with(url, retry)
 }
 
+/// Deletes what processes that were killed while they wrote have left in a
+/// local folder; what others write there now stays. Other stores show nothing
+/// before it is whole, and need none of this.
+///
+/// # Errors
+/// `Config` where the URL is malformed.
+pub fn sweep(url: &str) -> Result<()> {
+    if let Place::Local(folder) = Place::parse(url)? {
+        durable::sweep(&folder);
+    }
+    Ok(())
+}
+
 fn open_with(url: &str, retry: RetryConfig) -> Result<(Arc<dyn ObjectStore>, Path)> {
     let wrong = |error| Error::config(format!("cannot open `{url}`")).with_source(error);
     let (store, path): (Arc<dyn ObjectStore>, _) = match Place::parse(url)? {

@@ -278,7 +278,7 @@ async fn an_unknown_topic_is_a_mistake_in_the_configuration() {
         .expect("refused");
     assert_eq!(error.kind(), ErrorKind::Config);
     let expected = format!(
-        "Kafka at `{}` has no topic `evnets`",
+        "Kafka at `{}` has no topic `evnets`; create it, or name one that is there: `events`",
         broker.bootstrap_servers()
     );
     assert_eq!(error.to_string(), expected);

@@ -1,6 +1,6 @@
 //! The Parquet sink on S3: an S3 server in this process, over loopback.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, Date32Array, Int64Array, RecordBatch, StringArray},
@@ -20,7 +20,8 @@ use tagflow_connectors::parquet::{
     FileOptions, ParquetSinkConfig, ParquetSinkFactory, PartitionColumn,
 };
 use tagflow_engine::{
-    Batch, SystemClock,
+    Batch, ErrorKind, EventTime, SystemClock,
+    commit::{CommitLog, LogConfig, Owner, Plan},
     element::BarrierKind,
     sink::{SinkContext, SinkFactory, StagedFile},
 };
@@ -34,6 +35,7 @@ const BUCKET: &str = "lake";
 /// when it is dropped.
 struct Server {
     store: Arc<dyn ObjectStore>,
+    address: SocketAddr,
     accepting: JoinHandle<()>,
     _disk: tempfile::TempDir,
 }
@@ -57,22 +59,26 @@ impl Server {
                 });
             }
         });
-        let store = AmazonS3Builder::new()
-            .with_endpoint(format!("http://{address}"))
-            .with_allow_http(true)
-            .with_virtual_hosted_style_request(false)
-            .with_region("us-east-1")
-            .with_bucket_name(BUCKET)
-            .with_access_key_id(KEY)
-            .with_secret_access_key(SECRET)
-            .build()
-            .unwrap();
         Self {
-            store: Arc::new(store),
+            store: client(address, SECRET),
+            address,
             accepting,
             _disk: disk,
         }
     }
+}
+
+/// A client of the server at `address` with this secret.
+fn client(address: SocketAddr, secret: &str) -> Arc<dyn ObjectStore> {
+    let store = AmazonS3Builder::new()
+        .with_endpoint(format!("http://{address}"))
+        .with_allow_http(true)
+        .with_virtual_hosted_style_request(false)
+        .with_region("us-east-1")
+        .with_bucket_name(BUCKET)
+        .with_access_key_id(KEY)
+        .with_secret_access_key(secret);
+    Arc::new(store.build().unwrap())
 }
 
 impl Drop for Server {
@@ -198,4 +204,40 @@ async fn put_if_absent_has_one_winner() {
         .collect()
         .await;
     assert_eq!(listed.len(), 1, "list shows it at once");
+}
+
+/// A pipeline that may not write where its state lies does not begin.
+#[tokio::test]
+async fn a_log_where_access_is_denied_is_refused() {
+    let server = Server::start().await;
+    let config = LogConfig {
+        store: client(server.address, "another-secret"),
+        root: Path::from("state/p"),
+        task: "main".to_owned(),
+        owner: Owner {
+            host: "here".to_owned(),
+            pid: 1,
+            admin: None,
+            started_at: EventTime::from_micros(0),
+        },
+        plan: Plan {
+            hash: "abc".to_owned(),
+            json: "{}".into(),
+        },
+        keep_commits: 1,
+    };
+    let Err(error) = CommitLog::open(config, vec![], Arc::new(SystemClock)).await else {
+        panic!("opened without access")
+    };
+    assert_eq!(error.kind(), ErrorKind::External);
+    assert!(!error.is_retryable(), "trying again is of no use");
+    let message = error.to_string();
+    assert!(
+        message.starts_with("cannot create `AmazonS3(lake)/state/p/probe/"),
+        "{message}"
+    );
+    assert!(
+        message.ends_with(": access is denied; allow reading, writing, listing and deleting there"),
+        "{message}"
+    );
 }

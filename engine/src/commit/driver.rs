@@ -161,7 +161,10 @@ impl CommitLog {
             seq: claim.seq,
             predecessor,
         };
-        let commits = log.commits(&claim).await?;
+        let commits = match log.commits(&claim).await {
+            Ok(commits) => commits,
+            Err(error) => return Err(superseded(&log, &claim).await?.unwrap_or(error)),
+        };
         let published_upto = published_upto(&log, &claim).await?;
         let due = decide::to_publish(commits.iter().map(|commit| commit.seq), published_upto);
         let mut opened = Self {
@@ -206,16 +209,12 @@ impl CommitLog {
         match self.states.load(part).await? {
             Loaded::Rows(rows) => Ok(rows),
             Loaded::Missing => {
-                if let (_, Some(last)) = self.log.last().await?
-                    && last.seq > self.tail.seq
-                {
-                    return Err(fenced(&last));
-                }
-                Err(Error::data(format!(
+                let superseded = superseded(&self.log, &self.tail).await?;
+                Err(superseded.unwrap_or_else(|| Error::data(format!(
                     "state part `{}` of `{}`, which the last commit names, is missing; restore it from a backup of the state folder",
                     self.log.paths.absolute(&part.path),
                     part.node
-                )))
+                ))))
             }
         }
     }
@@ -363,6 +362,15 @@ async fn ensure_plan(log: &LogReader, plan: &Plan) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Why what `tail` rests on may be gone: another owner has gone on and collected
+/// it. None where nobody has.
+async fn superseded(log: &LogReader, tail: &Record) -> Result<Option<Error>> {
+    let (_, last) = log.last().await?;
+    Ok(last
+        .filter(|last| last.seq > tail.seq)
+        .map(|last| fenced(&last)))
 }
 
 fn fenced(by: &Record) -> Error {

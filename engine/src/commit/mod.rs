@@ -40,6 +40,7 @@ mod model;
 mod tests;
 
 pub use driver::{CommitLog, Committed, Cut, LogConfig, Plan, Recovered};
+pub use paths::STAGING;
 pub use reader::{pipelines, read_last};
 pub use record::{
     Attempt, ByPartition, Checkpoint, FileRef, Kind, Owner, Reason, Record, StateRef, VERSION,

@@ -76,9 +76,7 @@ impl Paths {
     pub(super) fn staging(&self) -> Path {
         let pipeline = self.root.parts().next_back();
         let pipeline = pipeline.as_ref().map_or("", |name| name.as_ref());
-        Path::from("_staging")
-            .join(pipeline)
-            .join(self.task.as_str())
+        Path::from(STAGING).join(pipeline).join(self.task.as_str())
     }
 
     /// `path` as records name it: from the pipeline's folder.
@@ -91,6 +89,10 @@ impl Paths {
         absolute(&self.root, path)
     }
 }
+
+/// The folder under a table's in which each pipeline stages its files, in a
+/// folder of the pipeline's name.
+pub const STAGING: &str = "_staging";
 
 /// The folder under a pipeline's that makes it one.
 pub(super) const LOG: &str = "log";

@@ -1,6 +1,6 @@
 //! The object store as the protocol sees it.
 
-use std::{error::Error as _, io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{TryStreamExt, stream};
@@ -10,7 +10,10 @@ use object_store::{
 use tracing::debug;
 
 use super::decide::{Answer, Copied};
-use crate::{Clock, Error, Result};
+use crate::{
+    Clock, Result,
+    store_error::{failed, is_permanent},
+};
 
 /// How often an operation is tried before its error is final.
 const TRIES: u32 = 8;
@@ -172,6 +175,7 @@ impl LogStore {
     /// A bounded number of waits, for the put that only the protocol can repeat.
     pub(super) fn backoff(&self) -> Backoff {
         Backoff {
+            store: Arc::clone(&self.store),
             clock: Arc::clone(&self.clock),
             tries: TRIES,
             wait: FIRST_WAIT,
@@ -194,6 +198,7 @@ impl LogStore {
 
 /// Waits between tries of one operation, and gives up in the end.
 pub(super) struct Backoff {
+    store: Arc<dyn ObjectStore>,
     clock: Arc<dyn Clock>,
     tries: u32,
     wait: Duration,
@@ -210,12 +215,9 @@ impl Backoff {
         path: &Path,
         error: StoreError,
     ) -> Result<()> {
-        if is_permanent(&error) {
-            return Err(failed(action, path, error));
-        }
         self.tries -= 1;
-        if self.tries == 0 {
-            return Err(failed(action, path, error));
+        if self.tries == 0 || is_permanent(&error) {
+            return Err(failed(self.store.as_ref(), action, path, error));
         }
         debug!(%path, %error, "cannot {action}, trying again");
         self.clock.sleep(self.wait).await;
@@ -235,53 +237,9 @@ impl Backoff {
     }
 }
 
-/// The error of an operation that is given up.
-pub(super) fn failed(action: &str, path: &Path, error: StoreError) -> Error {
-    let permanent = is_permanent(&error);
-    let failed =
-        Error::external(format!("cannot {action} `{path}` on the object store")).with_source(error);
-    if permanent {
-        failed.permanent()
-    } else {
-        failed
-    }
-}
-
 fn is_unsupported<T>(answered: &object_store::Result<T>) -> bool {
     matches!(
         answered,
         Err(StoreError::NotImplemented { .. } | StoreError::NotSupported { .. })
     )
-}
-
-/// Whether trying again is of no use.
-fn is_permanent(error: &StoreError) -> bool {
-    match error {
-        StoreError::PermissionDenied { .. }
-        | StoreError::Unauthenticated { .. }
-        | StoreError::NotImplemented { .. }
-        | StoreError::NotSupported { .. }
-        | StoreError::InvalidPath { .. } => true,
-        other => io_kind(other).is_some_and(|kind| {
-            matches!(
-                kind,
-                io::ErrorKind::PermissionDenied
-                    | io::ErrorKind::ReadOnlyFilesystem
-                    | io::ErrorKind::StorageFull
-                    | io::ErrorKind::QuotaExceeded
-            )
-        }),
-    }
-}
-
-/// The kind of the I/O error behind a local store's error.
-fn io_kind(error: &StoreError) -> Option<io::ErrorKind> {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            return Some(io.kind());
-        }
-        cause = error.source();
-    }
-    None
 }

@@ -134,6 +134,13 @@ pub(super) async fn run(
     job.run(&surroundings.stop).await
 }
 
+/// How bad the rows are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Judged {
+    Bearable,
+    TooManyBad,
+}
+
 /// Where a job is on its way to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -176,6 +183,8 @@ impl Job<'_> {
                 committed = self.checkpointer.finished() => {
                     let stopped = self.on_commit(committed?);
                     if let Some(outcome) = stopped {
+                        // A short run has not been looked at before.
+                        self.judge();
                         return self.verdict.take().map_or(Ok(outcome), Err);
                     }
                     due = clock.sleep(self.config.checkpoint_every);
@@ -191,10 +200,8 @@ impl Job<'_> {
                 () = &mut refresh => {
                     refresh = clock.sleep(STATUS_EVERY);
                     self.monitor.refresh();
-                    let (rows, dead) = self.monitor.rows_and_dead_letters();
-                    if let Err(verdict) = self.tolerance.judge(self.clock.now(), rows, dead) {
+                    if self.judge() == Judged::TooManyBad {
                         // Commit first: then the dead letters can be looked at.
-                        self.verdict.get_or_insert(verdict);
                         self.want_stop(End::Keep);
                     }
                 }
@@ -276,6 +283,18 @@ impl Job<'_> {
                 status: self.monitor.status(),
             }
         })
+    }
+
+    /// Looks at how many rows were bad.
+    fn judge(&mut self) -> Judged {
+        let (rows, dead) = self.monitor.rows_and_dead_letters();
+        match self.tolerance.judge(self.clock.now(), rows, dead) {
+            Ok(()) => Judged::Bearable,
+            Err(verdict) => {
+                self.verdict.get_or_insert(verdict);
+                Judged::TooManyBad
+            }
+        }
     }
 
     fn want_stop(&mut self, end: End) {

@@ -12,6 +12,7 @@ use datafusion::{
         physical_planning_context::PhysicalPlanningContext,
     },
     physical_expr::{
+        PhysicalSortExpr,
         aggregate::{AggregateExprBuilder, AggregateFunctionExpr, LoweredAggregateBuilder},
         execution_props::ExecutionProps,
     },
@@ -19,7 +20,7 @@ use datafusion::{
 };
 use tagflow_engine::{Error, Result};
 
-use crate::expr::fmt_sql;
+use crate::expr::{sql, with_quotes};
 
 /// One aggregate of a windowed query.
 #[derive(Debug, Clone)]
@@ -123,10 +124,11 @@ impl fmt::Display for Aggregate {
         }
         for (i, argument) in function.expressions().iter().enumerate() {
             let comma = if i > 0 { ", " } else { "" };
-            write!(f, "{comma}{}", fmt_sql(argument.as_ref()))?;
+            write!(f, "{comma}{}", sql(argument))?;
         }
         for (i, sort) in function.order_bys().iter().enumerate() {
             f.write_str(if i > 0 { ", " } else { " ORDER BY " })?;
+            let sort = PhysicalSortExpr::new(with_quotes(&sort.expr), sort.options);
             sort.fmt_sql(f)?;
         }
         f.write_str(")")?;
@@ -134,7 +136,7 @@ impl fmt::Display for Aggregate {
             f.write_str(" IGNORE NULLS")?;
         }
         match &self.filter {
-            Some(filter) => write!(f, " FILTER (WHERE {})", fmt_sql(filter.as_ref())),
+            Some(filter) => write!(f, " FILTER (WHERE {})", sql(filter)),
             None => Ok(()),
         }
     }

@@ -9,6 +9,7 @@ use arrow::{
     json::{WriterBuilder, writer::LineDelimited},
 };
 use tagflow_engine::{EventTime, Origin, Result, time::micros};
+use tagflow_schemas::personal;
 
 use super::{Windows, spec::Aggregation};
 
@@ -54,6 +55,8 @@ pub(super) fn rows(
     let read: Vec<usize> = (aggregation.group_width()..stragglers.num_columns())
         .filter(|column| Some(*column) != aggregation.straggler_offset())
         .collect();
+    let personal = &aggregation.spec.personal;
+    let shown = personal::masked(&stragglers.project(&read)?, |name| personal.contains(name))?;
     Ok(RecordBatch::try_new(
         tagflow_schemas::late::schema(),
         vec![
@@ -70,7 +73,7 @@ pub(super) fn rows(
             )),
             Arc::new(delays),
             text("window_closed"),
-            Arc::new(json_objects(&stragglers.project(&read)?)?),
+            Arc::new(json_objects(&shown)?),
         ],
     )?)
 }

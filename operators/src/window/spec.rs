@@ -1,6 +1,6 @@
 //! What a windowed aggregation computes, and the shapes of its stages' rows.
 
-use std::{fmt::Write, sync::Arc};
+use std::{collections::BTreeSet, fmt::Write, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, RecordBatch},
@@ -28,7 +28,7 @@ use super::{
     table::{Inputs, Table},
     windows::Span,
 };
-use crate::expr::fmt_sql;
+use crate::expr::sql;
 
 /// A windowed aggregation, as planned.
 #[derive(Debug, Clone)]
@@ -43,6 +43,8 @@ pub struct AggregationSpec {
     /// The column of `input` with the event time: a `Timestamp(µs, "UTC")`
     /// without nulls.
     pub time: usize,
+    /// The columns of `input` whose values late rows do not show.
+    pub personal: BTreeSet<String>,
     /// How event time is cut.
     pub windows: Windows,
     /// When results come out.
@@ -289,7 +291,7 @@ impl Aggregation {
         let mut text = format!("{} by {time}", spec.windows);
         let fields = &self.partial.fields()[LEAD..self.group_width()];
         for (key, field) in spec.keys.iter().zip(fields).skip(usize::from(self.keyless)) {
-            let key = fmt_sql(key.expr.as_ref());
+            let key = sql(&key.expr);
             let _ = write!(text, "; key {key}: {}", field.data_type());
         }
         let mut states = self.partial.fields()[LEAD + spec.keys.len()..].iter();

@@ -31,6 +31,9 @@ const PARTITIONS: u16 = 4;
 /// The event time between two events: 300,000 make 50 minutes.
 const SPACING: Duration = Duration::from_millis(10);
 
+/// Short, for a demo is over soon and should show a commit before.
+const COMMIT_EVERY: &str = "1s";
+
 /// A broker with an empty topic, and the events to send to it.
 pub struct Demo {
     broker: MockBroker,
@@ -75,7 +78,7 @@ impl Demo {
             ("TAGFLOW_STATE", folders.state.display().to_string()),
         ]);
         LoadOptions {
-            set: Vec::new(),
+            set: vec![("commit_every".to_owned(), COMMIT_EVERY.to_owned())],
             env: Arc::new(move |name| variables.get(name).cloned()),
         }
     }

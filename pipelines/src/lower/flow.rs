@@ -1,7 +1,7 @@
 //! Rows on their way through the graph, and expressions over them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -31,6 +31,8 @@ pub(super) struct Flow {
     pub(super) schema: SchemaRef,
     /// What they are.
     pub(super) rows: Rows,
+    /// The columns that hold personal data, or something computed of it.
+    pub(super) personal: BTreeSet<String>,
 }
 
 /// A column to compute: its value and its name.
@@ -40,6 +42,12 @@ pub(super) struct Computed {
 }
 
 impl Flow {
+    /// Whether `expr` over these rows shows personal data.
+    pub(super) fn is_personal(&self, expr: &Expr) -> bool {
+        let mut columns = expr.column_refs().into_iter();
+        columns.any(|column| self.personal.contains(&column.name))
+    }
+
     /// Whether rows carry their offset.
     pub(super) fn has_offsets(&self) -> bool {
         let last = self.schema.fields().last();

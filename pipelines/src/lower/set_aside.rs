@@ -1,6 +1,6 @@
 //! Dead letters and late rows: two tables that every pipeline may fill.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::DFSchema;
@@ -80,6 +80,7 @@ impl Lowering<'_> {
             ends: Vec::new(),
             schema,
             rows: Rows::Events,
+            personal: BTreeSet::new(),
         };
         let partitions = vec![PartitionColumn {
             name: FOLDER.to_owned(),

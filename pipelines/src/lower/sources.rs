@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use tagflow_connectors::{
     dead_letter::DeadLetterRows,
     files::{FileFormat, FilesConfig, FilesSource},
-    format::{ColumnsFormat, CsvFormat, CsvHeader, CsvOptions, JsonFormat, JsonOptions},
+    format::{ColumnsFormat, CsvFormat, CsvHeader, CsvOptions, JsonFormat, JsonOptions, Mask},
     generator::{self, GeneratorConfig},
     kafka::{self, KafkaConfig, KafkaSource, StartAt},
 };
@@ -115,16 +115,21 @@ impl Lowering<'_> {
         }
         let pipeline = Arc::clone(&self.pipeline);
         let clock = Arc::clone(&self.options.clock);
+        let mask = mask(source);
         let node = self.graph.add(
             name,
             label,
             NodeKind::Source(SourceNode {
                 source: connector,
-                decoder: decoder(source, columns),
+                decoder: {
+                    let (decoder, mask) = (decoder(source, columns), mask.clone());
+                    Arc::new(move || Ok(mask.over(decoder()?)))
+                },
                 dead_letters: Arc::new(move || {
                     Ok(Box::new(DeadLetterRows::new(
                         Arc::clone(&pipeline),
                         Arc::clone(&clock),
+                        mask.clone(),
                     )))
                 }),
                 time: time_policy(source, time, needs.grain, offsets),
@@ -139,6 +144,7 @@ impl Lowering<'_> {
                 ends: vec![node],
                 schema: Arc::new(Schema::new(fields)),
                 rows: Rows::Events,
+                personal: source.columns.personal().iter().cloned().collect(),
             },
         );
         Ok(())
@@ -185,22 +191,35 @@ fn decoder(source: &Source, columns: Vec<Column>) -> DecoderFactory {
             Arc::new(move || Ok(Box::new(JsonFormat::new(columns.clone(), options.clone()))))
         }
         Format::Csv(csv) => {
-            let all = source.columns.as_slice().iter();
-            let options = CsvOptions {
-                header: if *csv.header {
-                    CsvHeader::Line
-                } else {
-                    CsvHeader::Names(all.map(|column| column.name.clone()).collect())
-                },
-                delimiter: csv.delimiter.bytes().next().unwrap_or(b','),
-                max_row_bytes,
-                ..CsvOptions::default()
-            };
+            let options = csv_options(source, csv);
             Arc::new(move || Ok(Box::new(CsvFormat::new(columns.clone(), options.clone()))))
         }
         Format::Parquet(_) => {
             Arc::new(move || Ok(Box::new(ColumnsFormat::new(columns.clone(), None))))
         }
+    }
+}
+
+fn csv_options(source: &Source, csv: &spec::CsvFormat) -> CsvOptions {
+    let all = source.columns.as_slice().iter();
+    CsvOptions {
+        header: if *csv.header {
+            CsvHeader::Line
+        } else {
+            CsvHeader::Names(all.map(|column| column.name.clone()).collect())
+        },
+        delimiter: csv.delimiter.bytes().next().unwrap_or(b','),
+        max_row_bytes: source.max_row_bytes.bytes() as usize,
+        ..CsvOptions::default()
+    }
+}
+
+/// What is hidden in the source's dead letters.
+fn mask(source: &Source) -> Mask {
+    let mask = Mask::new(source.columns.personal().iter().cloned());
+    match &source.format {
+        Format::Csv(csv) => mask.csv(csv_options(source, csv)),
+        Format::Json(_) | Format::Parquet(_) => mask,
     }
 }
 

@@ -119,6 +119,10 @@ impl Lowering<'_> {
         } else {
             Offsets::Keep
         };
+        let shown = computed
+            .iter()
+            .filter(|column| input.is_personal(&column.expr));
+        let personal = shown.map(|column| column.field.name().clone()).collect();
         let spec = input.map(&columns, map.filter.as_ref(), computed, offsets)?;
         let name = match place {
             Place::Input(relation) => format!("{relation}.input"),
@@ -133,6 +137,7 @@ impl Lowering<'_> {
             ends: vec![node],
             schema,
             rows: input.rows,
+            personal,
         })
     }
 
@@ -150,6 +155,10 @@ impl Lowering<'_> {
             return Err(Error::internal("the inputs of a union have several shapes"));
         }
         Ok(Flow {
+            personal: flows
+                .iter()
+                .flat_map(|flow| flow.personal.clone())
+                .collect(),
             ends: flows.into_iter().flat_map(|flow| flow.ends).collect(),
             schema,
             rows,
@@ -176,7 +185,7 @@ impl Lowering<'_> {
             input = self.window_time(relation, &input, windowed, &time)?;
         }
         let columns = input.resolved(windowed.input.schema())?;
-        let spec = self.aggregation(relation, windowed, &input.schema, &columns)?;
+        let spec = self.aggregation(relation, windowed, &input, &columns)?;
         let window = Aggregation::new(spec)?;
 
         // What comes in is part of what the state means: a changed WHERE is
@@ -209,14 +218,23 @@ impl Lowering<'_> {
                 .connect((partial, port), (finalize, port), by_key);
         }
         self.windows.push(finalize);
+        let schema = planned_names(windowed, &window.output_schema());
+        // As there: the window, the keys, the aggregates.
+        let computed = windowed.keys.iter().chain(&windowed.aggregates);
+        let personal = schema.fields().iter().skip(1).zip(computed);
+        let personal = personal
+            .filter(|(_, expr)| input.is_personal(expr))
+            .map(|(field, _)| field.name().clone())
+            .collect();
         Ok(Flow {
             ends: vec![finalize],
-            schema: planned_names(windowed, &window.output_schema()),
+            schema,
             rows: if windowed.emission.revises() {
                 Rows::Revisions
             } else {
                 Rows::Windows
             },
+            personal,
         })
     }
 
@@ -253,6 +271,7 @@ impl Lowering<'_> {
             ends: vec![node],
             schema,
             rows: input.rows,
+            personal: input.personal.clone(),
         })
     }
 
@@ -260,12 +279,12 @@ impl Lowering<'_> {
         &self,
         relation: &str,
         windowed: &Windowed,
-        input: &SchemaRef,
+        input: &Flow,
         columns: &DFSchema,
     ) -> Result<AggregationSpec> {
-        let time = match input.index_of(WINDOW_TIME) {
+        let time = match input.schema.index_of(WINDOW_TIME) {
             Ok(time) => time,
-            Err(_) => input.index_of(&time_column(windowed)?.name)?,
+            Err(_) => input.schema.index_of(&time_column(windowed)?.name)?,
         };
         let groups = windowed.keys.len() + 1;
         let key_places = (0..groups).filter(|place| *place != windowed.window);
@@ -281,8 +300,9 @@ impl Lowering<'_> {
         Ok(AggregationSpec {
             pipeline: Arc::clone(&self.pipeline),
             query: Arc::from(relation),
-            input: Arc::clone(input),
+            input: Arc::clone(&input.schema),
             time,
+            personal: input.personal.clone(),
             windows: windowed.windows.clone(),
             emission: windowed.emission,
             keys,

@@ -18,8 +18,9 @@ use crate::{
 /// The columns of a source, in the file's order, with where each is named.
 #[derive(Debug, Clone)]
 pub struct Columns {
-    columns: Vec<Column>,
+    all: Vec<Column>,
     positions: Vec<Position>,
+    personal: Vec<String>,
 }
 
 /// What a generator makes.
@@ -43,24 +44,30 @@ impl Columns {
             column(name, kind).expect("the generator's column types are right")
         };
         Self {
-            columns: GENERATED.into_iter().map(column).collect(),
+            all: GENERATED.into_iter().map(column).collect(),
             positions: vec![at; GENERATED.len()],
+            personal: Vec::new(),
         }
     }
 
     /// The columns.
     pub fn as_slice(&self) -> &[Column] {
-        &self.columns
+        &self.all
+    }
+
+    /// The columns with personal data, which dead letters and late rows hide.
+    pub fn personal(&self) -> &[String] {
+        &self.personal
     }
 
     /// The column `name`.
     pub fn get(&self, name: &str) -> Option<&Column> {
-        self.columns.iter().find(|column| column.name == name)
+        self.all.iter().find(|column| column.name == name)
     }
 
     /// Each column and where the file names it.
     pub fn iter(&self) -> impl Iterator<Item = (&Column, Position)> {
-        self.columns.iter().zip(self.positions.iter().copied())
+        self.all.iter().zip(self.positions.iter().copied())
     }
 }
 
@@ -86,21 +93,56 @@ impl Read for Columns {
         }
         let types: Vec<_> = entries
             .iter()
-            .map(|(key, node)| reader.enter::<WrittenType>(&key.text, node))
+            .map(|(key, node)| reader.enter::<WrittenColumn>(&key.text, node))
             .collect();
         let mut columns = Vec::new();
         let mut positions = Vec::new();
+        let mut personal = Vec::new();
         for ((key, _), column) in entries.iter().zip(types) {
             let name = Name::of(key);
-            let WrittenType { kind, nullable } = column?;
+            let column = column?;
+            let WrittenType { kind, nullable } = column.kind;
             positions.push(name.at());
+            if column.personal {
+                personal.push(name.to_string());
+            }
             columns.push(Column {
                 name: name.to_string(),
                 kind,
                 nullable,
             });
         }
-        Some(Self { columns, positions })
+        Some(Self {
+            all: columns,
+            positions,
+            personal,
+        })
+    }
+}
+
+/// A column: its type alone, or `{type: …, personal: true}`.
+struct WrittenColumn {
+    kind: WrittenType,
+    personal: bool,
+}
+
+impl Read for WrittenColumn {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let Value::Map(_) = &node.value else {
+            let kind = WrittenType::read(node, reader)?;
+            return Some(Self {
+                kind,
+                personal: false,
+            });
+        };
+        let mut fields = reader.fields(node)?;
+        let kind = fields.required(reader, "type");
+        let personal = fields.or(reader, "personal", false);
+        fields.finish(reader);
+        Some(Self {
+            kind: kind?,
+            personal: *personal?,
+        })
     }
 }
 
@@ -154,12 +196,17 @@ fn synonym(name: &str) -> Option<&'static str> {
     })
 }
 
-/// As pairs of name and type: the order matters where no header names them.
+/// As lists of name, type and what marks it: the order matters where no header
+/// names them.
 impl Serialize for Columns {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.columns.iter().map(|column| {
+        serializer.collect_seq(self.all.iter().map(|column| {
             let nullable = if column.nullable { "?" } else { "" };
-            (&column.name, format!("{}{nullable}", column.kind))
+            let mut written = vec![column.name.clone(), format!("{}{nullable}", column.kind)];
+            if self.personal.contains(&column.name) {
+                written.push("personal".to_owned());
+            }
+            written
         }))
     }
 }
@@ -174,17 +221,36 @@ impl JsonSchema for Columns {
     }
 
     fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
+        let kind = json_schema!({
+            "type": "string",
+            "description": "`string`, `int64`, `float64`, `bool`, `decimal(p,s)`, \
+                `timestamp(s|ms|us|ns|rfc3339)`, `date`, `json` or `list<T>`; with a `?` where \
+                a row may lack it.",
+            "examples": [
+                "string", "string?", "int64", "float64", "bool", "decimal(18,2)",
+                "timestamp(ms)", "timestamp(rfc3339)", "date", "json", "list<string>",
+            ],
+        });
         json_schema!({
             "type": "object",
             "minProperties": 1,
             "additionalProperties": {
-                "type": "string",
-                "description": "`string`, `int64`, `float64`, `bool`, `decimal(p,s)`, \
-                    `timestamp(s|ms|us|ns|rfc3339)`, `date`, `json` or `list<T>`; with a `?` where \
-                    a row may lack it.",
-                "examples": [
-                    "string", "string?", "int64", "float64", "bool", "decimal(18,2)",
-                    "timestamp(ms)", "timestamp(rfc3339)", "date", "json", "list<string>",
+                "anyOf": [
+                    kind,
+                    {
+                        "type": "object",
+                        "additionalProperties": false,
+                        "required": ["type"],
+                        "properties": {
+                            "type": kind,
+                            "personal": {
+                                "type": "boolean",
+                                "default": false,
+                                "description": "Whether its values are hidden in dead letters \
+                                    and late rows.",
+                            },
+                        },
+                    },
                 ],
             },
         })

@@ -105,7 +105,6 @@ impl Walk<'_> {
             None => error.at_token_if(self.places.window()),
         };
         match carried(time, input.schema(), lineage) {
-            Lineage::EventTime => Ok(()),
             Lineage::Window if input.rows(self.catalog) == Rows::Revisions => Err(placed(
                 SqlError::new("a window over results that are corrected would count them twice")
                     .help(
@@ -113,7 +112,7 @@ impl Walk<'_> {
                        previews",
                     ),
             )),
-            Lineage::Window => Ok(()),
+            Lineage::EventTime | Lineage::Window => Ok(()),
             Lineage::Session => Err(placed(
                 SqlError::new("a window over sessions is not there yet")
                     .help("aggregate both from the source"),

@@ -8,9 +8,11 @@
 
 mod decoder;
 mod fields;
+mod mask;
 mod scanner;
 mod text;
 mod value;
 
 pub use decoder::{JsonFormat, JsonOptions};
+pub(super) use mask::masked;
 pub(super) use value::append_json;

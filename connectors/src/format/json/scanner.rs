@@ -47,6 +47,11 @@ impl<'a> Scanner<'a> {
         Self { text, at: 0 }
     }
 
+    /// How many bytes it has taken.
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
     /// The next byte after white space, which is not taken.
     #[inline]
     pub(super) fn peek(&mut self) -> Option<u8> {

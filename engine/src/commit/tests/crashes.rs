@@ -150,7 +150,7 @@ async fn a_store_that_stays_away_is_an_external_error() {
     assert!(error.is_retryable());
     assert_eq!(
         error.chain(),
-        "cannot create `state/p/log/main/00000000000000000002.json` on the object store: \
+        "cannot create `FaultyStore(InMemory)/state/p/log/main/00000000000000000002.json`: \
          Generic faulty error: injected before the effect"
     );
 }

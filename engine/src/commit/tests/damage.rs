@@ -193,13 +193,13 @@ async fn a_store_that_fails_the_probe_is_refused() {
             Operation::Put,
             Fault::Denied,
             ErrorKind::External,
-            "access denied",
+            "access is denied; allow reading, writing, listing and deleting there: ",
         ),
         (
             Operation::Put,
             Fault::Full,
             ErrorKind::External,
-            "no storage space",
+            "the store takes no more bytes; make room there: ",
         ),
         (
             Operation::Put,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::world::{World, cut};
+use super::world::{World, cut, record_path};
 use crate::{
     Error, ErrorKind,
     commit::{CommitLog, Kind, Reason, Recovered},
@@ -178,6 +178,26 @@ async fn a_try_that_failed_and_landed_is_not_called_another_process() {
     let error = second.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::External);
     assert!(error.to_string().starts_with("an earlier try of commit #2"));
+}
+
+/// A slow opening finds the commits collected that its claim rests on.
+#[tokio::test]
+async fn regression_an_owner_that_is_overtaken_while_it_opens_is_fenced() {
+    let world = World::new();
+    world.process(1).run(2).await.unwrap();
+    let slow = world.process(2);
+    let faults = slow.faults.clone();
+    // The first read is of the log's last record, and does its work; the second
+    // is of the commits.
+    faults.fail(Operation::Get, &record_path(3), 1, Fault::Hidden);
+    faults.fail(Operation::Get, &record_path(3), 1, Fault::Waits);
+    let opening = tokio::spawn(async move { slow.open().await.map(drop) });
+    held(&faults).await;
+    world.process(3).run(6).await.unwrap();
+    assert!(!world.slots().await.contains(&3), "it is collected");
+    faults.release().await;
+    let error = opening.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fenced, "{}", error.chain());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,6 @@
 //! Plans a query's aggregates, and runs it in batch with `DataFusion`.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch},
@@ -57,6 +57,7 @@ pub(super) fn plan_windows(
         query: "q".into(),
         input: rows::schema(),
         time: TIME,
+        personal: BTreeSet::new(),
         windows,
         emission,
         keys: keys

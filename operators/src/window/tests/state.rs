@@ -102,6 +102,12 @@ fn a_fingerprint_is_of_what_the_state_means() {
         let other = of(keys, &[aggregate]);
         assert_ne!(other, same);
     }
+    // A string is not the column of that name, and its quotes are its own.
+    let text = of(&[], &["count(*) FILTER (WHERE s = 'campaign')"]);
+    assert!(text.contains("s = 'campaign'"), "{text}");
+    assert_ne!(text, of(&[], &["count(*) FILTER (WHERE s = campaign)"]));
+    assert!(of(&[], &["count(*) FILTER (WHERE s IN ('it''s', 'b'))"]).contains("'it''s'"));
+    assert!(of(&[], &["string_agg(s, ',' ORDER BY s || 'x')"]).contains("'x'"));
     assert_ne!(
         of(&[], &["array_agg(x ORDER BY o)"]),
         of(&[], &["array_agg(x ORDER BY o DESC)"])

@@ -41,10 +41,10 @@ nodes
     where campaign_id IS NOT NULL; select event_type, campaign_id, occurred_at
   minutely.partial  (operator, 4 lanes)
     tumble 1m of occurred_at by campaign_id: count(*) FILTER (WHERE (event_type = 'click')), on each lane
-    state: tumble 1m by occurred_at; key campaign_id: Utf8; count(1) FILTER (WHERE event_type = click): Int64; read clean: event_type, campaign_id, occurred_at; clean is where campaign_id IS NOT NULL; select event_type, campaign_id, occurred_at; read events: event_type, campaign_id, occurred_at
+    state: tumble 1m by occurred_at; key campaign_id: Utf8; count(1) FILTER (WHERE event_type = 'click'): Int64; read clean: event_type, campaign_id, occurred_at; clean is where campaign_id IS NOT NULL; select event_type, campaign_id, occurred_at; read events: event_type, campaign_id, occurred_at
   minutely  (operator, 4 lanes)
     tumble 1m of occurred_at by campaign_id: count(*) FILTER (WHERE (event_type = 'click'))
-    state: tumble 1m by occurred_at; key campaign_id: Utf8; count(1) FILTER (WHERE event_type = click): Int64; read clean: event_type, campaign_id, occurred_at; clean is where campaign_id IS NOT NULL; select event_type, campaign_id, occurred_at; read events: event_type, campaign_id, occurred_at
+    state: tumble 1m by occurred_at; key campaign_id: Utf8; count(1) FILTER (WHERE event_type = 'click'): Int64; read clean: event_type, campaign_id, occurred_at; clean is where campaign_id IS NOT NULL; select event_type, campaign_id, occurred_at; read events: event_type, campaign_id, occurred_at
   minutely.select  (operator, 4 lanes)
     select window, campaign_id, clicks
   clicks.columns  (operator, 4 lanes)

@@ -24,5 +24,8 @@ mod watermark;
 pub use aggregate::{Aggregate, check};
 pub use spec::{Key, Tumble, TumbleSpec, window_type};
 
+pub(crate) use late::json_objects;
+pub(crate) use watermark::StoredWatermark;
+
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,8 @@
 //! 4. `refuse`: what the text itself shows cannot run on a stream.
 //! 5. `plan`: DataFusion's plan over the `catalog` of relations and `functions`,
 //!    walked into a [`Stream`] and checked; `lineage` follows the event time.
-//!    Steps and sinks come in by `resolve`.
+//!    Steps and sinks come in by `resolve`, the stateful parts of steps by
+//!    `stages`.
 //! 6. `program`: which columns each relation must deliver; `optimize` narrows
 //!    plans to them.
 //! 7. `output`: what a sink sees.
@@ -32,16 +33,18 @@ mod planning;
 mod program;
 mod refuse;
 mod resolve;
+mod stages;
 mod stream;
 
 #[cfg(test)]
 mod tests;
 
 pub use catalog::{Catalog, Relation, Rows};
-pub use definition::{Definition, Fault, Part, SelectItem};
+pub use definition::{Definition, Fault, OrderedRule, Part, SelectItem};
 pub use error::SqlError;
 pub use functions::{Functions, batch_functions};
 pub use lineage::Lineage;
 pub use output::{Output, OutputColumn};
 pub use program::{Needs, Program};
-pub use stream::{Map, Scan, Stream, Tumble, Union};
+pub(crate) use stream::EXACT;
+pub use stream::{Map, Ordered, Scan, Stream, Tumble, Union};

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use datafusion::{common::DFSchemaRef, logical_expr::Expr};
 
+use super::OrderedRule;
+
 /// A relation as a tree of what happens to its rows. Expressions are
 /// DataFusion's logical ones, typed and simplified, over the schema of the
 /// node's input.
@@ -13,6 +15,8 @@ pub enum Stream {
     Scan(Scan),
     /// Row by row: a filter, then new columns.
     Map(Map),
+    /// The rows of each key in the order of event time.
+    Ordered(Ordered),
     /// The rows of all inputs, in no particular order.
     Union(Union),
     /// One row a window and key.
@@ -42,6 +46,25 @@ pub struct Map {
     /// The shape of the output.
     pub schema: DFSchemaRef,
 }
+
+/// All rows of the input but those that a rule keeps out, with the column that
+/// it adds last.
+#[derive(Debug, Clone)]
+pub struct Ordered {
+    /// Where rows come from.
+    pub input: Box<Stream>,
+    /// The columns of the key.
+    pub key: Vec<String>,
+    /// The column with the event time.
+    pub time: String,
+    /// What happens to the rows of a key.
+    pub rule: OrderedRule,
+    /// The shape of the output.
+    pub schema: DFSchemaRef,
+}
+
+/// Whatever needs rows in their exact order needs an exact watermark.
+pub(crate) const EXACT: Duration = Duration::from_micros(1);
 
 /// All rows of all inputs; columns correspond by place.
 #[derive(Debug, Clone)]
@@ -78,6 +101,7 @@ impl Stream {
         match self {
             Self::Scan(scan) => &scan.schema,
             Self::Map(map) => &map.schema,
+            Self::Ordered(ordered) => &ordered.schema,
             Self::Union(union) => &union.schema,
             Self::Tumble(tumble) => &tumble.schema,
         }
@@ -88,6 +112,7 @@ impl Stream {
         match self {
             Self::Scan(scan) => &mut scan.schema,
             Self::Map(map) => &mut map.schema,
+            Self::Ordered(ordered) => &mut ordered.schema,
             Self::Union(union) => &mut union.schema,
             Self::Tumble(tumble) => &mut tumble.schema,
         }
@@ -98,6 +123,7 @@ impl Stream {
         match self {
             Self::Scan(_) => Vec::new(),
             Self::Map(map) => vec![&map.input],
+            Self::Ordered(ordered) => vec![&ordered.input],
             Self::Union(union) => union.inputs.iter().collect(),
             Self::Tumble(tumble) => vec![&tumble.input],
         }
@@ -114,6 +140,7 @@ impl Stream {
         match self {
             Self::Scan(scan) => visit(scan, outside),
             Self::Tumble(tumble) => tumble.input.scans(tumble.width, visit),
+            Self::Ordered(ordered) => ordered.input.scans(EXACT, visit),
             Self::Map(_) | Self::Union(_) => {
                 for input in self.inputs() {
                     input.scans(outside, visit);

@@ -4,4 +4,5 @@
 
 mod case;
 mod oracle;
+mod ordered;
 mod rig;

@@ -4,8 +4,10 @@
 //! | --- | --- |
 //! | `tumble(ts, interval)` | the window that a time lies in: a struct of `start` and `end` |
 //! | `date(x)` | the calendar day (UTC) of a time, or of a `YYYY-MM-DD` text |
+//! | `is_bot(text)` | whether a user agent is known to be of a bot |
 
 mod date;
+mod is_bot;
 mod tumble;
 
 use std::{collections::HashMap, sync::Arc};
@@ -25,6 +27,7 @@ pub fn batch_functions() -> Vec<ScalarUDF> {
     vec![
         ScalarUDF::new_from_impl(tumble::Tumble::new()),
         ScalarUDF::new_from_impl(date::Date::new()),
+        ScalarUDF::new_from_impl(is_bot::IsBot::new()),
     ]
 }
 

@@ -160,13 +160,14 @@ impl Held {
 
     /// Bytes in memory, an estimate.
     pub(super) fn bytes(&self) -> usize {
-        let waiting = self.waiting.iter().map(|waiting| &waiting.rows);
-        waiting
-            .map(|rows| {
-                rows.batch.records.get_array_memory_size()
-                    + rows.keys.capacity() * size_of::<Option<KeyHash>>()
-            })
-            .sum()
+        // Batches may be slices of the same chunk: each counts for its own rows.
+        let bytes = |rows: &Keyed| {
+            let columns = rows.batch.records.columns().iter();
+            let columns = columns.map(|it| it.to_data().get_slice_memory_size().unwrap_or(0));
+            columns.sum::<usize>() + rows.keys.capacity() * size_of::<Option<KeyHash>>()
+        };
+        let waiting = self.waiting.iter();
+        waiting.map(|waiting| bytes(&waiting.rows)).sum()
     }
 
     fn add(&mut self, ordered: &Ordered, rows: Keyed, is_stored: bool) {

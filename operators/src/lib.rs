@@ -1,11 +1,16 @@
 //! Tagflow's operators: what happens to rows between a source and a sink.
 //!
 //! - [`map`]: filter and projection;
+//! - [`ordered`]: de-duplication, sessions and rates, by key in the order of event
+//!   time;
+//! - [`bots`]: which user agents are of bots;
 //! - [`window`]: tumbling windows, aggregated in two phases.
 //!
 //! Operators use `DataFusion`'s expressions, group values and accumulators, which
 //! are synchronous and columnar; no operator runs a query plan.
 
+pub mod bots;
 pub mod expr;
 pub mod map;
+pub mod ordered;
 pub mod window;

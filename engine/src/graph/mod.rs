@@ -134,7 +134,8 @@ pub struct Edge {
 /// Which lane of the receiver a row goes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Partitioning {
-    /// The sender's own: a function call, no channel (a channel before a sink).
+    /// The sender's own: a function call, no channel (a channel before a sink, and
+    /// where some of the rows go by an exchange and meet the others again).
     Forward,
     /// The owner of the key in these columns.
     Hash(Vec<usize>),

@@ -321,15 +321,15 @@ impl Chain {
     fn advance(&mut self, index: usize, slot: usize, watermark: Watermark) -> Result<()> {
         let link = &mut self.links[index];
         let was_idle = link.watermark.is_idle();
-        let Some(passed_on) = link.watermark.update(slot, watermark) else {
+        let Some(mut passed_on) = link.watermark.update(slot, watermark) else {
             return Ok(());
         };
         if let Some(operator) = &mut link.operator {
             match passed_on {
                 Watermark::Idle => {
                     operator.flush(&mut link.output)?;
-                    if operator.holds_back() {
-                        return self.drain(index);
+                    if operator.holds_rows() {
+                        passed_on = Watermark::At(link.watermark.current());
                     }
                 }
                 Watermark::At(time) => {

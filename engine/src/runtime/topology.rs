@@ -250,9 +250,12 @@ fn wire(graph: &Graph, fragments: &[Fragment], config: &JobConfig, gauges: &Gaug
             if edges.is_empty() {
                 continue;
             }
-            let own_lane_only = edges
-                .iter()
-                .all(|edge| graph.edges[edge.0].partitioning == Partitioning::Forward);
+            // Operators hear the watermarks of all lanes; sinks need none.
+            let is_sink = matches!(graph.node(fragment.nodes[0]).kind, NodeKind::Sink(_));
+            let own_lane_only = is_sink
+                && edges
+                    .iter()
+                    .all(|edge| graph.edges[edge.0].partitioning == Partitioning::Forward);
             for from_lane in 0..from.lanes {
                 let channel = |lane: usize, wiring: &mut Wiring| {
                     if own_lane_only && lane != from_lane {

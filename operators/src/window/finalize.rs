@@ -297,7 +297,7 @@ impl Operator for Finalize {
         Ok(())
     }
 
-    fn holds_back(&self) -> bool {
+    fn holds_rows(&self) -> bool {
         !self.panes.is_empty()
     }
 

@@ -35,5 +35,8 @@ pub use spec::{Aggregation, AggregationSpec, IS_FINAL, Key, REVISION, window_typ
 pub use windows::{Period, Span, Windows};
 pub use zone::{CalendarUnit, TZ_VARIANTS, Tz, Weekday};
 
+pub(crate) use late::json_objects;
+pub(crate) use watermark::StoredWatermark;
+
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | a source | a source node that decodes only the columns that are read |
 //! | a step, a query without a window | one map, `<name>` |
+//! | a step's `dedupe`, `flag_bots`, `sessions` | ⇄ `<name>.dedupe` ▷ `<name>.bots` ⇄ `<name>.rate` ⇄ `<name>.sessions` before that map |
 //! | a query with a window | `<name>.input` ▷ `<name>.partial` ⇄ `<name>` ▷ `<name>.select` |
 //! | a sink | `<name>.columns` ▷ `<name>` |
 //! | `errors` | `errors.dead_letters` and `errors.late`, as sinks |
@@ -14,9 +15,11 @@
 
 mod definitions;
 mod flow;
+mod ordered;
 mod set_aside;
 mod sinks;
 mod sources;
+mod stages;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -97,7 +100,7 @@ struct Lowering<'a> {
     flows: Flows,
     /// Sources whose bad rows become dead letters.
     rejecting: Vec<NodeId>,
-    /// Windows, which emit late rows.
+    /// Windows and parts of steps, which emit late rows.
     windows: Vec<NodeId>,
 }
 

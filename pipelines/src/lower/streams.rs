@@ -23,7 +23,7 @@ use super::{
     Lowering,
     flow::{Computed, Flow, Offsets},
 };
-use crate::sql::{Map, Needs, Rows, Stream, Union, Windowed};
+use crate::sql::{EXACT, Map, Needs, Rows, Stream, Union, Windowed};
 
 /// Where in a relation a node is, for its name.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +73,10 @@ impl Lowering<'_> {
                 Error::internal(format!("`{}` is read before it is made", scan.relation))
             }),
             Stream::Union(union) => self.union(place, union, grain),
+            Stream::Ordered(ordered) => {
+                let input = self.stream(place, &ordered.input, EXACT, None)?;
+                self.ordered(place.relation(), ordered, &input)
+            }
             Stream::Windowed(windowed) => self.windowed(place.relation(), windowed),
         }
     }

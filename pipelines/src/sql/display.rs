@@ -1,6 +1,6 @@
 //! A stream plan as text, the result on top.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use datafusion::{
     common::{
@@ -12,9 +12,10 @@ use datafusion::{
 };
 
 use super::{
+    OrderedRule,
     functions::WindowKind,
     plan::is_plain,
-    stream::{Map, Stream},
+    stream::{Map, Ordered, Stream},
 };
 
 impl fmt::Display for Stream {
@@ -38,6 +39,7 @@ impl Stream {
         match self {
             Self::Scan(scan) => format!("read {}: {}", scan.relation, scan.columns.join(", ")),
             Self::Map(map) => map.headline(),
+            Self::Ordered(ordered) => ordered.headline(),
             Self::Union(union) => format!("union all: {} inputs", union.inputs.len()),
             Self::Windowed(windowed) => {
                 let mut text = format!("{} of {}", windowed.windows, sql(&windowed.time));
@@ -50,6 +52,27 @@ impl Stream {
                     text.push_str(&list(&windowed.aggregates));
                 }
                 text
+            }
+        }
+    }
+}
+
+impl Ordered {
+    fn headline(&self) -> String {
+        let key = self.key.join(", ");
+        let time = |duration: &Duration| humantime::format_duration(*duration).to_string();
+        match &self.rule {
+            OrderedRule::Dedupe { within } => format!("dedupe by {key} within {}", time(within)),
+            OrderedRule::Rate {
+                over,
+                more_than,
+                flag,
+            } => format!(
+                "flag {flag} at more than {more_than} by {key} over {}",
+                time(over)
+            ),
+            OrderedRule::Sessions { gap, column } => {
+                format!("sessions by {key} with a gap of {} as {column}", time(gap))
             }
         }
     }

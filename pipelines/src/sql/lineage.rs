@@ -43,6 +43,11 @@ impl Stream {
                         .collect(),
                 }
             }
+            Self::Ordered(ordered) => {
+                let mut lineage = ordered.input.lineage(catalog);
+                lineage.resize(ordered.schema.fields().len(), Lineage::Plain);
+                lineage
+            }
             Self::Union(union) => {
                 let inputs: Vec<_> = union
                     .inputs

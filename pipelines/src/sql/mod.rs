@@ -13,8 +13,8 @@
 //! 4. `refuse`: what the text itself shows cannot run on a stream.
 //! 5. `plan`: DataFusion's plan over the `catalog` of relations and `functions`,
 //!    walked into a [`Stream`] and checked, aggregates by `windowed`; `lineage`
-//!    follows the event time.
-//!    Steps and sinks come in by `resolve`.
+//!    follows the event time. Steps and sinks come in by `resolve`, the stateful
+//!    parts of steps by `stages`.
 //! 6. `program`: which columns each relation must deliver; `optimize` narrows
 //!    plans to them.
 //! 7. `output`: what a sink sees.
@@ -33,6 +33,7 @@ mod planning;
 mod program;
 mod refuse;
 mod resolve;
+mod stages;
 mod stream;
 mod windowed;
 
@@ -40,10 +41,11 @@ mod windowed;
 mod tests;
 
 pub use catalog::{Catalog, Relation, Rows};
-pub use definition::{Definition, Fault, Part, SelectItem};
+pub use definition::{Definition, Fault, OrderedRule, Part, SelectItem};
 pub use error::SqlError;
 pub use functions::{Functions, batch_functions};
 pub use lineage::Lineage;
 pub use output::{Output, OutputColumn};
 pub use program::{Needs, Program};
-pub use stream::{Map, Scan, Stream, Union, Windowed};
+pub(crate) use stream::EXACT;
+pub use stream::{Map, Ordered, Scan, Stream, Union, Windowed};

@@ -147,19 +147,32 @@ fn name_columns(
             .help("give it one: `… AS name`")
             .at_token_if(places.result_column(index)));
         };
-        if [OFFSET_COLUMN, KEY_GROUP_COLUMN].contains(&name.as_str()) {
-            return Err(
-                SqlError::new(format!("the column name `{name}` is Tagflow's own"))
-                    .help("give it another: `… AS name`")
-                    .at_token_if(places.result_column(index)),
-            );
-        }
+        check_name(&name).map_err(|error| {
+            error
+                .help("give it another: `… AS name`")
+                .at_token_if(places.result_column(index))
+        })?;
         columns.push(Expr::Column(column).alias(name));
     }
     LogicalPlanBuilder::from(plan)
         .project(columns)
         .and_then(LogicalPlanBuilder::build)
         .map_err(|error| SqlError::of_planner(&error))
+}
+
+/// Checks that a column's name can be used.
+pub(crate) fn check_name(name: &str) -> Result<(), SqlError> {
+    if !is_plain(name) || name.is_empty() {
+        return Err(SqlError::new(format!(
+            "`{name}` is no name of letters, digits and `_`"
+        )));
+    }
+    if [OFFSET_COLUMN, KEY_GROUP_COLUMN].contains(&name) {
+        return Err(SqlError::new(format!(
+            "the column name `{name}` is Tagflow's own"
+        )));
+    }
+    Ok(())
 }
 
 /// Whether a name can stand for itself: letters, digits, `_` and `-`.

@@ -10,7 +10,7 @@ use datafusion::{
 };
 use tagflow_operators::window::{Emission, IS_FINAL, REVISION, Windows};
 
-use super::{SqlError, program::common_grain};
+use super::{OrderedRule, SqlError, program::common_grain};
 
 /// A relation as a tree of what happens to its rows. Expressions are
 /// DataFusion's logical ones, typed and simplified, over the schema of the
@@ -21,6 +21,8 @@ pub enum Stream {
     Scan(Scan),
     /// Row by row: a filter, then new columns.
     Map(Map),
+    /// The rows of each key in the order of event time.
+    Ordered(Ordered),
     /// The rows of all inputs, in no particular order.
     Union(Union),
     /// One row a window and key.
@@ -50,6 +52,25 @@ pub struct Map {
     /// The shape of the output.
     pub schema: DFSchemaRef,
 }
+
+/// All rows of the input but those that a rule keeps out, with the column that
+/// it adds last.
+#[derive(Debug, Clone)]
+pub struct Ordered {
+    /// Where rows come from.
+    pub input: Box<Stream>,
+    /// The columns of the key.
+    pub key: Vec<String>,
+    /// The column with the event time.
+    pub time: String,
+    /// What happens to the rows of a key.
+    pub rule: OrderedRule,
+    /// The shape of the output.
+    pub schema: DFSchemaRef,
+}
+
+/// Whatever needs rows in their exact order needs an exact watermark.
+pub(crate) const EXACT: Duration = Duration::from_micros(1);
 
 /// All rows of all inputs; columns correspond by place.
 #[derive(Debug, Clone)]
@@ -90,6 +111,7 @@ impl Stream {
         match self {
             Self::Scan(scan) => &scan.schema,
             Self::Map(map) => &map.schema,
+            Self::Ordered(ordered) => &ordered.schema,
             Self::Union(union) => &union.schema,
             Self::Windowed(windowed) => &windowed.schema,
         }
@@ -100,6 +122,7 @@ impl Stream {
         match self {
             Self::Scan(scan) => &mut scan.schema,
             Self::Map(map) => &mut map.schema,
+            Self::Ordered(ordered) => &mut ordered.schema,
             Self::Union(union) => &mut union.schema,
             Self::Windowed(windowed) => &mut windowed.schema,
         }
@@ -110,6 +133,7 @@ impl Stream {
         match self {
             Self::Scan(_) => Vec::new(),
             Self::Map(map) => vec![&map.input],
+            Self::Ordered(ordered) => vec![&ordered.input],
             Self::Union(union) => union.inputs.iter().collect(),
             Self::Windowed(windowed) => vec![&windowed.input],
         }
@@ -140,7 +164,7 @@ impl Stream {
                 map.schema = with_revisions(&map.schema)?;
                 Ok(())
             }
-            Self::Scan(_) | Self::Union(_) => Err(SqlError::new(
+            Self::Scan(_) | Self::Union(_) | Self::Ordered(_) => Err(SqlError::new(
                 "only a query that is one aggregate over windows emits more than once",
             )
             .help("say it where the aggregate is")),
@@ -158,6 +182,7 @@ impl Stream {
         match self {
             Self::Scan(scan) => visit(scan, outside),
             Self::Windowed(windowed) => windowed.input.scans(windowed.grain(), visit),
+            Self::Ordered(ordered) => ordered.input.scans(EXACT, visit),
             Self::Map(_) | Self::Union(_) => {
                 for input in self.inputs() {
                     input.scans(outside, visit);

@@ -5,4 +5,5 @@
 mod case;
 mod cut;
 mod oracle;
+mod ordered;
 mod rig;

@@ -19,6 +19,7 @@ use crate::{
     cut::Kind,
     rig::Rig,
 };
+use tagflow_engine::status::JobStatus;
 use tagflow_schemas::Column;
 
 /// How many cases of each kind CI runs; `TAGFLOW_ORACLE_CASES` runs more,
@@ -85,6 +86,31 @@ struct Checked {
 async fn check(kind: Kind, seed: u64) -> Checked {
     let mut random = SmallRng::seed_from_u64(seed);
     let case = Case::random(kind, &mut random);
+    let ran = run(&case, &mut random, seed).await;
+    let mut ours = ran.lines;
+    if let Some(cut) = &case.cut {
+        ours = ours.iter().map(|line| cut.plain(line)).collect();
+        ours.sort();
+    }
+    let expected = batch(&case).await;
+    assert_eq!(ours, expected, "seed {seed}\n{}\n{}", case.file, case.batch);
+    Checked {
+        restarts: ran.restarts,
+        rows: expected.len(),
+    }
+}
+
+/// What a case gave.
+pub(crate) struct Ran {
+    pub(crate) status: JobStatus,
+    /// The lines of its sink, sorted.
+    pub(crate) lines: Vec<String>,
+    pub(crate) restarts: u64,
+}
+
+/// Runs a case to its end, on random lanes and in random chunks, with random
+/// crashes on the way. No row may be late or bad.
+pub(crate) async fn run(case: &Case, random: &mut SmallRng, seed: u64) -> Ran {
     let mut rig = Rig::new(case.file.clone());
     for (partition, rows) in case.partitions.iter().enumerate() {
         rig.script
@@ -122,21 +148,15 @@ async fn check(kind: Kind, seed: u64) -> Checked {
         "seed {seed}"
     );
 
-    let mut ours = rig.lines("out").await;
-    if let Some(cut) = &case.cut {
-        ours = ours.iter().map(|line| cut.plain(line)).collect();
-        ours.sort();
-    }
-    let expected = batch(&case).await;
-    assert_eq!(ours, expected, "seed {seed}\n{}\n{}", case.file, case.batch);
-    Checked {
+    Ran {
+        lines: rig.lines("out").await,
+        status,
         restarts,
-        rows: expected.len(),
     }
 }
 
 /// The case's query by DataFusion, as sorted lines.
-async fn batch(case: &Case) -> Vec<String> {
+pub(crate) async fn batch(case: &Case) -> Vec<String> {
     let columns: Vec<Column> = COLUMNS
         .lines()
         .filter_map(|line| line.trim().split_once(": "))

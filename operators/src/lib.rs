@@ -3,12 +3,14 @@
 //! - [`map`]: filter and projection;
 //! - [`ordered`]: de-duplication, sessions and rates, by key in the order of event
 //!   time;
+//! - [`aggregate`]: aggregate functions that `DataFusion` has not;
 //! - [`bots`]: which user agents are of bots;
 //! - [`window`]: tumbling windows, aggregated in two phases.
 //!
 //! Operators use `DataFusion`'s expressions, group values and accumulators, which
 //! are synchronous and columnar; no operator runs a query plan.
 
+pub mod aggregate;
 pub mod bots;
 pub mod expr;
 pub mod map;

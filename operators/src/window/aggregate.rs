@@ -169,6 +169,7 @@ pub fn check(call: &AggregateFunction) -> Result<(), String> {
         | "count"
         | "covar_pop"
         | "covar_samp"
+        | "frequency_histogram"
         | "max"
         | "median"
         | "min"
@@ -186,6 +187,8 @@ pub fn check(call: &AggregateFunction) -> Result<(), String> {
         | "stddev_pop"
         | "string_agg"
         | "sum"
+        | "theta_sketch"
+        | "theta_union"
         | "var"
         | "var_pop" => Ok(()),
         "first_value" | "last_value" if ordered => Ok(()),

@@ -33,7 +33,7 @@ pub use aggregate::{Aggregate, check};
 pub use emission::Emission;
 pub use spec::{Aggregation, AggregationSpec, IS_FINAL, Key, REVISION, window_type};
 pub use windows::{Period, Span, Windows};
-pub use zone::{CalendarUnit, TZ_VARIANTS, Tz, Weekday};
+pub use zone::{CalendarUnit, TZ_VARIANTS, Tz, Weekday, misaligned};
 
 pub(crate) use late::json_objects;
 pub(crate) use watermark::StoredWatermark;

@@ -1,8 +1,11 @@
 //! Calendar days, weeks and months in a time zone.
 
+use std::time::Duration;
+
 pub use chrono::Weekday;
 use chrono::{
-    DateTime, Datelike, Days, Months, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone,
+    DateTime, Datelike, Days, Months, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeDelta,
+    TimeZone,
 };
 pub use chrono_tz::{TZ_VARIANTS, Tz};
 
@@ -62,6 +65,22 @@ pub(super) fn containing(unit: CalendarUnit, zone: Tz, time_us: i64) -> Option<S
         (start, end) = (end, first_instant(next, zone)?);
     }
     Some(Span { start, end })
+}
+
+/// An offset from UTC, in seconds, that `zone` has between 2015 and 2037 and that is
+/// no multiple of `width`: windows of that width since 1970 (UTC) do not begin on
+/// the zone's hours then.
+pub fn misaligned(zone: Tz, width: Duration) -> Option<i64> {
+    let days = (2015..=2037).flat_map(|year| NaiveDate::from_ymd_opt(year, 1, 1));
+    let days = days.flat_map(|first| first.iter_days().take(366));
+    let mut offsets = days.map(|day| {
+        let offset = zone.offset_from_utc_date(&day).fix();
+        i64::from(offset.local_minus_utc())
+    });
+    offsets.find(|offset| {
+        let micros = i128::from(*offset) * 1_000_000;
+        micros % (width.as_micros().max(1) as i128) != 0
+    })
 }
 
 /// The first instant in `zone` that shows `day` or a later date.
@@ -257,6 +276,25 @@ mod tests {
             containing(CalendarUnit::Day, zone, first - 1).unwrap().end,
             first
         );
+    }
+
+    #[test]
+    fn widths_that_divide_every_offset_are_aligned() {
+        for (zone, minutes, offset) in [
+            ("Asia/Shanghai", 60, None),
+            ("Europe/Berlin", 60, None),
+            ("Europe/Berlin", 120, Some(3_600)),
+            ("Asia/Kolkata", 60, Some(19_800)),
+            ("Asia/Kolkata", 30, None),
+            // Eleven hours in summer, ten and a half in winter.
+            ("Australia/Lord_Howe", 60, Some(37_800)),
+            ("Asia/Kathmandu", 15, None),
+            ("UTC", 24 * 60, None),
+        ] {
+            let width = Duration::from_mins(minutes);
+            let zone: Tz = zone.parse().unwrap();
+            assert_eq!(misaligned(zone, width), offset, "{zone} {minutes}");
+        }
     }
 
     #[test]

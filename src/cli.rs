@@ -208,6 +208,10 @@ pub(crate) struct Explain {
     /// As a graph for Graphviz.
     #[arg(long)]
     pub(crate) dot: bool,
+
+    /// The SQL that each block of `metrics` stands for.
+    #[arg(long, conflicts_with = "dot")]
+    pub(crate) lowered: bool,
 }
 
 const QUERY_EXAMPLES: &str = "\

@@ -30,6 +30,16 @@ pub fn text(pipeline: &str, lowered: &Lowered, lanes: usize) -> String {
     text
 }
 
+/// The SQL that each block of metrics stands for, which could stand under `queries`
+/// in its place.
+pub fn lowered(lowered: &Lowered) -> String {
+    let mut text = String::new();
+    for (name, sql) in &lowered.metrics {
+        let _ = writeln!(text, "-- {name}\n{sql}\n");
+    }
+    text
+}
+
 /// The nodes and edges in Graphviz's language.
 pub fn dot(pipeline: &str, lowered: &Lowered) -> String {
     let graph = &lowered.graph;

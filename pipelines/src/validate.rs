@@ -17,6 +17,7 @@ pub(crate) fn validate(spec: &Spec, diagnostics: &mut Diagnostics) {
     let mut check = Check { spec, diagnostics };
     check.names();
     check.collisions();
+    check.metrics();
     for (name, source) in spec.sources.iter() {
         check.source(name, source);
     }
@@ -50,6 +51,7 @@ impl Check<'_, '_> {
             ("sources", spec.sources.names().collect::<Vec<_>>()),
             ("steps", spec.steps.names().collect()),
             ("queries", spec.queries.names().collect()),
+            ("metrics", spec.metrics.names().collect()),
             ("sinks", spec.sinks.names().collect()),
         ] {
             for name in names {
@@ -80,13 +82,45 @@ impl Check<'_, '_> {
             match seen.iter().find(|other| other[..] == name[..]) {
                 Some(other) => {
                     let message = format!(
-                        "the name `{name}` is taken, at {}; sources, steps and queries share \
-                         their names",
+                        "the name `{name}` is taken, at {}; sources, steps, queries and \
+                         metrics share their names",
                         other.at()
                     );
                     self.diagnostics.error(name.at(), "", message);
                 }
                 None => seen.push(name),
+            }
+        }
+    }
+
+    /// The columns of a `metrics` table are named, each otherwise.
+    fn metrics(&mut self) {
+        let spec = self.spec;
+        for (block, metrics) in spec.metrics.iter() {
+            let measures = metrics.measures.iter().flat_map(|(name, measure)| {
+                let sketch = measure.sketch_column(name);
+                [
+                    Some((name.to_string(), name.at())),
+                    sketch.map(|it| (it, name.at())),
+                ]
+            });
+            let derived = metrics.derived.names();
+            let derived = derived.map(|name| Some((name.to_string(), name.at())));
+            let key = metrics.key.iter();
+            let columns = key
+                .map(|column| (column.value().clone(), column.at()))
+                .chain(measures.chain(derived).flatten());
+            let mut seen = vec!["window".to_owned()];
+            for (column, at) in columns {
+                if seen.contains(&column) {
+                    let message = format!("two columns of `{block}` are named `{column}`");
+                    self.diagnostics
+                        .error(at, format!("metrics.{block}"), message);
+                }
+                seen.push(column);
+            }
+            for name in metrics.measures.names().chain(metrics.derived.names()) {
+                self.name(name, name.at(), &format!("metrics.{block}"));
             }
         }
     }
@@ -190,6 +224,14 @@ impl Check<'_, '_> {
         }
         for (name, step) in spec.steps.iter() {
             self.reference(&step.from, &format!("steps.{name}.from"));
+        }
+        for (name, metrics) in spec.metrics.iter() {
+            for (measure, text) in metrics.measures.iter() {
+                self.reference(
+                    &text.from,
+                    &format!("metrics.{name}.measures.{measure}.from"),
+                );
+            }
         }
         for (name, sink) in spec.sinks.iter() {
             self.reference(&sink.from, &format!("sinks.{name}.from"));

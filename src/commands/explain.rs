@@ -9,6 +9,8 @@ pub(crate) fn execute(args: Explain) -> anyhow::Result<Exit> {
         Pipeline::open(&args.pipeline.file, &args.pipeline.load_options())?;
     let text = if args.dot {
         explain::dot(&spec.name, &lowered)
+    } else if args.lowered {
+        explain::lowered(&lowered)
     } else {
         explain::text(&spec.name, &lowered, lanes(&spec, None))
     };

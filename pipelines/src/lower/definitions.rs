@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use tagflow_operators::window::Emission;
 
-use super::stages;
+use super::{metrics, stages};
 use crate::{
     diagnostic::{Diagnostics, Position},
     spec::{Name, Spec, SqlText},
-    sql::{Definition, Fault, Part, SelectItem, SqlError},
+    sql::{Definition, Fault, MetricsPart, Part, SelectItem, SqlError},
 };
 
-/// The sources, steps and queries of a file.
+/// The sources, steps, queries and metrics of a file.
 pub(super) fn definitions(spec: &Spec) -> BTreeMap<String, Definition> {
     let mut definitions = BTreeMap::new();
     for (name, source) in spec.sources.iter() {
@@ -49,6 +49,9 @@ pub(super) fn definitions(spec: &Spec) -> BTreeMap<String, Definition> {
         };
         definitions.insert(name.to_string(), definition);
     }
+    for (name, metrics) in spec.metrics.iter() {
+        definitions.insert(name.to_string(), Definition::Metrics(metrics.clone()));
+    }
     definitions
 }
 
@@ -78,6 +81,15 @@ pub(super) fn report(spec: &Spec, fault: &Fault, diagnostics: &mut Diagnostics) 
             diagnostics,
         );
     }
+    let mut blocks = spec.metrics.iter();
+    if let Some(block) = blocks.find(|(block, _)| ***block == *name) {
+        let whole = MetricsPart::Whole;
+        let part = match &fault.part {
+            Part::Metrics(part) => part,
+            _ => &whole,
+        };
+        return metrics::report(block, part, &fault.error, diagnostics);
+    }
     let step = spec.steps.get(name);
     let (text, path) = match &fault.part {
         Part::Query => (
@@ -94,7 +106,7 @@ pub(super) fn report(spec: &Spec, fault: &Fault, diagnostics: &mut Diagnostics) 
                 .map(|(_, text)| text),
             format!("steps.{name}.select"),
         ),
-        Part::From | Part::Key(_) | Part::Column | Part::UserAgent => {
+        Part::From | Part::Key(_) | Part::Column | Part::UserAgent | Part::Metrics(_) => {
             (None, format!("steps.{name}"))
         }
     };
@@ -112,7 +124,8 @@ pub(super) fn sql(text: &SqlText, path: String, error: &SqlError, diagnostics: &
     add(at, path, error, diagnostics);
 }
 
-fn add(at: Position, path: String, error: &SqlError, diagnostics: &mut Diagnostics) {
+/// Adds what is wrong at a place in the file.
+pub(super) fn add(at: Position, path: String, error: &SqlError, diagnostics: &mut Diagnostics) {
     let diagnostic = diagnostics.error(at, path, error.message.as_str());
     if let Some(help) = &error.help {
         diagnostic.help(help.as_str());

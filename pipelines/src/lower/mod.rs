@@ -6,6 +6,7 @@
 //! | a step, a query without a window | one map, `<name>` |
 //! | a step's `dedupe`, `flag_bots`, `sessions` | ⇄ `<name>.dedupe` ▷ `<name>.bots` ⇄ `<name>.rate` ⇄ `<name>.sessions` before that map |
 //! | a query with a window | `<name>.input` ▷ `<name>.partial` ⇄ `<name>` ▷ `<name>.select` |
+//! | a block of metrics | as the query that it stands for |
 //! | a sink | `<name>.columns` ▷ `<name>` |
 //! | `errors` | `errors.dead_letters` and `errors.late`, as sinks |
 //!
@@ -15,6 +16,7 @@
 
 mod definitions;
 mod flow;
+mod metrics;
 mod ordered;
 mod set_aside;
 mod sinks;
@@ -24,7 +26,10 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use tagflow_engine::{
     Clock, Error, SystemClock,
@@ -65,6 +70,8 @@ pub struct Lowered {
     pub bounded: bool,
     /// What each relation delivers and how, inputs first.
     pub relations: Vec<Needs>,
+    /// The SQL that each block of metrics stands for.
+    pub metrics: BTreeMap<String, String>,
 }
 
 /// Lowers a pipeline. Touches no network and creates nothing.
@@ -172,6 +179,7 @@ impl<'a> Lowering<'a> {
             tables: std::mem::take(&mut self.tables),
             bounded,
             relations,
+            metrics: self.program.metrics().clone(),
         })
     }
 

@@ -14,6 +14,8 @@ mod flag_bots;
 mod format;
 mod generator;
 mod kafka;
+mod measure;
+mod metrics;
 mod nodes;
 mod params;
 mod parquet;
@@ -49,6 +51,8 @@ pub use flag_bots::{FlagBots, Rate};
 pub use format::{CsvFormat, Format, JsonFormat, ParquetFormat};
 pub use generator::GeneratorSource;
 pub use kafka::{KafkaSource, OnDataLoss, Properties, Start};
+pub use measure::{Agg, Measure, Sketch, Theta};
+pub use metrics::{Corrections, Day, Metrics, MetricsEmit, MetricsWindow, Width};
 pub use nodes::{Name, Nodes};
 pub use params::Params;
 pub use parquet::{Compression, ParquetFiles, ParquetSink};
@@ -89,6 +93,9 @@ pub struct Spec {
     /// Streaming SQL over sources, steps and other queries, by name.
     #[schemars(extend("default" = serde_json::json!({})))]
     pub queries: Nodes<Query>,
+    /// Measures by key and window, from several sources into one table, by name.
+    #[schemars(extend("default" = serde_json::json!({})))]
+    pub metrics: Nodes<Metrics>,
     /// Where results go, by name.
     pub sinks: Nodes<Sink>,
     /// What becomes of rows that cannot be used.
@@ -106,8 +113,7 @@ pub struct Spec {
 }
 
 /// Blocks that are designed but that this version cannot run.
-const LATER: [&str; 11] = [
-    "metrics",
+const LATER: [&str; 10] = [
     "tags",
     "segments",
     "scenes",
@@ -135,14 +141,16 @@ impl Spec {
         self.sources.is_unreadable(name)
             || self.steps.is_unreadable(name)
             || self.queries.is_unreadable(name)
+            || self.metrics.is_unreadable(name)
     }
 
-    /// The names that `from` and SQL can refer to: sources, steps, queries.
+    /// The names that `from` and SQL can refer to: sources, steps, queries, metrics.
     pub fn relations(&self) -> impl Iterator<Item = &Name> + Clone {
         let sources = self.sources.names();
         sources
             .chain(self.steps.names())
             .chain(self.queries.names())
+            .chain(self.metrics.names())
     }
 
     /// Reads a whole file. Blocks in error are left out, which the diagnostics
@@ -158,6 +166,7 @@ impl Spec {
         let sources = fields.required(reader, "sources");
         let steps = fields.optional(reader, "steps");
         let queries = fields.optional(reader, "queries");
+        let metrics = fields.optional(reader, "metrics");
         let sinks = fields.required(reader, "sinks");
         let checkpoint = fields.optional(reader, "checkpoint");
         let errors = fields.optional(reader, "errors");
@@ -183,6 +192,7 @@ impl Spec {
             sources: sources.unwrap_or_else(Nodes::unreadable),
             steps: steps.map_or_else(Nodes::unreadable, Option::unwrap_or_default),
             queries: queries.map_or_else(Nodes::unreadable, Option::unwrap_or_default),
+            metrics: metrics.map_or_else(Nodes::unreadable, Option::unwrap_or_default),
             sinks: sinks.unwrap_or_else(Nodes::unreadable),
             checkpoint,
             parallelism: parallelism.flatten(),

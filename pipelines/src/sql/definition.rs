@@ -6,6 +6,7 @@ use tagflow_operators::window::Emission;
 use tagflow_schemas::Column;
 
 use super::SqlError;
+use crate::spec::Metrics;
 
 /// What the pipeline file says of a relation.
 #[derive(Debug, Clone)]
@@ -53,6 +54,8 @@ pub enum Definition {
         /// When results come out.
         emission: Emission,
     },
+    /// Measures by key and window.
+    Metrics(Metrics),
 }
 
 /// What happens to the rows of a key, in the order of event time.
@@ -118,4 +121,31 @@ pub enum Part {
     Select(usize),
     /// The SQL of a query.
     Query,
+    /// Something of a `metrics` block.
+    Metrics(MetricsPart),
+}
+
+/// A part of a `metrics` block; measures and the like are counted in its order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MetricsPart {
+    /// All of it.
+    Whole,
+    /// A column of the key.
+    Key(usize),
+    /// How event time is cut.
+    Window,
+    /// The time zone of that.
+    Timezone,
+    /// When results come out.
+    Emit,
+    /// A measure.
+    Measure(usize),
+    /// What a measure reads.
+    From(usize),
+    /// Which rows a measure counts.
+    Where(usize),
+    /// What a measure aggregates.
+    Arg(usize),
+    /// A derived column.
+    Derived(usize),
 }

@@ -243,7 +243,7 @@ fn reworded(text: &str) -> Option<SqlError> {
     }
     if text.starts_with("Cannot create filter with non-boolean predicate") {
         let condition = unqualified(quoted('\''));
-        let kind = text.rsplit(' ').next().unwrap_or_default();
+        let kind = text.rsplit(" returning ").next().unwrap_or_default();
         return Some(SqlError::new(format!(
             "the condition `{condition}` is a {kind}, neither true nor false"
         )));

@@ -14,7 +14,7 @@
 //! 5. `plan`: DataFusion's plan over the `catalog` of relations and `functions`,
 //!    walked into a [`Stream`] and checked, aggregates by `windowed`; `lineage`
 //!    follows the event time. Steps and sinks come in by `resolve`, the stateful
-//!    parts of steps by `stages`.
+//!    parts of steps by `stages`, and `metrics` writes the SQL of its blocks.
 //! 6. `program`: which columns each relation must deliver; `optimize` narrows
 //!    plans to them.
 //! 7. `output`: what a sink sees.
@@ -25,6 +25,7 @@ mod display;
 mod error;
 mod functions;
 mod lineage;
+mod metrics;
 mod optimize;
 mod output;
 mod parse;
@@ -41,7 +42,7 @@ mod windowed;
 mod tests;
 
 pub use catalog::{Catalog, Relation, Rows};
-pub use definition::{Definition, Fault, OrderedRule, Part, SelectItem};
+pub use definition::{Definition, Fault, MetricsPart, OrderedRule, Part, SelectItem};
 pub use error::SqlError;
 pub use functions::{Functions, batch_functions};
 pub use lineage::Lineage;

@@ -10,6 +10,7 @@ use tagflow_schemas::Column;
 
 use super::{
     Catalog, Definition, Fault, Functions, Lineage, Part, Program, Relation, Rows, SqlError,
+    metrics::{self, PlannedMetrics},
     parse::{self, ParsedQuery},
     plan::{self, Planned},
     refuse, resolve, stages,
@@ -48,6 +49,7 @@ impl<'a> Planning<'a> {
                 catalog: Catalog::new(Functions::new()),
                 plans: BTreeMap::new(),
                 emissions: BTreeMap::new(),
+                metrics: BTreeMap::new(),
                 ordered: BTreeMap::new(),
                 order: Vec::new(),
                 faults: Vec::new(),
@@ -149,6 +151,18 @@ impl<'a> Planning<'a> {
                 }
             }
             Definition::Query { emission, .. } => self.query(name, *emission),
+            Definition::Metrics(block) => match metrics::plan(block, &self.program.catalog) {
+                Ok(PlannedMetrics {
+                    sql,
+                    emission,
+                    planned,
+                }) => {
+                    self.program.emissions.insert(name.clone(), emission);
+                    self.program.metrics.insert(name.clone(), sql);
+                    self.planned(name, planned);
+                }
+                Err(faults) => self.faults(name, faults),
+            },
         }
     }
 
@@ -187,6 +201,12 @@ impl<'a> Planning<'a> {
             Definition::Step { from, .. }
             | Definition::Flagged { from, .. }
             | Definition::Ordered { from, .. } => (vec![(from.clone(), None)], Part::From),
+            Definition::Metrics(metrics) => {
+                let reads = metrics.measures.iter();
+                let reads: BTreeSet<&str> = reads.map(|(_, it)| it.from.as_str()).collect();
+                let reads = reads.into_iter().map(|read| (read.to_owned(), None));
+                (reads.collect(), Part::From)
+            }
             Definition::Query { .. } => match self.parsed.get(name) {
                 Some(parsed) => {
                     let reads = parsed.reads.iter();
@@ -236,7 +256,10 @@ impl<'a> Planning<'a> {
     fn is_circle_of_steps(&self, read: &str, path: &[&str]) -> bool {
         let is_step = |name: &&str| {
             let definition = self.definitions.get(*name);
-            !matches!(definition, None | Some(Definition::Query { .. }))
+            !matches!(
+                definition,
+                None | Some(Definition::Query { .. } | Definition::Metrics(_))
+            )
         };
         path.iter().skip_while(|name| **name != read).all(is_step)
     }

@@ -38,6 +38,8 @@ pub struct Program {
     pub(super) plans: BTreeMap<String, LogicalPlan>,
     /// Of queries whose windows may come out more than once.
     pub(super) emissions: BTreeMap<String, Emission>,
+    /// The SQL that `metrics` blocks stand for.
+    pub(super) metrics: BTreeMap<String, String>,
     /// The parts of steps that are no plan of DataFusion's.
     pub(super) ordered: BTreeMap<String, Ordered>,
     /// Those that could be planned, inputs first.
@@ -59,6 +61,11 @@ impl Program {
     /// What is wrong.
     pub fn faults(&self) -> &[Fault] {
         &self.faults
+    }
+
+    /// The SQL that each `metrics` block stands for.
+    pub fn metrics(&self) -> &BTreeMap<String, String> {
+        &self.metrics
     }
 
     /// The relations that could be planned.

@@ -5,5 +5,6 @@
 mod case;
 mod cut;
 mod oracle;
+mod metrics;
 mod ordered;
 mod rig;

@@ -154,3 +154,75 @@ fn what_tables_cannot_hold() {
         ],
     );
 }
+
+#[test]
+fn each_text_of_metrics_is_checked() {
+    check(
+        r#"
+metrics:
+  m:
+    key: [campain_id, user_id]
+    window: {tumble: 1h}
+    measures:
+      rows: {from: events, agg: count}
+      sold: {from: orders, agg: sum, arg: revenue}
+  n:
+    window: {tumble: day, timezone: Asia/Shangai}
+    measures: {rows: {from: events, agg: count}}
+  o:
+    window: {tumble: 1h, timezone: Asia/Kolkata}
+    measures: {rows: {from: events, agg: count}}
+  p:
+    window: {hop: 1h, every: 1m}
+    emit: {preview: 10s}
+    measures: {rows: {from: events, agg: count}}
+  q:
+    window: {tumble: 1h}
+    measures:
+      rows: {from: events, agg: count, where: evnt_type = 'a'}
+      odd: {from: events, agg: count, where: amount}
+      sold: {from: events, agg: max, arg: amount + max(amount)}
+  r:
+    window: {tumble: 1h}
+    measures:
+      rows: {from: events, agg: count}
+      sold: {from: events, agg: sum, arg: user_id}
+  s:
+    window: {tumble: 1h}
+    measures: {rows: {from: events, agg: count}}
+    derived: {a: rows / rws, b: a + 1, c: sum(rows)}
+  t:
+    window: {tumble: 1h}
+    measures: {rows: {from: hourly, agg: count}}
+  u:
+    window: {tumble: 1h}
+    measures: {rows: {from: u, agg: count}}
+  v:
+    window: {hop: 1h, every: 2h}
+    measures: {rows: {from: events, agg: count}}
+  w:
+    window: {tumble: 1h}
+    measures: {rows: {from: events, agg: distinct, arg: amount, sketch: {theta: }}}
+queries:
+  hourly: SELECT tumble(occurred_at, INTERVAL '1 hour') AS "window", count(*) AS n FROM events GROUP BY 1
+sinks: {out: {from: m, console: {}}}
+"#,
+        &[
+            "4:11 metrics.m.key: column `campain_id` not found in `events` (have: event_id, user_id, event_type, campaign_id, amount, created_at, occurred_at) [did you mean `campaign_id`?]",
+            "4:23 metrics.m.key: column `user_id` not found in `orders` (have: order_id, buyer, revenue, ordered_at)",
+            "10:37 metrics.n.window.timezone: there is no time zone `Asia/Shangai`; did you mean `Asia/Shanghai`?",
+            "13:36 metrics.o.window.timezone: windows of 1h cannot begin on the hours of `Asia/Kolkata`, which is at times 5h 30m ahead of UTC [take a width that divides this, or `tumble: day`; or leave `timezone` out]",
+            "17:21 metrics.p.emit: only tumbling windows have previews; overlapping ones come out often enough",
+            "22:47 metrics.q.measures.rows: column `evnt_type` not found in `events` (have: event_id, user_id, event_type, campaign_id, amount, created_at, occurred_at) [did you mean `event_type`?]",
+            "23:46 metrics.q.measures.odd: the condition `amount` is a Decimal128(18, 2), neither true nor false",
+            "24:52 metrics.q.measures.sold: an aggregate is over many rows, and here is one [aggregate in a query with a window]",
+            "29:43 metrics.r.measures.sold: function 'sum' requires Interval, but received String (DataType: Utf8)",
+            "33:25 metrics.s.derived.a: column `rws` not found (have: window, rows) [did you mean `rows`?]",
+            "33:43 metrics.s.derived.c: an aggregate is over many rows, and here is one [aggregate in a query with a window]",
+            "36:29 metrics.t.measures.rows: the rows of `hourly` have no event time [carry the event time of the source through unchanged]",
+            "37:3 metrics.u: a circle: `u` reads `u` [one of them must read something else]",
+            "41:19 metrics.v.window: windows that slide by more than their size leave rows out",
+            "45:57 metrics.w.measures.rows: `theta_sketch` is of a string or an integer, and of `lg_k`",
+        ],
+    );
+}

@@ -38,6 +38,87 @@ window_start window_end campaign_id impressions clicks reach revenue
     );
 }
 
+/// Rows that no measure counts make no row; `orders` has no impressions.
+#[test]
+fn a_block_of_metrics() {
+    let block = r"
+steps:
+  sold: {from: orders, select: {campaign_id: buyer, amount: revenue, at: ordered_at}}
+metrics:
+  m:
+    key: [campaign_id]
+    window: {tumble: 1m, timezone: Asia/Shanghai}
+    measures:
+      impressions: {from: events, agg: count, where: event_type = 'impression'}
+      clicks: {from: events, agg: count, where: event_type = 'click'}
+      reach: {from: events, agg: distinct, arg: user_id, where: event_type = 'impression', sketch: {theta: {lg_k: 5}}}
+      frequency: {from: events, agg: per_user_histogram, arg: user_id, bounds: [1, 2]}
+      revenue: {from: sold, agg: sum, arg: amount}
+    derived: {ctr: clicks / impressions, percent: ctr * 100}
+sinks: {out: {from: m, console: {}}}
+";
+    let results = run(&lowered(block), &[("events", EVENTS), ("orders", ORDERS)]);
+    assert_eq!(
+        results["out"].trim(),
+        "
+window_start window_end campaign_id impressions clicks reach frequency revenue ctr percent
+"
+        .trim()
+    );
+}
+
+/// In the place of the block, the SQL that it stands for gives the same.
+#[test]
+fn metrics_are_the_sql_that_is_shown() {
+    let block = "metrics: {q: {key: [campaign_id], window: {tumble: 1m}, measures: {clicks: {from: \
+                 events, agg: count, where: \"event_type = 'click'\"}}, derived: {half: clicks / 2}}}\n\
+                 sinks: {out: {from: q, console: {}}}\n";
+    let lowered = lowered(block);
+    let sql = &lowered.metrics["q"];
+    assert_eq!(
+        sql,
+        r#""#
+    );
+    let results = run(&lowered, &[("events", EVENTS), ("orders", ORDERS)]);
+    check(sql, &results["out"]);
+}
+
+/// As the design has it, but for what `flag_bots` is called with.
+#[test]
+fn the_metrics_of_the_design_plan() {
+    let lowered = lowered(
+        r#"
+steps:
+  ads: {from: events, dedupe: {key: [event_id], within: 24h}, flag_bots: {rate: {key: [user_id], over: 1m, more_than: 60}, as: is_bot}, select: ["*", "event_type AS channel"]}
+  paid: {from: orders, dedupe: {key: [order_id], within: 7d}, select: {campaign_id: buyer, channel: buyer, amount: revenue, ordered_at: ordered_at}}
+metrics:
+  campaign_hour:
+    key: [campaign_id, channel]
+    window: {tumble: 1h, timezone: Asia/Shanghai}
+    emit: {preview: 1m, corrections: {until: 3d}}
+    measures:
+      impressions:       {from: ads, agg: count, where: "event_type = 'impression' and not is_bot"}
+      impressions_gross: {from: ads, agg: count, where: "event_type = 'impression'"}
+      clicks:            {from: ads, agg: count, where: "event_type = 'click' and not is_bot"}
+      reach:             {from: ads, agg: distinct, arg: user_id, where: "event_type = 'impression'", sketch: {theta: {lg_k: 12}}, keep_sketch: true}
+      frequency:         {from: ads, agg: per_user_histogram, arg: user_id, where: "event_type = 'impression'", bounds: [1, 2, 3, 5, 10]}
+      revenue:           {from: paid, agg: sum, arg: amount}
+    derived:
+      ctr: clicks / impressions
+      revenue_per_click: revenue / clicks
+sinks: {t: {from: campaign_hour, parquet: {url: ./lake/t, partition_by: {dt: "date(window_start)"}}}}
+"#,
+    );
+    let table = &lowered.tables[0];
+    let columns: Vec<String> = table
+        .schema
+        .fields()
+        .iter()
+        .map(|field| format!("{} {}", field.name(), field.data_type()))
+        .collect();
+    assert_eq!(columns.join("; "), "");
+}
+
 #[test]
 fn a_step_flags_bots_by_user_agent_and_by_rate() {
     let agents = [

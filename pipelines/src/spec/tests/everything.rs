@@ -59,6 +59,29 @@ fn every_key_is_read() {
     let items: Vec<_> = listed.columns().map(|(_, sql)| sql.text()).collect();
     assert_eq!(items, ["id", "at AS at"]);
 
+    let by_hour = spec.metrics.get("by_hour").unwrap();
+    let MetricsWindow::Tumble { width, timezone } = &by_hour.window else {
+        panic!("not tumbling");
+    };
+    assert_eq!(**width, Width::Fixed(Duration::from_hours(1)));
+    assert_eq!(**timezone, "Asia/Shanghai");
+    let emit = &by_hour.emit;
+    assert_eq!(
+        *emit.corrections.as_ref().unwrap().until,
+        Duration::from_hours(72)
+    );
+    let reach = by_hour.measures.get("reach").unwrap();
+    assert_eq!(*reach.sketch.as_ref().unwrap().theta.lg_k, 10);
+    assert_eq!(
+        reach.sketch_column("reach").as_deref(),
+        Some("reach_sketch")
+    );
+    let by_month = spec.metrics.get("by_month").unwrap();
+    assert!(matches!(
+        &by_month.window,
+        MetricsWindow::Tumble { width, .. } if **width == Width::Month
+    ));
+
     let Output::Parquet(table) = spec.sinks.get("table").unwrap().output() else {
         panic!("not Parquet");
     };

@@ -170,9 +170,76 @@ fn column_types() {
 #[test]
 fn blocks_of_later_versions() {
     check(
-        &with("sinks:\n", "metrics: {a: {}}\ntests: []\nsinks:\n"),
-        "p.yaml:8:1  error  `metrics` is not available in this version yet\n\
+        &with("sinks:\n", "tags: {a: {}}\ntests: []\nsinks:\n"),
+        "p.yaml:8:1  error  `tags` is not available in this version yet\n\
          p.yaml:9:1  error  `tests` is not available in this version yet",
+    );
+}
+
+#[test]
+fn metrics() {
+    let block = |text: &str| with("sinks:\n", &format!("metrics:\n  m: {text}\nsinks:\n"));
+    let measure = |text: &str| {
+        block(&format!(
+            "{{window: {{tumble: 1h}}, measures: {{a: {{from: events, {text}}}}}}}"
+        ))
+    };
+    check(
+        &block("{windw: {tumble: 1h}, measures: {}}"),
+        "p.yaml:9:6  error  missing key `window` in `m`\n\
+         p.yaml:9:6  error  `measures` needs at least one in `m`\n\
+         p.yaml:9:7  error  unknown key `windw` in `m`; did you mean `window`?",
+    );
+    check(
+        &block("{window: {tumble: 1h, hop: 2h}, measures: {a: {from: events, agg: count}}}"),
+        "p.yaml:9:28  error  only one of `tumble`, `hop`, `cumulate` can stand in `m.window`",
+    );
+    check(
+        &block("{window: {tumble: daily}, measures: {a: {from: events, agg: count}}}"),
+        "p.yaml:9:24  error  expected a duration like `1h`, or `day`, `week` or `month`, got the \
+         string `daily`",
+    );
+    check(
+        &block("{window: {hop: 1h, every: 0s}, measures: {a: {from: events, agg: count}}}"),
+        "p.yaml:9:32  error  `every` must be more than zero",
+    );
+    check(
+        &measure("agg: cuont"),
+        "p.yaml:9:63  error  unknown value `cuont`; did you mean `count`?",
+    );
+    check(
+        &measure("agg: sum"),
+        "p.yaml:9:63  error  missing key `arg`: what is aggregated in `m.measures.a`",
+    );
+    check(
+        &measure("agg: count, sketch: {theta: }"),
+        "p.yaml:9:44  error  `sketch` is for `agg: distinct` only in `m.measures.a`",
+    );
+    check(
+        &measure("agg: distinct, arg: user_id, sketch: {theta: {lg_k: 4}}"),
+        "p.yaml:9:110  error  `lg_k` is from 5 to 26, got 4",
+    );
+    check(
+        &measure("agg: distinct, arg: user_id, keep_sketch: true"),
+        "p.yaml:9:100  error  `keep_sketch` needs a `sketch`: write `sketch: {theta: {}}` in \
+         `m.measures.a`",
+    );
+    check(
+        &measure("agg: per_user_histogram, arg: user_id"),
+        "p.yaml:9:63  error  missing key `bounds`: where the buckets begin, such as `[1, 2, 3, 5, \
+         10]` in `m.measures.a`",
+    );
+    check(
+        &measure("agg: per_user_histogram, arg: user_id, bounds: [1, 3, 3]"),
+        "p.yaml:9:112  error  `bounds` go up, from 1 or more in `m.measures.a`",
+    );
+    check(
+        &measure("agg: count}, a_sketch: {from: evnts, agg: count").replace(
+            "agg: count}, a_s",
+            "agg: distinct, arg: user_id, sketch: {theta: }, keep_sketch: true}, a_s",
+        ),
+        "p.yaml:9:126  error  two columns of `m` are named `a_sketch`\n\
+         p.yaml:9:143  error  nothing is called `evnts`; did you mean `events`? (have: events, m)",
     );
 }
 
@@ -187,7 +254,7 @@ fn parts_of_steps() {
     check(
         &step("dedupe: {key: [], within: 0s}"),
         "p.yaml:9:29  error  `key` needs at least one column in `s.dedupe`\n\
-         p.yaml:9:47  error  `within` must be more than zero",
+         p.yaml:9:44  error  `within` must be more than zero",
     );
     check(
         &step("flag_bots: {as: x}"),

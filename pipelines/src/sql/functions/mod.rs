@@ -5,9 +5,12 @@
 //! | `tumble(ts, interval)` and its like | the window that a time lies in: a struct of `start` and `end` |
 //! | `date(x)` | the calendar day (UTC) of a time, or of a `YYYY-MM-DD` text |
 //! | `is_bot(text)` | whether a user agent is known to be of a bot |
+//! | `theta_estimate(sketch)` | how many distinct values a theta sketch has seen |
+//! | `theta_sketch(x, lg_k)` and its like | aggregates, see [`tagflow_operators::aggregate`] |
 
 mod date;
 mod is_bot;
+mod theta_estimate;
 mod window;
 
 use std::{collections::HashMap, sync::Arc};
@@ -19,7 +22,9 @@ use datafusion::{
     },
 };
 
-pub(crate) use window::WindowKind;
+use tagflow_operators::aggregate;
+
+pub(crate) use window::{WindowKind, time_zone};
 
 /// The functions of our dialect, for a DataFusion session that runs the same
 /// texts over files.
@@ -30,6 +35,7 @@ pub fn batch_functions() -> Vec<ScalarUDF> {
         .chain([
             ScalarUDF::new_from_impl(date::Date::new()),
             ScalarUDF::new_from_impl(is_bot::IsBot::new()),
+            ScalarUDF::new_from_impl(theta_estimate::ThetaEstimate::new()),
         ])
         .collect()
 }
@@ -58,7 +64,9 @@ impl Functions {
                 HigherOrderUDF::aliases,
             ),
             aggregate: by_name(
-                SessionStateDefaults::default_aggregate_functions(),
+                SessionStateDefaults::default_aggregate_functions()
+                    .into_iter()
+                    .chain(aggregate::functions().map(Arc::new)),
                 AggregateUDF::name,
                 AggregateUDF::aliases,
             ),

@@ -111,10 +111,10 @@ impl WindowKind {
             (Self::TumbleDay, [zone]) => Windows::Tumble(day(zone)?),
             (Self::TumbleWeek, [zone, starts]) => {
                 let unit = CalendarUnit::Week(weekday(starts)?);
-                Windows::Tumble(Period::Calendar(unit, time_zone(zone)?))
+                Windows::Tumble(Period::Calendar(unit, zone_of(zone)?))
             }
             (Self::TumbleMonth, [zone]) => {
-                Windows::Tumble(Period::Calendar(CalendarUnit::Month, time_zone(zone)?))
+                Windows::Tumble(Period::Calendar(CalendarUnit::Month, zone_of(zone)?))
             }
             (Self::Hop, [slide, size]) => Windows::Hop {
                 slide: width(slide)?,
@@ -314,7 +314,7 @@ fn width(interval: &ScalarValue) -> Result<Duration, String> {
 }
 
 fn day(zone: &ScalarValue) -> Result<Period, String> {
-    Ok(Period::Calendar(CalendarUnit::Day, time_zone(zone)?))
+    Ok(Period::Calendar(CalendarUnit::Day, zone_of(zone)?))
 }
 
 fn text<'a>(value: &'a ScalarValue, what: &str) -> Result<&'a str, String> {
@@ -324,8 +324,15 @@ fn text<'a>(value: &'a ScalarValue, what: &str) -> Result<&'a str, String> {
     }
 }
 
-fn time_zone(value: &ScalarValue) -> Result<Tz, String> {
-    let name = text(value, "time zone")?;
+fn zone_of(value: &ScalarValue) -> Result<Tz, String> {
+    time_zone(text(value, "time zone")?)
+}
+
+/// The IANA time zone `name`.
+///
+/// # Errors
+/// That there is none, for a user.
+pub(crate) fn time_zone(name: &str) -> Result<Tz, String> {
     let all = tagflow_operators::window::TZ_VARIANTS;
     name.parse().map_err(|_| {
         let close = closest(name, all.iter().map(|zone| zone.name()));

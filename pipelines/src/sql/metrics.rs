@@ -56,7 +56,7 @@ pub(super) fn plan(metrics: &Metrics, catalog: &Catalog) -> Result<PlannedMetric
     emission
         .check(&windows)
         .map_err(|reason| fault(MetricsPart::Emit, SqlError::new(reason)))?;
-    let block = Block::new(metrics, window, catalog)?;
+    let mut block = Block::new(metrics, window, catalog)?;
     block.check_texts()?;
 
     // One by one, so that it is known whose mistake it is.
@@ -107,6 +107,8 @@ struct Block<'a> {
     key: Vec<&'a str>,
     window: String,
     measures: Vec<Named<'a>>,
+    /// What each measure aggregates is of this type.
+    types: BTreeMap<&'a str, DataType>,
     /// The sources, each with its event time.
     sources: Vec<(&'a str, &'a str)>,
 }
@@ -160,26 +162,24 @@ impl<'a> Block<'a> {
             key,
             window,
             measures,
+            types: BTreeMap::new(),
             sources,
         })
     }
 
-    /// Checks each `where` and `arg` over its source.
-    fn check_texts(&self) -> Result<(), Faults> {
+    /// Checks each `where` and `arg` over its source, and notes the types.
+    fn check_texts(&mut self) -> Result<(), Faults> {
         let mut faults = Faults::new();
-        for (index, (_, measure)) in self.measures.iter().enumerate() {
+        for (index, (name, measure)) in self.measures.iter().enumerate() {
             let from = measure.from.as_str();
-            let check = |filter, select: Option<&[SelectItem]>| {
-                let checked = resolve::step(from, from, filter, select, self.catalog);
-                checked
-                    .err()
-                    .unwrap_or_default()
-                    .into_iter()
-                    .map(|(_, error)| error)
+            let mut add = |part: MetricsPart, errors: Faults| {
+                let errors = errors.into_iter();
+                faults.extend(errors.map(|(_, error)| (Part::Metrics(part.clone()), error)));
             };
             if let Some(filter) = &measure.filter {
-                for error in check(Some(filter.text()), None) {
-                    faults.extend(fault(MetricsPart::Where(index), error));
+                let checked = resolve::step(from, from, Some(filter.text()), None, self.catalog);
+                if let Err(errors) = checked {
+                    add(MetricsPart::Where(index), errors);
                 }
             }
             if let Some(arg) = &measure.arg {
@@ -187,8 +187,12 @@ impl<'a> Block<'a> {
                     name: Some("arg".to_owned()),
                     text: arg.text().to_owned(),
                 };
-                for error in check(None, Some(&[item])) {
-                    faults.extend(fault(MetricsPart::Arg(index), error));
+                match resolve::step(from, from, None, Some(&[item]), self.catalog) {
+                    Ok(planned) => {
+                        let field = planned.relation.schema.field(0);
+                        self.types.insert(name, field.data_type().clone());
+                    }
+                    Err(errors) => add(MetricsPart::Arg(index), errors),
                 }
             }
         }
@@ -235,18 +239,22 @@ impl<'a> Block<'a> {
                 quoted(&format!("{name} arg")),
             );
             match &measure.filter {
-                _ if !is_of_it => columns.push(format!("false AS {filter}")),
+                _ if !is_of_it => columns.push(format!("CAST(NULL AS BOOLEAN) AS {filter}")),
                 None => columns.push(format!("true AS {filter}")),
-                Some(text) => {
-                    let text = normal(text.text());
-                    columns.push(format!("coalesce({text}, false) AS {filter}"));
-                }
+                Some(text) => columns.push(format!("{} AS {filter}", normal(text.text()))),
             }
             match &measure.arg {
                 Some(text) if is_of_it => {
                     columns.push(format!("{} AS {arg}", normal(text.text())));
                 }
-                Some(_) => columns.push(format!("NULL AS {arg}")),
+                Some(_) => {
+                    let kind = self
+                        .types
+                        .get(name)
+                        .map_or(String::new(), ToString::to_string);
+                    let kind = kind.replace('\'', "''");
+                    columns.push(format!("arrow_cast(NULL, '{kind}') AS {arg}"));
+                }
                 None => {}
             }
             if is_of_it {

@@ -4,7 +4,7 @@
 
 mod case;
 mod cut;
-mod oracle;
 mod metrics;
+mod oracle;
 mod ordered;
 mod rig;

@@ -171,7 +171,7 @@ fn case(kind: Kind, random: &mut SmallRng) -> Case {
         columns.push(format!("coalesce(m{index}.v, {of_none}) AS m{index}"));
         let on: Vec<String> = groups
             .iter()
-            .map(|group| format!("g.{group} IS NOT DISTINCT FROM m{index}.{group}"))
+            .map(|group| format!("(g.{group} IS NOT DISTINCT FROM m{index}.{group})"))
             .collect();
         write!(joins, " LEFT JOIN m{index} ON {}", on.join(" AND ")).unwrap();
     }
@@ -192,7 +192,7 @@ fn case(kind: Kind, random: &mut SmallRng) -> Case {
         columns.push(format!("coalesce(m_{name}.v, 0) AS {name}"));
         let on: Vec<String> = groups
             .iter()
-            .map(|group| format!("g.{group} IS NOT DISTINCT FROM m_{name}.{group}"))
+            .map(|group| format!("(g.{group} IS NOT DISTINCT FROM m_{name}.{group})"))
             .collect();
         write!(joins, " LEFT JOIN m_{name} ON {}", on.join(" AND ")).unwrap();
     }

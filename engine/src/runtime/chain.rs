@@ -272,6 +272,7 @@ impl Chain {
             let ledger = link.output.ledger().take();
             let late: u64 = ledger.iter().map(|(_, counts)| counts.late).sum();
             add(&link.gauge.late, late as usize);
+            add(&link.gauge.missed, link.output.take_missed());
             total.merge(&ledger);
         }
         total

@@ -27,6 +27,7 @@ use crate::{
     element::EdgeId,
     graph::{Graph, NodeId, NodeKind, Partitioning},
     operator::{LaneContext, Operator},
+    side_input,
     sink::SinkContext,
     source::Positions,
 };
@@ -100,6 +101,11 @@ pub(super) async fn build(
     };
 
     let mut tasks = JoinSet::new();
+    for input in &graph.side_inputs {
+        input.load().await?;
+        let clock = Arc::clone(&surroundings.clock);
+        tasks.spawn(side_input::refresh(Arc::clone(input), clock));
+    }
     let mut wiring = wire(graph, &fragments, config, gauges);
     let mut in_force = Vec::new();
     let mut lanes_built = Vec::new();

@@ -8,12 +8,19 @@ use crate::{
     sql::{Definition, Fault, Part, SelectItem, SqlError},
 };
 
-/// The sources, steps and queries of a file.
+/// The sources, steps, queries and tables of a file.
 pub(super) fn definitions(spec: &Spec) -> BTreeMap<String, Definition> {
     let sources = spec.sources.iter().map(|(name, source)| {
         let definition = Definition::Source {
             columns: source.columns.as_slice().to_vec(),
             event_time: source.time.event_time.value().clone(),
+        };
+        (name.to_string(), definition)
+    });
+    let tables = spec.tables.iter().map(|(name, table)| {
+        let definition = Definition::Table {
+            columns: table.columns.as_slice().to_vec(),
+            key: table.key.iter().map(|it| it.value().clone()).collect(),
         };
         (name.to_string(), definition)
     });
@@ -38,7 +45,8 @@ pub(super) fn definitions(spec: &Spec) -> BTreeMap<String, Definition> {
         };
         (name.to_string(), definition)
     });
-    sources.chain(steps).chain(queries).collect()
+    let streams = sources.chain(steps).chain(queries);
+    streams.chain(tables).collect()
 }
 
 /// Where the relation `name` is defined.

@@ -20,12 +20,12 @@ use tagflow_schemas::Column;
 use super::{Lowering, flow::Flow};
 use crate::{
     diagnostic::Position,
-    spec::{self, Format, GeneratorSource, Input, Setting, Source},
+    spec::{self, Columns, Format, GeneratorSource, Input, Setting, Source},
     sql::{Needs, Rows},
 };
 
 /// Makes the decoder of one lane.
-type DecoderFactory = Arc<dyn Fn() -> Result<Box<dyn Decoder>> + Send + Sync>;
+pub(super) type DecoderFactory = Arc<dyn Fn() -> Result<Box<dyn Decoder>> + Send + Sync>;
 
 /// Whether the source comes to an end.
 pub(super) fn is_bounded(source: &Source) -> bool {
@@ -54,7 +54,7 @@ impl Lowering<'_> {
         source: &Source,
         columns: Option<Vec<String>>,
     ) -> Result<Option<Arc<dyn Connector>>> {
-        let max_row_bytes = source.max_row_bytes.bytes() as usize;
+        let max_row_bytes = max_row_bytes(source);
         Ok(Some(match source.input() {
             Input::Kafka(settings) => {
                 let config = kafka_config(settings, max_row_bytes);
@@ -120,7 +120,12 @@ impl Lowering<'_> {
             label,
             NodeKind::Source(SourceNode {
                 source: connector,
-                decoder: decoder(source, columns),
+                decoder: decoder(
+                    &source.format,
+                    &source.columns,
+                    columns,
+                    max_row_bytes(source),
+                ),
                 dead_letters: Arc::new(move || {
                     Ok(Box::new(DeadLetterRows::new(
                         Arc::clone(&pipeline),
@@ -174,9 +179,18 @@ fn time_policy(
     }
 }
 
-fn decoder(source: &Source, columns: Vec<Column>) -> DecoderFactory {
-    let max_row_bytes = source.max_row_bytes.bytes() as usize;
-    match &source.format {
+fn max_row_bytes(source: &Source) -> usize {
+    source.max_row_bytes.bytes() as usize
+}
+
+/// Decoders of `columns` of `all` that the rows have.
+pub(super) fn decoder(
+    format: &Format,
+    all: &Columns,
+    columns: Vec<Column>,
+    max_row_bytes: usize,
+) -> DecoderFactory {
+    match format {
         Format::Json(_) => {
             let options = JsonOptions {
                 max_row_bytes,
@@ -185,7 +199,7 @@ fn decoder(source: &Source, columns: Vec<Column>) -> DecoderFactory {
             Arc::new(move || Ok(Box::new(JsonFormat::new(columns.clone(), options.clone()))))
         }
         Format::Csv(csv) => {
-            let all = source.columns.as_slice().iter();
+            let all = all.as_slice().iter();
             let options = CsvOptions {
                 header: if *csv.header {
                     CsvHeader::Line
@@ -204,7 +218,7 @@ fn decoder(source: &Source, columns: Vec<Column>) -> DecoderFactory {
     }
 }
 
-fn file_format(format: &Format) -> FileFormat {
+pub(super) fn file_format(format: &Format) -> FileFormat {
     match format {
         Format::Csv(csv) if *csv.header => FileFormat::LinesAfterHeader,
         Format::Json(_) | Format::Csv(_) => FileFormat::Lines,

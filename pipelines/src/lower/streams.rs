@@ -16,13 +16,13 @@ use tagflow_operators::{
 
 use super::{
     Lowering,
-    flow::{Computed, Flow, Offsets},
+    flow::{Computed, Flow, Offsets, column_name},
 };
 use crate::sql::{Map, Needs, Rows, Stream, Tumble, Union};
 
 /// Where in a relation a node is, for its name.
 #[derive(Debug, Clone, Copy)]
-enum Place<'a> {
+pub(super) enum Place<'a> {
     /// Its rows are the relation's, or become so without a window.
     Top(&'a str),
     /// Its rows go into a window.
@@ -30,7 +30,7 @@ enum Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    fn relation(self) -> &'a str {
+    pub(super) fn relation(self) -> &'a str {
         match self {
             Self::Top(relation) | Self::Input(relation) => relation,
         }
@@ -38,7 +38,7 @@ impl<'a> Place<'a> {
 }
 
 /// What rows must look like where several streams flow together.
-type Shape<'a> = Option<&'a Schema>;
+pub(super) type Shape<'a> = Option<&'a Schema>;
 
 impl Lowering<'_> {
     /// Adds a step or query.
@@ -50,7 +50,7 @@ impl Lowering<'_> {
     }
 
     /// `grain` is zero where rows go into no window.
-    fn stream(
+    pub(super) fn stream(
         &mut self,
         place: Place<'_>,
         stream: &Stream,
@@ -66,6 +66,7 @@ impl Lowering<'_> {
             }),
             Stream::Union(union) => self.union(place, union, grain),
             Stream::Tumble(tumble) => self.tumble(place.relation(), tumble),
+            Stream::Lookup(lookup) => self.lookup(place, lookup, grain),
         }
     }
 
@@ -96,7 +97,7 @@ impl Lowering<'_> {
                     shape.is_nullable() || field.is_nullable(),
                 ),
                 None => Field::new(
-                    map.schema.field(index).name(),
+                    column_name(&map.schema, index),
                     field.data_type().clone(),
                     field.is_nullable(),
                 ),
@@ -227,7 +228,9 @@ impl Lowering<'_> {
             pipeline: Arc::clone(&self.pipeline),
             query: Arc::from(relation),
             input: Arc::clone(input),
-            time: input.index_of(&time.name)?,
+            time: columns.index_of_column(&time).map_err(|error| {
+                Error::internal("the event time of a window is not there").with_source(error)
+            })?,
             size: tumble.width,
             keys,
             aggregates: tumble
@@ -257,7 +260,7 @@ impl Lowering<'_> {
     }
 
     /// `name`, or with a number where one name makes several nodes.
-    fn free(&self, name: &str) -> String {
+    pub(super) fn free(&self, name: &str) -> String {
         let taken = |name: &str| self.graph.nodes.iter().any(|node| *node.name == *name);
         let mut free = name.to_owned();
         let mut number = 1;

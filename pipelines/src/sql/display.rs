@@ -11,10 +11,12 @@ use datafusion::{
     sql::unparser::{Unparser, dialect::Dialect},
 };
 
+use tagflow_operators::join::lookup::Missing;
+
 use super::{
     functions::TUMBLE,
     plan::is_plain,
-    stream::{Map, Stream},
+    stream::{Lookup, Map, Stream},
 };
 
 impl fmt::Display for Stream {
@@ -39,6 +41,7 @@ impl Stream {
             Self::Scan(scan) => format!("read {}: {}", scan.relation, scan.columns.join(", ")),
             Self::Map(map) => map.headline(),
             Self::Union(union) => format!("union all: {} inputs", union.inputs.len()),
+            Self::Lookup(lookup) => lookup.headline(),
             Self::Tumble(tumble) => {
                 let width = humantime::format_duration(tumble.width);
                 let mut text = format!("tumble {width} of {}", sql(&tumble.time));
@@ -53,6 +56,22 @@ impl Stream {
                 text
             }
         }
+    }
+}
+
+impl Lookup {
+    fn headline(&self) -> String {
+        let missing = match self.missing {
+            Missing::Drop => "join",
+            Missing::Null => "left join",
+        };
+        let condition = self.condition.as_ref();
+        let condition = condition.map_or_else(String::new, |it| format!(" where {}", sql(it)));
+        let (key, columns) = (list(&self.key), self.columns.join(", "));
+        format!(
+            "{missing} table {} by {key}{condition}: {columns}",
+            self.table
+        )
     }
 }
 

@@ -55,6 +55,11 @@ impl Stream {
                     })
                     .collect()
             }
+            Self::Lookup(lookup) => {
+                let mut lineage = lookup.input.lineage(catalog);
+                lineage.resize(lookup.schema.fields().len(), Lineage::Plain);
+                lineage
+            }
             Self::Tumble(tumble) => {
                 let mut lineage = vec![Lineage::Plain; tumble.schema.fields().len()];
                 lineage[tumble.window] = Lineage::Window;

@@ -58,6 +58,11 @@ impl Places<'_> {
         parse::first_call(self.0?, |name| name == TUMBLE)
     }
 
+    /// What is joined first.
+    pub(super) fn join(self) -> Option<Span> {
+        parse::first_join(self.0?)
+    }
+
     /// The column of the result at `index`.
     fn result_column(self, index: usize) -> Option<Span> {
         parse::result_column(self.0?, index)
@@ -187,14 +192,20 @@ pub(crate) fn walk(
     Walk { catalog, places }.node(plan)
 }
 
-struct Walk<'a> {
-    catalog: &'a Catalog,
-    places: Places<'a>,
+pub(super) struct Walk<'a> {
+    pub(super) catalog: &'a Catalog,
+    pub(super) places: Places<'a>,
 }
 
 impl Walk<'_> {
-    fn node(&self, plan: &LogicalPlan) -> Result<Stream, SqlError> {
+    pub(super) fn node(&self, plan: &LogicalPlan) -> Result<Stream, SqlError> {
         match plan {
+            LogicalPlan::Join(join) => self.join(join),
+            LogicalPlan::TableScan(scan)
+                if self.catalog.table_key(scan.table_name.table()).is_some() =>
+            {
+                Err(self.no_stream(scan.table_name.table()))
+            }
             LogicalPlan::TableScan(scan) => Ok(Stream::Scan(Scan {
                 relation: scan.table_name.table().to_owned(),
                 columns: names(&scan.projected_schema.columns()),

@@ -111,6 +111,15 @@ impl<'a> Planning<'a> {
                 self.program.catalog.add(name, relation);
                 self.program.order.push(name.clone());
             }
+            Definition::Table { columns, key } => {
+                let relation = Relation {
+                    schema: Column::schema(columns),
+                    lineage: vec![Lineage::Plain; columns.len()],
+                    rows: Rows::Events,
+                };
+                let catalog = &mut self.program.catalog;
+                catalog.add_table(name, relation, key.clone());
+            }
             Definition::Step {
                 from,
                 filter,
@@ -152,7 +161,7 @@ impl<'a> Planning<'a> {
     /// Plans what `name` reads; false if any of it cannot be planned.
     fn inputs(&mut self, name: &str, definition: &'a Definition, path: &mut Vec<&'a str>) -> bool {
         let (reads, part) = match definition {
-            Definition::Source { .. } => return true,
+            Definition::Source { .. } | Definition::Table { .. } => return true,
             Definition::Step { from, .. } => (vec![(from.clone(), None)], Part::From),
             Definition::Query { .. } => match self.parsed.get(name) {
                 Some(parsed) => {
@@ -174,7 +183,7 @@ impl<'a> Planning<'a> {
                 continue;
             }
             let definitions = self.definitions;
-            let Some((read, _)) = definitions.get_key_value(&read) else {
+            let Some((read, found)) = definitions.get_key_value(&read) else {
                 ready = false;
                 // What a step reads is checked with the rest of the file.
                 if (self.is_unreadable)(&read) || part == Part::From {
@@ -184,6 +193,11 @@ impl<'a> Planning<'a> {
                 self.fault(name, part.clone(), error);
                 continue;
             };
+            // As above.
+            if part == Part::From && matches!(found, Definition::Table { .. }) {
+                ready = false;
+                continue;
+            }
             if self.visited.get(read.as_str()) == Some(&Visit::Open) {
                 ready = false;
                 if self.is_circle_of_steps(read, path) {

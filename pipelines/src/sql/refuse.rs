@@ -4,8 +4,9 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::{
     ast::{
-        Expr, Function, GroupByExpr, Query, Select, SetExpr, SetOperator, SetQuantifier, Spanned,
-        TableFactor, TableWithJoins, Value, ValueWithSpan, Visit, Visitor,
+        Expr, Function, GroupByExpr, JoinConstraint, JoinOperator, Query, Select, SetExpr,
+        SetOperator, SetQuantifier, Spanned, TableFactor, TableWithJoins, Value, ValueWithSpan,
+        Visit, Visitor,
     },
     tokenizer::Span,
 };
@@ -256,25 +257,25 @@ impl Refusals<'_> {
                 "read FROM a source, a step or a query of this file",
             );
         }
-        let joined = tables
-            .iter()
-            .skip(1)
-            .map(|table| table.relation.span())
-            .chain(
-                tables
-                    .iter()
-                    .flat_map(|table| &table.joins)
-                    .map(|join| join.relation.span()),
-            );
-        let nested = tables.iter().filter_map(|table| match &table.relation {
-            TableFactor::NestedJoin { .. } => Some(table.relation.span()),
-            _ => None,
-        });
-        for place in joined.chain(nested) {
+        let joins = || tables.iter().flat_map(|table| &table.joins);
+        let without_on = joins().filter(|join| !has_condition(&join.join_operator));
+        let places = (tables.iter().skip(1).map(|table| &table.relation))
+            .chain(without_on.map(|join| &join.relation));
+        for relation in places {
             self.add(
-                place,
-                "joins are not there yet",
-                "UNION ALL the inputs and aggregate over both, or join where the result is read",
+                relation.span(),
+                "a join of everything with everything never ends",
+                "write JOIN with an ON that says which rows belong together",
+            );
+        }
+        let nested = |table: &&TableFactor| matches!(table, TableFactor::NestedJoin { .. });
+        let relations =
+            (tables.iter().map(|table| &table.relation)).chain(joins().map(|join| &join.relation));
+        for relation in relations.filter(nested) {
+            self.add(
+                relation.span(),
+                "a join in brackets is not there yet",
+                "write the joins one after the other, or as several named queries",
             );
         }
     }
@@ -282,8 +283,8 @@ impl Refusals<'_> {
     fn subquery(&mut self, place: Span, what: &str) {
         self.add(
             place,
-            format!("{what} in an expression would be a join, and joins are not there yet"),
-            "list the values: `IN ('a', 'b')`, or make it a query of its own and read FROM it",
+            format!("{what} in an expression would be a join, and is not there yet"),
+            "list the values: `IN ('a', 'b')`, or write it as a JOIN",
         );
     }
 
@@ -331,4 +332,20 @@ impl Refusals<'_> {
             );
         }
     }
+}
+
+/// Whether a join is of a kind that says by itself which rows belong together.
+fn has_condition(join: &JoinOperator) -> bool {
+    use JoinOperator::{FullOuter, Inner, Join, Left, LeftOuter, Right, RightOuter};
+    let (Join(constraint)
+    | Inner(constraint)
+    | Left(constraint)
+    | LeftOuter(constraint)
+    | Right(constraint)
+    | RightOuter(constraint)
+    | FullOuter(constraint)) = join
+    else {
+        return false;
+    };
+    matches!(constraint, JoinConstraint::On(_) | JoinConstraint::Using(_))
 }

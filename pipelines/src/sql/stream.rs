@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use datafusion::{common::DFSchemaRef, logical_expr::Expr};
+use datafusion::{
+    common::{DFSchemaRef, TableReference},
+    logical_expr::Expr,
+};
+use tagflow_operators::join::lookup::Missing;
 
 /// A relation as a tree of what happens to its rows. Expressions are
 /// DataFusion's logical ones, typed and simplified, over the schema of the
@@ -17,6 +21,8 @@ pub enum Stream {
     Union(Union),
     /// One row a window and key.
     Tumble(Tumble),
+    /// Each row with what a table has under its key.
+    Lookup(Lookup),
 }
 
 /// The rows of a source, step or query.
@@ -72,6 +78,29 @@ pub struct Tumble {
     pub schema: DFSchemaRef,
 }
 
+/// A join with a table. Output: the columns of the input, then those of the
+/// table.
+#[derive(Debug, Clone)]
+pub struct Lookup {
+    /// Where rows come from.
+    pub input: Box<Stream>,
+    /// The table.
+    pub table: String,
+    /// Its key, over the input.
+    pub key: Vec<Expr>,
+    /// Which of its columns come out.
+    pub columns: Vec<String>,
+    /// Over the input and all columns of the table: a row counts as found only
+    /// where this is true.
+    pub condition: Option<Expr>,
+    /// What becomes of a row that finds nothing.
+    pub missing: Missing,
+    /// What expressions call the table.
+    pub alias: Option<TableReference>,
+    /// The shape of the output.
+    pub schema: DFSchemaRef,
+}
+
 impl Stream {
     /// The shape of the output.
     pub fn schema(&self) -> &DFSchemaRef {
@@ -80,6 +109,7 @@ impl Stream {
             Self::Map(map) => &map.schema,
             Self::Union(union) => &union.schema,
             Self::Tumble(tumble) => &tumble.schema,
+            Self::Lookup(lookup) => &lookup.schema,
         }
     }
 
@@ -90,6 +120,7 @@ impl Stream {
             Self::Map(map) => &mut map.schema,
             Self::Union(union) => &mut union.schema,
             Self::Tumble(tumble) => &mut tumble.schema,
+            Self::Lookup(lookup) => &mut lookup.schema,
         }
     }
 
@@ -100,6 +131,7 @@ impl Stream {
             Self::Map(map) => vec![&map.input],
             Self::Union(union) => union.inputs.iter().collect(),
             Self::Tumble(tumble) => vec![&tumble.input],
+            Self::Lookup(lookup) => vec![&lookup.input],
         }
     }
 
@@ -114,7 +146,7 @@ impl Stream {
         match self {
             Self::Scan(scan) => visit(scan, outside),
             Self::Tumble(tumble) => tumble.input.scans(tumble.width, visit),
-            Self::Map(_) | Self::Union(_) => {
+            Self::Map(_) | Self::Union(_) | Self::Lookup(_) => {
                 for input in self.inputs() {
                     input.scans(outside, visit);
                 }

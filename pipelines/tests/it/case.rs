@@ -197,7 +197,12 @@ fn windowed(random: &mut SmallRng, from: &str, predicate: &str) -> (String, Stri
 
 /// Rows whose time goes up by up to two seconds each, and back by at most the
 /// delay.
-fn rows_of(random: &mut SmallRng, partition: usize, rows: usize, delay_ms: i64) -> Vec<String> {
+pub(crate) fn rows_of(
+    random: &mut SmallRng,
+    partition: usize,
+    rows: usize,
+    delay_ms: i64,
+) -> Vec<String> {
     // Around the epoch too: windows must floor, not truncate.
     let mut latest = [0, 1_767_571_200_000][random.random_range(0..2)];
     let mut made: Vec<String> = Vec::with_capacity(rows);

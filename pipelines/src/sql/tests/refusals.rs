@@ -1,4 +1,6 @@
-use super::{faults, program, query};
+use tagflow_schemas::Column;
+
+use super::{super::Definition, faults, program, query};
 
 /// Everything that is wrong with a query, as `line:column message [help]`.
 fn check(sql: &str, expected: &[&str]) {
@@ -173,33 +175,72 @@ fn joins_and_subqueries() {
     check(
         r#"SELECT e.user_id FROM events e JOIN orders o ON e.user_id = o."userId""#,
         &[
-            "1:37 joins are not there yet [UNION ALL the inputs and aggregate over both, or join where the result is read]",
+            "1:37 joins of two streams are not there yet [UNION ALL the inputs and aggregate over both]",
         ],
     );
     check(
         "SELECT 1 AS x FROM events, orders",
         &[
-            "1:28 joins are not there yet [UNION ALL the inputs and aggregate over both, or join where the result is read]",
+            "1:28 a join of everything with everything never ends [write JOIN with an ON that says which rows belong together]",
         ],
     );
     check(
         r#"SELECT user_id FROM events WHERE user_id IN (SELECT "userId" FROM orders)"#,
         &[
-            "1:46 IN (SELECT …) in an expression would be a join, and joins are not there yet [list the values: `IN ('a', 'b')`, or make it a query of its own and read FROM it]",
+            "1:46 IN (SELECT …) in an expression would be a join, and is not there yet [list the values: `IN ('a', 'b')`, or write it as a JOIN]",
         ],
     );
     check(
         "SELECT user_id FROM events WHERE EXISTS (SELECT 1 FROM orders)",
         &[
-            "1:42 EXISTS in an expression would be a join, and joins are not there yet [list the values: `IN ('a', 'b')`, or make it a query of its own and read FROM it]",
+            "1:42 EXISTS in an expression would be a join, and is not there yet [list the values: `IN ('a', 'b')`, or write it as a JOIN]",
         ],
     );
     check(
         "SELECT (SELECT max(revenue) FROM orders) AS m FROM events",
         &[
-            "1:9 a subquery in an expression would be a join, and joins are not there yet [list the values: `IN ('a', 'b')`, or make it a query of its own and read FROM it]",
+            "1:9 a subquery in an expression would be a join, and is not there yet [list the values: `IN ('a', 'b')`, or write it as a JOIN]",
         ],
     );
+}
+
+#[test]
+fn joins_with_a_table() {
+    let campaigns = || {
+        let column = |name: &str, kind: &str| Column {
+            name: name.into(),
+            kind: kind.parse().unwrap(),
+            nullable: false,
+        };
+        let columns = vec![column("campaign_id", "string"), column("budget", "int64")];
+        let key = vec!["campaign_id".into()];
+        Definition::Table { columns, key }
+    };
+    for (sql, expected) in [
+        (
+            "SELECT budget FROM campaigns",
+            "1:1 `campaigns` is a table, and a query must read a stream [join the table as it is with a stream: `FROM stream JOIN campaigns ON …`]",
+        ),
+        (
+            "SELECT user_id FROM events e JOIN campaigns c ON e.user_id = c.budget",
+            "1:35 the table `campaigns` is joined by its key (`campaign_id`), and ON does not say what `campaign_id` equals [add `c.campaign_id = …` to ON, of the same type as `campaign_id`]",
+        ),
+        (
+            "SELECT user_id FROM campaigns c JOIN events e ON e.campaign_id = c.campaign_id",
+            "1:38 the table `campaigns` stands on the left, but it is the stream's rows that are looked up in it [write the stream first: `FROM stream JOIN campaigns ON …`]",
+        ),
+        (
+            "SELECT user_id FROM events e FULL JOIN campaigns c ON e.campaign_id = c.campaign_id",
+            "1:40 a Full join with the table `campaigns` would have to know which of its rows no event will ever ask for [write JOIN or LEFT JOIN, the stream first]",
+        ),
+        (
+            "SELECT user_id FROM events e CROSS JOIN campaigns c",
+            "1:41 a join of everything with everything never ends [write JOIN with an ON that says which rows belong together]",
+        ),
+    ] {
+        let program = program(&[("campaigns", campaigns()), ("q", query(sql))]);
+        assert_eq!(faults(&program), [format!("q {expected}")], "{sql}");
+    }
 }
 
 #[test]

@@ -51,6 +51,13 @@ pub trait Operator: Send {
         EventTime::MIN
     }
 
+    /// Whether rows wait here for the watermark to come out. Those behind must
+    /// not go on without this operator then, though its inputs be idle: what it
+    /// holds would come too late for them.
+    fn holds_rows(&self) -> bool {
+        false
+    }
+
     /// What changed in the state since the last snapshot.
     fn snapshot(&mut self) -> Result<Snapshot> {
         Ok(Snapshot::default())

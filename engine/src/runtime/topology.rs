@@ -8,7 +8,7 @@ use std::{
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
-    chain::{Chain, Frontier},
+    chain::{Chain, Frontier, Idle, UpstreamLanes},
     channel::{Receiver, Sender, bounded},
     checkpoint::Checkpointer,
     fragment::{self, Fragment},
@@ -307,7 +307,7 @@ impl Place<'_> {
             self.fragment,
             |name| gauges.node(name),
             |id| self.operator(id, restored),
-            |edge| self.sender_of(edge).lanes,
+            |edge| self.upstream(edge),
             Arc::clone(frontier),
         )?;
         let mut heads = BTreeMap::new();
@@ -369,6 +369,20 @@ impl Place<'_> {
             operator.restore(state)?;
         }
         Ok(operator)
+    }
+
+    /// The lanes that send on an edge.
+    fn upstream(&self, edge: EdgeId) -> UpstreamLanes {
+        let sender = self.sender_of(edge);
+        let is_source = |id: &NodeId| matches!(self.graph.node(*id).kind, NodeKind::Source(_));
+        UpstreamLanes {
+            lanes: sender.lanes,
+            idle: if sender.nodes.iter().any(is_source) {
+                Idle::Alone
+            } else {
+                Idle::Together
+            },
+        }
     }
 
     /// The fragment that sends on an edge.

@@ -154,6 +154,10 @@ impl Operator for Finalize {
         Ok(())
     }
 
+    fn holds_rows(&self) -> bool {
+        !self.panes.is_empty()
+    }
+
     fn snapshot(&mut self) -> Result<Snapshot> {
         let mut snapshot = Snapshot {
             removed: std::mem::take(&mut self.removed),

@@ -2,12 +2,16 @@
 //!
 //! - [`map`]: filter and projection;
 //! - [`join`]: rows with what belongs to them;
+//! - [`top`]: the best rows of each window;
 //! - [`window`]: tumbling windows, aggregated in two phases.
 //!
 //! Operators use `DataFusion`'s expressions, group values and accumulators, which
 //! are synchronous and columnar; no operator runs a query plan.
 
 pub mod expr;
+mod held;
 pub mod join;
+mod late;
 pub mod map;
+pub mod top;
 pub mod window;

@@ -1,4 +1,4 @@
-//! The table of rows whose window had closed when they came.
+//! The table of rows that came too late: their window had closed.
 
 use std::sync::Arc;
 
@@ -9,15 +9,15 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 /// | column | meaning |
 /// | --- | --- |
 /// | `pipeline` | the pipeline's name |
-/// | `query` | the query whose window had closed |
+/// | `query` | the query whose window had closed, or that joins |
 /// | `source` | the source's name |
 /// | `partition` | the partition: `topic/3`, a file's path |
 /// | `offset` | the row's offset in it |
 /// | `event_time` | the row's event time |
-/// | `window_end` | the end of the window that it belonged to |
+/// | `window_end` | the end of the window that it belonged to; its own time where a join has none |
 /// | `watermark` | the watermark when it came |
 /// | `delay_us` | how far its window's end lay behind the watermark, µs |
-/// | `reason` | `window_closed` |
+/// | `reason` | `window_closed`, or `behind_watermark` where an event came to a join too late |
 /// | `row` | the columns that the query reads, as a JSON object |
 pub fn schema() -> SchemaRef {
     let utc = DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")));

@@ -15,10 +15,17 @@ pub struct TableFiles {
     decoder: Arc<dyn Fn() -> Result<Box<dyn Decoder>> + Send + Sync>,
 }
 
-/// What tells whether files have changed: of each its name, `ETag`, time and
-/// size.
+/// What tells whether files have changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TableVersion(Vec<(Arc<str>, Option<String>, DateTime<Utc>, u64)>);
+pub struct TableVersion(Vec<FileVersion>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct FileVersion {
+    name: Arc<str>,
+    e_tag: Option<String>,
+    last_modified: DateTime<Utc>,
+    size: u64,
+}
 
 impl TableFiles {
     /// The files that `config` means, whose rows `decoder` makes to rows of
@@ -53,7 +60,7 @@ impl TableFiles {
             let url = &self.config.url;
             return Err(Error::data(format!("there is no file `{url}`")));
         }
-        let version = TableVersion(files.iter().map(stamp).collect());
+        let version = TableVersion(files.iter().map(FileVersion::of).collect());
         if known == Some(&version) {
             return Ok(None);
         }
@@ -85,12 +92,13 @@ impl TableFiles {
     }
 }
 
-fn stamp(file: &FileObject) -> (Arc<str>, Option<String>, DateTime<Utc>, u64) {
-    let meta = &file.meta;
-    (
-        Arc::clone(&file.name),
-        meta.e_tag.clone(),
-        meta.last_modified,
-        meta.size,
-    )
+impl FileVersion {
+    fn of(file: &FileObject) -> Self {
+        Self {
+            name: Arc::clone(&file.name),
+            e_tag: file.meta.e_tag.clone(),
+            last_modified: file.meta.last_modified,
+            size: file.meta.size,
+        }
+    }
 }

@@ -68,7 +68,7 @@ pub(super) fn rows(
 }
 
 /// Each row as a JSON object, nulls included.
-fn json_objects(rows: &RecordBatch) -> Result<StringArray, ArrowError> {
+pub(crate) fn json_objects(rows: &RecordBatch) -> Result<StringArray, ArrowError> {
     let mut writer = WriterBuilder::new()
         .with_explicit_nulls(true)
         .build::<_, LineDelimited>(Vec::new());

@@ -22,7 +22,9 @@ mod table;
 mod watermark;
 
 pub use aggregate::{Aggregate, check};
+pub(crate) use late::json_objects;
 pub use spec::{Key, Tumble, TumbleSpec, window_type};
+pub(crate) use watermark::StoredWatermark;
 
 #[cfg(test)]
 mod tests;

@@ -41,10 +41,8 @@ impl Lowering<'_> {
             .iter()
             .map(|column| columns.index_of_column(column).map_err(unplanned))
             .collect::<Result<_, _>>()?;
-        let after: Vec<usize> = match input.has_offsets() {
-            true => vec![input.schema.fields().len() - 1],
-            false => Vec::new(),
-        };
+        let last = input.schema.fields().len().wrapping_sub(1);
+        let after: Vec<usize> = input.has_offsets().then_some(last).into_iter().collect();
         let all = self.spec.tables.get(&lookup.table);
         let all = all.map_or(&[][..], |table| table.columns.as_slice());
         let found: Vec<usize> = lookup

@@ -6,6 +6,8 @@
 //! | a step, a query without a window | one map, `<name>` |
 //! | a query with a window | `<name>.input` ▷ `<name>.partial` ⇄ `<name>` ▷ `<name>.select` |
 //! | a join with a table | `<name>.lookup` |
+//! | a join of streams | `<name>.left`, `<name>.right` ⇄ `<name>` ▷ `<name>.select` |
+//! | the best rows of a window | `<name>.input` ⇄ `<name>` ▷ `<name>.select` |
 //! | a sink | `<name>.columns` ▷ `<name>` |
 //! | `errors` | `errors.dead_letters` and `errors.late`, as sinks |
 //!
@@ -15,6 +17,7 @@
 
 mod definitions;
 mod flow;
+mod joins;
 mod lookups;
 mod set_aside;
 mod sinks;

@@ -99,17 +99,17 @@ impl Lowering<'_> {
             FileOptions::default(),
         )?;
         let node = format!("errors.{name}");
-        let map = self.add_map(
-            &format!("{node}.columns"),
-            format!("the day of {time}"),
-            spec,
-        );
-        for from in from {
+        // A map each: one for all would fuse nodes that rows are exchanged between.
+        let maps = from.iter().map(|from| {
+            let label = format!("the day of {time}");
+            let map = self.add_map(&format!("{node}.columns"), label, spec.clone());
             let edge = ((*from, Port::ASIDE), (map, Port::MAIN));
             self.graph.connect(edge.0, edge.1, Partitioning::Forward);
-        }
+            map
+        });
+        let maps: Vec<NodeId> = maps.collect();
         let label = format!("parquet {}", url.shown());
-        self.end(node, label, table, map, Partitioning::Gather);
+        self.end(node, label, table, &maps, &Partitioning::Gather);
         Ok(())
     }
 }

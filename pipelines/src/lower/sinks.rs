@@ -199,10 +199,10 @@ impl Lowering<'_> {
             Err(error) => return self.report(position, format!("sinks.{}", sink.name), &error),
         };
         let partitioning = match flow.rows {
-            Rows::Events => Partitioning::Forward,
+            Rows::Events | Rows::Pairs => Partitioning::Forward,
             Rows::Windows => Partitioning::Gather,
         };
-        self.end(sink.name, sink.label, sink.factory, map, partitioning);
+        self.end(sink.name, sink.label, sink.factory, &[map], &partitioning);
     }
 
     /// Adds the map that computes what a sink writes.
@@ -226,13 +226,15 @@ impl Lowering<'_> {
         name: impl Into<Arc<str>>,
         label: String,
         factory: Arc<dyn SinkFactory>,
-        from: NodeId,
-        partitioning: Partitioning,
+        from: &[NodeId],
+        partitioning: &Partitioning,
     ) {
         self.tables.extend(factory.table());
         let node = self.graph.add(name, label, NodeKind::Sink(factory));
-        self.graph
-            .connect((from, Port::MAIN), (node, Port::MAIN), partitioning);
+        for from in from {
+            let edge = ((*from, Port::MAIN), (node, Port::MAIN));
+            self.graph.connect(edge.0, edge.1, partitioning.clone());
+        }
     }
 }
 

@@ -67,6 +67,8 @@ impl Lowering<'_> {
             Stream::Union(union) => self.union(place, union, grain),
             Stream::Tumble(tumble) => self.tumble(place.relation(), tumble),
             Stream::Lookup(lookup) => self.lookup(place, lookup, grain),
+            Stream::Join(join) => self.join(place, join),
+            Stream::Top(top) => self.top(place, top),
         }
     }
 
@@ -115,7 +117,7 @@ impl Lowering<'_> {
         let spec = input.map(&columns, map.filter.as_ref(), computed, offsets)?;
         let name = match place {
             Place::Input(relation) => format!("{relation}.input"),
-            Place::Top(relation) if map.input.aggregates() => format!("{relation}.select"),
+            Place::Top(relation) if map.input.holds_rows() => format!("{relation}.select"),
             Place::Top(relation) => relation.to_owned(),
         };
         let schema = Arc::clone(&spec.schema);

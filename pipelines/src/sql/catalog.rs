@@ -32,6 +32,8 @@ pub enum Rows {
     Events,
     /// One a window and key.
     Windows,
+    /// Two events each, of two streams.
+    Pairs,
 }
 
 impl Relation {

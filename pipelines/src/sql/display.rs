@@ -1,6 +1,6 @@
 //! A stream plan as text, the result on top.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use datafusion::{
     common::{
@@ -16,7 +16,8 @@ use tagflow_operators::join::lookup::Missing;
 use super::{
     functions::TUMBLE,
     plan::is_plain,
-    stream::{Lookup, Map, Stream},
+    stream::{Join, JoinBound, Lookup, Map, Stream, Top},
+    top::ROW_NUMBER,
 };
 
 impl fmt::Display for Stream {
@@ -42,6 +43,8 @@ impl Stream {
             Self::Map(map) => map.headline(),
             Self::Union(union) => format!("union all: {} inputs", union.inputs.len()),
             Self::Lookup(lookup) => lookup.headline(),
+            Self::Join(join) => join.headline(),
+            Self::Top(top) => top.headline(),
             Self::Tumble(tumble) => {
                 let width = humantime::format_duration(tumble.width);
                 let mut text = format!("tumble {width} of {}", sql(&tumble.time));
@@ -66,12 +69,53 @@ impl Lookup {
             Missing::Null => "left join",
         };
         let condition = self.condition.as_ref();
-        let condition = condition.map_or_else(String::new, |it| format!(" where {}", sql(it)));
+        let condition =
+            condition.map_or_else(String::new, |it| format!(" where {}", qualified(it)));
         let (key, columns) = (list(&self.key), self.columns.join(", "));
         format!(
             "{missing} table {} by {key}{condition}: {columns}",
             self.table
         )
+    }
+}
+
+impl Join {
+    /// With the relations of columns: those of two sides may have one name.
+    fn headline(&self) -> String {
+        let equal = self.on.iter().map(|(left, right)| {
+            let (left, right) = (qualified(left), qualified(right));
+            format!("{left} = {right}")
+        });
+        let equal = equal.collect::<Vec<_>>().join(", ");
+        let mut text = format!("{} join on {equal}", self.kind.to_string().to_lowercase());
+        if let JoinBound::Interval {
+            columns: [left, right],
+            min_us,
+            max_us,
+        } = &self.bound
+        {
+            let [min, max] = [min_us, max_us].map(|us| *us as f64 / 1e6);
+            let _ = write!(text, "; {right} {min}s to {max}s after {left}");
+        }
+        if let Some(condition) = &self.condition {
+            let _ = write!(text, "; where {}", qualified(condition));
+        }
+        text
+    }
+}
+
+impl Top {
+    fn headline(&self) -> String {
+        let limit = self.limit.unwrap_or_default();
+        let name = |index: &usize| self.schema.field(*index).name().as_str();
+        let partition: Vec<&str> = self.partition.iter().map(name).collect();
+        let order = self.order.iter().map(|sort| {
+            let direction = if sort.asc { "" } else { " desc" };
+            let nulls = if sort.nulls_first { " nulls first" } else { "" };
+            format!("{}{direction}{nulls}", sql(&sort.expr))
+        });
+        let order = order.collect::<Vec<_>>().join(", ");
+        format!("top {limit} of {} by {order}", partition.join(", "))
     }
 }
 
@@ -98,6 +142,17 @@ impl Map {
 fn list(exprs: &[Expr]) -> String {
     let texts: Vec<String> = exprs.iter().map(sql).collect();
     texts.join(", ")
+}
+
+/// As [`sql`], with the relation of each column.
+fn qualified(expr: &Expr) -> String {
+    let named = expr.clone().transform_up(|part| match part {
+        Expr::Column(column) => Ok(Transformed::yes(Expr::Column(Column::new_unqualified(
+            column.flat_name(),
+        )))),
+        other => Ok(Transformed::no(other)),
+    });
+    named.map_or_else(|_| sql(expr), |named| sql(&named.data))
 }
 
 /// An expression as SQL over plain column names, with an alias where it says
@@ -134,6 +189,8 @@ pub(super) fn sql(expr: &Expr) -> String {
 fn derived(name: &str) -> String {
     if name.starts_with(TUMBLE) {
         "window".to_owned()
+    } else if name.starts_with(ROW_NUMBER) {
+        "rank".to_owned()
     } else {
         name.replace("count(Int64(1))", "count(*)")
     }

@@ -55,6 +55,12 @@ impl Stream {
                     })
                     .collect()
             }
+            Self::Join(join) => join.lineage(catalog),
+            Self::Top(top) => {
+                let mut lineage = top.input.lineage(catalog);
+                lineage.push(Lineage::Plain);
+                lineage
+            }
             Self::Lookup(lookup) => {
                 let mut lineage = lookup.input.lineage(catalog);
                 lineage.resize(lookup.schema.fields().len(), Lineage::Plain);

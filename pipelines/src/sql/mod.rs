@@ -2,8 +2,9 @@
 //!
 //! DataFusion parses, resolves names, coerces types and simplifies; nothing of
 //! it executes. Then the logical plan is walked into the few shapes that can
-//! run on a stream: scan, map, union and tumbling aggregate. Whatever does not
-//! fit is refused here, with the reason and what to write instead.
+//! run on a stream: scan, map, union, tumbling aggregate, join, lookup in a table
+//! and the best rows of a window. Whatever does not fit is refused here, with the
+//! reason and what to write instead.
 //!
 //! The pieces, in the order in which a pipeline meets them:
 //!
@@ -12,12 +13,14 @@
 //! 3. `parse`: one statement, or one expression, with its places.
 //! 4. `refuse`: what the text itself shows cannot run on a stream.
 //! 5. `plan`: DataFusion's plan over the `catalog` of relations and `functions`,
-//!    walked into a [`Stream`] and checked; `lineage` follows the event time.
+//!    walked into a [`Stream`] and checked, joins by `join`, `lookup` and `bound`,
+//!    rankings by `top`; `lineage` follows the event time.
 //!    Steps and sinks come in by `resolve`.
 //! 6. `program`: which columns each relation must deliver; `optimize` narrows
 //!    plans to them.
 //! 7. `output`: what a sink sees.
 
+mod bound;
 mod catalog;
 mod definition;
 mod display;
@@ -35,6 +38,7 @@ mod program;
 mod refuse;
 mod resolve;
 mod stream;
+mod top;
 
 #[cfg(test)]
 mod tests;
@@ -46,4 +50,4 @@ pub use functions::{Functions, batch_functions};
 pub use lineage::Lineage;
 pub use output::{Output, OutputColumn};
 pub use program::{Needs, Program};
-pub use stream::{Lookup, Map, Scan, Stream, Tumble, Union};
+pub use stream::{EVENT_GRAIN, Join, JoinBound, Lookup, Map, Scan, Stream, Top, Tumble, Union};

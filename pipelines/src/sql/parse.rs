@@ -142,6 +142,26 @@ pub(crate) fn first_call(syntax: &impl Visit, wanted: impl Fn(&str) -> bool) -> 
     syntax.visit(&mut FirstCall(wanted)).break_value()
 }
 
+/// Where the first function is that has an OVER.
+pub(crate) fn first_over(syntax: &impl Visit) -> Option<Span> {
+    struct FirstOver;
+
+    impl Visitor for FirstOver {
+        type Break = Span;
+
+        fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<Span> {
+            match expr {
+                ast::Expr::Function(call) if call.over.is_some() => {
+                    ControlFlow::Break(call.name.span())
+                }
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+
+    syntax.visit(&mut FirstOver).break_value()
+}
+
 /// Where the first relation is that is joined to another.
 pub(crate) fn first_join(syntax: &impl Visit) -> Option<Span> {
     struct FirstJoin;

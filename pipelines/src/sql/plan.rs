@@ -24,10 +24,12 @@ use tagflow_operators::window;
 use super::{
     Catalog, Lineage, Relation, Rows, SqlError,
     functions::{TUMBLE, width_us},
+    join,
     lineage::carried,
     optimize::optimize,
     parse,
     stream::{Map, Scan, Stream, Tumble, Union},
+    top,
 };
 
 /// The name of a window's column where the query gives it none.
@@ -61,6 +63,11 @@ impl Places<'_> {
     /// What is joined first.
     pub(super) fn join(self) -> Option<Span> {
         parse::first_join(self.0?)
+    }
+
+    /// The first function with OVER.
+    pub(super) fn over(self) -> Option<Span> {
+        parse::first_over(self.0?)
     }
 
     /// The column of the result at `index`.
@@ -119,6 +126,8 @@ pub(crate) fn finish(
     optimize(plan.clone(), catalog.config()).map_err(|error| SqlError::of_planner(&error))?;
     let rows = if stream.is_of_windows(catalog) {
         Rows::Windows
+    } else if stream.holds_rows() {
+        Rows::Pairs
     } else {
         Rows::Events
     };
@@ -173,7 +182,7 @@ pub(crate) fn is_plain(name: &str) -> bool {
 
 impl Stream {
     /// Whether any of its rows came out of a window.
-    fn is_of_windows(&self, catalog: &Catalog) -> bool {
+    pub(super) fn is_of_windows(&self, catalog: &Catalog) -> bool {
         let mut found = self.aggregates();
         self.scans(Duration::ZERO, &mut |scan, _| {
             let relation = catalog.relation(&scan.relation);
@@ -189,7 +198,9 @@ pub(crate) fn walk(
     catalog: &Catalog,
     places: Places<'_>,
 ) -> Result<Stream, SqlError> {
-    Walk { catalog, places }.node(plan)
+    let mut stream = Walk { catalog, places }.node(plan)?;
+    top::limit(&mut stream, places)?;
+    Ok(stream)
 }
 
 pub(super) struct Walk<'a> {
@@ -201,10 +212,11 @@ impl Walk<'_> {
     pub(super) fn node(&self, plan: &LogicalPlan) -> Result<Stream, SqlError> {
         match plan {
             LogicalPlan::Join(join) => self.join(join),
+            LogicalPlan::Window(window) => self.top(window),
             LogicalPlan::TableScan(scan)
                 if self.catalog.table_key(scan.table_name.table()).is_some() =>
             {
-                Err(self.no_stream(scan.table_name.table()))
+                Err(join::no_stream(scan.table_name.table()))
             }
             LogicalPlan::TableScan(scan) => Ok(Stream::Scan(Scan {
                 relation: scan.table_name.table().to_owned(),
@@ -351,6 +363,7 @@ impl Walk<'_> {
         ));
         let error = match event_time(input, lineage) {
             Some(name) => error.help(format!("write `tumble({name}, …)`")),
+            None if input.is_of_pairs(self.catalog) => error.help(join::CARRY),
             None => error.help(format!(
                 "carry the event time through unchanged{}",
                 self.source_times(input)

@@ -172,14 +172,14 @@ struct Wanted {
     grain: Duration,
 }
 
-/// The columns that a relation delivers. The state of an aggregate is what its
-/// query says, whoever reads which of its columns; and every relation delivers
+/// The columns that a relation delivers. The state of an aggregate or a join is
+/// what its query says, whoever reads which of its columns; and every relation delivers
 /// one column at least, a source its event time.
 fn columns_of(relation: &Relation, wanted: &Wanted) -> Vec<String> {
     let all = relation.schema.fields().iter().zip(&relation.lineage);
     let mut columns: Vec<String> = all
         .filter(|(field, lineage)| {
-            relation.rows == Rows::Windows
+            relation.rows != Rows::Events
                 || **lineage == Lineage::EventTime
                 || wanted.columns.contains(field.name())
         })

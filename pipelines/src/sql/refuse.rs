@@ -11,7 +11,7 @@ use datafusion::sql::sqlparser::{
     tokenizer::Span,
 };
 
-use super::{Functions, SqlError, parse};
+use super::{Functions, SqlError, parse, top::ROW_NUMBER};
 use crate::diagnostic::closest;
 
 /// Window functions of the dialect that do not run yet.
@@ -107,13 +107,6 @@ impl Visitor for Refusals<'_> {
                 into.span(),
                 "INTO is not there: a query only reads",
                 "say under `sinks` where results go",
-            );
-        }
-        if let Some(qualify) = &select.qualify {
-            self.add(
-                qualify.span(),
-                "QUALIFY filters window functions (`OVER`), which are not there yet",
-                "filter with WHERE or HAVING",
             );
         }
         if !select.lateral_views.is_empty()
@@ -311,10 +304,10 @@ impl Refusals<'_> {
                 "`unnest` makes many rows of one, which is not there yet",
                 "use the list as it is: `array_length(x)`, `array_has(x, y)`, `x[1]`",
             );
-        } else if function.over.is_some() {
+        } else if function.over.is_some() && name != ROW_NUMBER {
             self.add(
                 place,
-                format!("`{name}(…) OVER …` is not there yet"),
+                format!("`{name}(…) OVER …` is not there yet; `row_number` is"),
                 "aggregate over a window: `GROUP BY tumble(ts, INTERVAL '1 minute'), …`",
             );
         } else if !self.functions.knows(&name) {

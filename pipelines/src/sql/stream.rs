@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use datafusion::{
-    common::{DFSchemaRef, TableReference},
-    logical_expr::Expr,
+    common::{Column, DFSchemaRef, JoinType, TableReference},
+    logical_expr::{Expr, SortExpr as Sort},
 };
 use tagflow_operators::join::lookup::Missing;
 
@@ -23,6 +23,10 @@ pub enum Stream {
     Tumble(Tumble),
     /// Each row with what a table has under its key.
     Lookup(Lookup),
+    /// Rows of two streams that belong together.
+    Join(Join),
+    /// The best rows of each window.
+    Top(Top),
 }
 
 /// The rows of a source, step or query.
@@ -101,6 +105,63 @@ pub struct Lookup {
     pub schema: DFSchemaRef,
 }
 
+/// A join of two streams. Output: the columns of the left side, then those of
+/// the right one.
+#[derive(Debug, Clone)]
+pub struct Join {
+    /// The left side.
+    pub left: Box<Stream>,
+    /// The right side.
+    pub right: Box<Stream>,
+    /// Inner, left, right or full.
+    pub kind: JoinType,
+    /// What must be equal, over the left and over the right side.
+    pub on: Vec<(Expr, Expr)>,
+    /// What else must be true, over the output.
+    pub condition: Option<Expr>,
+    /// How far apart in time rows may be that belong together.
+    pub bound: JoinBound,
+    /// The shape of the output.
+    pub schema: DFSchemaRef,
+}
+
+/// How far apart in time two rows may be that belong together.
+#[derive(Debug, Clone)]
+pub enum JoinBound {
+    /// In the same window: the columns of the left and of the right side.
+    Window([Column; 2]),
+    /// The right event is so long after the left one.
+    Interval {
+        /// The event times of the left and of the right side.
+        columns: [Column; 2],
+        /// At least, in microseconds.
+        min_us: i64,
+        /// At most, in microseconds.
+        max_us: i64,
+    },
+}
+
+/// How exact the watermark must be where each event counts by itself.
+pub const EVENT_GRAIN: Duration = Duration::from_micros(1);
+
+/// The best rows of each window and more. Output: the columns of the input, then
+/// the rank.
+#[derive(Debug, Clone)]
+pub struct Top {
+    /// Where rows come from.
+    pub input: Box<Stream>,
+    /// The column of the window.
+    pub window: usize,
+    /// The columns within whose equal values rows are ranked.
+    pub partition: Vec<usize>,
+    /// What they are ranked by.
+    pub order: Vec<Sort>,
+    /// How many rows come out of each; none until the filters have been read.
+    pub limit: Option<u64>,
+    /// The shape of the output.
+    pub schema: DFSchemaRef,
+}
+
 impl Stream {
     /// The shape of the output.
     pub fn schema(&self) -> &DFSchemaRef {
@@ -110,6 +171,8 @@ impl Stream {
             Self::Union(union) => &union.schema,
             Self::Tumble(tumble) => &tumble.schema,
             Self::Lookup(lookup) => &lookup.schema,
+            Self::Join(join) => &join.schema,
+            Self::Top(top) => &top.schema,
         }
     }
 
@@ -121,6 +184,8 @@ impl Stream {
             Self::Union(union) => &mut union.schema,
             Self::Tumble(tumble) => &mut tumble.schema,
             Self::Lookup(lookup) => &mut lookup.schema,
+            Self::Join(join) => &mut join.schema,
+            Self::Top(top) => &mut top.schema,
         }
     }
 
@@ -132,7 +197,28 @@ impl Stream {
             Self::Union(union) => union.inputs.iter().collect(),
             Self::Tumble(tumble) => vec![&tumble.input],
             Self::Lookup(lookup) => vec![&lookup.input],
+            Self::Join(join) => vec![&join.left, &join.right],
+            Self::Top(top) => vec![&top.input],
         }
+    }
+
+    /// The nodes that this one reads, to change them.
+    pub(crate) fn inputs_mut(&mut self) -> Vec<&mut Self> {
+        match self {
+            Self::Scan(_) => Vec::new(),
+            Self::Map(map) => vec![&mut map.input],
+            Self::Union(union) => union.inputs.iter_mut().collect(),
+            Self::Tumble(tumble) => vec![&mut tumble.input],
+            Self::Lookup(lookup) => vec![&mut lookup.input],
+            Self::Join(join) => vec![&mut join.left, &mut join.right],
+            Self::Top(top) => vec![&mut top.input],
+        }
+    }
+
+    /// Whether it holds rows back anywhere: in windows, joins or rankings.
+    pub fn holds_rows(&self) -> bool {
+        matches!(self, Self::Tumble(_) | Self::Join(_) | Self::Top(_))
+            || self.inputs().iter().any(|input| input.holds_rows())
     }
 
     /// Whether it aggregates anywhere.
@@ -146,7 +232,16 @@ impl Stream {
         match self {
             Self::Scan(scan) => visit(scan, outside),
             Self::Tumble(tumble) => tumble.input.scans(tumble.width, visit),
-            Self::Map(_) | Self::Union(_) | Self::Lookup(_) => {
+            Self::Join(Join {
+                bound: JoinBound::Interval { .. },
+                left,
+                right,
+                ..
+            }) => {
+                left.scans(EVENT_GRAIN, visit);
+                right.scans(EVENT_GRAIN, visit);
+            }
+            Self::Map(_) | Self::Union(_) | Self::Lookup(_) | Self::Join(_) | Self::Top(_) => {
                 for input in self.inputs() {
                     input.scans(outside, visit);
                 }

@@ -13,7 +13,7 @@
 //! 4. `refuse`: what the text itself shows cannot run on a stream.
 //! 5. `plan`: DataFusion's plan over the `catalog` of relations and `functions`,
 //!    walked into a [`Stream`] and checked, aggregates by `windowed`; `lineage`
-//!    follows the event time.
+//!    follows the event time, `upsert` the columns that revisions go by.
 //!    Steps and sinks come in by `resolve`.
 //! 6. `program`: which columns each relation must deliver; `optimize` narrows
 //!    plans to them.
@@ -34,6 +34,7 @@ mod program;
 mod refuse;
 mod resolve;
 mod stream;
+mod upsert;
 mod windowed;
 
 #[cfg(test)]
@@ -47,3 +48,4 @@ pub use lineage::Lineage;
 pub use output::{Output, OutputColumn};
 pub use program::{Needs, Program};
 pub use stream::{Map, Scan, Stream, Union, Windowed};
+pub use upsert::Upsert;

@@ -259,5 +259,6 @@ fn source(columns: &[Column], event_time: &str) -> Relation {
         schema: Arc::clone(&Column::schema(&columns)),
         lineage: columns.iter().map(lineage).collect(),
         rows: Rows::Events,
+        upsert: None,
     }
 }

@@ -67,6 +67,7 @@ impl Lowering<'_> {
             lineage: vec![Lineage::Plain; schema.fields().len()],
             schema: Arc::clone(&schema),
             rows: Rows::Events,
+            upsert: None,
         };
         let wrong = |message: String| Error::internal(format!("the table `{name}`: {message}"));
         let output = Output::of(&relation).map_err(|error| wrong(error.message))?;
@@ -97,6 +98,7 @@ impl Lowering<'_> {
             url,
             Arc::clone(&spec.schema),
             partitions,
+            None,
             FileOptions::default(),
         )?;
         let node = format!("errors.{name}");

@@ -53,7 +53,7 @@ pub use generator::GeneratorSource;
 pub use kafka::{KafkaSource, OnDataLoss, Properties, Start};
 pub use nodes::{Name, Nodes};
 pub use params::Params;
-pub use parquet::{Compression, ParquetFiles, ParquetSink};
+pub use parquet::{Compression, ParquetFiles, ParquetSink, WriteMode};
 pub use query::{Emit, Query};
 pub use scalars::{ByteSize, Ratio};
 pub use secret::Secret;

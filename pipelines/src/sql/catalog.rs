@@ -12,7 +12,7 @@ use datafusion::{
     },
 };
 
-use super::{Functions, Lineage};
+use super::{Functions, Lineage, Upsert};
 
 /// A relation with what its columns stand for.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub struct Relation {
     pub lineage: Vec<Lineage>,
     /// What a row is.
     pub rows: Rows,
+    /// How revisions find each other, where they are and can.
+    pub upsert: Option<Upsert>,
 }
 
 /// What the rows of a relation are.

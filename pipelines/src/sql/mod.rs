@@ -15,8 +15,8 @@
 //! 5. `plan`: DataFusion's plan over the `catalog` of relations and `functions`,
 //!    walked into a [`Stream`] and checked, aggregates by `windowed`, joins by
 //!    `join`, `lookup` and `bound`, rankings by `top`; `lineage` follows the event
-//!    time. Steps and sinks come in by `resolve`, the stateful parts of steps by
-//!    `stages`.
+//!    time, `upsert` the columns that revisions go by. Steps and sinks come in by
+//!    `resolve`, the stateful parts of steps by `stages`.
 //! 6. `program`: which columns each relation must deliver; `optimize` narrows
 //!    plans to them.
 //! 7. `output`: what a sink sees.
@@ -41,6 +41,7 @@ mod resolve;
 mod stages;
 mod stream;
 mod top;
+mod upsert;
 mod windowed;
 
 #[cfg(test)]
@@ -57,3 +58,4 @@ pub(crate) use stream::EXACT;
 pub use stream::{
     EVENT_GRAIN, Join, JoinBound, Lookup, Map, Ordered, Scan, Stream, Top, Union, Windowed,
 };
+pub use upsert::Upsert;

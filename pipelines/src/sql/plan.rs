@@ -135,6 +135,7 @@ pub(crate) fn finish(
         schema: Arc::clone(schema.inner()),
         lineage,
         rows: stream.rows(catalog),
+        upsert: stream.upsert(catalog),
     };
     Ok(Planned { plan, relation })
 }

@@ -119,6 +119,7 @@ impl<'a> Planning<'a> {
                     schema: Column::schema(columns),
                     lineage: vec![Lineage::Plain; columns.len()],
                     rows: Rows::Events,
+                    upsert: None,
                 };
                 let catalog = &mut self.program.catalog;
                 catalog.add_table(name, relation, key.clone());
@@ -304,5 +305,6 @@ fn source(columns: &[Column], event_time: &str) -> Relation {
         schema: Arc::clone(&Column::schema(&columns)),
         lineage: columns.iter().map(lineage).collect(),
         rows: Rows::Events,
+        upsert: None,
     }
 }

@@ -69,6 +69,7 @@ fn every_key_is_read() {
     assert_eq!(table.files.target.bytes(), 1 << 30);
     assert_eq!(table.files.max_open_bytes.bytes(), 10_000_000);
     assert_eq!(*table.files.compression, Compression::Snappy);
+    assert_eq!(*table.mode, WriteMode::ReplaceWindows);
     let folders: Vec<_> = table.partition_by.names().map(|name| &**name).collect();
     assert_eq!(folders, ["dt", "region"]);
 }

@@ -71,7 +71,7 @@ pub(crate) fn context_with(clock: Arc<dyn Clock>) -> SinkContext {
 /// A commit log of one lane, which holds sinks to their contract.
 pub(crate) struct Log {
     table: Option<Table>,
-    /// The committed files.
+    /// The committed files that are not removed.
     pub(crate) files: Vec<StagedFile>,
     /// The state in force.
     pub(crate) parts: BTreeMap<String, RecordBatch>,
@@ -106,6 +106,26 @@ impl Log {
             self.check_file(&file).await;
             self.files.push(file);
         }
+        for removed in cut.removed {
+            let is_it =
+                |file: &StagedFile| path(file).is_some_and(|path| path == removed.published);
+            let found = self.files.iter().position(is_it);
+            self.files
+                .remove(found.expect("it was committed and not removed"));
+        }
+    }
+
+    /// Moves the committed files to where readers look, as the commit log does.
+    pub(crate) async fn publish(&self) {
+        let Table { store, root, .. } = self.table.as_ref().expect("files belong to a table");
+        for file in &self.files {
+            let path = path(file).expect("the sink names its files");
+            let path = Path::parse(path).unwrap();
+            let path: Path = root.parts().chain(path.parts()).collect();
+            if store.head(&file.staged).await.is_ok() {
+                store.rename(&file.staged, &path).await.unwrap();
+            }
+        }
     }
 
     async fn check_file(&self, file: &StagedFile) {
@@ -127,15 +147,16 @@ impl Log {
         assert!(rows > 0, "an empty file");
     }
 
+    /// It is published, or staged still.
     async fn read(&self, file: &StagedFile) -> Bytes {
-        let store = &self.table.as_ref().unwrap().store;
-        store
-            .get(&file.staged)
-            .await
-            .unwrap()
-            .bytes()
-            .await
-            .unwrap()
+        let Table { store, root, .. } = self.table.as_ref().unwrap();
+        let path = path(file).map(|path| Path::parse(path).unwrap());
+        let path = path.map(|path| root.parts().chain(path.parts()).collect::<Path>());
+        let object = match path {
+            Some(path) if store.head(&path).await.is_ok() => store.get(&path).await,
+            _ => store.get(&file.staged).await,
+        };
+        object.unwrap().bytes().await.unwrap()
     }
 
     /// The committed rows of each file.
@@ -172,6 +193,17 @@ impl Log {
         sink.restore(parts.collect()).await.unwrap();
         sink
     }
+}
+
+/// Where a file is published, from the table's root, if its sink says so.
+fn path(file: &StagedFile) -> Option<String> {
+    let name = file.name.as_ref()?;
+    Some(
+        file.folder
+            .clone()
+            .join(format!("{name}.parquet"))
+            .to_string(),
+    )
 }
 
 /// The rows of a Parquet file.

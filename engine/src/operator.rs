@@ -99,6 +99,7 @@ pub struct LaneContext {
 pub struct Output {
     emitted: Vec<(Port, Batch)>,
     ledger: Ledger,
+    missed: usize,
 }
 
 impl Output {
@@ -144,6 +145,17 @@ impl Output {
     /// is emitted now, or declared.
     pub fn released(&mut self, origin: &Origin, rows: usize) {
         self.count(origin, |counts| counts.released += rows as u64);
+    }
+
+    /// Notes that so many rows found nothing in a table that they looked up: a
+    /// figure beside the accounting, whatever becomes of the rows.
+    pub fn missed(&mut self, rows: usize) {
+        self.missed += rows;
+    }
+
+    /// Takes the rows noted as missed.
+    pub fn take_missed(&mut self) -> usize {
+        std::mem::take(&mut self.missed)
     }
 
     /// Takes what was emitted, in order.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use object_store::{ObjectStore, path::Path};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Batch, Clock, Result,
@@ -42,6 +43,12 @@ pub trait SinkFactory: Send + Sync + 'static {
 
     /// The table that it writes files to, if it writes files.
     fn table(&self) -> Option<Table>;
+
+    /// What determines the meaning of its state, if it has some: by default
+    /// its table and the columns.
+    fn fingerprint(&self) -> Option<String> {
+        Some(self.table()?.fingerprint())
+    }
 }
 
 /// A folder of Parquet files on an object store.
@@ -58,6 +65,15 @@ pub struct Table {
     pub root: Path,
     /// The shape of the rows, with the partition columns.
     pub schema: SchemaRef,
+}
+
+impl Table {
+    /// Where it lies, and its columns.
+    pub fn fingerprint(&self) -> String {
+        let fields = self.schema.fields().iter();
+        let fields = fields.map(|field| format!("{} {}", field.name(), field.data_type()));
+        format!("{}: {}", self.url, fields.collect::<Vec<_>>().join(", "))
+    }
 }
 
 /// What a sink may know of its place.
@@ -79,6 +95,9 @@ pub struct SinkContext {
 pub struct SinkCut {
     /// Finished, uploaded, not yet visible files.
     pub files: Vec<StagedFile>,
+    /// Files of earlier cuts that those replace: they go as soon as the new
+    /// ones are visible.
+    pub removed: Vec<RemovedFile>,
     /// Rows that stay in open files.
     pub snapshot: Snapshot,
 }
@@ -93,10 +112,25 @@ pub struct StagedFile {
     /// The Hive folder that it will be published in, from the table's root:
     /// `dt=2026-01-05`; empty for an unpartitioned table.
     pub folder: Path,
+    /// What it will be called, without the suffix, where a later cut may have
+    /// to remove it: unique. Else it is named after its commit.
+    pub name: Option<String>,
     /// Its rows.
     pub rows: u64,
     /// Its size in bytes.
     pub bytes: u64,
     /// SHA-256 of its bytes, in hex.
     pub sha256: String,
+}
+
+/// A file that readers are to see no more. Its name is never used again, so
+/// that to delete it twice, or late, does no harm.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemovedFile {
+    /// The table's URL.
+    pub table: Arc<str>,
+    /// Where readers find it, from the table's folder.
+    #[serde(rename = "final")]
+    pub published: String,
 }

@@ -1,6 +1,8 @@
 //! Tagflow's operators: what happens to rows between a source and a sink.
 //!
 //! - [`map`]: filter and projection;
+//! - [`join`]: rows with what belongs to them;
+//! - [`top`]: the best rows of each window;
 //! - [`ordered`]: de-duplication, sessions and rates, by key in the order of event
 //!   time;
 //! - [`aggregate`]: aggregate functions that `DataFusion` has not;
@@ -13,6 +15,10 @@
 pub mod aggregate;
 pub mod bots;
 pub mod expr;
+mod held;
+pub mod join;
+mod late;
 pub mod map;
 pub mod ordered;
+pub mod top;
 pub mod window;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::util::pretty::pretty_format_batches;
+use arrow::{datatypes::DataType, util::pretty::pretty_format_batches};
 use datafusion::{
     datasource::MemTable,
     prelude::{ParquetReadOptions, SessionConfig, SessionContext},
@@ -32,8 +32,7 @@ pub(crate) fn assert_holds(folder: &Folder, rows: &[Row]) {
         .build()
         .unwrap();
     let (expected, expected_rows, written, written_rows) = runtime.block_on(async {
-        let context =
-            SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
+        let context = context();
         let rows = batch(rows);
         let table = MemTable::try_new(rows.schema(), vec![vec![rows]]).unwrap();
         context.register_table("events", Arc::new(table)).unwrap();
@@ -64,6 +63,33 @@ pub(crate) fn assert_holds(folder: &Folder, rows: &[Row]) {
     assert!(torn.is_empty(), "left half-written: {torn:?}");
 }
 
+/// The answer of DataFusion in batch over `rows`, as the table `events`.
+pub(crate) async fn oracle(rows: &[Row], sql: &str) -> String {
+    let context = context();
+    let rows = batch(rows);
+    let table = MemTable::try_new(rows.schema(), vec![vec![rows]]).unwrap();
+    context.register_table("events", Arc::new(table)).unwrap();
+    ask(&context, sql).await
+}
+
+/// The answer over the Parquet files in a folder with folders by `by`, a string,
+/// as the table `written`.
+pub(crate) async fn written(folder: &Folder, table: &str, by: &str, sql: &str) -> String {
+    let context = context();
+    let path = format!("{}/", folder.path(table).display());
+    let by = vec![(by.to_owned(), DataType::Utf8)];
+    let options = ParquetReadOptions::default().table_partition_cols(by);
+    context
+        .register_parquet("written", path, options)
+        .await
+        .unwrap();
+    ask(&context, sql).await
+}
+
+fn context() -> SessionContext {
+    SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1))
+}
+
 async fn ask(context: &SessionContext, sql: &str) -> String {
     let frame = context.sql(sql).await.unwrap();
     let batches = frame.collect().await.unwrap();
@@ -72,7 +98,7 @@ async fn ask(context: &SessionContext, sql: &str) -> String {
 
 /// Shows the first difference, not a million lines.
 #[track_caller]
-fn assert_same(what: &str, expected: &str, written: &str) {
+pub(crate) fn assert_same(what: &str, expected: &str, written: &str) {
     if expected == written {
         return;
     }

@@ -9,6 +9,7 @@ mod broker;
 mod kill;
 mod lake;
 mod process;
+mod replace;
 mod rows;
 mod run;
 mod status;

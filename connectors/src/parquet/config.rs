@@ -25,6 +25,9 @@ pub struct ParquetSinkConfig {
     /// The Hive folders, outermost first. Their columns are not written into
     /// the files.
     pub partition_by: Vec<PartitionColumn>,
+    /// Where rows come out more than once and the newest is to take the place
+    /// of those before: how to tell. Else all of them stay.
+    pub revisions: Option<Revisions>,
     /// What the files look like.
     pub files: FileOptions,
 }
@@ -37,6 +40,20 @@ pub struct PartitionColumn {
     /// The input column that holds the value: a string, an integer, a boolean,
     /// a date, a timestamp or a decimal.
     pub column: usize,
+}
+
+/// Which rows are revisions of one another. All of them lie in one Hive folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revisions {
+    /// The input columns that they share: the window and the keys.
+    pub key: Vec<usize>,
+    /// The input column with the window's end.
+    pub window_end: usize,
+    /// The input column with the revision's number, an `int64`. It goes up; from
+    /// 0 on the window has closed.
+    pub revision: usize,
+    /// For how long after its end a window may come out again.
+    pub lateness: Duration,
 }
 
 /// What the files of a table look like.

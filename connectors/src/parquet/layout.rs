@@ -141,6 +141,11 @@ impl Layout {
         })
     }
 
+    /// Where the table has a column of the input.
+    pub(super) fn column_of(&self, input: usize) -> Option<usize> {
+        self.inputs.iter().position(|&column| column == input)
+    }
+
     /// Input rows as table rows.
     pub(super) fn table_rows(&self, input: &RecordBatch) -> Result<RecordBatch> {
         let columns = self

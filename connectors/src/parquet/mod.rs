@@ -10,6 +10,7 @@
 //! | `carry` | rows of an open file that a crash must not lose |
 //! | `writer` | one Parquet file: encoding and row groups |
 //! | `staging` | its bytes on their way to the store, and their SHA-256 |
+//! | `replace` | instead of the first and `rolling`: rows that replace published ones |
 //!
 //! **Closing a file is not publishing it.** Files are uploaded to the staging
 //! folder under a unique name. A cut reports them, the commit log names them,
@@ -26,6 +27,7 @@ mod carry;
 mod config;
 mod layout;
 mod partition;
+mod replace;
 mod rolling;
 mod sink;
 mod sort;
@@ -35,5 +37,5 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Compression, FileOptions, ParquetSinkConfig, PartitionColumn};
+pub use config::{Compression, FileOptions, ParquetSinkConfig, PartitionColumn, Revisions};
 pub use sink::ParquetSinkFactory;

@@ -89,6 +89,7 @@ impl OpenFile {
             staged: StagedFile {
                 table: self.layout.url.clone(),
                 staged: uploaded.path,
+                name: None,
                 folder: self.folder,
                 rows,
                 bytes: uploaded.bytes,

@@ -22,6 +22,7 @@ use super::{
     config::ParquetSinkConfig,
     layout::Layout,
     partition::Partitioner,
+    replace::{ReplacingSink, RevisionColumns},
     rolling::{FinishedFile, OpenFile},
     writer::FileWriter,
 };
@@ -29,7 +30,7 @@ use super::{
 /// Rows of one lane that a cut hands over as state, at most; a file whose rows
 /// do not fit is finished instead, because to write rows twice costs more than
 /// a smaller file.
-const CUT_CARRY_BYTES: usize = 8 * 1024 * 1024;
+pub(super) const CUT_CARRY_BYTES: usize = 8 * 1024 * 1024;
 
 /// Rows of one lane that recovery has to read back, at most.
 const TOTAL_CARRY_BYTES: usize = 64 * 1024 * 1024;
@@ -42,6 +43,7 @@ const CONCURRENT_FINISHES: usize = 8;
 pub struct ParquetSinkFactory {
     config: Arc<ParquetSinkConfig>,
     layout: Arc<Layout>,
+    revisions: Option<Arc<RevisionColumns>>,
 }
 
 impl ParquetSinkFactory {
@@ -51,9 +53,12 @@ impl ParquetSinkFactory {
     /// `Config` where the rows cannot be written as configured.
     pub fn new(config: ParquetSinkConfig) -> Result<Self> {
         let layout = Layout::new(&config)?;
+        let revisions = config.revisions.as_ref();
+        let revisions = revisions.map(|revisions| RevisionColumns::new(revisions, &layout));
         Ok(Self {
             config: Arc::new(config),
             layout: Arc::new(layout),
+            revisions: revisions.transpose()?.map(Arc::new),
         })
     }
 
@@ -76,7 +81,23 @@ impl ParquetSinkFactory {
 
 impl SinkFactory for ParquetSinkFactory {
     fn open(&self, context: SinkContext) -> Result<Box<dyn Sink>> {
-        Ok(Box::new(self.open_lane(context)?))
+        Ok(match &self.revisions {
+            None => Box::new(self.open_lane(context)?),
+            Some(revisions) => Box::new(ReplacingSink::new(
+                Arc::clone(&self.config),
+                Arc::clone(&self.layout),
+                Arc::clone(revisions),
+                context,
+            )?),
+        })
+    }
+
+    fn fingerprint(&self) -> Option<String> {
+        let table = self.table()?.fingerprint();
+        Some(match &self.revisions {
+            None => table,
+            Some(revisions) => format!("{table}; {}", revisions.fingerprint(&self.layout)),
+        })
     }
 
     fn table(&self) -> Option<Table> {

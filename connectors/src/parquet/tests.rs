@@ -30,7 +30,7 @@ use super::*;
 use crate::sink_conformance::{Log, ManualClock, conformance, context, context_with, decode};
 
 /// A table of `rows`' shape, in memory.
-fn config(rows: &RecordBatch) -> ParquetSinkConfig {
+pub(super) fn config(rows: &RecordBatch) -> ParquetSinkConfig {
     ParquetSinkConfig {
         name: Arc::from("campaigns"),
         url: Arc::from("s3://lake/campaigns"),
@@ -38,6 +38,7 @@ fn config(rows: &RecordBatch) -> ParquetSinkConfig {
         root: Path::from("lake/campaigns"),
         schema: rows.schema(),
         partition_by: Vec::new(),
+        revisions: None,
         files: FileOptions::default(),
     }
 }

@@ -150,6 +150,45 @@ pub fn to_publish(commits: impl IntoIterator<Item = u64>, published_upto: u64) -
     due
 }
 
+/// Of the files of all commits that are to be published, those to make visible:
+/// not the ones that another of these commits removes. An earlier owner may have
+/// got that far, and then they are nowhere any more.
+pub fn to_copy<F, T: Ord>(
+    files: impl IntoIterator<Item = (T, F)>,
+    removed: &BTreeSet<T>,
+) -> Vec<F> {
+    files
+        .into_iter()
+        .filter(|(name, _)| !removed.contains(name))
+        .map(|(_, file)| file)
+        .collect()
+}
+
+/// The next step of publishing all commits that are to be published; each may be
+/// repeated, by anyone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PublishStep {
+    /// Copy their files to where readers look.
+    Copy,
+    /// Delete what was staged: whoever lags behind can copy it no more.
+    Unstage,
+    /// Delete the published files that they replace. After all copies, so that
+    /// no row is missing at any time, and after what was staged, so that nobody
+    /// copies a replaced file back.
+    Remove,
+    /// They are published.
+    Done,
+}
+
+/// After a step of publishing.
+pub fn after_publish_step(done: PublishStep) -> PublishStep {
+    match done {
+        PublishStep::Copy => PublishStep::Unstage,
+        PublishStep::Unstage => PublishStep::Remove,
+        PublishStep::Remove | PublishStep::Done => PublishStep::Done,
+    }
+}
+
 /// What the store answered to a copy from the staging folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Copied {

@@ -24,9 +24,9 @@ use super::{
     store::{LogStore, PutOutcome},
 };
 use crate::{
-    Clock, Epoch, Error, EventTime, Result,
+    Clock, Epoch, Error, ErrorKind, EventTime, Result,
     ledger::Counts,
-    sink::{StagedFile, Table},
+    sink::{RemovedFile, StagedFile, Table},
     source::Positions,
     state::StatePart,
 };
@@ -90,6 +90,8 @@ pub struct Cut {
     pub fingerprints: BTreeMap<String, String>,
     /// The files that become visible with this commit.
     pub files: Vec<StagedFile>,
+    /// The files of earlier commits that go then.
+    pub removed: Vec<RemovedFile>,
     /// What became of the rows of this epoch.
     pub counters: ByPartition<Counts>,
     /// What became of all rows since the first commit, this epoch included.
@@ -261,26 +263,33 @@ impl CommitLog {
         Ok(committed)
     }
 
-    /// Makes the files of every commit visible that are not yet. May be
-    /// repeated.
+    /// Makes the files of every commit visible that are not yet, and deletes
+    /// those that they replace. May be repeated.
     pub async fn publish(&mut self) -> Result<()> {
-        while let Some(commit) = self.unpublished.front() {
-            self.tables.publish(commit).await?;
-            self.published_upto = commit.seq;
-            let stopped = commit
-                .checkpoint
-                .as_ref()
-                .is_some_and(|checkpoint| checkpoint.reason == Reason::Stop);
-            if stopped {
-                // Without it the next owner would need these tables again, and
-                // it may run a pipeline that does not have them any more.
-                let mark = self.log.paths.published(commit.seq);
-                if let Err(error) = self.log.store.put(&mark, Bytes::new()).await {
-                    warn!(error = error.chain(), "the next run will publish again");
-                }
+        let Some(last) = self.unpublished.back() else {
+            return Ok(());
+        };
+        match self.tables.publish(&self.unpublished).await {
+            // A newer owner may have published and replaced a file.
+            Err(error) if error.kind() == ErrorKind::Data => {
+                return Err(superseded(&self.log, &self.tail).await?.unwrap_or(error));
             }
-            self.unpublished.pop_front();
+            published => published?,
         }
+        self.published_upto = last.seq;
+        let stopped = last
+            .checkpoint
+            .as_ref()
+            .is_some_and(|checkpoint| checkpoint.reason == Reason::Stop);
+        if stopped {
+            // Without it the next owner would need these tables again, and it
+            // may run a pipeline that does not have them any more.
+            let mark = self.log.paths.published(last.seq);
+            if let Err(error) = self.log.store.put(&mark, Bytes::new()).await {
+                warn!(error = error.chain(), "the next run will publish again");
+            }
+        }
+        self.unpublished.clear();
         Ok(())
     }
 
@@ -309,6 +318,7 @@ impl CommitLog {
                 totals: cut.totals,
             }),
             files: self.tables.name(cut.files, seq, attempt)?,
+            removed: cut.removed,
             counters: cut.counters,
             published_upto: self.published_upto,
             collected_upto: decide::collect_bound(

@@ -15,6 +15,7 @@
 //! <state>/<pipeline>/published/<task>/<seq:020>      a stop's files are all visible
 //! <table>/_staging/<pipeline>/<task>/<claim>/<uuid>  finished files, not yet visible
 //! <table>/<folder>/<task>-<seq>-<n>-<uuid8>.parquet  published after the commit
+//! <table>/<folder>/<name>.parquet                    the same; a later commit may remove it
 //! ```
 //!
 //! The decisions ([`decide`]) are pure functions of what was observed, and a

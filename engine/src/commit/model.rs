@@ -1,6 +1,7 @@
 //! An exhaustive check of the protocol: every order of two workers' steps, of
 //! crashes, take-overs, lost answers and late writes, driven through the very
-//! functions of [`decide`]. And six ways to break it, each of which must show.
+//! functions of [`decide`], with files that stay and with files that each commit
+//! replaces. And nine ways to break it, each of which must show.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
@@ -8,7 +9,7 @@ use std::{
 };
 
 use super::{
-    decide::{self, Answer, ClaimStep, CommitStep, Slot},
+    decide::{self, Answer, ClaimStep, CommitStep, PublishStep, Slot},
     record::Kind,
 };
 
@@ -21,6 +22,16 @@ struct Bounds {
     starts: u8,
     /// Puts whose answer is lost or wrong, or that land late.
     faults: u8,
+    files: Files,
+}
+
+/// What becomes of a commit's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Files {
+    /// It stays.
+    Stay,
+    /// The next commit brings its rows again and removes it.
+    AreReplaced,
 }
 
 /// How often a process tries to claim the log before it gives up.
@@ -36,10 +47,16 @@ enum Protocol {
     PutsOverwrite,
     RetryInTheNextSlot,
     PublishBeforeCommit,
+    RemoveBeforeCopy,
+    RemoveBeforeUnstage,
+    CopyWhatIsRemovedLater,
 }
 
 /// Tells attempts apart: which process made it, and its how manieth.
 type Attempt = (u8, u8);
+
+/// A commit's file: the last row in it, and the commit.
+type File = (u8, Attempt);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Record {
@@ -47,6 +64,10 @@ struct Record {
     commit: bool,
     /// Rows up to here have taken effect.
     position: u8,
+    /// The file of the last commit, which the next one may replace.
+    file: Option<File>,
+    /// The file that this commit replaces.
+    removed: Option<File>,
     published_upto: u64,
     collected_upto: u64,
 }
@@ -86,6 +107,8 @@ struct Owner {
     tail: Record,
     published_upto: u64,
     unpublished: Vec<(u64, Record)>,
+    /// The next step of it; they are published together.
+    publishing: PublishStep,
     /// The commit that it is about, and alone about.
     committing: Option<(Step, Record)>,
 }
@@ -103,14 +126,22 @@ struct World {
     log: BTreeMap<u64, Record>,
     /// Puts that got no answer and may still land.
     late: BTreeSet<(u64, Record)>,
-    /// Rows that readers see, with the commit that brought them.
-    published: BTreeSet<(u8, Attempt)>,
-    /// Rows of every commit that ever was in the log.
-    committed: BTreeSet<(u8, Attempt)>,
+    staged: BTreeSet<File>,
+    /// What readers see.
+    published: BTreeSet<File>,
+    /// What they are to see no more.
+    removed: BTreeSet<File>,
+    /// Readers have seen so many rows at once.
+    seen: u8,
+    /// An owner found a file neither staged nor published.
+    lost: bool,
+    /// The file of every commit that ever was in the log.
+    committed: BTreeSet<File>,
     workers: [Worker; 2],
     starts: u8,
     faults: u8,
     rows: u8,
+    files: Files,
 }
 
 impl World {
@@ -118,12 +149,17 @@ impl World {
         Self {
             log: BTreeMap::new(),
             late: BTreeSet::new(),
+            staged: BTreeSet::new(),
             published: BTreeSet::new(),
+            removed: BTreeSet::new(),
+            seen: 0,
+            lost: false,
             committed: BTreeSet::new(),
             workers: [Worker::Down, Worker::Down],
             starts: bounds.starts,
             faults: bounds.faults,
             rows: bounds.rows,
+            files: bounds.files,
         }
     }
 
@@ -181,11 +217,26 @@ impl World {
                 }
             }
         }
+        if let Some((row, _)) = self.published.intersection(&self.removed).next() {
+            return Some(format!(
+                "the file of row {row}, which was replaced, is back"
+            ));
+        }
+        if self.lost {
+            return Some("a file is neither staged nor published".to_owned());
+        }
+        if self.rows_seen() < self.seen {
+            return Some("rows that readers saw are gone".to_owned());
+        }
         let tail = self.log.values().next_back()?;
         for row in 0..tail.position {
-            let visible = self.published.iter().any(|(found, _)| *found == row);
+            let holds = |last: u8| match self.files {
+                Files::Stay => last == row,
+                Files::AreReplaced => last >= row,
+            };
+            let visible = self.published.iter().any(|(last, _)| holds(*last));
             let due = self.log.iter().any(|(&seq, record)| {
-                record.commit && record.position == row + 1 && seq > tail.published_upto
+                record.commit && holds(record.position - 1) && seq > tail.published_upto
             });
             if !visible && !due {
                 return Some(format!("row {row} is lost"));
@@ -198,6 +249,19 @@ impl World {
             return Some(format!("#{hole} looks like damage"));
         }
         None
+    }
+
+    /// How many rows readers see.
+    fn rows_seen(&self) -> u8 {
+        match self.files {
+            Files::Stay => self.published.len() as u8,
+            Files::AreReplaced => self
+                .published
+                .iter()
+                .map(|(last, _)| last + 1)
+                .max()
+                .unwrap_or(0),
+        }
     }
 
     /// Every world that can come next.
@@ -252,6 +316,8 @@ impl World {
                     attempt: (process, tries),
                     commit: false,
                     position: last.map_or(0, |last| last.position),
+                    file: last.and_then(|last| last.file),
+                    removed: None,
                     published_upto: last.map_or(0, |last| last.published_upto),
                     collected_upto: last.map_or(0, |last| last.collected_upto),
                 };
@@ -318,6 +384,7 @@ impl World {
                     tail: claim,
                     published_upto: claim.published_upto,
                     unpublished: due.into_iter().map(|seq| (seq, self.log[&seq])).collect(),
+                    publishing: PublishStep::Copy,
                     committing: None,
                 });
             }
@@ -345,13 +412,17 @@ impl World {
                 );
             }
             None => {
-                self.publish(owner, emit);
+                self.publish(owner, protocol, emit);
+                if owner.publishing != PublishStep::Copy {
+                    return;
+                }
                 self.collect(owner, protocol, emit);
                 if owner.tail.position < self.rows {
                     let record = self.draft(owner);
                     let mut world = self.clone();
+                    world.staged.extend(record.file);
                     if protocol == Protocol::PublishBeforeCommit {
-                        world.publish_rows(record);
+                        world.published.extend(record.file);
                     }
                     world.put_commit(owner, owner.seq + 1, record, protocol, emit);
                 }
@@ -379,10 +450,16 @@ impl World {
         let seq = owner.seq + 1;
         let older = self.log.range(..seq).filter(|(_, record)| record.commit);
         let commits: Vec<u64> = older.map(|(&seq, _)| seq).chain([seq]).collect();
+        let attempt = (owner.process, owner.tries);
         Record {
-            attempt: (owner.process, owner.tries),
+            attempt,
             commit: true,
             position: owner.tail.position + 1,
+            file: Some((owner.tail.position, attempt)),
+            removed: match self.files {
+                Files::Stay => None,
+                Files::AreReplaced => owner.tail.file,
+            },
             published_upto: owner.published_upto,
             collected_upto: decide::collect_bound(
                 &commits,
@@ -393,22 +470,71 @@ impl World {
         }
     }
 
-    /// S9
-    fn publish(&self, owner: &Owner, emit: &mut impl FnMut(String, Self, Worker)) {
-        let mut owner = owner.clone();
-        if owner.unpublished.is_empty() {
+    /// S9: a step of it. Where files stay, the steps come at once.
+    fn publish(
+        &self,
+        owner: &Owner,
+        protocol: Protocol,
+        emit: &mut impl FnMut(String, Self, Worker),
+    ) {
+        let Some(&(last, _)) = owner.unpublished.last() else {
             return;
+        };
+        let (mut world, mut owner) = (self.clone(), owner.clone());
+        loop {
+            let step = in_order(owner.publishing, protocol);
+            let commits = owner.unpublished.iter().map(|(_, commit)| commit);
+            match step {
+                PublishStep::Copy => {
+                    if !world.copy(&owner, protocol) {
+                        let what = format!("{} is fenced as it publishes", owner.process);
+                        return emit(what, world, Worker::Down);
+                    }
+                }
+                PublishStep::Unstage => {
+                    for file in commits.filter_map(|commit| commit.file) {
+                        world.staged.remove(&file);
+                    }
+                }
+                PublishStep::Remove => {
+                    for file in commits.filter_map(|commit| commit.removed) {
+                        world.published.remove(&file);
+                        world.removed.insert(file);
+                    }
+                }
+                PublishStep::Done => {}
+            }
+            world.seen = world.seen.max(world.rows_seen());
+            let what = format!("{} publishes up to #{last}: {step:?}", owner.process);
+            owner.publishing = decide::after_publish_step(owner.publishing);
+            if owner.publishing == PublishStep::Done {
+                owner.publishing = PublishStep::Copy;
+                owner.unpublished.clear();
+                owner.published_upto = last;
+                return emit(what, world, Worker::Owner(owner));
+            }
+            if self.files == Files::AreReplaced {
+                return emit(what, world, Worker::Owner(owner));
+            }
         }
-        let (seq, record) = owner.unpublished.remove(0);
-        owner.published_upto = seq;
-        let mut world = self.clone();
-        world.publish_rows(record);
-        let what = format!("{} publishes #{seq}", owner.process);
-        emit(what, world, Worker::Owner(owner));
     }
 
-    fn publish_rows(&mut self, commit: Record) {
-        self.published.insert((commit.position - 1, commit.attempt));
+    /// Whether the owner may go on.
+    fn copy(&mut self, owner: &Owner, protocol: Protocol) -> bool {
+        let commits = owner.unpublished.iter().map(|(_, commit)| commit);
+        let removed = commits.clone().filter_map(|commit| commit.removed);
+        let removed = removed.filter(|_| protocol != Protocol::CopyWhatIsRemovedLater);
+        let files = commits.filter_map(|commit| commit.file);
+        for file in decide::to_copy(files.map(|file| (file, file)), &removed.collect()) {
+            if self.staged.contains(&file) {
+                self.published.insert(file);
+            } else if !self.published.contains(&file) {
+                let superseded = self.tail() > owner.seq;
+                self.lost |= !superseded;
+                return !superseded;
+            }
+        }
+        true
     }
 
     /// S11
@@ -459,6 +585,17 @@ impl Owner {
     }
 }
 
+/// The step that a protocol takes where this one would be right.
+fn in_order(step: PublishStep, protocol: Protocol) -> PublishStep {
+    match (protocol, step) {
+        (Protocol::RemoveBeforeCopy, PublishStep::Copy)
+        | (Protocol::RemoveBeforeUnstage, PublishStep::Unstage) => PublishStep::Remove,
+        (Protocol::RemoveBeforeCopy, PublishStep::Remove) => PublishStep::Copy,
+        (Protocol::RemoveBeforeUnstage, PublishStep::Remove) => PublishStep::Unstage,
+        (_, right) => right,
+    }
+}
+
 fn believed(answer: Answer, protocol: Protocol) -> Answer {
     if answer == Answer::Exists && protocol == Protocol::ExistsMeansMine {
         Answer::Created
@@ -502,7 +639,7 @@ fn search(protocol: Protocol, bounds: Bounds) -> Found {
                 violation: Some((violation, trace)),
             };
         }
-        finished |= world.published.len() == usize::from(bounds.rows) && world.starts == 0;
+        finished |= world.rows_seen() == bounds.rows && world.starts == 0;
         for (what, next) in world.successors(protocol) {
             if seen.insert(hash(&next)) {
                 ways.push((index, what));
@@ -517,13 +654,14 @@ fn search(protocol: Protocol, bounds: Bounds) -> Found {
     }
 }
 
-fn check_right(rows: u8, starts: u8, faults: u8) {
+fn check_right(files: Files, rows: u8, starts: u8, faults: u8) {
     let found = search(
         Protocol::Right,
         Bounds {
             rows,
             starts,
             faults,
+            files,
         },
     );
     assert_eq!(found.violation, None);
@@ -533,30 +671,45 @@ fn check_right(rows: u8, starts: u8, faults: u8) {
 
 #[test]
 fn two_reassignments_and_a_fault_do_no_harm() {
-    check_right(2, 3, 1);
+    check_right(Files::Stay, 2, 3, 1);
 }
 
 #[test]
 fn a_third_commit_and_its_collection_do_no_harm() {
-    check_right(3, 2, 1);
+    check_right(Files::Stay, 3, 2, 1);
 }
 
 #[test]
 #[ignore = "takes a while; the cases above cover its parts"]
 fn two_reassignments_during_three_commits_do_no_harm() {
-    check_right(3, 3, 0);
+    check_right(Files::Stay, 3, 3, 0);
 }
 
 #[test]
 fn two_faults_do_no_harm() {
-    check_right(2, 2, 2);
+    check_right(Files::Stay, 2, 2, 2);
+}
+
+#[test]
+fn replaced_files_do_not_come_back_and_leave_no_hole() {
+    check_right(Files::AreReplaced, 3, 2, 1);
+}
+
+#[test]
+fn replaced_files_survive_two_reassignments() {
+    check_right(Files::AreReplaced, 2, 3, 0);
 }
 
 fn check_broken(protocol: Protocol) {
+    check_broken_with(Files::Stay, protocol, 1);
+}
+
+fn check_broken_with(files: Files, protocol: Protocol, faults: u8) {
     let bounds = Bounds {
         rows: 3,
         starts: 3,
-        faults: 1,
+        faults,
+        files,
     };
     let found = search(protocol, bounds);
     let (violation, trace) = found.violation.expect("a broken protocol shows");
@@ -591,4 +744,19 @@ fn retrying_in_the_next_slot_shows() {
 #[test]
 fn publishing_before_the_commit_shows() {
     check_broken(Protocol::PublishBeforeCommit);
+}
+
+#[test]
+fn removing_before_the_copies_shows() {
+    check_broken_with(Files::AreReplaced, Protocol::RemoveBeforeCopy, 0);
+}
+
+#[test]
+fn removing_before_what_was_staged_goes_shows() {
+    check_broken_with(Files::AreReplaced, Protocol::RemoveBeforeUnstage, 0);
+}
+
+#[test]
+fn copying_what_a_later_commit_removes_shows() {
+    check_broken_with(Files::AreReplaced, Protocol::CopyWhatIsRemovedLater, 0);
 }

@@ -1,7 +1,7 @@
 //! S9: from the staging folder into the table.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -9,7 +9,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 
 use super::{
-    decide::{self, Copied, FileStep},
+    decide::{self, Copied, FileStep, PublishStep},
     paths::{self, Paths},
     record::{Attempt, FileRef, Record},
     store::LogStore,
@@ -74,9 +74,9 @@ impl Publisher {
             let staged = paths::relative(&place.root, &file.staged).ok_or_else(|| {
                 Error::internal(format!("`{}` was staged outside its table", file.staged))
             })?;
-            let published = file
-                .folder
-                .join(format!("{}-{seq}-{n}-{unique}.parquet", self.task));
+            let own_name = file.name;
+            let name = own_name.unwrap_or_else(|| format!("{}-{seq}-{n}-{unique}", self.task));
+            let published = file.folder.join(format!("{name}.parquet"));
             Ok(FileRef {
                 table: file.table,
                 staged,
@@ -89,26 +89,58 @@ impl Publisher {
         staged.into_iter().enumerate().map(name).collect()
     }
 
-    /// Makes every file of a commit visible, then deletes what was staged. May
-    /// be repeated, by anyone: the record fixes names and bytes.
-    pub(super) async fn publish(&self, commit: &Record) -> Result<()> {
-        let copies: Vec<_> = commit
-            .files
-            .iter()
-            .map(|file| self.publish_file(commit.seq, file))
+    /// Makes the files of these commits visible, but for those that another of
+    /// them removes; then deletes what was staged, and the files that are
+    /// replaced. May be repeated, by anyone: the records fix names and bytes.
+    pub(super) async fn publish(&self, commits: &VecDeque<Record>) -> Result<()> {
+        let mut step = PublishStep::Copy;
+        loop {
+            match step {
+                PublishStep::Copy => self.copy(commits).await?,
+                PublishStep::Unstage => {
+                    let files = commits.iter().flat_map(|commit| &commit.files);
+                    self.delete(files.map(|file| (&file.table, &file.staged)))
+                        .await?;
+                }
+                PublishStep::Remove => {
+                    let files = commits.iter().flat_map(|commit| &commit.removed);
+                    self.delete(files.map(|file| (&file.table, &file.published)))
+                        .await?;
+                }
+                PublishStep::Done => return Ok(()),
+            }
+            step = decide::after_publish_step(step);
+        }
+    }
+
+    async fn copy(&self, commits: &VecDeque<Record>) -> Result<()> {
+        let removed = commits.iter().flat_map(|commit| commit.removed.clone());
+        let files = commits.iter().flat_map(|commit| {
+            let files = commit.files.iter();
+            files.map(|file| (file.as_removed(), (commit.seq, file)))
+        });
+        let copies: Vec<_> = decide::to_copy(files, &removed.collect())
+            .into_iter()
+            .map(|(seq, file)| self.publish_file(seq, file))
             .collect();
         stream::iter(copies)
             .buffer_unordered(COPIES)
             .try_collect::<()>()
-            .await?;
+            .await
+    }
+
+    /// Deletes files of the tables, by their paths from the tables' folders.
+    async fn delete<'a>(
+        &self,
+        files: impl Iterator<Item = (&'a Arc<str>, &'a String)> + Clone,
+    ) -> Result<()> {
         for (table, place) in &self.tables {
-            let staged: Vec<Path> = commit
-                .files
-                .iter()
-                .filter(|file| file.table == *table)
-                .map(|file| paths::absolute(&place.root, &file.staged))
+            let paths: Vec<Path> = files
+                .clone()
+                .filter(|(of, _)| *of == table)
+                .map(|(_, path)| paths::absolute(&place.root, path))
                 .collect();
-            place.store.delete(&staged).await?;
+            place.store.delete(&paths).await?;
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ use crate::{
     Epoch, Error, EventTime, Result,
     element::BarrierKind,
     ledger::{Counts, Ledger},
+    sink::RemovedFile,
     source::{Offset, Positions},
 };
 
@@ -57,6 +58,9 @@ pub struct Record {
     pub checkpoint: Option<Checkpoint>,
     /// The files that this commit publishes.
     pub files: Vec<FileRef>,
+    /// The files of earlier commits that those replace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<RemovedFile>,
     /// What became of the rows of this commit: source → partition.
     pub counters: ByPartition<Counts>,
     /// Every commit up to here has been published.
@@ -211,6 +215,16 @@ pub struct FileRef {
     pub bytes: u64,
     /// SHA-256 of its bytes, in hex.
     pub sha256: String,
+}
+
+impl FileRef {
+    /// As a later commit names it that removes it.
+    pub(super) fn as_removed(&self) -> RemovedFile {
+        RemovedFile {
+            table: Arc::clone(&self.table),
+            published: self.published.clone(),
+        }
+    }
 }
 
 /// The counts of a ledger in the shape of a record.

@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     EventTime, Port, Result,
     operator::OperatorFactory,
+    side_input::SideInput,
     sink::SinkFactory,
     source::{DeadLetters, Decoder, Source},
 };
@@ -25,6 +26,8 @@ pub struct Graph {
     pub nodes: Vec<Node>,
     /// The edges, in no particular order.
     pub edges: Vec<Edge>,
+    /// What operators look up beside the stream.
+    pub side_inputs: Vec<Arc<dyn SideInput>>,
 }
 
 /// A node with its stable name: the id of its state and of its metrics.

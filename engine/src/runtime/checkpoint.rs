@@ -14,7 +14,7 @@ use crate::{
     commit::{self, Checkpoint, CommitLog, Committed, Reason, StateRef},
     element::BarrierKind,
     ledger::{Counts, Ledger},
-    sink::StagedFile,
+    sink::{RemovedFile, StagedFile},
     source::{PartitionId, Positions},
     state::{Snapshot, StatePart},
 };
@@ -110,6 +110,7 @@ struct Epilogue {
     read: BTreeMap<Arc<PartitionId>, u64>,
     ledger: Ledger,
     files: Vec<StagedFile>,
+    removed: Vec<RemovedFile>,
     snapshots: Vec<(Arc<str>, usize, Snapshot)>,
 }
 
@@ -189,6 +190,7 @@ impl Checkpointer {
         let mut positions = self.positions.clone();
         merge(&mut positions, epilogue.positions);
         let unchanged = epilogue.files.is_empty()
+            && epilogue.removed.is_empty()
             && epilogue.snapshots.is_empty()
             && positions == self.positions
             && epilogue.ledger.iter().next().is_none();
@@ -225,6 +227,7 @@ impl Checkpointer {
             state: Vec::new(),
             fingerprints: self.fingerprints.clone(),
             files: epilogue.files,
+            removed: epilogue.removed,
             counters: commit::counts(&epilogue.ledger),
             totals,
         };
@@ -333,10 +336,12 @@ impl Epilogue {
                     node,
                     lane,
                     files,
+                    removed,
                     snapshot,
                     ledger,
                 } => {
                     all.files.extend(files);
+                    all.removed.extend(removed);
                     if !snapshot.is_empty() {
                         all.snapshots.push((node, lane, snapshot));
                     }

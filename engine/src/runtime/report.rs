@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use crate::{
     Epoch, EventTime,
     ledger::Ledger,
-    sink::StagedFile,
+    sink::{RemovedFile, StagedFile},
     source::{PartitionId, Positions},
     state::Snapshot,
 };
@@ -47,6 +47,7 @@ pub(super) enum Cut {
         node: Arc<str>,
         lane: usize,
         files: Vec<StagedFile>,
+        removed: Vec<RemovedFile>,
         snapshot: Snapshot,
         ledger: Ledger,
     },

@@ -35,11 +35,7 @@ pub(super) fn fingerprints(graph: &Graph) -> BTreeMap<String, String> {
     let fingerprint = |kind: &NodeKind| match kind {
         NodeKind::Source(_) => None,
         NodeKind::Operator(operator) => operator.fingerprint.clone(),
-        NodeKind::Sink(sink) => sink.table().map(|table| {
-            let fields = table.schema.fields().iter();
-            let fields = fields.map(|field| format!("{} {}", field.name(), field.data_type()));
-            format!("{}: {}", table.url, fields.collect::<Vec<_>>().join(", "))
-        }),
+        NodeKind::Sink(sink) => sink.fingerprint(),
     };
     let nodes = graph.nodes.iter();
     nodes

@@ -48,6 +48,7 @@ impl Writer {
             node: Arc::clone(&self.node),
             lane: self.lane,
             files: cut.files,
+            removed: cut.removed,
             snapshot: cut.snapshot,
             ledger,
         };

@@ -123,6 +123,7 @@ impl Sink for Open {
             table: Arc::clone(&self.table.url),
             staged,
             folder: Path::default(),
+            name: None,
             rows: lines.len() as u64,
             bytes,
             sha256,

@@ -32,11 +32,9 @@ mod zone;
 pub use aggregate::{Aggregate, check};
 pub use emission::Emission;
 pub use spec::{Aggregation, AggregationSpec, IS_FINAL, Key, REVISION, window_type};
+pub(crate) use watermark::StoredWatermark;
 pub use windows::{Period, Span, Windows};
 pub use zone::{CalendarUnit, TZ_VARIANTS, Tz, Weekday, misaligned};
-
-pub(crate) use late::json_objects;
-pub(crate) use watermark::StoredWatermark;
 
 #[cfg(test)]
 mod tests;

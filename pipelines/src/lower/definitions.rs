@@ -11,13 +11,20 @@ use crate::{
     sql::{Definition, Fault, MetricsPart, Part, SelectItem, SqlError},
 };
 
-/// The sources, steps, queries and metrics of a file.
+/// The sources, steps, queries, metrics and tables of a file.
 pub(super) fn definitions(spec: &Spec) -> BTreeMap<String, Definition> {
     let mut definitions = BTreeMap::new();
     for (name, source) in spec.sources.iter() {
         let definition = Definition::Source {
             columns: source.columns.as_slice().to_vec(),
             event_time: source.time.event_time.value().clone(),
+        };
+        definitions.insert(name.to_string(), definition);
+    }
+    for (name, table) in spec.tables.iter() {
+        let definition = Definition::Table {
+            columns: table.columns.as_slice().to_vec(),
+            key: table.key.iter().map(|it| it.value().clone()).collect(),
         };
         definitions.insert(name.to_string(), definition);
     }

@@ -6,6 +6,9 @@
 //! | a step, a query without a window | one map, `<name>` |
 //! | a step's `dedupe`, `flag_bots`, `sessions` | ⇄ `<name>.dedupe` ▷ `<name>.bots` ⇄ `<name>.rate` ⇄ `<name>.sessions` before that map |
 //! | a query with a window | `<name>.input` ▷ `<name>.partial` ⇄ `<name>` ▷ `<name>.select` |
+//! | a join with a table | `<name>.lookup` |
+//! | a join of streams | `<name>.left`, `<name>.right` ⇄ `<name>` ▷ `<name>.select` |
+//! | the best rows of a window | `<name>.input` ⇄ `<name>` ▷ `<name>.select` |
 //! | a block of metrics | as the query that it stands for |
 //! | a sink | `<name>.columns` ▷ `<name>` |
 //! | `errors` | `errors.dead_letters` and `errors.late`, as sinks |
@@ -16,6 +19,8 @@
 
 mod definitions;
 mod flow;
+mod joins;
+mod lookups;
 mod metrics;
 mod ordered;
 mod set_aside;
@@ -23,6 +28,7 @@ mod sinks;
 mod sources;
 mod stages;
 mod streams;
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +42,7 @@ use tagflow_engine::{
     graph::{self, Graph, NodeId},
     sink::Table,
 };
+use tagflow_operators::join::CurrentDimension;
 
 use crate::{
     diagnostic::{Diagnostics, Position},
@@ -109,6 +116,8 @@ struct Lowering<'a> {
     rejecting: Vec<NodeId>,
     /// Windows and parts of steps, which emit late rows.
     windows: Vec<NodeId>,
+    /// The tables that are looked up.
+    dimensions: BTreeMap<String, CurrentDimension>,
 }
 
 impl<'a> Lowering<'a> {
@@ -126,6 +135,7 @@ impl<'a> Lowering<'a> {
             flows: Flows::default(),
             rejecting: Vec::new(),
             windows: Vec::new(),
+            dimensions: BTreeMap::new(),
         }
     }
 
@@ -135,6 +145,7 @@ impl<'a> Lowering<'a> {
             definitions::report(self.spec, fault, &mut self.diagnostics);
         }
         self.check_sources();
+        self.check_tables();
         let sinks = self.sinks();
         let outputs: BTreeSet<String> = sinks.iter().map(|sink| sink.from.clone()).collect();
         let relations = match self.program.needs(&outputs) {

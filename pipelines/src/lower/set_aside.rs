@@ -67,6 +67,7 @@ impl Lowering<'_> {
             lineage: vec![Lineage::Plain; schema.fields().len()],
             schema: Arc::clone(&schema),
             rows: Rows::Events,
+            upsert: None,
         };
         let wrong = |message: String| Error::internal(format!("the table `{name}`: {message}"));
         let output = Output::of(&relation).map_err(|error| wrong(error.message))?;
@@ -97,19 +98,19 @@ impl Lowering<'_> {
             url,
             Arc::clone(&spec.schema),
             partitions,
+            None,
             FileOptions::default(),
         )?;
         let node = format!("errors.{name}");
-        // A map each: through one, a window and one over its results would be
-        // joined in one lane.
-        let mut maps = Vec::with_capacity(from.len());
-        for from in from {
+        // A map each: one for all would fuse nodes that rows are exchanged between.
+        let maps = from.iter().map(|from| {
             let label = format!("the day of {time}");
             let map = self.add_map(&format!("{node}.columns"), label, spec.clone());
             let edge = ((*from, Port::ASIDE), (map, Port::MAIN));
             self.graph.connect(edge.0, edge.1, Partitioning::Forward);
-            maps.push(map);
-        }
+            map
+        });
+        let maps: Vec<NodeId> = maps.collect();
         let label = format!("parquet {}", url.shown());
         self.end(node, label, table, &maps, &Partitioning::Gather);
         Ok(())

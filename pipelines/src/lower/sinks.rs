@@ -1,13 +1,15 @@
 //! Sinks: the columns that they write, and where.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::DFSchema;
 use tagflow_connectors::{
     blackhole::BlackholeSinkFactory,
     console::ConsoleSinkFactory,
-    parquet::{Compression, FileOptions, ParquetSinkConfig, ParquetSinkFactory, PartitionColumn},
+    parquet::{
+        Compression, FileOptions, ParquetSinkConfig, ParquetSinkFactory, PartitionColumn, Revisions,
+    },
     storage,
 };
 use tagflow_engine::{
@@ -22,8 +24,8 @@ use super::{
 };
 use crate::{
     diagnostic::unknown,
-    spec::{self, Name, ParquetSink, Setting, Sink},
-    sql::{Output, OutputColumn, Rows, SqlError},
+    spec::{self, Name, ParquetSink, Setting, Sink, WriteMode},
+    sql::{Output, OutputColumn, Relation, Rows, SqlError, Upsert},
 };
 
 /// How many rows a console sink prints for each lane and commit.
@@ -86,9 +88,18 @@ impl Lowering<'_> {
                 (output.columns().to_vec(), factory, "blackhole".to_owned())
             }
             spec::Output::Parquet(parquet) => {
-                let (columns, partitions) = self.partitions(name, parquet, &output)?;
+                let replacing = match *parquet.mode {
+                    WriteMode::Append => None,
+                    WriteMode::ReplaceWindows => {
+                        Some(self.replacing(name, sink, parquet, &output)?)
+                    }
+                };
+                let (columns, partitions) =
+                    self.partitions(name, parquet, &output, replacing.as_ref())?;
+                let schema = schema_of(&columns);
+                let revisions = replacing.map(|replacing| replacing.revisions);
                 let factory =
-                    self.parquet(name, parquet, schema_of(&columns), partitions, &output)?;
+                    self.parquet(name, parquet, schema, partitions, revisions, &output)?;
                 let label = format!("parquet {}", parquet.url.shown());
                 (columns, factory, label)
             }
@@ -102,12 +113,47 @@ impl Lowering<'_> {
         })
     }
 
+    /// What a table goes by in which newer rows replace older ones.
+    fn replacing(
+        &mut self,
+        name: &Name,
+        sink: &Sink,
+        parquet: &ParquetSink,
+        output: &Output,
+    ) -> Option<Replacing> {
+        let relation = self.program.relation(&sink.from)?;
+        let from = sink.from.value();
+        let (message, help) = match (&relation.upsert, relation.rows) {
+            (Some(upsert), _) => return Some(Replacing::new(upsert, relation, output)),
+            (None, Rows::Revisions) => (
+                format!(
+                    "`replace_windows` finds the row to replace by its window and the GROUP BY \
+                     columns, and `{from}` lacks one of them or leaves rows out"
+                ),
+                "carry the window, every GROUP BY column and `revision` through unchanged, and \
+                 have no WHERE and no UNION ALL over the query's result",
+            ),
+            (None, Rows::Windows | Rows::Pairs | Rows::Events) => (
+                format!(
+                    "`replace_windows` is for windows that come out more than once, and `{from}` \
+                     gives each row once"
+                ),
+                "leave `mode` out, or give the query `emit: {every: …}` or `allowed_lateness`",
+            ),
+        };
+        let path = format!("sinks.{name}.parquet.mode");
+        let diagnostic = self.diagnostics.error(parquet.mode.at(), path, message);
+        diagnostic.help(help);
+        None
+    }
+
     /// The columns that a table's rows have with those of its folders.
     fn partitions(
         &mut self,
         name: &Name,
         parquet: &ParquetSink,
         output: &Output,
+        replacing: Option<&Replacing>,
     ) -> Option<(Vec<OutputColumn>, Vec<PartitionColumn>)> {
         let mut columns = output.columns().to_vec();
         let mut partitions = Vec::new();
@@ -125,6 +171,16 @@ impl Lowering<'_> {
                     continue;
                 }
             };
+            if let Some(changing) = replacing.and_then(|it| it.changing(&computed)) {
+                let error = SqlError::new(format!(
+                    "`{partition}` goes by `{changing}`, which a correction may change, and then \
+                     the row to replace is in another folder"
+                ))
+                .help("partition by the window and the GROUP BY columns alone");
+                definitions::sql(text, path, &error, &mut self.diagnostics);
+                sound = false;
+                continue;
+            }
             let same_name = columns
                 .iter()
                 .position(|column| column.field.name() == computed.field.name());
@@ -157,6 +213,7 @@ impl Lowering<'_> {
         parquet: &ParquetSink,
         schema: SchemaRef,
         partition_by: Vec<PartitionColumn>,
+        revisions: Option<Revisions>,
         output: &Output,
     ) -> Option<Arc<dyn SinkFactory>> {
         let mut sound = true;
@@ -179,7 +236,7 @@ impl Lowering<'_> {
             return None;
         }
         let files = file_options(parquet);
-        match table(name, &parquet.url, schema, partition_by, files) {
+        match table(name, &parquet.url, schema, partition_by, revisions, files) {
             Ok(factory) => Some(factory),
             Err(error) => {
                 self.report(parquet.url.at(), format!("sinks.{name}.parquet"), &error);
@@ -199,7 +256,7 @@ impl Lowering<'_> {
             Err(error) => return self.report(position, format!("sinks.{}", sink.name), &error),
         };
         let partitioning = match flow.rows {
-            Rows::Events => Partitioning::Forward,
+            Rows::Events | Rows::Pairs => Partitioning::Forward,
             Rows::Windows | Rows::Revisions => Partitioning::Gather,
         };
         self.end(sink.name, sink.label, sink.factory, &[map], &partitioning);
@@ -244,6 +301,7 @@ pub(super) fn table(
     url: &Setting<String>,
     schema: SchemaRef,
     partition_by: Vec<PartitionColumn>,
+    revisions: Option<Revisions>,
     files: FileOptions,
 ) -> Result<Arc<dyn SinkFactory>> {
     let (store, root) = storage::open(url)?;
@@ -254,9 +312,48 @@ pub(super) fn table(
         root,
         schema,
         partition_by,
+        revisions,
         files,
     })?;
     Ok(Arc::new(factory))
+}
+
+/// How newer rows of a table find those that they replace.
+struct Replacing {
+    /// The relation's columns that both have alike.
+    shared: BTreeSet<String>,
+    revisions: Revisions,
+}
+
+impl Replacing {
+    fn new(upsert: &Upsert, relation: &Relation, output: &Output) -> Self {
+        let name = |place: usize| relation.schema.field(place).name().as_str();
+        let column = |name: &str| {
+            let column = output.schema().index_of(name);
+            column.expect("a sink sees every column of its relation")
+        };
+        let window = name(upsert.window);
+        let window_end = column(&format!("{window}_end"));
+        let keys = upsert.keys.iter().map(|&key| name(key));
+        let mut key = vec![column(&format!("{window}_start")), window_end];
+        key.extend(keys.clone().map(column));
+        Self {
+            shared: keys.chain([window]).map(str::to_owned).collect(),
+            revisions: Revisions {
+                key,
+                window_end,
+                revision: column(name(upsert.revision)),
+                lateness: upsert.lateness,
+            },
+        }
+    }
+
+    /// A column behind `computed` that they may not have alike.
+    fn changing(&self, computed: &OutputColumn) -> Option<String> {
+        let columns = computed.expr.column_refs();
+        let mut names = columns.into_iter().map(|column| &column.name);
+        names.find(|name| !self.shared.contains(*name)).cloned()
+    }
 }
 
 fn schema_of(columns: &[OutputColumn]) -> SchemaRef {

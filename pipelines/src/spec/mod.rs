@@ -7,6 +7,7 @@ mod admin;
 mod checkpoint;
 mod columns;
 mod dedupe;
+mod dimension;
 mod errors;
 mod event_time;
 mod files;
@@ -44,6 +45,7 @@ pub use admin::Admin;
 pub use checkpoint::Checkpoint;
 pub use columns::Columns;
 pub use dedupe::Dedupe;
+pub use dimension::Dimension;
 pub use errors::{Errors, StopWhen, Table};
 pub use event_time::Time;
 pub use files::FilesSource;
@@ -55,7 +57,7 @@ pub use measure::{Agg, Measure, Sketch, Theta};
 pub use metrics::{Corrections, Day, Metrics, MetricsEmit, MetricsWindow, Width};
 pub use nodes::{Name, Nodes};
 pub use params::Params;
-pub use parquet::{Compression, ParquetFiles, ParquetSink};
+pub use parquet::{Compression, ParquetFiles, ParquetSink, WriteMode};
 pub use query::{Emit, Query};
 pub use scalars::{ByteSize, Ratio};
 pub use secret::Secret;
@@ -87,6 +89,9 @@ pub struct Spec {
     pub params: Params,
     /// Where rows come from, by name.
     pub sources: Nodes<Source>,
+    /// Tables that queries join streams with, by name.
+    #[schemars(extend("default" = serde_json::json!({})))]
+    pub tables: Nodes<Dimension>,
     /// Filters and projections of one row at a time, by name.
     #[schemars(extend("default" = serde_json::json!({})))]
     pub steps: Nodes<Step>,
@@ -113,7 +118,7 @@ pub struct Spec {
 }
 
 /// Blocks that are designed but that this version cannot run.
-const LATER: [&str; 10] = [
+const LATER: [&str; 9] = [
     "tags",
     "segments",
     "scenes",
@@ -123,7 +128,6 @@ const LATER: [&str; 10] = [
     "checks",
     "docs",
     "serve",
-    "tables",
 ];
 
 impl Spec {
@@ -139,6 +143,7 @@ impl Spec {
     /// refers to it cannot be judged.
     pub fn is_unreadable(&self, name: &str) -> bool {
         self.sources.is_unreadable(name)
+            || self.tables.is_unreadable(name)
             || self.steps.is_unreadable(name)
             || self.queries.is_unreadable(name)
             || self.metrics.is_unreadable(name)
@@ -164,6 +169,7 @@ impl Spec {
         let params = Params::read_with(&mut fields, reader, set);
         let name = fields.required(reader, "name");
         let sources = fields.required(reader, "sources");
+        let tables = fields.optional(reader, "tables");
         let steps = fields.optional(reader, "steps");
         let queries = fields.optional(reader, "queries");
         let metrics = fields.optional(reader, "metrics");
@@ -190,6 +196,7 @@ impl Spec {
             name,
             params,
             sources: sources.unwrap_or_else(Nodes::unreadable),
+            tables: tables.map_or_else(Nodes::unreadable, Option::unwrap_or_default),
             steps: steps.map_or_else(Nodes::unreadable, Option::unwrap_or_default),
             queries: queries.map_or_else(Nodes::unreadable, Option::unwrap_or_default),
             metrics: metrics.map_or_else(Nodes::unreadable, Option::unwrap_or_default),

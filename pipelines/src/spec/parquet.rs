@@ -10,6 +10,7 @@ use super::{
     ByteSize, Nodes, Setting, SqlText,
     nodes::in_order,
     read::{Read, Reader},
+    scalars::Choice,
     setting::{Leaf, Mistake},
 };
 use crate::{
@@ -33,9 +34,31 @@ pub struct ParquetSink {
     /// The columns that rows are sorted by in a file, in this order, ascending.
     #[schemars(extend("default" = serde_json::json!([])))]
     pub sort_by: Vec<Setting<String>>,
+    /// What becomes of rows that come out more than once: `append` keeps them
+    /// all, `replace_windows` only the newest of each window and key, by writing
+    /// the files anew that hold older ones.
+    #[schemars(extend("default" = "append"))]
+    pub mode: Setting<WriteMode>,
     /// How large files grow, and how they are written.
     #[schemars(extend("default" = serde_json::json!({})))]
     pub files: ParquetFiles,
+}
+
+/// What becomes of rows that come out more than once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteMode {
+    /// All of them are in the table.
+    Append,
+    /// The newest of each window and key is.
+    ReplaceWindows,
+}
+
+impl Choice for WriteMode {
+    const EXPECTED: &'static str = "`append` or `replace_windows`";
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("append", Self::Append),
+        ("replace_windows", Self::ReplaceWindows),
+    ];
 }
 
 /// How large files grow, and how they are written.
@@ -125,12 +148,13 @@ impl Read for ParquetSink {
         let partition_by = fields.optional::<Nodes<SqlText>>(reader, "partition_by");
         let sort_by = fields.optional::<Vec<_>>(reader, "sort_by");
         let files = fields.optional(reader, "files");
-        fields.later(reader, "mode");
+        let mode = fields.or(reader, "mode", WriteMode::Append);
         fields.finish(reader);
         Some(Self {
             url: url?,
             partition_by: partition_by?.unwrap_or_default(),
             sort_by: sort_by?.unwrap_or_default(),
+            mode: mode?,
             files: files?.unwrap_or_else(|| ParquetFiles::default_at(node.at)),
         })
     }

@@ -18,6 +18,13 @@ pub enum Definition {
         /// The one with the event time.
         event_time: String,
     },
+    /// Rows that streams are joined with.
+    Table {
+        /// All columns.
+        columns: Vec<Column>,
+        /// Those that name a row.
+        key: Vec<String>,
+    },
     /// Row by row.
     Step {
         /// The relation that it reads.

@@ -116,6 +116,16 @@ impl<'a> Planning<'a> {
                 self.program.catalog.add(name, relation);
                 self.program.order.push(name.clone());
             }
+            Definition::Table { columns, key } => {
+                let relation = Relation {
+                    schema: Column::schema(columns),
+                    lineage: vec![Lineage::Plain; columns.len()],
+                    rows: Rows::Events,
+                    upsert: None,
+                };
+                let catalog = &mut self.program.catalog;
+                catalog.add_table(name, relation, key.clone());
+            }
             Definition::Step {
                 from,
                 called,
@@ -197,7 +207,7 @@ impl<'a> Planning<'a> {
     /// Plans what `name` reads; false if any of it cannot be planned.
     fn inputs(&mut self, name: &str, definition: &'a Definition, path: &mut Vec<&'a str>) -> bool {
         let (reads, part) = match definition {
-            Definition::Source { .. } => return true,
+            Definition::Source { .. } | Definition::Table { .. } => return true,
             Definition::Step { from, .. }
             | Definition::Flagged { from, .. }
             | Definition::Ordered { from, .. } => (vec![(from.clone(), None)], Part::From),
@@ -227,7 +237,7 @@ impl<'a> Planning<'a> {
                 continue;
             }
             let definitions = self.definitions;
-            let Some((read, _)) = definitions.get_key_value(&read) else {
+            let Some((read, found)) = definitions.get_key_value(&read) else {
                 ready = false;
                 // What a step reads is checked with the rest of the file.
                 if (self.is_unreadable)(&read) || part == Part::From {
@@ -237,6 +247,11 @@ impl<'a> Planning<'a> {
                 self.fault(name, part.clone(), error);
                 continue;
             };
+            // As above.
+            if part == Part::From && matches!(found, Definition::Table { .. }) {
+                ready = false;
+                continue;
+            }
             if self.visited.get(read.as_str()) == Some(&Visit::Open) {
                 ready = false;
                 if self.is_circle_of_steps(read, path) {
@@ -313,5 +328,6 @@ fn source(columns: &[Column], event_time: &str) -> Relation {
         schema: Arc::clone(&Column::schema(&columns)),
         lineage: columns.iter().map(lineage).collect(),
         rows: Rows::Events,
+        upsert: None,
     }
 }

@@ -70,7 +70,7 @@ fn names_are_shared() {
     check(
         "steps: {events: {from: events}}\nsinks: {events: {from: events, console: }}\n",
         &[
-            "4:9 the name `events` is taken, at 3:3; sources, steps, queries and metrics share their names",
+            "4:9 the name `events` is taken, at 3:3; sources, tables, steps, queries and metrics share their names",
         ],
     );
 }

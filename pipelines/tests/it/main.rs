@@ -4,6 +4,7 @@
 
 mod case;
 mod cut;
+mod joins;
 mod metrics;
 mod oracle;
 mod ordered;

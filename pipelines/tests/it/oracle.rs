@@ -20,6 +20,7 @@ use crate::{
     rig::Rig,
 };
 use tagflow_engine::status::JobStatus;
+use tagflow_pipelines::sql::batch_functions;
 use tagflow_schemas::Column;
 
 /// How many cases of each kind CI runs; `TAGFLOW_ORACLE_CASES` runs more,
@@ -116,30 +117,7 @@ pub(crate) async fn run(case: &Case, random: &mut SmallRng, seed: u64) -> Ran {
         rig.script
             .push(&format!("p{partition}"), rows.iter().cloned());
     }
-    rig.chunk = [1, 7, 100, 10_000][random.random_range(0..4)];
-    let mut restarts = 0;
-    let status = loop {
-        rig.lanes = [1, 4][random.random_range(0..2)];
-        let job = tokio::spawn(rig.start());
-        if restarts < 3 && random.random_bool(0.6) {
-            tokio::time::sleep(Duration::from_micros(random.random_range(0..20_000))).await;
-            if !job.is_finished() {
-                restarts += 1;
-                job.abort();
-                let _ = job.await;
-                continue;
-            }
-        }
-        break job.await.unwrap().unwrap_or_else(|error| {
-            panic!(
-                "seed {seed}: {}; {restarts} crashes, {} lanes, chunks of {}\n{}",
-                error.chain(),
-                rig.lanes,
-                rig.chunk,
-                case.file
-            )
-        });
-    };
+    let (status, restarts) = with_crashes(&mut rig, random, seed).await;
     let read: usize = case.partitions.iter().map(Vec::len).sum();
     assert_eq!(status.totals.rows_in, read as u64, "seed {seed}");
     assert_eq!(
@@ -155,9 +133,66 @@ pub(crate) async fn run(case: &Case, random: &mut SmallRng, seed: u64) -> Ran {
     }
 }
 
+/// Runs a pipeline to its end, with up to three crashes on the way, each time on
+/// another number of lanes; says how it ended and how often it crashed.
+pub(crate) async fn with_crashes(
+    rig: &mut Rig,
+    random: &mut SmallRng,
+    seed: u64,
+) -> (JobStatus, u64) {
+    rig.chunk = [1, 7, 100, 10_000][random.random_range(0..4)];
+    let mut restarts = 0;
+    loop {
+        rig.lanes = [1, 4][random.random_range(0..2)];
+        let job = tokio::spawn(rig.start());
+        if restarts < 3 && random.random_bool(0.6) {
+            tokio::time::sleep(Duration::from_micros(random.random_range(0..20_000))).await;
+            if !job.is_finished() {
+                restarts += 1;
+                job.abort();
+                let _ = job.await;
+                continue;
+            }
+        }
+        let status = job.await.unwrap().unwrap_or_else(|error| {
+            panic!(
+                "seed {seed}: {}; {restarts} crashes, {} lanes, chunks of {}\n{}",
+                error.chain(),
+                rig.lanes,
+                rig.chunk,
+                rig.file
+            )
+        });
+        return (status, restarts);
+    }
+}
+
 /// The case's query by DataFusion, as sorted lines.
 pub(crate) async fn batch(case: &Case) -> Vec<String> {
-    let columns: Vec<Column> = COLUMNS
+    let context = context();
+    let rows = case.partitions.iter().flatten();
+    register(&context, "events", COLUMNS, rows);
+    answer(&context, &case.batch).await
+}
+
+/// DataFusion, with the functions of our dialect.
+pub(crate) fn context() -> SessionContext {
+    let config = SessionConfig::new().with_target_partitions(1);
+    let context = SessionContext::new_with_config(config);
+    for function in batch_functions() {
+        context.register_udf(function);
+    }
+    context
+}
+
+/// Makes JSON `rows` of `columns`, as a pipeline file declares them, a table.
+pub(crate) fn register<'a>(
+    context: &SessionContext,
+    name: &str,
+    columns: &str,
+    rows: impl Iterator<Item = &'a String>,
+) {
+    let columns: Vec<Column> = columns
         .lines()
         .filter_map(|line| line.trim().split_once(": "))
         .map(|(name, kind)| Column {
@@ -167,7 +202,6 @@ pub(crate) async fn batch(case: &Case) -> Vec<String> {
         })
         .collect();
     let schema = Column::schema(&columns);
-    let rows = case.partitions.iter().flatten();
     let text: Vec<String> = rows.map(|row| in_micros(row)).collect();
     let text = text.join("\n");
     let reader = ReaderBuilder::new(Arc::clone(&schema))
@@ -175,17 +209,13 @@ pub(crate) async fn batch(case: &Case) -> Vec<String> {
         .unwrap();
     let batches: Vec<RecordBatch> = reader.collect::<Result<_, _>>().unwrap();
 
-    let config = SessionConfig::new().with_target_partitions(1);
-    let context = SessionContext::new_with_config(config);
     let table = MemTable::try_new(schema, vec![batches]).unwrap();
-    context.register_table("events", Arc::new(table)).unwrap();
-    let result = context
-        .sql(&case.batch)
-        .await
-        .unwrap()
-        .collect()
-        .await
-        .unwrap();
+    context.register_table(name, Arc::new(table)).unwrap();
+}
+
+/// The rows of `sql`, as sorted lines.
+pub(crate) async fn answer(context: &SessionContext, sql: &str) -> Vec<String> {
+    let result = context.sql(sql).await.unwrap().collect().await.unwrap();
     let mut lines = Vec::new();
     for batch in result {
         let options = FormatOptions::default();
@@ -207,10 +237,10 @@ pub(crate) async fn batch(case: &Case) -> Vec<String> {
 }
 
 /// The row as Arrow's own reader takes it: numbers for timestamps are in the
-/// column's unit there.
+/// column's unit there. Rows of a table have none.
 fn in_micros(row: &str) -> String {
     match row.strip_suffix('}') {
-        Some(row) => format!("{row}000}}"),
-        None => row.to_owned(),
+        Some(start) if row.contains("\"ts\":") => format!("{start}000}}"),
+        _ => row.to_owned(),
     }
 }

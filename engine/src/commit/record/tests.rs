@@ -62,6 +62,7 @@ fn record() -> Record {
             bytes: 2,
             sha256: "bb".to_owned(),
         }],
+        removed: vec![],
         counters: counts(&ledger),
         published_upto: 1,
         collected_upto: 0,
@@ -104,6 +105,20 @@ fn the_same_content_written_differently_is_refused() {
         "commit record `r` is corrupted: its checksum does not match; \
          restore it from a backup of the state folder"
     );
+}
+
+#[test]
+fn removals_are_stored_where_there_are_some() {
+    let mut replacing = record();
+    replacing.removed = vec![RemovedFile {
+        table: "s3://b/t".into(),
+        published: "dt=1/old.parquet".to_owned(),
+    }];
+    let bytes = replacing.encode().unwrap();
+    let text = std::str::from_utf8(&bytes).unwrap();
+    let stored = r#""removed":[{"table":"s3://b/t","final":"dt=1/old.parquet"}],"counters""#;
+    assert!(text.contains(stored), "{text}");
+    assert_eq!(Record::decode(&bytes, "r", 3).unwrap(), replacing);
 }
 
 #[test]

@@ -4,5 +4,6 @@ mod collect;
 mod crashes;
 mod damage;
 mod owners;
+mod replace;
 mod stores;
 mod world;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use arrow::{
-    array::{AsArray, Int64Array, RecordBatch},
+    array::{AsArray, Int64Array, RecordBatch, StringArray},
     datatypes::{DataType, Field, Int64Type, Schema},
 };
 use async_trait::async_trait;
@@ -25,7 +25,7 @@ use crate::{
         StateRef, record::sha256_hex,
     },
     ledger::Counts,
-    sink::{StagedFile, Table},
+    sink::{RemovedFile, StagedFile, Table},
     state::StatePart,
     testing::store::FaultyStore,
 };
@@ -67,6 +67,7 @@ impl World {
             pid,
             keep_commits: 1,
             table: "memory:///lake/t",
+            replaces: false,
         }
     }
 
@@ -119,11 +120,12 @@ impl World {
 
     /// Every row from 0 to `rows` is there once, and nothing else is left.
     pub(super) async fn check(&self, rows: i64, case: &str) {
-        assert_eq!(
-            self.rows().await,
-            (0..rows).collect::<Vec<_>>(),
-            "rows, {case}"
-        );
+        self.check_rows((0..rows).collect(), case).await;
+    }
+
+    /// These rows are there, and nothing else is left.
+    pub(super) async fn check_rows(&self, rows: Vec<i64>, case: &str) {
+        assert_eq!(self.rows().await, rows, "rows, {case}");
         assert!(self.staged().await.is_empty(), "staged files, {case}");
         let slots = self.slots().await;
         let last = self.record(*slots.last().unwrap()).await;
@@ -150,9 +152,11 @@ pub(super) fn record_path(seq: u64) -> String {
 /// A process, with the store as it sees it.
 pub(super) struct Process {
     pub(super) faults: FaultyStore,
-    pid: u32,
+    pub(super) pid: u32,
     pub(super) keep_commits: usize,
     pub(super) table: &'static str,
+    /// Whether each file replaces the one before.
+    pub(super) replaces: bool,
 }
 
 impl Process {
@@ -199,6 +203,7 @@ impl Process {
         }
         Ok(StagedFile {
             table: self.table.into(),
+            name: self.replaces.then(|| Uuid::new_v4().to_string()),
             staged,
             folder: Path::from(format!("dt={}", row % 2)),
             rows: 1,
@@ -216,15 +221,27 @@ impl Process {
         reason: Reason,
     ) -> Result<u64> {
         let file = self.stage(log, row).await?;
-        let part = log.put_state("count", 0, &part(row)).await?;
+        let mut removed = Vec::new();
+        if self.replaces
+            && let Some(last) = state.last()
+        {
+            removed.push(RemovedFile {
+                table: self.table.into(),
+                published: file_in(&log.load(last).await?),
+            });
+        }
+        let name = file.name.as_deref().unwrap_or_default();
+        let part = part_with_file(row, &format!("{}/{name}.parquet", file.folder));
+        let part = log.put_state("count", 0, &part).await?;
         if state.len() == 2 {
             state.remove(0);
         }
         state.push(part);
-        let committed = log
-            .commit(cut(row + 1, reason, vec![file], state.clone()))
-            .await?;
-        Ok(committed.seq)
+        let cut = Cut {
+            removed,
+            ..cut(row + 1, reason, vec![file], state.clone())
+        };
+        Ok(log.commit(cut).await?.seq)
     }
 
     /// Runs the job from where it stands up to row `upto`, and stops.
@@ -262,15 +279,30 @@ pub(super) fn position(last: Option<&Checkpoint>) -> i64 {
 }
 
 pub(super) fn part(row: i64) -> StatePart {
-    let schema = Schema::new(vec![Field::new("row", DataType::Int64, false)]);
+    part_with_file(row, "")
+}
+
+/// A part that remembers the path of a file.
+fn part_with_file(row: i64, file: &str) -> StatePart {
+    let schema = Schema::new(vec![
+        Field::new("row", DataType::Int64, false),
+        Field::new("file", DataType::Utf8, false),
+    ]);
     StatePart {
         key: format!("row.{row}"),
         rows: RecordBatch::try_new(
             Arc::new(schema),
-            vec![Arc::new(Int64Array::from(vec![row]))],
+            vec![
+                Arc::new(Int64Array::from(vec![row])),
+                Arc::new(StringArray::from(vec![file])),
+            ],
         )
         .unwrap(),
     }
+}
+
+fn file_in(part: &RecordBatch) -> String {
+    part.column(1).as_string::<i32>().value(0).to_owned()
 }
 
 pub(super) fn cut(
@@ -289,6 +321,7 @@ pub(super) fn cut(
         state,
         fingerprints: BTreeMap::new(),
         files,
+        removed: Vec::new(),
         counters: BTreeMap::new(),
         totals: Counts::default(),
     }

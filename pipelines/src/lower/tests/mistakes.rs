@@ -106,6 +106,55 @@ sinks:
 }
 
 #[test]
+fn only_windows_that_come_out_again_replace_others() {
+    let pipeline = |query: &str, step: &str, from: &str, more: &str| {
+        format!(
+            "queries:\n  q: {query}\n{step}sinks:\n  t:\n    from: {from}\n    parquet: {{url: ./t, \
+             mode: replace_windows{more}}}\n"
+        )
+    };
+    let sql = "'SELECT tumble(occurred_at, INTERVAL ''1 hour'') AS w, campaign_id AS c, \
+               count(*) AS n FROM events GROUP BY 1, campaign_id'";
+    let revised = format!("{{allowed_lateness: 1h, sql: {sql}}}");
+    let folders = ", partition_by: {dt: \"date(w_start)\", c: c}";
+    check(&pipeline(&revised, "", "q", folders), &[]);
+    let step = "steps:\n  s: {from: q, select: [\"c AS campaign\", n, w, revision]}\n";
+    check(&pipeline(&revised, step, "s", ""), &[]);
+
+    check(
+        &pipeline(sql, "", "q", ""),
+        &[
+            "6:31 sinks.t.parquet.mode: `replace_windows` is for windows that come out more than \
+             once, and `q` gives each row once [leave `mode` out, or give the query `emit: \
+             {every: …}` or `allowed_lateness`]",
+        ],
+    );
+    let lacking = "[carry the window, every GROUP BY column and `revision` through unchanged, and \
+                   have no WHERE and no UNION ALL over the query's result]";
+    for step in [
+        "select: [w, n, revision]",
+        "select: [w, upper(c) AS c, n, revision]",
+        "select: [w, c, n]",
+        "where: n > 3",
+    ] {
+        let step = format!("steps:\n  s: {{from: q, {step}}}\n");
+        let expected = format!(
+            "8:31 sinks.t.parquet.mode: `replace_windows` finds the row to replace by its window \
+             and the GROUP BY columns, and `s` lacks one of them or leaves rows out {lacking}"
+        );
+        check(&pipeline(&revised, &step, "s", ""), &[&expected]);
+    }
+    check(
+        &pipeline(&revised, "", "q", ", partition_by: {size: \"n / 100\"}"),
+        &[
+            "6:70 sinks.t.parquet.partition_by.size: `size` goes by `n`, which a correction may \
+             change, and then the row to replace is in another folder [partition by the window \
+             and the GROUP BY columns alone]",
+        ],
+    );
+}
+
+#[test]
 fn nodes_have_names_of_their_own() {
     check(
         "sinks:\n  events: {from: events, console: {}}\n  late: {from: events, console: {}}\n",

@@ -1,0 +1,126 @@
+//! Which rows are revisions of one another.
+
+use std::collections::{HashMap, hash_map::Entry};
+
+use arrow::{
+    array::{AsArray, UInt32Array},
+    compute::take_record_batch,
+    datatypes::{DataType, Int64Type, TimestampMicrosecondType},
+    record_batch::RecordBatch,
+    row::{RowConverter, Rows, SortField},
+};
+use tagflow_engine::{Error, Result, time::micros};
+
+use crate::parquet::{config::Revisions, layout::Layout};
+
+/// Where the columns of [`Revisions`] are in a table's rows.
+#[derive(Debug)]
+pub(in crate::parquet) struct RevisionColumns {
+    /// Those of the key that files hold; the others are in the folder's name.
+    key: Vec<usize>,
+    rows: RowConverter,
+    window_end: usize,
+    revision: usize,
+    lateness_us: i64,
+}
+
+impl RevisionColumns {
+    /// Finds the columns of `revisions`.
+    pub(in crate::parquet) fn new(revisions: &Revisions, layout: &Layout) -> Result<Self> {
+        let place = |input: usize| {
+            let place = layout.column_of(input);
+            place.ok_or_else(|| Error::internal("a table lacks a column of its revisions"))
+        };
+        let (window_end, revision) = (place(revisions.window_end)?, place(revisions.revision)?);
+        let kind = |column: usize| layout.table.field(column).data_type();
+        let times = matches!(kind(window_end), DataType::Timestamp(_, _));
+        if !times || *kind(revision) != DataType::Int64 || revision >= layout.file.fields().len() {
+            return Err(Error::internal(
+                "revisions are told by columns of other types",
+            ));
+        }
+        let mut key = revisions
+            .key
+            .iter()
+            .map(|&input| place(input))
+            .collect::<Result<Vec<_>>>()?;
+        key.retain(|&column| column < layout.file.fields().len());
+        if key.is_empty() {
+            return Err(Error::config(
+                "rows that replace others need a column of their window or key that is no \
+                 partition column",
+            ));
+        }
+        let fields = key
+            .iter()
+            .map(|&column| SortField::new(kind(column).clone()));
+        Ok(Self {
+            rows: RowConverter::new(fields.collect())?,
+            key,
+            window_end,
+            revision,
+            lateness_us: micros(revisions.lateness),
+        })
+    }
+
+    /// What determines the meaning of the sink's state, beside the table.
+    pub(in crate::parquet) fn fingerprint(&self, layout: &Layout) -> String {
+        let names = self.key.iter();
+        let names = names.map(|&column| layout.table.field(column).name().as_str());
+        format!("replaced by {}", names.collect::<Vec<_>>().join(", "))
+    }
+
+    /// What tells the rows of a table or of a file apart inside a folder.
+    pub(super) fn keys(&self, rows: &RecordBatch) -> Result<Rows> {
+        let columns: Vec<_> = self
+            .key
+            .iter()
+            .map(|&column| rows.column(column).clone())
+            .collect();
+        Ok(self.rows.convert_columns(&columns)?)
+    }
+
+    /// The end of each row's window, of rows of a table, in microseconds.
+    pub(super) fn window_ends<'a>(&self, rows: &'a RecordBatch) -> &'a [i64] {
+        let ends = rows.column(self.window_end);
+        ends.as_primitive::<TimestampMicrosecondType>().values()
+    }
+
+    /// The newest row of each key, of rows of one folder.
+    pub(super) fn newest(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+        let keys = self.keys(rows)?;
+        let revisions = rows.column(self.revision).as_primitive::<Int64Type>();
+        let mut newest = HashMap::with_capacity(rows.num_rows());
+        for (row, key) in (0_u32..).zip(keys.iter()) {
+            match newest.entry(key) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert(row);
+                }
+                Entry::Occupied(mut known) => {
+                    let before = revisions.value(*known.get() as usize);
+                    if revisions.value(row as usize) >= before {
+                        known.insert(row);
+                    }
+                }
+            }
+        }
+        let mut newest: Vec<u32> = newest.into_values().collect();
+        newest.sort_unstable();
+        Ok(take_record_batch(rows, &UInt32Array::from(newest))?)
+    }
+
+    /// The latest end of a window that has closed, of rows of a table.
+    pub(super) fn closed_through(&self, rows: &RecordBatch) -> Option<i64> {
+        let revisions = rows.column(self.revision).as_primitive::<Int64Type>();
+        let ends = self.window_ends(rows).iter().zip(revisions.values());
+        ends.filter(|(_, revision)| **revision >= 0)
+            .map(|(end, _)| *end)
+            .max()
+    }
+
+    /// Whether no window that ends at `end` or before comes out again, once one
+    /// that ends at `closed_through` has closed on all lanes.
+    pub(super) fn has_settled(&self, end: i64, closed_through: i64) -> bool {
+        end.saturating_add(self.lateness_us) <= closed_through
+    }
+}

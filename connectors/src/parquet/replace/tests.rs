@@ -1,0 +1,386 @@
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use arrow::{
+    array::{ArrayRef, AsArray, Int64Array, StringArray, TimestampMicrosecondArray},
+    datatypes::{Int64Type, TimestampMicrosecondType},
+    record_batch::RecordBatch,
+};
+use object_store::{ObjectStoreExt, path::Path};
+use proptest::prelude::*;
+use tagflow_engine::{
+    Batch,
+    element::BarrierKind,
+    sink::{Sink, SinkCut, SinkFactory},
+};
+
+use crate::{
+    parquet::{
+        FileOptions, ParquetSinkConfig, ParquetSinkFactory, PartitionColumn, Revisions, tests,
+    },
+    sink_conformance::{Log, ManualClock, context, context_with},
+};
+
+/// Seconds of event time that windows may be corrected for.
+const LATENESS: i64 = 100;
+
+/// One row: its window's end, its key, its revision, its value.
+type Row = (i64, &'static str, i64, i64);
+
+fn batch(rows: &[Row]) -> RecordBatch {
+    let time = |seconds: fn(&Row) -> i64| -> ArrayRef {
+        let times = rows.iter().map(|row| seconds(row) * 1_000_000);
+        Arc::new(TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC"))
+    };
+    let number = |number: fn(&Row) -> i64| -> ArrayRef {
+        Arc::new(Int64Array::from_iter_values(rows.iter().map(number)))
+    };
+    RecordBatch::try_from_iter([
+        ("window_start", time(|row| row.0 - 10)),
+        ("window_end", time(|row| row.0)),
+        (
+            "campaign",
+            Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.1))) as _,
+        ),
+        ("clicks", number(|row| row.3)),
+        ("revision", number(|row| row.2)),
+        // Windows of 50 seconds share a folder.
+        ("part", number(|row| row.0 / 50)),
+    ])
+    .unwrap()
+}
+
+fn config() -> ParquetSinkConfig {
+    ParquetSinkConfig {
+        partition_by: vec![PartitionColumn {
+            name: "part".to_owned(),
+            column: 5,
+        }],
+        revisions: Some(Revisions {
+            key: vec![0, 1, 2],
+            window_end: 1,
+            revision: 4,
+            lateness: Duration::from_secs(LATENESS as u64),
+        }),
+        files: FileOptions {
+            max_open: Duration::ZERO,
+            ..FileOptions::default()
+        },
+        ..tests::config(&batch(&[]))
+    }
+}
+
+fn factory(config: ParquetSinkConfig) -> ParquetSinkFactory {
+    ParquetSinkFactory::new(config).unwrap()
+}
+
+async fn cut(sink: &mut Box<dyn Sink>, rows: &[Row]) -> SinkCut {
+    sink.write(Batch::derived(batch(rows))).await.unwrap();
+    sink.cut(BarrierKind::Checkpoint).await.unwrap()
+}
+
+/// How many files a cut brings, and how many it removes.
+fn counts(cut: &SinkCut) -> (usize, usize) {
+    (cut.files.len(), cut.removed.len())
+}
+
+/// Clicks of each window and key, as a reader sees them who takes every row.
+async fn seen(log: &Log) -> Vec<(i64, String, i64)> {
+    let mut seen = Vec::new();
+    for (_, batches) in log.file_rows().await {
+        for rows in batches {
+            let ends = rows["window_end"].as_primitive::<TimestampMicrosecondType>();
+            let keys = rows["campaign"].as_string::<i32>();
+            let clicks = rows["clicks"].as_primitive::<Int64Type>();
+            for row in 0..rows.num_rows() {
+                let end = ends.value(row) / 1_000_000;
+                seen.push((end, keys.value(row).to_owned(), clicks.value(row)));
+            }
+        }
+    }
+    seen.sort();
+    seen
+}
+
+async fn assert_seen(log: &Log, expected: &[(i64, &str, i64)]) {
+    let expected = expected.iter();
+    let expected: Vec<_> = expected
+        .map(|(end, key, clicks)| (*end, (*key).to_owned(), *clicks))
+        .collect();
+    assert_eq!(seen(log).await, expected);
+}
+
+#[tokio::test]
+async fn a_window_that_comes_out_again_is_there_once() {
+    let factory = factory(config());
+    let mut log = Log::new(&factory);
+    let mut sink = factory.open(context()).unwrap();
+    let first = cut(
+        &mut sink,
+        &[(10, "a", -2, 1), (10, "b", -2, 1), (60, "a", -9, 5)],
+    )
+    .await;
+    assert_eq!(counts(&first), (2, 0));
+    log.commit(first).await;
+    log.publish().await;
+
+    // A preview gives way to the next, and that to the result, with a key more;
+    // the other folder is let alone.
+    let next = cut(
+        &mut sink,
+        &[(10, "a", -1, 2), (10, "a", 0, 3), (10, "c", 0, 7)],
+    )
+    .await;
+    assert_eq!(counts(&next), (1, 1));
+    log.commit(next).await;
+    log.publish().await;
+    assert_seen(
+        &log,
+        &[(10, "a", 3), (10, "b", 1), (10, "c", 7), (60, "a", 5)],
+    )
+    .await;
+
+    // A correction, before the file is published.
+    log.commit(cut(&mut sink, &[(10, "b", 1, 2)]).await).await;
+    log.commit(cut(&mut sink, &[(10, "b", 2, 4)]).await).await;
+    log.publish().await;
+    assert_seen(
+        &log,
+        &[(10, "a", 3), (10, "b", 4), (10, "c", 7), (60, "a", 5)],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn only_files_with_a_window_in_question_are_written_anew() {
+    let factory = factory(config());
+    let mut log = Log::new(&factory);
+    let mut sink = factory.open(context()).unwrap();
+    for end in [10, 20, 30] {
+        let rows = cut(&mut sink, &[(end, "a", 0, end)]).await;
+        assert_eq!(counts(&rows), (1, 0));
+        log.commit(rows).await;
+    }
+    let correction = cut(&mut sink, &[(20, "a", 1, 7), (40, "a", 0, 40)]).await;
+    assert_eq!(counts(&correction), (2, 1));
+    log.commit(correction).await;
+    assert_seen(
+        &log,
+        &[(10, "a", 10), (20, "a", 7), (30, "a", 30), (40, "a", 40)],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn files_are_forgotten_when_their_windows_have_settled() {
+    let factory = factory(config());
+    let mut log = Log::new(&factory);
+    let mut sink = factory.open(context()).unwrap();
+    let remembered = |log: &Log| log.parts.get("published").map_or(0, RecordBatch::num_rows);
+    for (end, files) in [(10, 1), (60, 2), (109, 3), (110, 3), (300, 1)] {
+        log.commit(cut(&mut sink, &[(end, "a", 0, 1)]).await).await;
+        assert_eq!(remembered(&log), files, "at {end}");
+    }
+    // A preview says nothing of what has closed.
+    log.commit(cut(&mut sink, &[(900, "a", -3, 1)]).await).await;
+    assert_eq!(remembered(&log), 2);
+    log.commit(sink.cut(BarrierKind::Stop).await.unwrap()).await;
+    assert_eq!(remembered(&log), 2, "they are of use after a stop");
+}
+
+#[tokio::test]
+async fn rows_wait_until_their_folder_is_due() {
+    let mut config = config();
+    config.files.max_open = Duration::from_mins(1);
+    let factory = factory(config);
+    let clock = Arc::new(ManualClock::default());
+    let mut log = Log::new(&factory);
+    let mut sink = factory.open(context_with(clock.clone())).unwrap();
+    for revision in -5..0 {
+        let rows = cut(&mut sink, &[(10, "a", revision, revision)]).await;
+        assert_eq!(counts(&rows), (0, 0));
+        log.commit(rows).await;
+    }
+    assert_eq!(log.parts.len(), 5);
+    clock.advance(Duration::from_mins(1));
+    log.commit(cut(&mut sink, &[]).await).await;
+    assert_seen(&log, &[(10, "a", -1)]).await;
+    assert_eq!(log.parts.len(), 1, "only what is published is remembered");
+}
+
+#[tokio::test]
+async fn a_row_replaced_before_any_commit_leaves_no_file() {
+    let mut config = config();
+    config.files.open_bytes = 1;
+    let (store, factory) = (config.store.clone(), factory(config));
+    let mut log = Log::new(&factory);
+    let mut sink = factory.open(context()).unwrap();
+    // Each batch is too much for the memory.
+    for revision in -3..0 {
+        let rows = batch(&[(10, "a", revision, revision)]);
+        sink.write(Batch::derived(rows)).await.unwrap();
+    }
+    let rows = sink.cut(BarrierKind::Checkpoint).await.unwrap();
+    assert_eq!(counts(&rows), (1, 0));
+    log.commit(rows).await;
+    assert_seen(&log, &[(10, "a", -1)]).await;
+    let folder = Path::from("lake/campaigns/_staging/main/7");
+    let staged = store.list_with_delimiter(Some(&folder)).await.unwrap();
+    assert_eq!(staged.objects.len(), 1);
+}
+
+#[tokio::test]
+async fn a_large_file_is_written_anew_as_several() {
+    let mut config = config();
+    config.files.target_bytes = 1;
+    let factory = factory(config);
+    let mut log = Log::new(&factory);
+    let mut sink = factory.open(context()).unwrap();
+    log.commit(cut(&mut sink, &[(10, "a", 0, 1), (10, "b", 0, 2)]).await)
+        .await;
+    let correction = cut(&mut sink, &[(10, "a", 1, 3)]).await;
+    assert_eq!(counts(&correction), (2, 1));
+    log.commit(correction).await;
+    let correction = cut(&mut sink, &[(10, "b", 2, 4)]).await;
+    assert_eq!(counts(&correction), (2, 2));
+    log.commit(correction).await;
+    assert_seen(&log, &[(10, "a", 3), (10, "b", 4)]).await;
+}
+
+#[tokio::test]
+async fn a_file_that_someone_took_away_is_named() {
+    let config = config();
+    let (store, factory) = (config.store.clone(), factory(config));
+    let mut sink = factory.open(context()).unwrap();
+    let first = cut(&mut sink, &[(10, "a", -1, 1)]).await;
+    store.delete(&first.files[0].staged).await.unwrap();
+    sink.write(Batch::derived(batch(&[(10, "a", 0, 1)])))
+        .await
+        .unwrap();
+    let error = sink.cut(BarrierKind::Checkpoint).await.unwrap_err();
+    assert!(error.to_string().contains("/part=0/"), "{error}");
+    assert!(error.to_string().contains("`--reset campaigns`"), "{error}");
+}
+
+#[tokio::test]
+async fn what_the_state_means_is_in_the_fingerprint() {
+    let replacing = factory(config()).fingerprint().unwrap();
+    assert!(
+        replacing.ends_with("; replaced by window_start, window_end, campaign"),
+        "{replacing}"
+    );
+    let appending = ParquetSinkConfig {
+        revisions: None,
+        ..config()
+    };
+    assert_ne!(factory(appending).fingerprint().unwrap(), replacing);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// The windows in order close; some keys of one come out again.
+    Write {
+        window: i64,
+        keys: usize,
+        publish: bool,
+    },
+    Cut,
+    Wait,
+    Crash,
+    LostCommit,
+    Stop,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (1_i64..11, 1_usize..8, any::<bool>())
+            .prop_map(|(window, keys, publish)| Step::Write { window, keys, publish }),
+        4 => Just(Step::Cut),
+        1 => Just(Step::Wait),
+        1 => Just(Step::Crash),
+        1 => Just(Step::LostCommit),
+        1 => Just(Step::Stop),
+    ]
+}
+
+/// The newest of all rows that were written, against what readers and state
+/// have together.
+async fn the_newest_is_there(steps: Vec<Step>, files: FileOptions) {
+    let factory = factory(ParquetSinkConfig { files, ..config() });
+    let clock = Arc::new(ManualClock::default());
+    let mut log = Log::new(&factory);
+    let mut sink = factory.open(context_with(clock.clone())).unwrap();
+    let mut newest: BTreeMap<(i64, String), i64> = BTreeMap::new();
+    let mut committed = newest.clone();
+    let mut revision = 0;
+    for step in steps.into_iter().chain([Step::Stop]) {
+        match step {
+            Step::Write {
+                window,
+                keys,
+                publish,
+            } => {
+                revision += 1;
+                let names = ["a", "b", "c"].into_iter().enumerate();
+                let names = names.filter(|(index, _)| keys & (1 << index) != 0);
+                let rows: Vec<Row> = names
+                    .map(|(_, key)| (window * 10, key, revision, revision))
+                    .collect();
+                for (end, key, _, clicks) in &rows {
+                    newest.insert((*end, (*key).to_owned()), *clicks);
+                }
+                sink.write(Batch::derived(batch(&rows))).await.unwrap();
+                if publish {
+                    log.publish().await;
+                }
+                continue;
+            }
+            Step::Wait => {
+                clock.advance(Duration::from_mins(10));
+                continue;
+            }
+            Step::Cut => {
+                log.commit(sink.cut(BarrierKind::Checkpoint).await.unwrap())
+                    .await;
+                committed = newest.clone();
+            }
+            Step::Stop => {
+                log.commit(sink.cut(BarrierKind::Stop).await.unwrap()).await;
+                committed = newest.clone();
+                assert!(log.parts.keys().all(|key| key == "published"));
+                let rows: Vec<_> = seen(&log).await;
+                let expected = committed.iter();
+                let expected: Vec<_> = expected
+                    .map(|((end, key), clicks)| (*end, key.clone(), *clicks))
+                    .collect();
+                assert_eq!(rows, expected);
+            }
+            Step::LostCommit => {
+                sink.cut(BarrierKind::Checkpoint).await.unwrap();
+            }
+            Step::Crash => {}
+        }
+        if !matches!(step, Step::Cut) {
+            // Whoever goes on has everything published first.
+            log.publish().await;
+            sink = log.recover(&factory, context_with(clock.clone())).await;
+            newest = committed.clone();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn each_window_and_key_is_there_once_through_crashes(
+        steps in prop::collection::vec(step(), 1..30),
+        target_bytes in prop_oneof![Just(1_u64), Just(1 << 28)],
+        open_bytes in prop_oneof![Just(3_000_usize), Just(1 << 26)],
+        max_open in prop_oneof![Just(Duration::ZERO), Just(Duration::from_mins(5))],
+        sort_by in prop_oneof![Just(vec![]), Just(vec!["campaign".to_owned()])],
+    ) {
+        let files = FileOptions { target_bytes, max_open, open_bytes, sort_by, ..FileOptions::default() };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(the_newest_is_there(steps, files));
+    }
+}

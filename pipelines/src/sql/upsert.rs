@@ -1,0 +1,91 @@
+//! How the revisions of a window's row find each other: followed through a plan.
+
+use std::time::Duration;
+
+use datafusion::{common::DFSchema, logical_expr::Expr};
+
+use super::{Catalog, Stream};
+
+/// The columns, by place, by which a row's revisions are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upsert {
+    /// The window.
+    pub window: usize,
+    /// The other columns that all revisions of a row share and no other row has:
+    /// the keys.
+    pub keys: Vec<usize>,
+    /// Their number.
+    pub revision: usize,
+    /// For how long after its end a window may come out again.
+    pub lateness: Duration,
+}
+
+impl Upsert {
+    /// With its columns elsewhere; none if one of them is nowhere.
+    fn moved(&self, to: impl Fn(usize) -> Option<usize>) -> Option<Self> {
+        Some(Self {
+            window: to(self.window)?,
+            keys: self
+                .keys
+                .iter()
+                .map(|&key| to(key))
+                .collect::<Option<_>>()?,
+            revision: to(self.revision)?,
+            lateness: self.lateness,
+        })
+    }
+}
+
+impl Stream {
+    /// How revisions among its rows find each other; none where there are no
+    /// revisions, columns are missing, or a newer one might be left out.
+    pub fn upsert(&self, catalog: &Catalog) -> Option<Upsert> {
+        match self {
+            Self::Scan(scan) => {
+                let relation = catalog.relation(&scan.relation)?;
+                relation.upsert.as_ref()?.moved(|place| {
+                    let name = relation.schema.field(place).name();
+                    scan.columns.iter().position(|column| column == name)
+                })
+            }
+            Self::Map(map) if map.filter.is_some() => None,
+            Self::Map(map) => {
+                let input = map.input.upsert(catalog)?;
+                let Some(columns) = &map.columns else {
+                    return Some(input);
+                };
+                input.moved(|place| {
+                    let carries =
+                        |column: &Expr| place_of(column, map.input.schema()) == Some(place);
+                    columns.iter().position(carries)
+                })
+            }
+            Self::Windowed(windowed) if windowed.emission.revises() => {
+                let groups = windowed.keys.len() + 1;
+                Some(Upsert {
+                    window: windowed.window,
+                    keys: (0..groups)
+                        .filter(|place| *place != windowed.window)
+                        .collect(),
+                    revision: groups + windowed.aggregates.len(),
+                    lateness: windowed.emission.lateness,
+                })
+            }
+            Self::Windowed(_)
+            | Self::Union(_)
+            | Self::Ordered(_)
+            | Self::Lookup(_)
+            | Self::Join(_)
+            | Self::Top(_) => None,
+        }
+    }
+}
+
+/// The column of the input that `column` is.
+fn place_of(column: &Expr, input: &DFSchema) -> Option<usize> {
+    match column {
+        Expr::Alias(alias) => place_of(&alias.expr, input),
+        Expr::Column(column) => input.maybe_index_of_column(column),
+        _ => None,
+    }
+}

@@ -150,6 +150,9 @@ impl Lowering<'_> {
 
     fn union(&mut self, place: Place<'_>, union: &Union, grain: Duration) -> Result<Flow> {
         let shape = union.schema.as_arrow();
+        // All inputs are of one shape, so rows have offsets only where all do.
+        let has_offsets = union.inputs.iter().all(|input| self.has_offsets(input));
+        let grain = if has_offsets { grain } else { Duration::ZERO };
         let mut flows = Vec::with_capacity(union.inputs.len());
         for input in &union.inputs {
             flows.push(self.stream(place, input, grain, Some(shape))?);
@@ -170,6 +173,22 @@ impl Lowering<'_> {
             schema,
             rows,
         })
+    }
+
+    /// Whether its rows carry their offset: those of sources do, pairs and results
+    /// of windows do not.
+    fn has_offsets(&self, stream: &Stream) -> bool {
+        match stream {
+            Stream::Scan(scan) => {
+                let flow = self.flows.get(&scan.relation);
+                flow.is_some_and(Flow::has_offsets)
+            }
+            Stream::Join(_) | Stream::Windowed(_) => false,
+            other => {
+                let mut inputs = other.inputs().into_iter();
+                inputs.all(|input| self.has_offsets(input))
+            }
+        }
     }
 
     fn windowed(&mut self, relation: &str, windowed: &Windowed) -> Result<Flow> {

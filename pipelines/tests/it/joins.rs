@@ -456,8 +456,9 @@ async fn check_window_over_join(seed: u64) -> Checked {
         ("l.ts", "r.ts BETWEEN l.ts - INTERVAL '20 seconds' AND l.ts"),
     ][random.random_range(0..2)];
     let width = format!("INTERVAL '{seconds} seconds'");
+    let alone = ["", " UNION ALL SELECT ts AS t, k, n FROM events"][random.random_range(0..2)];
     let joined = format!(
-        "SELECT {time} AS t, l.k, r.n FROM events l JOIN others r ON l.k = r.k AND {bound}"
+        "SELECT {time} AS t, l.k, r.n FROM events l JOIN others r ON l.k = r.k AND {bound}{alone}"
     );
     let tail = "k, count(*) AS c, sum(n) AS s FROM j GROUP BY 1, 2";
     check_streams(

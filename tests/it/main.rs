@@ -8,6 +8,7 @@ mod borders;
 mod broker;
 mod kill;
 mod lake;
+mod pipeline_tests;
 mod process;
 mod rows;
 mod run;

@@ -8,6 +8,7 @@ mod checkpoint;
 mod columns;
 mod errors;
 mod event_time;
+mod expectation;
 mod files;
 mod format;
 mod generator;
@@ -24,6 +25,8 @@ mod sink;
 mod source;
 mod sql_text;
 mod step;
+mod test_case;
+mod test_row;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -40,6 +43,7 @@ pub use checkpoint::Checkpoint;
 pub use columns::Columns;
 pub use errors::{Errors, StopWhen, Table};
 pub use event_time::Time;
+pub use expectation::{DEAD_LETTERS, Expect, Expectation, LATE};
 pub use files::FilesSource;
 pub use format::{CsvFormat, Format, JsonFormat, ParquetFormat};
 pub use generator::GeneratorSource;
@@ -55,6 +59,8 @@ pub use sink::{BlackholeSink, ConsoleSink, Output, Sink};
 pub use source::{Input, OnError, Source};
 pub use sql_text::SqlText;
 pub use step::{Select, Step};
+pub use test_case::{Action, Promise, TestCase, TestStep, Tick};
+pub use test_row::{Content, TestRow};
 
 pub(crate) use read::Reader;
 
@@ -97,15 +103,18 @@ pub struct Spec {
     /// The HTTP server for health, metrics and status.
     #[schemars(extend("default" = serde_json::json!({})))]
     pub admin: Admin,
+    /// What rows must lead to what results: `tagflow test` tries it.
+    #[serde(skip_serializing)]
+    #[schemars(extend("default" = serde_json::json!([])))]
+    pub tests: Vec<TestCase>,
 }
 
 /// Blocks that are designed but that this version cannot run.
-const LATER: [&str; 11] = [
+const LATER: [&str; 10] = [
     "metrics",
     "tags",
     "segments",
     "scenes",
-    "tests",
     "attribution",
     "experiments",
     "checks",
@@ -157,6 +166,7 @@ impl Spec {
         let errors = fields.optional(reader, "errors");
         let parallelism = fields.optional(reader, "parallelism");
         let admin = fields.optional(reader, "admin");
+        let tests = fields.optional(reader, "tests");
         for name in LATER {
             fields.later(reader, name);
         }
@@ -181,6 +191,7 @@ impl Spec {
             checkpoint,
             parallelism: parallelism.flatten(),
             admin: admin.flatten().unwrap_or_else(|| Admin::default_at(at)),
+            tests: tests.flatten().unwrap_or_default(),
         })
     }
 }

@@ -15,6 +15,7 @@
 mod canonical;
 pub mod demo;
 pub mod diagnostic;
+pub mod diff;
 pub mod explain;
 pub mod inspect;
 pub mod interpolate;
@@ -24,6 +25,7 @@ mod load;
 pub mod lower;
 mod pipeline;
 pub mod plan;
+pub mod preview;
 pub mod produce;
 pub mod query;
 pub mod spec;

@@ -1,7 +1,9 @@
 //! The commands, one a file: each takes its arguments and says how to exit.
 
 mod demo;
+mod diff;
 mod explain;
+mod preview;
 mod produce;
 mod query;
 mod run;
@@ -22,6 +24,8 @@ pub(crate) async fn execute(command: Command) -> anyhow::Result<Exit> {
         Command::Status(args) => status::execute(args).await,
         Command::Validate(args) => validate::execute(args),
         Command::Test(args) => test::execute(args).await,
+        Command::Preview(args) => Box::pin(preview::execute(args)).await,
+        Command::Diff(args) => diff::execute(args).await,
         Command::Explain(args) => explain::execute(args),
         Command::Query(args) => query::execute(args).await,
         Command::Produce(args) => produce::execute(args).await,

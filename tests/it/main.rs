@@ -9,6 +9,7 @@ mod broker;
 mod kill;
 mod lake;
 mod pipeline_tests;
+mod preview;
 mod process;
 mod rows;
 mod run;

@@ -89,7 +89,7 @@ pub struct Lowered {
     pub bounded: bool,
     /// What each relation delivers and how, inputs first.
     pub relations: Vec<Needs>,
-    /// The columns of each node that tests look at.
+    /// The columns of each node that is watched or that tests look at.
     pub shapes: BTreeMap<String, SchemaRef>,
 }
 

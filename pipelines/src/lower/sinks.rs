@@ -69,6 +69,8 @@ impl Lowering<'_> {
                 return None;
             }
         };
+        self.shapes
+            .insert(from.to_owned(), Arc::clone(output.schema()));
         Some(PlannedSink {
             name: tap(from),
             from: from.to_owned(),

@@ -1,0 +1,91 @@
+//! A pipeline at one time: as a file says it, or as it last ran.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tagflow_engine::{Result, runtime::fingerprints};
+
+use crate::{
+    Pipeline,
+    inspect::StateFolder,
+    plan::{StoredPlan, StoredTable},
+};
+
+/// A pipeline, as far as a change of it matters.
+pub struct Version {
+    pub(super) plan: StoredPlan,
+    /// What determines the meaning of the state of each node.
+    pub(super) fingerprints: BTreeMap<String, String>,
+    /// What is read, and so has positions.
+    pub(super) sources: BTreeSet<String>,
+    /// The nodes that have state; any may, if that is not known.
+    state: Option<BTreeSet<String>>,
+}
+
+impl Version {
+    /// As a file says it.
+    ///
+    /// # Errors
+    /// `Internal` where it cannot be written as a plan.
+    pub fn of(pipeline: &Pipeline) -> Result<Self> {
+        let Pipeline { spec, lowered } = pipeline;
+        let sources = spec.sources.names().map(ToString::to_string);
+        Ok(Self {
+            plan: StoredPlan::new(&spec.plan_json(), &lowered.tables)?,
+            fingerprints: fingerprints(&lowered.graph),
+            sources: sources.collect(),
+            state: None,
+        })
+    }
+
+    /// As it last ran, with its state in `folder`; none if it never committed.
+    ///
+    /// # Errors
+    /// `Data` where its log is damaged; `External` where the store fails.
+    pub async fn last(folder: &StateFolder, pipeline: &str) -> Result<Option<Self>> {
+        let Some(record) = folder.last(pipeline).await? else {
+            return Ok(None);
+        };
+        let plan = folder.plan(pipeline, &record.plan_hash).await?;
+        let (Some(plan), Some(checkpoint)) = (plan, record.checkpoint) else {
+            return Ok(None);
+        };
+        let state = checkpoint.state.into_iter().map(|part| part.node);
+        let sources = checkpoint.positions.keys();
+        Ok(Some(Self {
+            plan,
+            fingerprints: checkpoint.fingerprints,
+            sources: sources.map(ToString::to_string).collect(),
+            state: Some(state.collect()),
+        }))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.plan.pipeline["name"].as_str().unwrap_or_default()
+    }
+
+    pub(super) fn table(&self, name: &str) -> Option<&StoredTable> {
+        self.plan.tables.iter().find(|table| table.name == name)
+    }
+
+    /// The nodes with the windows of a query: `q`, and `q.2` where it has
+    /// several.
+    pub(super) fn nodes_of(&self, query: &str) -> impl Iterator<Item = &String> {
+        self.fingerprints.keys().filter(move |node| {
+            let rest = node.strip_prefix(query);
+            let number = rest.map(|rest| rest.strip_prefix('.').unwrap_or(rest));
+            number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+                && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
+    }
+
+    pub(super) fn holds_state(&self, node: &str) -> bool {
+        if let Some(state) = &self.state {
+            return state.contains(node);
+        }
+        // Of what a file says, open windows; tables are finished at a stop.
+        let queries = self.plan.pipeline["queries"].as_object();
+        let mut queries = queries.into_iter().flat_map(|queries| queries.keys());
+        queries.any(|query| self.nodes_of(query).any(|found| found == node))
+    }
+}

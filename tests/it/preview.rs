@@ -106,7 +106,7 @@ fn a_changed_file_is_compared_with_what_ran() {
     assert!(
         ended
             .stdout
-            .contains("query   minute        reset    its open windows do not fit any more\n"),
+            .contains("query   minute        reset    its state does not fit any more\n"),
         "{}",
         ended.stdout
     );

@@ -36,9 +36,9 @@ pub struct Difference {
 pub enum Kind {
     /// A source, with how far it was read.
     Source,
-    /// A step, which has no state.
+    /// A step, with what it remembers of rows if it does.
     Step,
-    /// A query, with its open windows if it has some.
+    /// A query, with its open windows or joins if it has some.
     Query,
     /// A table that is written.
     Table,

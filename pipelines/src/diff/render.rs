@@ -9,7 +9,7 @@ use crate::plan::StoredColumn;
 ///
 /// ```text
 /// source  events  kept
-/// query   minute  reset    its open windows do not fit any more
+/// query   minute  reset    its state does not fit any more
 ///           - count(*): Int64
 ///           + count(user_id): Int64
 /// table   clicks  changed
@@ -43,7 +43,7 @@ fn remark(kind: Kind, fate: Fate) -> &'static str {
         (Kind::Source, Fate::Added) => "is read from its start",
         (Kind::Source, Fate::Removed) => "how far it was read is forgotten",
         (Kind::Query, Fate::Added) => "begins with the rows that come next",
-        (Kind::Query, Fate::Reset) => "its open windows do not fit any more",
+        (Kind::Query | Kind::Step, Fate::Reset) => "its state does not fit any more",
         (Kind::Table, Fate::Removed) => "its files stay where they are",
         (Kind::Table, Fate::Changed) => "from the next file on",
         _ => "",

@@ -96,7 +96,7 @@ fn a_changed_query_is_reset_alone() {
         "sum(n)",
         "max(n)",
         "\
-query   minute  reset    its open windows do not fit any more
+query   minute  reset    its state does not fit any more
           - sum(n): Int64
           + max(n): Int64
 ",
@@ -110,7 +110,7 @@ fn a_changed_step_resets_the_queries_behind_it() {
     assert!(
         text.starts_with(
             "step    clicks  changed\n          ~ where\n\
-             query   minute  reset    its open windows do not fit any more\n          - "
+             query   minute  reset    its state does not fit any more\n          - "
         ),
         "{text}"
     );

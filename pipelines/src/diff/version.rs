@@ -68,24 +68,22 @@ impl Version {
         self.plan.tables.iter().find(|table| table.name == name)
     }
 
-    /// The nodes with the windows of a query: `q`, and `q.2` where it has
-    /// several.
-    pub(super) fn nodes_of(&self, query: &str) -> impl Iterator<Item = &String> {
-        self.fingerprints.keys().filter(move |node| {
-            let rest = node.strip_prefix(query);
-            let number = rest.map(|rest| rest.strip_prefix('.').unwrap_or(rest));
-            number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
-                && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        })
+    /// The nodes with the state of a query or step, whose names begin with its
+    /// own; what is aggregated before an exchange is no state yet.
+    pub(super) fn nodes_of(&self, relation: &str) -> impl Iterator<Item = &String> {
+        let mut nodes: Vec<_> = self.fingerprints.keys().collect();
+        nodes
+            .retain(|node| node.split('.').next() == Some(relation) && !node.ends_with(".partial"));
+        nodes.into_iter()
     }
 
     pub(super) fn holds_state(&self, node: &str) -> bool {
         if let Some(state) = &self.state {
             return state.contains(node);
         }
-        // Of what a file says, open windows; tables are finished at a stop.
-        let queries = self.plan.pipeline["queries"].as_object();
-        let mut queries = queries.into_iter().flat_map(|queries| queries.keys());
-        queries.any(|query| self.nodes_of(query).any(|found| found == node))
+        // Of what a file says, steps and queries; tables are finished at a stop.
+        let blocks = ["steps", "queries"].map(|block| self.plan.pipeline[block].as_object());
+        let mut relations = blocks.into_iter().flatten().flat_map(|block| block.keys());
+        relations.any(|relation| self.nodes_of(relation).any(|found| found == node))
     }
 }

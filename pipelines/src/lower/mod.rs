@@ -4,22 +4,31 @@
 //! | --- | --- |
 //! | a source | a source node that decodes only the columns that are read |
 //! | a step, a query without a window | one map, `<name>` |
+//! | a step's `dedupe`, `flag_bots`, `sessions` | ⇄ `<name>.dedupe` ▷ `<name>.bots` ⇄ `<name>.rate` ⇄ `<name>.sessions` before that map |
 //! | a query with a window | `<name>.input` ▷ `<name>.partial` ⇄ `<name>` ▷ `<name>.select` |
+//! | a join with a table | `<name>.lookup` |
+//! | a join of streams | `<name>.left`, `<name>.right` ⇄ `<name>` ▷ `<name>.select` |
+//! | the best rows of a window | `<name>.input` ⇄ `<name>` ▷ `<name>.select` |
 //! | a sink | `<name>.columns` ▷ `<name>` |
 //! | `errors` | `errors.dead_letters` and `errors.late`, as sinks |
 //!
 //! A relation that several read is there once; one that leads to no sink is
 //! not there. What is watched without a sink in the file ([`LowerOptions::taps`])
-//! gets one, `tap.<name>`. Names are ids of state and metrics, so they depend on nothing but
-//! the file.
+//! gets one, `tap.<name>`. Names are ids of state and metrics, so they depend on
+//! nothing but the file.
 
 mod definitions;
 mod expectations;
 mod flow;
+mod joins;
+mod lookups;
+mod ordered;
 mod set_aside;
 mod sinks;
 mod sources;
+mod stages;
 mod streams;
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +43,7 @@ use tagflow_engine::{
     graph::{self, Graph, NodeId},
     sink::Table,
 };
+use tagflow_operators::join::CurrentDimension;
 
 use crate::{
     diagnostic::{Diagnostics, Position},
@@ -127,8 +137,10 @@ struct Lowering<'a> {
     flows: Flows,
     /// Sources whose bad rows become dead letters.
     rejecting: Vec<NodeId>,
-    /// Windows, which emit late rows.
+    /// Windows and parts of steps, which emit late rows.
     windows: Vec<NodeId>,
+    /// The tables that are looked up.
+    dimensions: BTreeMap<String, CurrentDimension>,
 }
 
 impl<'a> Lowering<'a> {
@@ -147,6 +159,7 @@ impl<'a> Lowering<'a> {
             flows: Flows::default(),
             rejecting: Vec::new(),
             windows: Vec::new(),
+            dimensions: BTreeMap::new(),
         }
     }
 
@@ -156,6 +169,7 @@ impl<'a> Lowering<'a> {
             definitions::report(self.spec, fault, &mut self.diagnostics);
         }
         self.check_sources();
+        self.check_tables();
         let sinks = self.sinks();
         self.expectations(&sinks);
         let outputs: BTreeSet<String> = sinks.iter().map(|sink| sink.from.clone()).collect();

@@ -231,7 +231,7 @@ impl Lowering<'_> {
             Err(error) => return self.report(position, format!("sinks.{}", sink.name), &error),
         };
         let partitioning = match flow.rows {
-            Rows::Events => Partitioning::Forward,
+            Rows::Events | Rows::Pairs => Partitioning::Forward,
             Rows::Windows | Rows::Revisions => Partitioning::Gather,
         };
         self.end(sink.name, sink.label, sink.factory, &[map], &partitioning);

@@ -30,6 +30,12 @@ pub(crate) enum Command {
     Status(Status),
     /// Check pipeline files, without a network.
     Validate(Validate),
+    /// Run the tests of pipeline files, on a clock of their own.
+    Test(Test),
+    /// Show the first rows of a source, step or query, and leave no trace.
+    Preview(Preview),
+    /// Show what a changed pipeline file keeps, adds and resets.
+    Diff(Diff),
     /// Show how a pipeline would run: its steps, lanes and state.
     Explain(Explain),
     /// Ask the written tables with SQL.
@@ -185,9 +191,93 @@ pub(crate) struct Validate {
     pub(crate) format: ProblemFormat,
 }
 
+const TEST_EXAMPLES: &str = "\
+The tests are the `tests` block of each file. Rows come from the tests, time
+stands still, and nothing is read or written elsewhere: no broker, no table, no
+state folder. A folder stands for the .yaml and .yml files in it and below.
+
+Examples:
+  tagflow test campaign_metrics.yaml
+  tagflow test examples/ --format github";
+
+/// Run the tests of pipeline files, on a clock of their own.
+#[derive(Debug, Args)]
+#[command(after_help = TEST_EXAMPLES)]
+pub(crate) struct Test {
+    /// Pipeline files, or folders of them.
+    #[arg(required = true, value_name = "FILE|FOLDER")]
+    pub(crate) paths: Vec<PathBuf>,
+
+    /// Sets a param of the files. May be given again.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_set)]
+    pub(crate) set: Vec<(String, String)>,
+
+    /// How many lanes work side by side.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) parallelism: u16,
+
+    /// How results are written.
+    #[arg(long, value_enum, default_value_t = ProblemFormat::Human)]
+    pub(crate) format: ProblemFormat,
+}
+
+const PREVIEW_EXAMPLES: &str = "\
+It reads the pipeline's own sources, from where they would start without a
+commit. Nothing is written: no table, no state, no position of a consumer group.
+
+Examples:
+  tagflow preview campaign_metrics.yaml events
+  tagflow preview campaign_metrics.yaml campaign_minute --rows 50 --for 1m";
+
+/// Show the first rows of a source, step or query, and leave no trace.
+#[derive(Debug, Args)]
+#[command(after_help = PREVIEW_EXAMPLES)]
+pub(crate) struct Preview {
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineFile,
+
+    /// The source, step or query.
+    pub(crate) node: String,
+
+    /// How many rows.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = parse_rows)]
+    pub(crate) rows: usize,
+
+    /// How long to wait for them. Then the windows that are still open show
+    /// what they hold.
+    #[arg(long = "for", value_name = "DURATION", default_value = "10s")]
+    pub(crate) patience: humantime::Duration,
+}
+
+const DIFF_EXAMPLES: &str = "\
+State belongs to a definition: a query keeps its open windows as long as what
+determines them is the same, whatever else changes in the file.
+
+Examples:
+  tagflow diff campaign_metrics.yaml            # against what last ran
+  tagflow diff before.yaml after.yaml";
+
+/// Show what a changed pipeline file keeps, adds and resets.
+#[derive(Debug, Args)]
+#[command(after_help = DIFF_EXAMPLES)]
+pub(crate) struct Diff {
+    /// The file as it was; alone, the file as it is, against what its commit
+    /// log last ran.
+    #[arg(value_name = "OLD|FILE")]
+    pub(crate) old: PathBuf,
+
+    /// The file as it is.
+    #[arg(value_name = "NEW")]
+    pub(crate) new: Option<PathBuf>,
+
+    /// Sets a param of the files. May be given again.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_set)]
+    pub(crate) set: Vec<(String, String)>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProblemFormat {
-    /// A line a problem.
+    /// For the eye.
     Human,
     /// An array of objects.
     Json,
@@ -309,6 +399,14 @@ pub(crate) struct Demo {
     /// How many events to send.
     #[arg(long, default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) events: u64,
+}
+
+/// At least one.
+fn parse_rows(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(rows) if rows > 0 => Ok(rows),
+        _ => Err("expected a whole number, 1 or more".into()),
+    }
 }
 
 /// `name=value`.

@@ -14,7 +14,8 @@ pub(crate) enum Exit {
     Success = 0,
     /// Tagflow is wrong: to be reported.
     Internal = 1,
-    /// The pipeline file or the command line is wrong: its author must act.
+    /// The pipeline file or the command line is wrong, or a test in the file
+    /// fails: its author must act.
     Usage = 2,
     /// The input or the stored state is wrong: its owner must look at it.
     Data = 3,
@@ -31,7 +32,7 @@ pub(crate) const TABLE: &str = "\
 Exit codes:
   0    done
   1    internal error: a bug of Tagflow's
-  2    the pipeline file or the command line is wrong
+  2    the pipeline file or the command line is wrong, or a test of the file fails
   3    the data is wrong: a corrupted commit log, lost rows, too many bad rows
   4    an outside system failed: Kafka, the object store, the disk
   5    another process has taken the pipeline over

@@ -94,6 +94,14 @@ pub enum SourceEvent {
         /// The offset of the row that would come next.
         end: Offset,
     },
+    /// The source itself knows that no row of this partition follows that is
+    /// older than `at`; one that is counts as late.
+    Watermark {
+        /// The partition.
+        partition: Arc<str>,
+        /// The promise.
+        at: EventTime,
+    },
     /// The partition is bounded and has been read to its end.
     Finished(Arc<str>),
     /// The source is bounded and all of it has been read. The last event.

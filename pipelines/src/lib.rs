@@ -15,6 +15,7 @@
 mod canonical;
 pub mod demo;
 pub mod diagnostic;
+pub mod diff;
 pub mod explain;
 pub mod inspect;
 pub mod interpolate;
@@ -24,10 +25,12 @@ mod load;
 pub mod lower;
 mod pipeline;
 pub mod plan;
+pub mod preview;
 pub mod produce;
 pub mod query;
 pub mod spec;
 pub mod sql;
+pub mod testing;
 mod validate;
 mod yaml;
 

@@ -1,5 +1,6 @@
 //! Checks across the blocks of a file that need neither SQL nor a network.
 
+mod test_cases;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,7 @@ pub(crate) fn validate(spec: &Spec, diagnostics: &mut Diagnostics) {
     check.cycles();
     check.tables();
     check.limits();
+    check.test_cases();
 }
 
 struct Check<'s, 'd> {

@@ -1,12 +1,15 @@
 //! The commands, one a file: each takes its arguments and says how to exit.
 
 mod demo;
+mod diff;
 mod explain;
+mod preview;
 mod produce;
 mod query;
 mod run;
 mod schema;
 mod status;
+mod test;
 mod validate;
 
 use crate::{cli::Command, exit::Exit};
@@ -20,6 +23,9 @@ pub(crate) async fn execute(command: Command) -> anyhow::Result<Exit> {
         Command::Run(args) => Box::pin(run::execute(args)).await,
         Command::Status(args) => status::execute(args).await,
         Command::Validate(args) => validate::execute(args),
+        Command::Test(args) => test::execute(args).await,
+        Command::Preview(args) => Box::pin(preview::execute(args)).await,
+        Command::Diff(args) => diff::execute(args).await,
         Command::Explain(args) => explain::execute(args),
         Command::Query(args) => query::execute(args).await,
         Command::Produce(args) => produce::execute(args).await,

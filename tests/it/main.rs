@@ -8,6 +8,8 @@ mod borders;
 mod broker;
 mod kill;
 mod lake;
+mod pipeline_tests;
+mod preview;
 mod process;
 mod replace;
 mod rows;

@@ -105,6 +105,23 @@ impl Head {
         self.set(partition, Liveness::Finished, chain)
     }
 
+    /// The source promises that no row of the partition follows that is older
+    /// than `at`.
+    pub(super) fn promised(
+        &mut self,
+        partition: &str,
+        at: EventTime,
+        chain: &mut Chain,
+    ) -> Result<()> {
+        self.wake(partition, chain)?;
+        if let Some(partition) = self.partitions.get_mut(partition) {
+            partition.watermark.raise(at);
+            let reached = partition.watermark.current().as_micros();
+            partition.gauge.watermark.store(reached, Ordering::Relaxed);
+        }
+        self.pass_on(chain)
+    }
+
     /// Decodes a chunk and sends its rows down the chain.
     pub(super) fn chunk(&mut self, chunk: &Chunk, chain: &mut Chain) -> Result<()> {
         let decoded = self.decoder.decode(&chunk.rows)?;

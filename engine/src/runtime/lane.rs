@@ -36,6 +36,8 @@ pub(super) enum Message {
     Chunk(Chunk),
     /// From a source's reader: the partition is idle.
     Idle(Arc<str>),
+    /// From a source's reader: what follows in the partition is not older.
+    Promised(Arc<str>, EventTime),
     /// From a source's reader: the partition is finished.
     Finished(Arc<str>),
 }
@@ -328,6 +330,9 @@ impl Lane {
                     Message::Assigned(partitions) => head.assign(partitions, &mut self.chain),
                     Message::Chunk(chunk) => head.chunk(&chunk, &mut self.chain),
                     Message::Idle(partition) => head.idle(&partition, &mut self.chain),
+                    Message::Promised(partition, at) => {
+                        head.promised(&partition, at, &mut self.chain)
+                    }
                     Message::Finished(partition) => head.finish(&partition, &mut self.chain),
                     Message::Element(_) => Ok(()),
                 }

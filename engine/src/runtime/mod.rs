@@ -37,5 +37,6 @@ mod tests;
 
 pub use gauges::Gauges;
 pub use job::{End, JobConfig, Outcome, Until};
+pub use restore::fingerprints;
 pub use supervisor::{Control, Supervised, supervise};
 pub use tolerance::StopWhen;

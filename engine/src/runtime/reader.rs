@@ -178,6 +178,12 @@ impl Reader {
                     }
                 }
             }
+            SourceEvent::Watermark { partition, at } => {
+                if let Some(reading) = self.partitions.get(&partition) {
+                    let lane = reading.lane;
+                    return Ok(self.send(lane, Message::Promised(partition, at)).await);
+                }
+            }
             SourceEvent::Finished(name) => {
                 if let Some(partition) = self.partitions.get_mut(&name) {
                     partition.finished = true;

@@ -30,8 +30,8 @@ pub(super) struct Restored {
     nodes: BTreeMap<String, Vec<(StateRef, RecordBatch)>>,
 }
 
-/// What determines the meaning of a node's state.
-pub(super) fn fingerprints(graph: &Graph) -> BTreeMap<String, String> {
+/// What determines the meaning of each node's state, by the node's name.
+pub fn fingerprints(graph: &Graph) -> BTreeMap<String, String> {
     let fingerprint = |kind: &NodeKind| match kind {
         NodeKind::Source(_) => None,
         NodeKind::Operator(operator) => operator.fingerprint.clone(),

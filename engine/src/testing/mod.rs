@@ -7,6 +7,6 @@ mod lines;
 mod script;
 pub mod store;
 
-pub use clock::VirtualClock;
+pub use clock::{ManualClock, VirtualClock};
 pub use lines::LinesSink;
 pub use script::{Bounded, Script, ScriptDecoder, ScriptedSource, parse, script_schema};

@@ -65,6 +65,12 @@ impl PartitionWatermark {
         segments
     }
 
+    /// Raises the watermark to what the source promises; it is passed on at once.
+    pub fn raise(&mut self, promised: EventTime) {
+        self.watermark = self.watermark.max(promised.as_micros());
+        self.passed_on = self.watermark;
+    }
+
     /// The watermark after all rows so far.
     pub fn current(&self) -> EventTime {
         EventTime::from_micros(self.watermark)
@@ -134,6 +140,19 @@ mod tests {
         assert_eq!(
             (segments[1].rows.clone(), segments[1].watermark.as_micros()),
             (2..5, 126)
+        );
+    }
+
+    #[test]
+    fn a_promise_raises_and_never_lowers() {
+        let mut generator = generator(5, 10);
+        generator.advance(&[100]);
+        generator.raise(EventTime::from_micros(50));
+        assert_eq!(generator.current(), EventTime::from_micros(95));
+        generator.raise(EventTime::from_micros(120));
+        assert_eq!(
+            generator.advance(&[110])[0].watermark,
+            EventTime::from_micros(120)
         );
     }
 

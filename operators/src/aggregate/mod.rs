@@ -35,8 +35,9 @@ fn constant(args: &AccumulatorArgs<'_>) -> Result<ScalarValue> {
         .exprs
         .get(1)
         .and_then(|expr| expr.downcast_ref::<Literal>());
-    match literal {
-        Some(literal) => Ok(literal.value().clone()),
-        None => plan_err!("the second argument of `{}` must be a constant", args.name),
+    if let Some(literal) = literal {
+        Ok(literal.value().clone())
+    } else {
+        plan_err!("the second argument of `{}` must be a constant", args.name)
     }
 }

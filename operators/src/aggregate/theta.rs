@@ -29,7 +29,7 @@ use datasketches::{
 use super::constant;
 
 /// `theta_sketch(x, lg_k)` and `theta_union(sketch, lg_k)`: a compact, ordered theta
-/// sketch in the bytes of Apache DataSketches, whose other languages read it.
+/// sketch in the bytes of Apache `DataSketches`, whose other languages read it.
 ///
 /// Strings are hashed as their UTF-8 bytes and integers as 64 bits, as its Java
 /// library does. An empty string counts as a value here, where that library's

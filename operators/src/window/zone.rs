@@ -71,7 +71,7 @@ pub(super) fn containing(unit: CalendarUnit, zone: Tz, time_us: i64) -> Option<S
 /// no multiple of `width`: windows of that width since 1970 (UTC) do not begin on
 /// the zone's hours then.
 pub fn misaligned(zone: Tz, width: Duration) -> Option<i64> {
-    let days = (2015..=2037).flat_map(|year| NaiveDate::from_ymd_opt(year, 1, 1));
+    let days = (2015..=2037).filter_map(|year| NaiveDate::from_ymd_opt(year, 1, 1));
     let days = days.flat_map(|first| first.iter_days().take(366));
     let mut offsets = days.map(|day| {
         let offset = zone.offset_from_utc_date(&day).fix();

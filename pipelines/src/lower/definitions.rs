@@ -57,7 +57,10 @@ pub(super) fn definitions(spec: &Spec) -> BTreeMap<String, Definition> {
         definitions.insert(name.to_string(), definition);
     }
     for (name, metrics) in spec.metrics.iter() {
-        definitions.insert(name.to_string(), Definition::Metrics(metrics.clone()));
+        definitions.insert(
+            name.to_string(),
+            Definition::Metrics(Box::new(metrics.clone())),
+        );
     }
     definitions
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     diagnostic::{Diagnostics, Position},
-    spec::{Measure, Metrics, MetricsWindow, Name, SqlText},
+    spec::{Measure, Metrics, MetricsWindow, Name, Setting, SqlText},
     sql::{MetricsPart, SqlError},
 };
 
@@ -20,14 +20,14 @@ pub(super) fn report(
         MetricsPart::Whole => (String::new(), None, None),
         MetricsPart::Key(index) => {
             let column = metrics.key.get(*index);
-            (".key".to_owned(), None, column.map(|column| column.at()))
+            (".key".to_owned(), None, column.map(Setting::at))
         }
         MetricsPart::Window => (".window".to_owned(), None, Some(window(metrics))),
         MetricsPart::Timezone => (".window.timezone".to_owned(), None, Some(timezone(metrics))),
         MetricsPart::Emit => {
             let emit = &metrics.emit;
             let until = emit.corrections.as_ref().map(|it| it.until.at());
-            let preview = emit.preview.as_ref().map(|it| it.at());
+            let preview = emit.preview.as_ref().map(Setting::at);
             (".emit".to_owned(), None, preview.or(until))
         }
         MetricsPart::Measure(index)

@@ -14,10 +14,12 @@
 //! | `errors` | `errors.dead_letters` and `errors.late`, as sinks |
 //!
 //! A relation that several read is there once; one that leads to no sink is
-//! not there. Names are ids of state and metrics, so they depend on nothing but
-//! the file.
+//! not there. What is watched without a sink in the file ([`LowerOptions::taps`])
+//! gets one, `tap.<name>`. Names are ids of state and metrics, so they depend on
+//! nothing but the file.
 
 mod definitions;
+mod expectations;
 mod flow;
 mod joins;
 mod lookups;
@@ -37,6 +39,7 @@ use std::{
     sync::Arc,
 };
 
+use arrow::datatypes::SchemaRef;
 use tagflow_engine::{
     Clock, Error, SystemClock,
     graph::{self, Graph, NodeId},
@@ -56,6 +59,25 @@ use flow::Flows;
 pub struct LowerOptions {
     /// Tells sources and dead letters the time of day.
     pub clock: Arc<dyn Clock>,
+    /// Which of the file's sinks take part.
+    pub sinks: Sinks,
+    /// Relations that are watched: each leads to a sink more, [`tap`], which
+    /// drops its rows unless another one is put in its place.
+    pub taps: BTreeSet<String>,
+}
+
+/// Which of the file's sinks take part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sinks {
+    /// All, with the tables of dead letters and late rows.
+    All,
+    /// None: nothing is written.
+    None,
+}
+
+/// The node that watches `relation`; no name in a file is like it.
+pub fn tap(relation: &str) -> String {
+    format!("tap.{relation}")
 }
 
 impl Default for LowerOptions {
@@ -63,6 +85,8 @@ impl Default for LowerOptions {
     fn default() -> Self {
         Self {
             clock: Arc::new(SystemClock),
+            sinks: Sinks::All,
+            taps: BTreeSet::new(),
         }
     }
 }
@@ -79,6 +103,8 @@ pub struct Lowered {
     pub relations: Vec<Needs>,
     /// The SQL that each block of metrics stands for.
     pub metrics: BTreeMap<String, String>,
+    /// The columns of each node that is watched or that tests look at.
+    pub shapes: BTreeMap<String, SchemaRef>,
 }
 
 /// Lowers a pipeline. Touches no network and creates nothing.
@@ -111,6 +137,7 @@ struct Lowering<'a> {
     diagnostics: Diagnostics,
     graph: Graph,
     tables: Vec<Table>,
+    shapes: BTreeMap<String, SchemaRef>,
     flows: Flows,
     /// Sources whose bad rows become dead letters.
     rejecting: Vec<NodeId>,
@@ -132,6 +159,7 @@ impl<'a> Lowering<'a> {
             diagnostics: Diagnostics::new(Arc::clone(&spec.file)),
             graph: Graph::default(),
             tables: Vec::new(),
+            shapes: BTreeMap::new(),
             flows: Flows::default(),
             rejecting: Vec::new(),
             windows: Vec::new(),
@@ -147,6 +175,7 @@ impl<'a> Lowering<'a> {
         self.check_sources();
         self.check_tables();
         let sinks = self.sinks();
+        self.expectations(&sinks);
         let outputs: BTreeSet<String> = sinks.iter().map(|sink| sink.from.clone()).collect();
         let relations = match self.program.needs(&outputs) {
             Ok(relations) => relations,
@@ -175,8 +204,10 @@ impl<'a> Lowering<'a> {
         for sink in sinks {
             self.sink(sink);
         }
-        self.dead_letters();
-        self.late_rows();
+        if self.options.sinks == Sinks::All {
+            self.dead_letters();
+            self.late_rows();
+        }
         if let Err(error) = graph::validate(&self.graph) {
             self.report(Position::START, String::new(), &error);
             return None;
@@ -188,6 +219,7 @@ impl<'a> Lowering<'a> {
         Some(Lowered {
             graph: std::mem::take(&mut self.graph),
             tables: std::mem::take(&mut self.tables),
+            shapes: std::mem::take(&mut self.shapes),
             bounded,
             relations,
             metrics: self.program.metrics().clone(),

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The Hive folder of both tables: a day.
-const FOLDER: &str = "dt";
+pub(super) const FOLDER: &str = "dt";
 
 impl Lowering<'_> {
     /// Adds the table of dead letters, if there is a source that has some.

@@ -19,8 +19,9 @@ use tagflow_engine::{
 };
 
 use super::{
-    Lowering, definitions,
+    Lowering, Sinks, definitions,
     flow::{Computed, Flow, Offsets},
+    tap,
 };
 use crate::{
     diagnostic::unknown,
@@ -35,7 +36,7 @@ const CONSOLE_ROWS: usize = 40;
 pub(super) struct PlannedSink {
     pub(super) name: String,
     pub(super) from: String,
-    columns: Vec<OutputColumn>,
+    pub(super) columns: Vec<OutputColumn>,
     factory: Arc<dyn SinkFactory>,
     label: String,
 }
@@ -43,11 +44,42 @@ pub(super) struct PlannedSink {
 impl Lowering<'_> {
     /// Checks every sink.
     pub(super) fn sinks(&mut self) -> Vec<PlannedSink> {
-        let spec = self.spec;
-        spec.sinks
-            .iter()
-            .filter_map(|(name, sink)| self.planned_sink(name, sink))
-            .collect()
+        let (spec, options) = (self.spec, self.options);
+        let mut sinks: Vec<PlannedSink> = match options.sinks {
+            Sinks::All => spec
+                .sinks
+                .iter()
+                .filter_map(|(name, sink)| self.planned_sink(name, sink))
+                .collect(),
+            Sinks::None => Vec::new(),
+        };
+        sinks.extend(
+            options
+                .taps
+                .iter()
+                .filter_map(|from| self.planned_tap(from)),
+        );
+        sinks
+    }
+
+    fn planned_tap(&mut self, from: &str) -> Option<PlannedSink> {
+        let output = match Output::of(self.program.relation(from)?) {
+            Ok(output) => output,
+            Err(error) => {
+                let at = definitions::position(self.spec, from);
+                self.diagnostics.error(at, from, error.message);
+                return None;
+            }
+        };
+        self.shapes
+            .insert(from.to_owned(), Arc::clone(output.schema()));
+        Some(PlannedSink {
+            name: tap(from),
+            from: from.to_owned(),
+            columns: output.columns().to_vec(),
+            factory: Arc::new(BlackholeSinkFactory::default()),
+            label: "watched".to_owned(),
+        })
     }
 
     fn planned_sink(&mut self, name: &Name, sink: &Sink) -> Option<PlannedSink> {
@@ -356,7 +388,7 @@ impl Replacing {
     }
 }
 
-fn schema_of(columns: &[OutputColumn]) -> SchemaRef {
+pub(super) fn schema_of(columns: &[OutputColumn]) -> SchemaRef {
     let fields: Vec<_> = columns
         .iter()
         .map(|column| Arc::clone(&column.field))

@@ -70,7 +70,7 @@ impl Choice for Agg {
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Sketch {
-    /// A theta sketch, in the bytes of Apache DataSketches.
+    /// A theta sketch, in the bytes of Apache `DataSketches`.
     pub theta: Theta,
 }
 

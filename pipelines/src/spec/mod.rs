@@ -10,6 +10,7 @@ mod dedupe;
 mod dimension;
 mod errors;
 mod event_time;
+mod expectation;
 mod files;
 mod flag_bots;
 mod format;
@@ -30,6 +31,8 @@ mod sink;
 mod source;
 mod sql_text;
 mod step;
+mod test_case;
+mod test_row;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -48,6 +51,7 @@ pub use dedupe::Dedupe;
 pub use dimension::Dimension;
 pub use errors::{Errors, StopWhen, Table};
 pub use event_time::Time;
+pub use expectation::{DEAD_LETTERS, Expect, Expectation, LATE};
 pub use files::FilesSource;
 pub use flag_bots::{FlagBots, Rate};
 pub use format::{CsvFormat, Format, JsonFormat, ParquetFormat};
@@ -67,6 +71,8 @@ pub use sink::{BlackholeSink, ConsoleSink, Output, Sink};
 pub use source::{Input, OnError, Source};
 pub use sql_text::SqlText;
 pub use step::{Select, Step};
+pub use test_case::{Action, Promise, TestCase, TestStep, Tick};
+pub use test_row::{Content, TestRow};
 
 pub(crate) use read::Reader;
 
@@ -115,14 +121,17 @@ pub struct Spec {
     /// The HTTP server for health, metrics and status.
     #[schemars(extend("default" = serde_json::json!({})))]
     pub admin: Admin,
+    /// What rows must lead to what results: `tagflow test` tries it.
+    #[serde(skip_serializing)]
+    #[schemars(extend("default" = serde_json::json!([])))]
+    pub tests: Vec<TestCase>,
 }
 
 /// Blocks that are designed but that this version cannot run.
-const LATER: [&str; 9] = [
+const LATER: [&str; 8] = [
     "tags",
     "segments",
     "scenes",
-    "tests",
     "attribution",
     "experiments",
     "checks",
@@ -178,6 +187,7 @@ impl Spec {
         let errors = fields.optional(reader, "errors");
         let parallelism = fields.optional(reader, "parallelism");
         let admin = fields.optional(reader, "admin");
+        let tests = fields.optional(reader, "tests");
         for name in LATER {
             fields.later(reader, name);
         }
@@ -204,6 +214,7 @@ impl Spec {
             checkpoint,
             parallelism: parallelism.flatten(),
             admin: admin.flatten().unwrap_or_else(|| Admin::default_at(at)),
+            tests: tests.flatten().unwrap_or_default(),
         })
     }
 }

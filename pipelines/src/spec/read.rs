@@ -64,9 +64,10 @@ impl<'a> Reader<'a> {
     }
 
     /// ` in …` for a message: the path without its block, which the name of a
-    /// node makes clear by itself.
+    /// node makes clear by itself. The items of a list have no names.
     pub(crate) fn place(&self) -> String {
         let path = match self.path.as_slice() {
+            [_, index, ..] if index.parse::<usize>().is_ok() => &[],
             [_, inner @ ..] if !inner.is_empty() => inner,
             path => path,
         };

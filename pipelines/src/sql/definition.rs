@@ -62,7 +62,7 @@ pub enum Definition {
         emission: Emission,
     },
     /// Measures by key and window.
-    Metrics(Metrics),
+    Metrics(Box<Metrics>),
 }
 
 /// What happens to the rows of a key, in the order of event time.

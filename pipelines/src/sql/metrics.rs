@@ -136,16 +136,13 @@ impl<'a> Block<'a> {
             };
             relations.push((from, relation));
             let times = relation.lineage.iter();
-            match times
-                .zip(relation.schema.fields())
-                .find(|(it, _)| **it == Lineage::EventTime)
-            {
-                Some((_, time)) => sources.push((from, time.name())),
-                None => {
-                    let error = SqlError::new(format!("the rows of `{from}` have no event time"));
-                    let help = "carry the event time of the source through unchanged";
-                    faults.extend(fault(part, error.help(help)));
-                }
+            let mut times = times.zip(relation.schema.fields());
+            if let Some((_, time)) = times.find(|(it, _)| **it == Lineage::EventTime) {
+                sources.push((from, time.name()));
+            } else {
+                let error = SqlError::new(format!("the rows of `{from}` have no event time"));
+                let help = "carry the event time of the source through unchanged";
+                faults.extend(fault(part, error.help(help)));
             }
         }
         let key: Vec<&str> = metrics.key.iter().map(|it| it.as_str()).collect();

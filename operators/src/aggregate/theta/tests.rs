@@ -30,10 +30,11 @@ fn estimated(bytes: &[u8]) -> i64 {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    digits.concat()
 }
 
-/// The bytes are those of Apache DataSketches for Python 5.2.0, which is its C++
+/// The bytes are those of Apache `DataSketches` for Python 5.2.0, which is its C++
 /// library: `update_theta_sketch(lg_k)`, `update`, `trim`, `compact().serialize()`.
 #[test]
 fn the_bytes_are_those_of_datasketches() {

@@ -46,7 +46,7 @@ fn metrics_are_the_sql_that_is_shown() {
                  sinks: {out: {from: q, console: {}}}\n";
     let lowered = lowered(block);
     let sql = &lowered.metrics["q"];
-    assert_eq!(sql, r#""#);
+    assert_eq!(sql, "");
     let results = run(&lowered, &[("events", EVENTS), ("orders", ORDERS)]);
     check(sql, &results["out"]);
 }

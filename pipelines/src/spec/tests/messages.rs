@@ -168,11 +168,20 @@ fn column_types() {
 }
 
 #[test]
+fn tests_that_cannot_be_read() {
+    check(
+        &with("sinks:\n", "tests:\n  - {name: t, stpes: []}\nsinks:\n"),
+        "p.yaml:9:5   error  missing key `steps`\n\
+         p.yaml:9:15  error  unknown key `stpes`; did you mean `steps`?",
+    );
+}
+
+#[test]
 fn blocks_of_later_versions() {
     check(
-        &with("sinks:\n", "tags: {a: {}}\ntests: []\nsinks:\n"),
+        &with("sinks:\n", "tags: {a: {}}\nchecks: []\nsinks:\n"),
         "p.yaml:8:1  error  `tags` is not available in this version yet\n\
-         p.yaml:9:1  error  `tests` is not available in this version yet",
+         p.yaml:9:1  error  `checks` is not available in this version yet",
     );
 }
 

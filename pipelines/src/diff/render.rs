@@ -1,0 +1,81 @@
+//! Differences as a person reads them.
+
+use std::fmt::{self, Write as _};
+
+use super::{Difference, Fate, Kind};
+use crate::plan::StoredColumn;
+
+/// A line a thing, with what is not as it was beneath.
+///
+/// ```text
+/// source  events  kept
+/// query   minute  reset    its state does not fit any more
+///           - count(*): Int64
+///           + count(user_id): Int64
+/// table   clicks  changed
+///           + reach Int64
+/// ```
+pub fn human(differences: &[Difference]) -> String {
+    let width = differences.iter().map(|it| it.name.chars().count());
+    let width = width.max().unwrap_or(0);
+    let mut text = String::new();
+    for difference in differences {
+        let Difference {
+            kind,
+            name,
+            fate,
+            details,
+        } = difference;
+        let line = format!(
+            "{kind:<6}  {name:<width$}  {fate:<7}  {}",
+            remark(*kind, *fate)
+        );
+        let _ = writeln!(text, "{}", line.trim_end());
+        for detail in details {
+            let _ = writeln!(text, "          {detail}");
+        }
+    }
+    text
+}
+
+fn remark(kind: Kind, fate: Fate) -> &'static str {
+    match (kind, fate) {
+        (Kind::Source, Fate::Added) => "is read from its start",
+        (Kind::Source, Fate::Removed) => "how far it was read is forgotten",
+        (Kind::Query, Fate::Added) => "begins with the rows that come next",
+        (Kind::Query | Kind::Step, Fate::Reset) => "its state does not fit any more",
+        (Kind::Table, Fate::Removed) => "its files stay where they are",
+        (Kind::Table, Fate::Changed) => "from the next file on",
+        _ => "",
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Source => "source",
+            Self::Step => "step",
+            Self::Query => "query",
+            Self::Table => "table",
+        })
+    }
+}
+
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Kept => "kept",
+            Self::Changed => "changed",
+            Self::Added => "added",
+            Self::Reset => "reset",
+            Self::Removed => "removed",
+        })
+    }
+}
+
+impl fmt::Display for StoredColumn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let null = if self.nullable { "?" } else { "" };
+        write!(f, "{} {}{null}", self.name, self.data_type)
+    }
+}

@@ -1,0 +1,169 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::{LoadOptions, Pipeline};
+
+const FILE: &str = r"name: p
+sources:
+  events:
+    files: {url: /nowhere/*.ndjson}
+    format: {json: {}}
+    columns: {who: string, kind: string, n: int64, at: timestamp(ms)}
+    time: {event_time: at}
+steps:
+  clicks: {from: events, where: kind = 'click; or not'}
+queries:
+  minute: SELECT tumble(at, INTERVAL '1 minute') AS w, sum(n) AS n FROM clicks GROUP BY 1
+  hour: SELECT tumble(at, INTERVAL '1 hour') AS w, count(*) AS n FROM events GROUP BY 1
+sinks:
+  minutes: {from: minute, parquet: {url: /nowhere/minutes}}
+  hours: {from: hour, parquet: {url: /nowhere/hours}}
+";
+
+fn version(text: &str) -> Version {
+    let options = LoadOptions {
+        set: Vec::new(),
+        env: Arc::new(|_| None),
+    };
+    let pipeline = Pipeline::open_str("p.yaml", text, &options);
+    Version::of(&pipeline.unwrap_or_else(|problems| panic!("{}", problems.human()))).unwrap()
+}
+
+/// What is not kept when `from` in the file becomes `to`, and what to reset.
+fn changed(from: &str, to: &str) -> (String, Vec<String>) {
+    assert_eq!(FILE.matches(from).count(), 1, "{from}");
+    let (old, new) = (version(FILE), version(&FILE.replace(from, to)));
+    let mut differences = compare(&old, &new);
+    differences.retain(|it| it.fate != Fate::Kept);
+    (human(&differences), resets(&old, &new))
+}
+
+#[track_caller]
+fn check(from: &str, to: &str, expected: &str, reset: &[&str]) {
+    let (text, resets) = changed(from, to);
+    assert_eq!(text, expected);
+    assert_eq!(resets, reset);
+}
+
+#[test]
+fn what_is_the_same_is_kept() {
+    let file = version(FILE);
+    assert_eq!(
+        human(&compare(&file, &file)),
+        "\
+source  events        kept
+step    clicks        kept
+query   hour          kept
+query   minute        kept
+table   minutes       kept
+table   hours         kept
+table   dead_letters  kept
+table   late          kept
+"
+    );
+    assert_eq!(resets(&file, &file), [""; 0]);
+}
+
+#[test]
+fn an_added_query_never_resets_another() {
+    // It reads more columns of the source and shares the steps of the others.
+    let added = "queries:\n  people: SELECT tumble(at, INTERVAL '7 seconds') AS w, who, count(DISTINCT kind) AS kinds FROM clicks GROUP BY 1, 2\n  again: SELECT w, n FROM minute WHERE n > 1\n";
+    let (text, reset) = changed("queries:\n", added);
+    assert_eq!(
+        text,
+        "\
+query   again   added    begins with the rows that come next
+query   people  added    begins with the rows that come next
+"
+    );
+    assert_eq!(reset, [""; 0]);
+    // With sinks, so that they run.
+    let text = FILE.replace("queries:\n", added).replace(
+        "sinks:\n",
+        "sinks:\n  x: {from: people, blackhole: {}}\n  y: {from: again, blackhole: {}}\n  z: {from: events, blackhole: {}}\n",
+    );
+    let (old, new) = (version(FILE), version(&text));
+    assert_eq!(resets(&old, &new), [""; 0]);
+    for (node, was) in &old.fingerprints {
+        assert_eq!(new.fingerprints.get(node), Some(was), "{node}");
+    }
+    assert!(new.fingerprints.len() > old.fingerprints.len());
+}
+
+#[test]
+fn a_changed_query_is_reset_alone() {
+    check(
+        "sum(n)",
+        "max(n)",
+        "\
+query   minute  reset    its state does not fit any more
+          - sum(n): Int64
+          + max(n): Int64
+",
+        &["minute"],
+    );
+}
+
+#[test]
+fn a_changed_step_resets_the_queries_behind_it() {
+    let (text, reset) = changed("'click; or not'", "'click; or'");
+    assert!(
+        text.starts_with(
+            "step    clicks  changed\n          ~ where\n\
+             query   minute  reset    its state does not fit any more\n          - "
+        ),
+        "{text}"
+    );
+    assert!(text.contains("'click; or not'"), "{text}");
+    assert_eq!(reset, ["minute"]);
+}
+
+#[test]
+fn names_of_results_change_the_table_and_not_the_state() {
+    check(
+        "count(*) AS n",
+        "count(*) AS rows",
+        "\
+query   hour   changed
+          ~ sql
+table   hours  changed  from the next file on
+          - n Int64
+          + rows Int64
+",
+        &[],
+    );
+}
+
+#[test]
+fn what_is_gone_must_be_forgotten() {
+    check(
+        "  hour: SELECT tumble(at, INTERVAL '1 hour') AS w, count(*) AS n FROM events GROUP BY 1\nsinks:\n  minutes: {from: minute, parquet: {url: /nowhere/minutes}}\n  hours: {from: hour, parquet: {url: /nowhere/hours}}\n",
+        "sinks:\n  minutes: {from: minute, parquet: {url: /nowhere/else}}\n",
+        "\
+query   hour     removed
+table   minutes  changed  from the next file on
+          - in /nowhere/minutes
+          + in /nowhere/else
+table   hours    removed  its files stay where they are
+",
+        &["hour"],
+    );
+    let (text, reset) = changed("  events:\n", "  more:\n    generator: {}\n  events:\n");
+    assert_eq!(text, "source  more  added    is read from its start\n");
+    assert_eq!(reset, [""; 0]);
+    let renamed = FILE.replace("events", "rows");
+    assert_eq!(
+        resets(&version(FILE), &version(&renamed)),
+        ["hour", "minute", "events"]
+    );
+}
+
+#[test]
+fn other_settings_of_a_source_keep_its_positions() {
+    check(
+        "time: {event_time: at}",
+        "time: {event_time: at, delay: 1m}",
+        "source  events  changed\n          ~ time\n",
+        &[],
+    );
+}

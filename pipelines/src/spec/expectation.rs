@@ -1,0 +1,160 @@
+//! `expect`: what must have come out of a node.
+
+use schemars::{Schema, json_schema};
+
+use super::{
+    Name, Nodes, Setting, TestRow,
+    read::{Read, Reader},
+};
+use crate::{
+    diagnostic::{Position, unknown},
+    yaml::{Node, Value},
+};
+
+/// What must have come out by now.
+#[derive(Debug, Clone)]
+pub struct Expect {
+    /// Of sources, steps, queries, sinks, [`DEAD_LETTERS`] and [`LATE`].
+    pub nodes: Nodes<Expectation>,
+    /// What became of all rows so far.
+    pub counters: Nodes<Setting<u64>>,
+}
+
+/// What the rows must be that a node has given since it was last looked at.
+#[derive(Debug, Clone)]
+pub struct Expectation {
+    /// Where the file says so.
+    pub at: Position,
+    /// They are these, in any order.
+    pub equals: Option<Vec<TestRow>>,
+    /// For each of these, there is one that has its values.
+    pub contains: Option<Vec<TestRow>>,
+    /// So many.
+    pub count: Option<Setting<u64>>,
+}
+
+impl Expectation {
+    /// All rows that it names.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = &TestRow> {
+        let lists = [&self.equals, &self.contains];
+        lists.into_iter().flatten().flatten()
+    }
+}
+
+/// What the table of dead letters is called in a test.
+pub const DEAD_LETTERS: &str = "dead_letters";
+
+/// What the table of late rows is called in a test.
+pub const LATE: &str = "late";
+
+const COUNTERS: &str = "counters";
+
+impl Read for Expect {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let entries = reader.map(node, "a map of nodes and what is expected of them")?;
+        let (mut nodes, mut counters) = (Vec::new(), Nodes::default());
+        let mut sound = true;
+        for (key, node) in entries {
+            if key.text == COUNTERS {
+                match reader.enter(COUNTERS, node) {
+                    Some(read) => counters = read,
+                    None => sound = false,
+                }
+            } else {
+                match reader.enter(&key.text, node) {
+                    Some(expectation) => nodes.push((Name::of(key), expectation)),
+                    None => sound = false,
+                }
+            }
+        }
+        sound.then(|| Self {
+            nodes: nodes.into_iter().collect(),
+            counters,
+        })
+    }
+}
+
+impl Read for Expectation {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        if let Value::Scalar(scalar) = &node.value {
+            if scalar.text == "empty" {
+                return Some(Self {
+                    at: node.at,
+                    equals: Some(Vec::new()),
+                    contains: None,
+                    count: None,
+                });
+            }
+            let names = unknown(&scalar.text, ["empty", "equals", "contains", "count"]);
+            let message = format!("`{}` is nothing to expect{names}", scalar.text);
+            reader.error(node.at, message);
+            return None;
+        }
+        let mut fields = reader.fields(node)?;
+        let equals = fields.optional(reader, "equals");
+        let contains = fields.optional(reader, "contains");
+        let count = fields.optional(reader, "count");
+        fields.finish(reader);
+        let read = Self {
+            at: node.at,
+            equals: equals?,
+            contains: contains?,
+            count: count?,
+        };
+        if read.equals.is_none() && read.contains.is_none() && read.count.is_none() {
+            let place = reader.place();
+            let message = format!("missing one of `equals`, `contains`, `count`{place}");
+            reader.error(node.at, message).help("or write `empty`");
+            return None;
+        }
+        Some(read)
+    }
+}
+
+/// The schema of a list of rows, each of one of `types`.
+pub(super) fn rows_schema(types: &[&str]) -> Schema {
+    json_schema!({"type": "array", "items": {"type": types}})
+}
+
+/// The schema of `expect`.
+pub(super) fn expect_schema() -> Schema {
+    let rows = rows_schema(&["object"]);
+    json_schema!({
+        "description": "What must have come out since the last look, by source, step, query, \
+            sink, `dead_letters` and `late`; and `counters`.",
+        "type": "object",
+        "properties": {
+            COUNTERS: {
+                "description": "What became of all rows since the beginning.",
+                "type": "object",
+                "additionalProperties": {"type": "integer", "minimum": 0},
+            },
+        },
+        "additionalProperties": {
+            "anyOf": [
+                {"type": "string", "enum": ["empty"]},
+                {
+                    "type": "object",
+                    "properties": {
+                        "equals": {
+                            "description": "Exactly these rows, in any order; a column that is \
+                                left out is null.",
+                            "anyOf": [rows],
+                        },
+                        "contains": {
+                            "description": "Rows of which each has these values, among others.",
+                            "anyOf": [rows],
+                        },
+                        "count": {
+                            "description": "How many rows.",
+                            "type": "integer",
+                            "minimum": 0,
+                        },
+                    },
+                    "minProperties": 1,
+                    "additionalProperties": false,
+                },
+            ],
+        },
+    })
+}

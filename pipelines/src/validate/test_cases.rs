@@ -1,0 +1,128 @@
+//! Checks of `tests` that need no SQL: names, and a clock that goes forward.
+
+use std::collections::HashSet;
+
+use tagflow_engine::EventTime;
+
+use super::Check;
+use crate::{
+    diagnostic::{Position, unknown},
+    spec::{
+        Action, Content, DEAD_LETTERS, Expect, Expectation, Format, LATE, Name, Promise, TestCase,
+        Tick,
+    },
+    testing::COUNTERS,
+};
+
+impl Check<'_, '_> {
+    pub(super) fn test_cases(&mut self) {
+        let spec = self.spec;
+        let mut names = HashSet::new();
+        for test in &spec.tests {
+            if !names.insert(test.name.as_str()) {
+                let message = format!("another test is called `{}`", test.name.shown());
+                self.diagnostics.error(test.name.at(), "tests", message);
+            }
+            self.clock(test);
+            for step in &test.steps {
+                match &step.action {
+                    Action::Send(sent) => {
+                        for (name, rows) in sent.iter() {
+                            self.sent_to(name);
+                            for row in rows {
+                                if let Content::Text(_) = row.content {
+                                    self.text_to(name, row.at);
+                                }
+                            }
+                        }
+                    }
+                    Action::Watermark(Promise::Of(sources)) => {
+                        sources.names().for_each(|name| self.sent_to(name));
+                    }
+                    Action::Expect(expect) => self.expect(expect),
+                    Action::Watermark(Promise::All(_)) | Action::Clock(_) | Action::Restart => {}
+                }
+            }
+        }
+    }
+
+    /// The clock begins at the first time that the test tells.
+    fn clock(&mut self, test: &TestCase) {
+        let ticks = || {
+            test.steps.iter().filter_map(|step| match &step.action {
+                Action::Clock(tick) => Some(tick),
+                _ => None,
+            })
+        };
+        let told = ticks().find_map(|tick| match **tick {
+            Tick::To(time) => Some(time),
+            Tick::By(_) => None,
+        });
+        let mut now = told.unwrap_or(EventTime::from_micros(0));
+        for tick in ticks() {
+            now = match **tick {
+                Tick::By(duration) => now.saturating_add(duration),
+                Tick::To(time) if time < now => {
+                    let message = format!("the clock cannot go back: it shows {now} here");
+                    self.diagnostics.error(tick.at(), "tests", message);
+                    now
+                }
+                Tick::To(time) => time,
+            };
+        }
+    }
+
+    fn sent_to(&mut self, name: &Name) {
+        let sources = &self.spec.sources;
+        if sources.get(name).is_some() || sources.is_unreadable(name) {
+            return;
+        }
+        let names: Vec<_> = sources.names().map(|name| &**name).collect();
+        let names = unknown(name, names);
+        let message = format!("`{name}` is no source{names}");
+        self.diagnostics.error(name.at(), "tests", message);
+    }
+
+    /// A columnar file has no rows to be broken.
+    fn text_to(&mut self, name: &Name, at: Position) {
+        let source = self.spec.sources.get(name);
+        if source.is_some_and(|source| matches!(source.format, Format::Parquet(_))) {
+            let message = "a row of a Parquet file is a map of columns and values";
+            self.diagnostics.error(at, "tests", message);
+        }
+    }
+
+    fn expect(&mut self, expect: &Expect) {
+        let spec = self.spec;
+        for (name, expectation) in expect.nodes.iter() {
+            let is_known = [DEAD_LETTERS, LATE].contains(&&**name)
+                || spec.relations().any(|relation| relation[..] == name[..])
+                || spec.sinks.get(name).is_some();
+            if !is_known && !spec.is_unreadable(name) && !spec.sinks.is_unreadable(name) {
+                let relations = spec.relations().map(|name| &**name);
+                let sinks = spec.sinks.names().map(|name| &**name);
+                let others = [DEAD_LETTERS, LATE, "counters"];
+                let names: Vec<_> = relations.chain(sinks).chain(others).collect();
+                let message = format!("nothing is called `{name}`{}", unknown(name, names));
+                self.diagnostics.error(name.at(), "tests", message);
+            }
+            self.expectation(expectation);
+        }
+        for name in expect.counters.names() {
+            let names = COUNTERS.map(|(name, _)| name);
+            if !names.contains(&&**name) {
+                let message = format!("nothing is counted as `{name}`{}", unknown(name, names));
+                self.diagnostics.error(name.at(), "tests", message);
+            }
+        }
+    }
+
+    fn expectation(&mut self, expectation: &Expectation) {
+        for row in expectation.rows() {
+            if let Content::Text(_) = row.content {
+                let message = "an expected row is a map of columns and values";
+                self.diagnostics.error(row.at, "tests", message);
+            }
+        }
+    }
+}

@@ -46,7 +46,28 @@ fn metrics_are_the_sql_that_is_shown() {
                  sinks: {out: {from: q, console: {}}}\n";
     let lowered = lowered(block);
     let sql = &lowered.metrics["q"];
-    assert_eq!(sql, "");
+    assert_eq!(
+        sql,
+        r#"SELECT "window",
+  "campaign_id",
+  "clicks",
+  (CAST(clicks AS DOUBLE) / NULLIF(CAST(2 AS DOUBLE), 0)) AS "half"
+FROM (
+  SELECT tumble("event time", INTERVAL '1 minute') AS "window",
+    "campaign_id",
+    count(*) FILTER (WHERE "clicks where") AS "clicks"
+  FROM (
+    SELECT * FROM (
+      SELECT "occurred_at" AS "event time",
+        "campaign_id",
+        event_type = 'click' AS "clicks where"
+      FROM "events"
+    )
+    WHERE "clicks where"
+  )
+  GROUP BY 1, 2
+)"#
+    );
     let results = run(&lowered, &[("events", EVENTS), ("orders", ORDERS)]);
     check(sql, &results["out"]);
 }

@@ -222,7 +222,7 @@ fn metrics() {
     );
     check(
         &measure("agg: count, sketch: {theta: }"),
-        "p.yaml:9:44  error  `sketch` is for `agg: distinct` only in `m.measures.a`",
+        "p.yaml:9:43  error  `sketch` is for `agg: distinct` only in `m.measures.a`",
     );
     check(
         &measure("agg: distinct, arg: user_id, sketch: {theta: {lg_k: 4}}"),
@@ -263,7 +263,7 @@ fn parts_of_steps() {
     check(
         &step("dedupe: {key: [], within: 0s}"),
         "p.yaml:9:29  error  `key` needs at least one column in `s.dedupe`\n\
-         p.yaml:9:44  error  `within` must be more than zero",
+         p.yaml:9:47  error  `within` must be more than zero",
     );
     check(
         &step("flag_bots: {as: x}"),

@@ -588,9 +588,9 @@ impl Owner {
 /// The step that a protocol takes where this one would be right.
 fn in_order(step: PublishStep, protocol: Protocol) -> PublishStep {
     match (protocol, step) {
-        (Protocol::RemoveBeforeCopy, PublishStep::Copy) => PublishStep::Remove,
+        (Protocol::RemoveBeforeCopy, PublishStep::Copy)
+        | (Protocol::RemoveBeforeUnstage, PublishStep::Unstage) => PublishStep::Remove,
         (Protocol::RemoveBeforeCopy, PublishStep::Remove) => PublishStep::Copy,
-        (Protocol::RemoveBeforeUnstage, PublishStep::Unstage) => PublishStep::Remove,
         (Protocol::RemoveBeforeUnstage, PublishStep::Remove) => PublishStep::Unstage,
         (_, right) => right,
     }

@@ -233,6 +233,11 @@ const OF_NODE: &[Metric<NodeStatus>] = &[
         "Rows that came late since the start of this process",
         |it| Some(it.late as f64),
     ),
+    Metric::counter(
+        "node_missed_rows",
+        "Rows that found nothing in a table since the start of this process",
+        |it| Some(it.missed as f64),
+    ),
     Metric::gauge("node_state_bytes", "Bytes of state in memory", |it| {
         Some(it.state_bytes as f64)
     }),

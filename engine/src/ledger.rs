@@ -1,8 +1,10 @@
 //! The conservation law: every input row is accounted for, once.
 //!
 //! Per source partition and per commit:
-//! in + copied = contributed + filtered + late + dead letters + duplicates,
-//! where `copied` is zero unless several nodes read the same rows. Sources count
+//! in + copied + released = contributed + filtered + late + dead letters +
+//! duplicates + held,
+//! where `copied` is zero unless several nodes read the same rows, and `held` and
+//! `released` unless an operator makes rows wait for others. Sources count
 //! what they read, operators declare what they keep or drop, the runtime counts
 //! the copies, and at each barrier it adds all of them up: a commit that does
 //! not balance is not written.
@@ -22,6 +24,9 @@ pub struct Counts {
     /// Copies made where more than one node reads the same rows.
     #[serde(default)]
     pub copied: u64,
+    /// Rows that had been held back and went on.
+    #[serde(default)]
+    pub released: u64,
     /// Rows that had their effect: in an aggregate's state, or in a sink.
     pub contributed: u64,
     /// Rows that a `where` dropped.
@@ -32,17 +37,20 @@ pub struct Counts {
     pub dead_letter: u64,
     /// Rows that were seen before.
     pub duplicate: u64,
+    /// Rows that an operator holds back in its state, to be released later.
+    #[serde(default)]
+    pub held: u64,
 }
 
 impl Counts {
-    /// The rows whose fate is known.
+    /// The rows whose fate is known, or in an operator's hands.
     pub fn settled(&self) -> u64 {
-        self.contributed + self.filtered + self.late + self.dead_letter + self.duplicate
+        self.contributed + self.filtered + self.late + self.dead_letter + self.duplicate + self.held
     }
 
     /// Whether every row that came in is accounted for.
     pub fn balances(&self) -> bool {
-        self.rows_in + self.copied == self.settled()
+        self.rows_in + self.copied + self.released == self.settled()
     }
 }
 
@@ -50,11 +58,13 @@ impl AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
         self.rows_in += other.rows_in;
         self.copied += other.copied;
+        self.released += other.released;
         self.contributed += other.contributed;
         self.filtered += other.filtered;
         self.late += other.late;
         self.dead_letter += other.dead_letter;
         self.duplicate += other.duplicate;
+        self.held += other.held;
     }
 }
 

@@ -16,6 +16,7 @@ pub mod graph;
 pub mod ledger;
 pub mod operator;
 pub mod runtime;
+pub mod side_input;
 pub mod sink;
 pub mod source;
 pub mod state;

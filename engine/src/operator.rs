@@ -34,6 +34,13 @@ pub trait Operator: Send {
         Ok(())
     }
 
+    /// Whether rows wait here for the watermark. While some do, those downstream
+    /// do not go on without this lane though its inputs are idle, or the rows would
+    /// be late there.
+    fn holds_rows(&self) -> bool {
+        false
+    }
+
     /// No row will come any more: emit what is held back. Windows close as if
     /// the watermark had passed them, and their operator remembers that.
     fn on_end(&mut self, _out: &mut Output) -> Result<()> {
@@ -45,13 +52,6 @@ pub trait Operator: Send {
     /// may be further. Replaces what was said before. Only operators in front of
     /// an exchange need to know.
     fn expect_stragglers(&mut self, _until: EventTime) {}
-
-    /// Whether it holds rows, or results, that a later watermark will make it
-    /// emit. Then those behind the next exchange wait for it, though its inputs
-    /// are idle.
-    fn holds_back(&self) -> bool {
-        false
-    }
 
     /// The watermark up to which this operator has closed windows, as restored.
     fn closed_through(&self) -> EventTime {
@@ -92,11 +92,14 @@ pub struct LaneContext {
 ///
 /// Accounting: of the input rows of a partition, those emitted with the same
 /// origin go on; every other one must be declared here as contributed (it is
-/// in the state now), filtered, late or duplicate. Derived rows do not count.
+/// in the state now), filtered, late or duplicate. Rows that are held back to be
+/// emitted later, with their origin, are declared as held, and as released when
+/// their turn comes. Derived rows do not count.
 #[derive(Debug, Default)]
 pub struct Output {
     emitted: Vec<(Port, Batch)>,
     ledger: Ledger,
+    missed: usize,
 }
 
 impl Output {
@@ -130,6 +133,29 @@ impl Output {
     /// Declares rows of `origin` as seen before.
     pub fn duplicate(&mut self, origin: &Origin, rows: usize) {
         self.count(origin, |counts| counts.duplicate += rows as u64);
+    }
+
+    /// Declares rows of `origin` as held back: they are in this operator's state,
+    /// and will be [released](Self::released).
+    pub fn held(&mut self, origin: &Origin, rows: usize) {
+        self.count(origin, |counts| counts.held += rows as u64);
+    }
+
+    /// Declares rows of `origin` that were held back as on their way again: each
+    /// is emitted now, or declared.
+    pub fn released(&mut self, origin: &Origin, rows: usize) {
+        self.count(origin, |counts| counts.released += rows as u64);
+    }
+
+    /// Notes that so many rows found nothing in a table that they looked up: a
+    /// figure beside the accounting, whatever becomes of the rows.
+    pub fn missed(&mut self, rows: usize) {
+        self.missed += rows;
+    }
+
+    /// Takes the rows noted as missed.
+    pub fn take_missed(&mut self) -> usize {
+        std::mem::take(&mut self.missed)
     }
 
     /// Takes what was emitted, in order.

@@ -138,6 +138,9 @@ pub struct NodeStatus {
     pub rows_out: u64,
     /// Rows that came late since the start of this process.
     pub late: u64,
+    /// Rows that found nothing in a table since the start of this process.
+    #[serde(default)]
+    pub missed: u64,
     /// Bytes of state in memory.
     pub state_bytes: u64,
     /// Bytes waiting in the queues before it.

@@ -1,11 +1,22 @@
 //! Tagflow's operators: what happens to rows between a source and a sink.
 //!
 //! - [`map`]: filter and projection;
+//! - [`join`]: rows with what belongs to them;
+//! - [`top`]: the best rows of each window;
+//! - [`ordered`]: de-duplication, sessions and rates, by key in the order of event
+//!   time;
+//! - [`bots`]: which user agents are of bots;
 //! - [`window`]: tumbling windows, aggregated in two phases.
 //!
 //! Operators use `DataFusion`'s expressions, group values and accumulators, which
 //! are synchronous and columnar; no operator runs a query plan.
 
+pub mod bots;
 pub mod expr;
+mod held;
+pub mod join;
+mod late;
 pub mod map;
+pub mod ordered;
+pub mod top;
 pub mod window;

@@ -9,7 +9,7 @@ use tagflow_schemas::ColumnType;
 
 use crate::{
     diagnostic::{Diagnostics, Position, closest, unknown},
-    spec::{Format, GeneratorSource, Input, Name, Output, Setting, Source, Spec},
+    spec::{Dimension, Format, GeneratorSource, Input, Name, Output, Setting, Source, Spec},
 };
 
 /// Adds all that is wrong with `spec` to `diagnostics`.
@@ -19,6 +19,9 @@ pub(crate) fn validate(spec: &Spec, diagnostics: &mut Diagnostics) {
     check.collisions();
     for (name, source) in spec.sources.iter() {
         check.source(name, source);
+    }
+    for (name, table) in spec.tables.iter() {
+        check.dimension(name, table);
     }
     check.references();
     check.cycles();
@@ -48,6 +51,7 @@ impl Check<'_, '_> {
         }
         for (block, names) in [
             ("sources", spec.sources.names().collect::<Vec<_>>()),
+            ("tables", spec.tables.names().collect()),
             ("steps", spec.steps.names().collect()),
             ("queries", spec.queries.names().collect()),
             ("sinks", spec.sinks.names().collect()),
@@ -76,12 +80,12 @@ impl Check<'_, '_> {
     fn collisions(&mut self) {
         let spec = self.spec;
         let mut seen: Vec<&Name> = Vec::new();
-        for name in spec.relations() {
+        for name in spec.relations().chain(spec.tables.names()) {
             match seen.iter().find(|other| other[..] == name[..]) {
                 Some(other) => {
                     let message = format!(
-                        "the name `{name}` is taken, at {}; sources, steps and queries share \
-                         their names",
+                        "the name `{name}` is taken, at {}; sources, tables, steps and queries \
+                         share their names",
                         other.at()
                     );
                     self.diagnostics.error(name.at(), "", message);
@@ -103,7 +107,43 @@ impl Check<'_, '_> {
                     .help("write `format: {json: {}}`");
             }
         }
-        if let Format::Csv(csv) = &source.format
+        self.delimiter(&source.format, &path);
+        self.at_least_one(&source.max_row_bytes, source.max_row_bytes.bytes(), &path);
+        match source.input() {
+            Input::Generator(generator) => self.generator(generator, &path),
+            Input::Files(files) => self.url(&files.url, &format!("{path}.files.url")),
+            Input::Kafka(_) => {}
+        }
+    }
+
+    fn dimension(&mut self, name: &Name, table: &Dimension) {
+        let path = format!("tables.{name}");
+        self.url(&table.url, &format!("{path}.url"));
+        self.delimiter(&table.format, &path);
+        if table.key.is_empty() {
+            self.diagnostics
+                .error(name.at(), format!("{path}.key"), "the key has no columns")
+                .help("name the columns that a row is looked up by: `key: [campaign_id]`");
+        }
+        for column in &table.key {
+            if table.columns.get(column).is_none() {
+                let columns = table.columns.as_slice().iter();
+                let names = unknown(column, columns.map(|it| it.name.as_str()));
+                let shown = column.shown();
+                let message = format!("column `{shown}` not found in `{name}`{names}");
+                self.diagnostics
+                    .error(column.at(), format!("{path}.key"), message);
+            }
+        }
+        if table.refresh.as_millis() < 1000 {
+            let message = "a table cannot be looked at more often than every 1s";
+            self.diagnostics
+                .error(table.refresh.at(), format!("{path}.refresh"), message);
+        }
+    }
+
+    fn delimiter(&mut self, format: &Format, path: &str) {
+        if let Format::Csv(csv) = format
             && !(csv.delimiter.len() == 1 && csv.delimiter.is_ascii())
         {
             self.diagnostics.error(
@@ -111,12 +151,6 @@ impl Check<'_, '_> {
                 format!("{path}.format.csv.delimiter"),
                 "a delimiter is one ASCII character",
             );
-        }
-        self.at_least_one(&source.max_row_bytes, source.max_row_bytes.bytes(), &path);
-        match source.input() {
-            Input::Generator(generator) => self.generator(generator, &path),
-            Input::Files(files) => self.url(&files.url, &format!("{path}.files.url")),
-            Input::Kafka(_) => {}
         }
     }
 
@@ -219,6 +253,10 @@ impl Check<'_, '_> {
                     from.shown()
                 )
             }
+            _ if spec.tables.get(from).is_some() => format!(
+                "`{}` is a table, which a query joins with a stream; rows come from (have: {list})",
+                from.shown()
+            ),
             Some(meant) => format!(
                 "nothing is called `{}`; did you mean `{meant}`? (have: {list})",
                 from.shown()

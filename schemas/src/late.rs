@@ -1,4 +1,5 @@
-//! The table of rows whose window had closed when they came.
+//! The table of rows that came too late: their window had closed, or the step or
+//! join that needs them in time had gone on.
 
 use std::sync::Arc;
 
@@ -9,16 +10,16 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 /// | column | meaning |
 /// | --- | --- |
 /// | `pipeline` | the pipeline's name |
-/// | `query` | the query whose window had closed |
+/// | `query` | the query whose window had closed, or that joins, or the step |
 /// | `source` | the source's name |
 /// | `partition` | the partition: `topic/3`, a file's path |
 /// | `offset` | the row's offset in it |
 /// | `event_time` | the row's event time |
-/// | `window_end` | the end of the window that it belonged to |
+/// | `window_end` | the end of the window that it belonged to; of a step, the watermark until which the row would have been in time; its own time where a join has none |
 /// | `watermark` | the watermark when it came |
-/// | `delay_us` | how far its window's end lay behind the watermark, µs |
-/// | `reason` | `window_closed` |
-/// | `row` | the columns that the query reads, as a JSON object, personal values masked |
+/// | `delay_us` | how far `window_end` lay behind the watermark, µs |
+/// | `reason` | `window_closed`, or `behind_watermark` of a step or a join |
+/// | `row` | the columns that the query or step reads, as a JSON object, personal values masked |
 pub fn schema() -> SchemaRef {
     let utc = DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")));
     Arc::new(Schema::new(vec![

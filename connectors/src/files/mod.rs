@@ -10,6 +10,7 @@ mod listing;
 mod object;
 mod parquet;
 mod reader;
+mod table;
 
 use async_trait::async_trait;
 use tagflow_engine::{
@@ -18,6 +19,7 @@ use tagflow_engine::{
 };
 
 pub use config::{FileFormat, FilesConfig};
+pub use table::{TableFiles, TableVersion};
 
 use reader::FilesReader;
 

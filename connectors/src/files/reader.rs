@@ -157,14 +157,15 @@ impl ReadAhead {
     }
 }
 
-enum OpenFile {
+/// A file that is being read.
+pub(super) enum OpenFile {
     Lines(Lines),
     Parquet(ParquetRows),
 }
 
 impl OpenFile {
     /// `None` where `position` is the end of the file.
-    async fn open(
+    pub(super) async fn open(
         file: FileObject,
         position: Option<Offset>,
         config: &FilesConfig,
@@ -187,7 +188,8 @@ impl OpenFile {
         }
     }
 
-    async fn next(&mut self) -> Result<Option<Chunk>> {
+    /// The next rows; `None` at the end of the file.
+    pub(super) async fn next(&mut self) -> Result<Option<Chunk>> {
         match self {
             Self::Lines(lines) => lines.next().await,
             Self::Parquet(rows) => rows.next().await,

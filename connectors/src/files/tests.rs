@@ -362,3 +362,34 @@ proptest! {
         prop_assert_eq!(rows(&whole), model(&text));
     }
 }
+
+#[tokio::test]
+async fn a_table_is_read_again_only_when_a_file_has_changed() {
+    let folder = folder(&[("a.csv", b"id\n1\n2\n"), ("b.csv", b"id\n3\n")]);
+    let columns = vec![Column {
+        name: "id".into(),
+        kind: ColumnType::Int64,
+        nullable: false,
+    }];
+    let schema = Column::schema(&columns);
+    let decoder = move || -> tagflow_engine::Result<Box<dyn Decoder>> {
+        Ok(Box::new(CsvFormat::new(
+            columns.clone(),
+            CsvOptions::default(),
+        )))
+    };
+    let config = config(folder.path(), "*.csv", FileFormat::LinesAfterHeader);
+    let table = TableFiles::new(config, schema, Arc::new(decoder)).unwrap();
+
+    let (version, rows) = table.read(None).await.unwrap().unwrap();
+    assert_eq!(rows.num_rows(), 3);
+    assert!(table.read(Some(&version)).await.unwrap().is_none());
+
+    std::fs::write(folder.path().join("b.csv"), "id\n3\n4\n").unwrap();
+    let (version, rows) = table.read(Some(&version)).await.unwrap().unwrap();
+    assert_eq!(rows.num_rows(), 4);
+
+    std::fs::write(folder.path().join("c.csv"), "id\nx\n").unwrap();
+    let error = table.read(Some(&version)).await.unwrap_err();
+    assert!(error.to_string().contains("c.csv"), "{error}");
+}

@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     EventTime, Port, Result,
     operator::OperatorFactory,
+    side_input::SideInput,
     sink::SinkFactory,
     source::{DeadLetters, Decoder, Source},
 };
@@ -25,6 +26,8 @@ pub struct Graph {
     pub nodes: Vec<Node>,
     /// The edges, in no particular order.
     pub edges: Vec<Edge>,
+    /// What operators look up beside the stream.
+    pub side_inputs: Vec<Arc<dyn SideInput>>,
 }
 
 /// A node with its stable name: the id of its state and of its metrics.
@@ -134,7 +137,8 @@ pub struct Edge {
 /// Which lane of the receiver a row goes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Partitioning {
-    /// The sender's own: a function call, no channel (a channel before a sink).
+    /// The sender's own: a function call, no channel (a channel before a sink, and
+    /// where some of the rows go by an exchange and meet the others again).
     Forward,
     /// The owner of the key in these columns.
     Hash(Vec<usize>),

@@ -19,15 +19,17 @@ pub(super) fn check(read: &BTreeMap<Arc<PartitionId>, u64>, ledger: &Ledger) -> 
         if read != counts.rows_in || !counts.balances() {
             return Err(Error::internal(format!(
                 "the rows of `{partition}` do not add up, so nothing is committed: {read} read, {} \
-                 decoded + {} copied, but {} contributed + {} filtered + {} late + {} dead letters \
-                 + {} duplicates",
+                 decoded + {} copied + {} released, but {} contributed + {} filtered + {} late + \
+                 {} dead letters + {} duplicates + {} held",
                 counts.rows_in,
                 counts.copied,
+                counts.released,
                 counts.contributed,
                 counts.filtered,
                 counts.late,
                 counts.dead_letter,
                 counts.duplicate,
+                counts.held,
             )));
         }
     }
@@ -47,6 +49,7 @@ mod tests {
         (counts.rows_in, counts.copied) = (10, 2);
         (counts.contributed, counts.filtered, counts.late) = (6, 3, 1);
         (counts.dead_letter, counts.duplicate) = (1, 1);
+        (counts.released, counts.held) = (2, 2);
         check(&read, &ledger).unwrap();
 
         let mut lost = ledger.clone();
@@ -57,6 +60,9 @@ mod tests {
                 .to_string()
                 .contains("do not add up")
         );
+        let mut forgotten = ledger.clone();
+        forgotten.of(&partition).held -= 1;
+        assert!(check(&read, &forgotten).is_err());
         let mut doubled = ledger.clone();
         doubled.of(&partition).contributed += 1;
         assert!(check(&read, &doubled).is_err());

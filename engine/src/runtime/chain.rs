@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -93,6 +94,22 @@ enum Target {
     Exit(EdgeId),
 }
 
+/// The lanes that send on an edge.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct UpstreamLanes {
+    pub(super) lanes: usize,
+    pub(super) idle: Idle,
+}
+
+/// When the lanes of a fragment are idle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Idle {
+    /// Each by itself, when its partitions are.
+    Alone,
+    /// All at once, because all hear the same watermarks.
+    Together,
+}
+
 /// Where an edge from a channel enters.
 struct Entry {
     link: usize,
@@ -103,13 +120,13 @@ struct Entry {
 
 impl Chain {
     /// Builds the chain of `fragment`. `operator` makes each node's operator;
-    /// `upstream_lanes` says how many lanes send on an edge.
+    /// `upstream` says who sends on an edge.
     pub(super) fn new(
         graph: &Graph,
         fragment: &Fragment,
         gauge: impl Fn(&str) -> Arc<NodeGauge>,
         mut operator: impl FnMut(NodeId) -> Result<Box<dyn Operator>>,
-        upstream_lanes: impl Fn(EdgeId) -> usize,
+        upstream: impl Fn(EdgeId) -> UpstreamLanes,
         frontier: Arc<Frontier>,
     ) -> Result<Self> {
         let link_of = |id: NodeId| fragment.nodes.iter().position(|node| *node == id);
@@ -117,6 +134,7 @@ impl Chain {
         let mut targets: Vec<BTreeMap<Port, Vec<Target>>> =
             vec![BTreeMap::new(); fragment.nodes.len()];
         let mut slots = vec![0; fragment.nodes.len()];
+        let mut together: Vec<Vec<Range<usize>>> = vec![Vec::new(); fragment.nodes.len()];
         for (index, edge) in graph.edges.iter().enumerate() {
             let (from, to, id) = (link_of(edge.from), link_of(edge.to), EdgeId(index));
             if fragment.inputs.contains(&id) {
@@ -129,7 +147,12 @@ impl Chain {
                         first_slot: slots[link],
                     },
                 );
-                slots[link] += upstream_lanes(id);
+                let upstream = upstream(id);
+                let first = slots[link];
+                slots[link] += upstream.lanes;
+                if upstream.idle == Idle::Together {
+                    together[link].push(first..slots[link]);
+                }
             } else if fragment.outputs.contains(&id) {
                 let link = from.expect("an output begins in its fragment");
                 targets[link]
@@ -147,7 +170,8 @@ impl Chain {
             }
         }
         let mut links = Vec::with_capacity(fragment.nodes.len());
-        for ((&id, targets), slots) in fragment.nodes.iter().zip(targets).zip(slots) {
+        let places = fragment.nodes.iter().zip(targets).zip(slots);
+        for (((&id, targets), slots), together) in places.zip(together) {
             let node = graph.node(id);
             let operator = match node.kind {
                 NodeKind::Operator(_) => Some(operator(id)?),
@@ -158,7 +182,10 @@ impl Chain {
                 name: Arc::clone(&node.name),
                 operator,
                 output: Output::default(),
-                watermark: WatermarkTracker::new(slots.max(1)),
+                watermark: together.into_iter().fold(
+                    WatermarkTracker::new(slots.max(1)),
+                    WatermarkTracker::with_together,
+                ),
                 certainty: Certainty::Certain,
                 targets,
                 gauge: gauge(&node.name),
@@ -272,6 +299,7 @@ impl Chain {
             let ledger = link.output.ledger().take();
             let late: u64 = ledger.iter().map(|(_, counts)| counts.late).sum();
             add(&link.gauge.late, late as usize);
+            add(&link.gauge.missed, link.output.take_missed());
             total.merge(&ledger);
         }
         total
@@ -328,7 +356,7 @@ impl Chain {
             match passed_on {
                 Watermark::Idle => {
                     operator.flush(&mut link.output)?;
-                    if operator.holds_back() {
+                    if operator.holds_rows() {
                         return self.drain(index);
                     }
                 }

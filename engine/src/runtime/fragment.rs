@@ -27,13 +27,16 @@ pub(super) fn cut(graph: &Graph, lanes: usize) -> Result<Vec<Fragment>> {
     for edge in graph
         .edges
         .iter()
-        .filter(|edge| is_fused(graph, edge.to, &edge.partitioning))
+        .filter(|edge| can_fuse(graph, edge.to, &edge.partitioning))
     {
         let (from, to) = (of_node[edge.from.0], of_node[edge.to.0]);
-        of_node
-            .iter_mut()
-            .filter(|fragment| **fragment == to)
-            .for_each(|fragment| *fragment = from);
+        let fused: Vec<usize> = of_node
+            .iter()
+            .map(|fragment| if *fragment == to { from } else { *fragment })
+            .collect();
+        if !has_circle(graph, &fused) {
+            of_node = fused;
+        }
     }
 
     let mut fragments: Vec<(usize, Fragment)> = Vec::new();
@@ -54,14 +57,8 @@ pub(super) fn cut(graph: &Graph, lanes: usize) -> Result<Vec<Fragment>> {
     }
     for (index, edge) in graph.edges.iter().enumerate() {
         let (from, to) = (of_node[edge.from.0], of_node[edge.to.0]);
-        if is_fused(graph, edge.to, &edge.partitioning) {
-            continue;
-        }
         if from == to {
-            let (from, to) = (&graph.node(edge.from).name, &graph.node(edge.to).name);
-            return Err(Error::internal(format!(
-                "`{from}` and `{to}` are joined by an exchange and by a fused path"
-            )));
+            continue;
         }
         for (label, fragment) in &mut fragments {
             if *label == from {
@@ -121,8 +118,31 @@ fn forwarded_lanes(graph: &Graph, fragment: &Fragment, before: &[Fragment]) -> O
     lanes.max()
 }
 
-/// Whether an edge is a function call: `Forward`, and not into a sink, because
+/// Whether fragments would feed each other, or one itself: rows that part and
+/// come together again, some of them by an exchange.
+fn has_circle(graph: &Graph, of_node: &[usize]) -> bool {
+    let mut rest: Vec<(usize, usize)> = Vec::new();
+    for edge in &graph.edges {
+        let (from, to) = (of_node[edge.from.0], of_node[edge.to.0]);
+        let is_call = from == to && can_fuse(graph, edge.to, &edge.partitioning);
+        if !is_call {
+            rest.push((from, to));
+        }
+    }
+    // Without a circle there is always a fragment that nobody left feeds.
+    while !rest.is_empty() {
+        let edges = rest.len();
+        let fed: Vec<usize> = rest.iter().map(|(_, to)| *to).collect();
+        rest.retain(|(from, _)| fed.contains(from));
+        if rest.len() == edges {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether an edge can be a function call: `Forward`, and not into a sink, because
 /// writing is async and encoding belongs off the lane.
-fn is_fused(graph: &Graph, to: NodeId, partitioning: &Partitioning) -> bool {
+fn can_fuse(graph: &Graph, to: NodeId, partitioning: &Partitioning) -> bool {
     *partitioning == Partitioning::Forward && !matches!(graph.node(to).kind, NodeKind::Sink(_))
 }

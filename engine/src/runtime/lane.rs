@@ -210,7 +210,7 @@ impl Exit {
 
 /// The channels from one lane to the lanes of a fragment after it.
 pub(super) struct Downstream {
-    /// By the receiver's lane; a `Forward` edge leads to the lane's own only.
+    /// By the receiver's lane; a `Forward` edge to a sink leads to the lane's own only.
     pub(super) senders: Vec<Option<Sender<Message>>>,
 }
 

@@ -8,7 +8,7 @@ use std::{
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
-    chain::{Chain, Frontier},
+    chain::{Chain, Frontier, Idle, UpstreamLanes},
     channel::{Receiver, Sender, bounded},
     checkpoint::Checkpointer,
     fragment::{self, Fragment},
@@ -27,6 +27,7 @@ use crate::{
     element::EdgeId,
     graph::{Graph, NodeId, NodeKind, Partitioning},
     operator::{LaneContext, Operator},
+    side_input,
     sink::SinkContext,
     source::Positions,
 };
@@ -100,6 +101,11 @@ pub(super) async fn build(
     };
 
     let mut tasks = JoinSet::new();
+    for input in &graph.side_inputs {
+        input.load().await?;
+        let clock = Arc::clone(&surroundings.clock);
+        tasks.spawn(side_input::refresh(Arc::clone(input), clock));
+    }
     let mut wiring = wire(graph, &fragments, config, gauges);
     let mut in_force = Vec::new();
     let mut lanes_built = Vec::new();
@@ -250,9 +256,12 @@ fn wire(graph: &Graph, fragments: &[Fragment], config: &JobConfig, gauges: &Gaug
             if edges.is_empty() {
                 continue;
             }
-            let own_lane_only = edges
-                .iter()
-                .all(|edge| graph.edges[edge.0].partitioning == Partitioning::Forward);
+            // Operators hear the watermarks of all lanes; sinks need none.
+            let is_sink = matches!(graph.node(fragment.nodes[0]).kind, NodeKind::Sink(_));
+            let own_lane_only = is_sink
+                && edges
+                    .iter()
+                    .all(|edge| graph.edges[edge.0].partitioning == Partitioning::Forward);
             for from_lane in 0..from.lanes {
                 let channel = |lane: usize, wiring: &mut Wiring| {
                     if own_lane_only && lane != from_lane {
@@ -301,7 +310,7 @@ impl Place<'_> {
             self.fragment,
             |name| gauges.node(name),
             |id| self.operator(id, restored),
-            |edge| self.sender_of(edge).lanes,
+            |edge| self.upstream(edge),
             Arc::clone(frontier),
         )?;
         let mut heads = BTreeMap::new();
@@ -363,6 +372,20 @@ impl Place<'_> {
             operator.restore(state)?;
         }
         Ok(operator)
+    }
+
+    /// The lanes that send on an edge.
+    fn upstream(&self, edge: EdgeId) -> UpstreamLanes {
+        let sender = self.sender_of(edge);
+        let is_source = |id: &NodeId| matches!(self.graph.node(*id).kind, NodeKind::Source(_));
+        UpstreamLanes {
+            lanes: sender.lanes,
+            idle: if sender.nodes.iter().any(is_source) {
+                Idle::Alone
+            } else {
+                Idle::Together
+            },
+        }
     }
 
     /// The fragment that sends on an edge.

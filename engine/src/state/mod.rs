@@ -8,7 +8,7 @@ mod key_group;
 
 use arrow::record_batch::RecordBatch;
 
-pub use key_group::{KEY_GROUP_COLUMN, KEY_GROUPS, KeyGroup, KeyHasher, lane_of};
+pub use key_group::{KEY_GROUP_COLUMN, KEY_GROUPS, KeyGroup, KeyHash, KeyHasher, lane_of};
 
 /// A part of an operator's state, named by the operator.
 #[derive(Debug, Clone)]

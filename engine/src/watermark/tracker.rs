@@ -1,5 +1,7 @@
 //! The watermark of a place where several streams meet.
 
+use std::ops::Range;
+
 use crate::{EventTime, Watermark};
 
 /// Holds what each input promised last and derives what can be promised
@@ -8,6 +10,10 @@ use crate::{EventTime, Watermark};
 #[derive(Debug, Clone)]
 pub struct WatermarkTracker {
     inputs: Vec<Watermark>,
+    /// What each input promised last, though it be idle now.
+    promised: Vec<EventTime>,
+    /// Inputs that fall idle and wake together.
+    together: Vec<Range<usize>>,
     current: EventTime,
     idle: bool,
 }
@@ -18,9 +24,20 @@ impl WatermarkTracker {
     pub fn new(inputs: usize) -> Self {
         Self {
             inputs: vec![Watermark::At(EventTime::MIN); inputs],
+            promised: vec![EventTime::MIN; inputs],
+            together: Vec::new(),
             current: EventTime::MIN,
             idle: false,
         }
+    }
+
+    /// Says that `inputs` fall idle and wake for the same reason, if not at the
+    /// same moment: while one of them is awake the others hold back by what they
+    /// promised last, for they have yet to hear that they are awake.
+    #[must_use]
+    pub fn with_together(mut self, inputs: Range<usize>) -> Self {
+        self.together.push(inputs);
+        self
     }
 
     /// Takes what `input` promises and returns what is to be passed on, if that
@@ -30,11 +47,20 @@ impl WatermarkTracker {
             (Watermark::At(old), Watermark::At(new)) => Watermark::At(old.max(new)),
             _ => watermark,
         };
+        if let Watermark::At(time) = self.inputs[input] {
+            self.promised[input] = time.max(self.promised[input]);
+        }
         let live = self.inputs.iter().filter_map(|input| match input {
             Watermark::At(time) => Some(*time),
             Watermark::Idle => None,
         });
-        match live.min() {
+        let is_awake = |input: &Watermark| matches!(input, Watermark::At(_));
+        let awake = self.together.iter().filter(|range| {
+            let mut inputs = self.inputs[(*range).clone()].iter();
+            inputs.any(is_awake)
+        });
+        let held = awake.flat_map(|range| &self.promised[range.clone()]);
+        match live.chain(held.copied()).min() {
             None => {
                 let newly = !self.idle;
                 self.idle = true;
@@ -90,6 +116,22 @@ mod tests {
         assert_eq!(tracker.update(1, at(3)), Some(at(10)));
         assert_eq!(tracker.update(0, at(50)), None);
         assert_eq!(tracker.update(1, at(12)), Some(at(12)));
+    }
+
+    #[test]
+    fn inputs_that_wake_together_wait_for_each_other() {
+        let mut tracker = WatermarkTracker::new(3).with_together(0..2);
+        for (input, time) in [(0, 10), (1, 10), (2, 10)] {
+            tracker.update(input, at(time));
+        }
+        for input in 0..3 {
+            tracker.update(input, Watermark::Idle);
+        }
+        assert!(tracker.is_idle());
+        // Input 1 has not heard yet that rows flow again; input 2 need not.
+        assert_eq!(tracker.update(0, at(30)), Some(at(10)));
+        assert_eq!(tracker.update(1, at(20)), Some(at(20)));
+        assert_eq!(tracker.update(1, at(30)), Some(at(30)));
     }
 
     proptest! {

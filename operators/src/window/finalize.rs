@@ -269,6 +269,10 @@ impl Operator for Finalize {
         }
     }
 
+    fn holds_rows(&self) -> bool {
+        !self.panes.is_empty()
+    }
+
     fn snapshot(&mut self) -> Result<Snapshot> {
         let mut snapshot = Snapshot::default();
         self.panes
@@ -295,10 +299,6 @@ impl Operator for Finalize {
             self.panes.restore(&self.aggregation, key, rows)?;
         }
         Ok(())
-    }
-
-    fn holds_back(&self) -> bool {
-        !self.panes.is_empty()
     }
 
     fn closed_through(&self) -> EventTime {

@@ -32,6 +32,7 @@ mod zone;
 pub use aggregate::{Aggregate, check};
 pub use emission::Emission;
 pub use spec::{Aggregation, AggregationSpec, IS_FINAL, Key, REVISION, window_type};
+pub(crate) use watermark::StoredWatermark;
 pub use windows::{Period, Span, Windows};
 pub use zone::{CalendarUnit, TZ_VARIANTS, Tz, Weekday};
 

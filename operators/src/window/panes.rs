@@ -40,6 +40,8 @@ pub(super) struct Panes {
     /// The merged groups of runs; of a single pane only where it has several
     /// parts. A run is forgotten when one of its panes changes.
     runs: BTreeMap<Run, RecordBatch>,
+    /// No run is of a higher level.
+    highest: u32,
     next_part: u64,
     /// Stored parts of panes that went since the last snapshot.
     removed: Vec<String>,
@@ -238,16 +240,17 @@ impl Panes {
             table.merge(aggregation, &starting(start, &part))?;
         }
         let states = table.into_states(aggregation)?;
+        self.highest = self.highest.max(run.level);
         self.runs.insert(run, states.clone());
         Ok(Some(states))
     }
 
     fn forget_runs(&mut self, windows: &Windows, pane: Span) {
-        let Some(highest) = self.runs.keys().map(|run| run.level).max() else {
+        if self.runs.is_empty() {
             return;
-        };
+        }
         let (number, origin) = windows.number(pane);
-        for level in 0..=highest {
+        for level in 0..=self.highest {
             self.runs.remove(&Run {
                 origin,
                 level,

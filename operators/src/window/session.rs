@@ -371,7 +371,7 @@ impl Operator for Sessions {
         Ok(())
     }
 
-    fn holds_back(&self) -> bool {
+    fn holds_rows(&self) -> bool {
         !(self.panes.is_empty() && self.open.is_empty())
     }
 

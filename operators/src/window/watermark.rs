@@ -19,7 +19,7 @@ const COLUMN: &str = "watermark_us";
 /// How far an operator's watermark has come; every lane's business, so its part
 /// has no key group.
 #[derive(Debug)]
-pub(super) struct StoredWatermark {
+pub(crate) struct StoredWatermark {
     current: EventTime,
     stored: Option<EventTime>,
 }
@@ -34,17 +34,17 @@ impl Default for StoredWatermark {
 }
 
 impl StoredWatermark {
-    pub(super) fn get(&self) -> EventTime {
+    pub(crate) fn get(&self) -> EventTime {
         self.current
     }
 
     /// Moves on to `watermark`; never back.
-    pub(super) fn advance(&mut self, watermark: EventTime) {
+    pub(crate) fn advance(&mut self, watermark: EventTime) {
         self.current = self.current.max(watermark);
     }
 
     /// Adds the part to `snapshot` where it has changed.
-    pub(super) fn snapshot(&mut self, snapshot: &mut Snapshot) -> Result<()> {
+    pub(crate) fn snapshot(&mut self, snapshot: &mut Snapshot) -> Result<()> {
         let unchanged = self.stored.unwrap_or(EventTime::MIN) == self.current;
         if unchanged {
             return Ok(());
@@ -70,7 +70,7 @@ impl StoredWatermark {
     }
 
     /// Takes the latest of the stored watermarks; says whether `part` was one.
-    pub(super) fn restore(&mut self, part: &StatePart, lanes: Lanes) -> Result<bool> {
+    pub(crate) fn restore(&mut self, part: &StatePart, lanes: Lanes) -> Result<bool> {
         if part.key != PART {
             return Ok(false);
         }

@@ -4,37 +4,49 @@ use std::collections::BTreeMap;
 
 use tagflow_operators::window::Emission;
 
+use super::stages;
 use crate::{
     diagnostic::{Diagnostics, Position},
     spec::{Name, Spec, SqlText},
     sql::{Definition, Fault, Part, SelectItem, SqlError},
 };
 
-/// The sources, steps and queries of a file.
+/// The sources, steps, queries and tables of a file.
 pub(super) fn definitions(spec: &Spec) -> BTreeMap<String, Definition> {
-    let sources = spec.sources.iter().map(|(name, source)| {
+    let mut definitions = BTreeMap::new();
+    for (name, source) in spec.sources.iter() {
         let definition = Definition::Source {
             columns: source.columns.as_slice().to_vec(),
             event_time: source.time.event_time.value().clone(),
         };
-        (name.to_string(), definition)
-    });
-    let steps = spec.steps.iter().map(|(name, step)| {
+        definitions.insert(name.to_string(), definition);
+    }
+    for (name, table) in spec.tables.iter() {
+        let definition = Definition::Table {
+            columns: table.columns.as_slice().to_vec(),
+            key: table.key.iter().map(|it| it.value().clone()).collect(),
+        };
+        definitions.insert(name.to_string(), definition);
+    }
+    for (name, step) in spec.steps.iter() {
         let item = |(name, text): (Option<&Name>, &SqlText)| SelectItem {
             name: name.map(ToString::to_string),
             text: text.text().to_owned(),
         };
         let definition = Definition::Step {
-            from: step.from.value().clone(),
+            from: stages::define(name, step, |part, definition| {
+                definitions.insert(part, definition);
+            }),
+            called: step.from.value().clone(),
             filter: step.filter.as_ref().map(|text| text.text().to_owned()),
             select: step
                 .select
                 .as_ref()
                 .map(|select| select.columns().map(item).collect()),
         };
-        (name.to_string(), definition)
-    });
-    let queries = spec.queries.iter().map(|(name, query)| {
+        definitions.insert(name.to_string(), definition);
+    }
+    for (name, query) in spec.queries.iter() {
         let definition = Definition::Query {
             sql: query.sql.text().to_owned(),
             emission: Emission {
@@ -42,13 +54,14 @@ pub(super) fn definitions(spec: &Spec) -> BTreeMap<String, Definition> {
                 lateness: *query.allowed_lateness.value(),
             },
         };
-        (name.to_string(), definition)
-    });
-    sources.chain(steps).chain(queries).collect()
+        definitions.insert(name.to_string(), definition);
+    }
+    definitions
 }
 
-/// Where the relation `name` is defined.
+/// Where the relation `name`, or the step that it is part of, is defined.
 pub(super) fn position(spec: &Spec, name: &str) -> Position {
+    let name = name.split('.').next().unwrap_or(name);
     if let Some(query) = spec.queries.get(name) {
         return query.sql.at();
     }
@@ -61,6 +74,17 @@ pub(super) fn position(spec: &Spec, name: &str) -> Position {
 /// Adds what is wrong with a relation, at its place in the file.
 pub(super) fn report(spec: &Spec, fault: &Fault, diagnostics: &mut Diagnostics) {
     let name = fault.relation.as_str();
+    if let Some((name, stage)) = name.split_once('.')
+        && let Some(step) = spec.steps.get(name)
+    {
+        let (at, path) = stages::place(step, stage, &fault.part);
+        return add(
+            at,
+            format!("steps.{name}.{path}"),
+            &fault.error,
+            diagnostics,
+        );
+    }
     let step = spec.steps.get(name);
     let (text, path) = match &fault.part {
         Part::Query => (
@@ -77,7 +101,9 @@ pub(super) fn report(spec: &Spec, fault: &Fault, diagnostics: &mut Diagnostics) 
                 .map(|(_, text)| text),
             format!("steps.{name}.select"),
         ),
-        Part::From => (None, format!("steps.{name}")),
+        Part::From | Part::Key(_) | Part::Column | Part::UserAgent => {
+            (None, format!("steps.{name}"))
+        }
     };
     if let Some(text) = text {
         sql(text, path, &fault.error, diagnostics);

@@ -7,7 +7,7 @@ use std::{
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::{
-    common::{Column, DFSchema, TableReference},
+    common::{Column, DFSchema},
     logical_expr::Expr,
 };
 use tagflow_engine::{
@@ -56,17 +56,21 @@ impl Flow {
 
     /// The columns as expressions that were planned over `planned` know them.
     pub(super) fn resolved(&self, planned: &DFSchema) -> Result<DFSchema> {
-        let qualifiers: HashMap<&str, Option<&TableReference>> = planned
+        let names: HashMap<String, _> = planned
             .iter()
-            .map(|(qualifier, field)| (field.name().as_str(), qualifier))
+            .enumerate()
+            .map(|(index, column)| (column_name(planned, index), column))
             .collect();
         let fields = self
             .schema
             .fields()
             .iter()
-            .map(|field| {
-                let qualifier = qualifiers.get(field.name().as_str()).copied().flatten();
-                (qualifier.cloned(), Arc::clone(field))
+            .map(|field| match names.get(field.name()) {
+                Some((qualifier, planned)) => {
+                    let field = field.as_ref().clone().with_name(planned.name());
+                    (qualifier.cloned(), Arc::new(field))
+                }
+                None => (None, Arc::clone(field)),
             })
             .collect();
         DFSchema::new_with_metadata(fields, HashMap::new())
@@ -97,6 +101,17 @@ impl Flow {
             projection,
             schema: Arc::new(Schema::new(fields)),
         })
+    }
+}
+
+/// What rows call the planned column at `index`: its name, with its relation
+/// before it where that alone would be another column's too.
+pub(super) fn column_name(planned: &DFSchema, index: usize) -> String {
+    let name = planned.field(index).name();
+    let of_name = planned.fields().iter().filter(|it| it.name() == name);
+    match of_name.count() {
+        1 => name.clone(),
+        _ => Column::from(planned.qualified_field(index)).flat_name(),
     }
 }
 

@@ -4,7 +4,11 @@
 //! | --- | --- |
 //! | a source | a source node that decodes only the columns that are read |
 //! | a step, a query without a window | one map, `<name>` |
+//! | a step's `dedupe`, `flag_bots`, `sessions` | ⇄ `<name>.dedupe` ▷ `<name>.bots` ⇄ `<name>.rate` ⇄ `<name>.sessions` before that map |
 //! | a query with a window | `<name>.input` ▷ `<name>.partial` ⇄ `<name>` ▷ `<name>.select` |
+//! | a join with a table | `<name>.lookup` |
+//! | a join of streams | `<name>.left`, `<name>.right` ⇄ `<name>` ▷ `<name>.select` |
+//! | the best rows of a window | `<name>.input` ⇄ `<name>` ▷ `<name>.select` |
 //! | a sink | `<name>.columns` ▷ `<name>` |
 //! | `errors` | `errors.dead_letters` and `errors.late`, as sinks |
 //!
@@ -14,20 +18,29 @@
 
 mod definitions;
 mod flow;
+mod joins;
+mod lookups;
+mod ordered;
 mod set_aside;
 mod sinks;
 mod sources;
+mod stages;
 mod streams;
+mod tables;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use tagflow_engine::{
     Clock, Error, SystemClock,
     graph::{self, Graph, NodeId},
     sink::Table,
 };
+use tagflow_operators::join::CurrentDimension;
 
 use crate::{
     diagnostic::{Diagnostics, Position},
@@ -97,8 +110,10 @@ struct Lowering<'a> {
     flows: Flows,
     /// Sources whose bad rows become dead letters.
     rejecting: Vec<NodeId>,
-    /// Windows, which emit late rows.
+    /// Windows and parts of steps, which emit late rows.
     windows: Vec<NodeId>,
+    /// The tables that are looked up.
+    dimensions: BTreeMap<String, CurrentDimension>,
 }
 
 impl<'a> Lowering<'a> {
@@ -116,6 +131,7 @@ impl<'a> Lowering<'a> {
             flows: Flows::default(),
             rejecting: Vec::new(),
             windows: Vec::new(),
+            dimensions: BTreeMap::new(),
         }
     }
 
@@ -125,6 +141,7 @@ impl<'a> Lowering<'a> {
             definitions::report(self.spec, fault, &mut self.diagnostics);
         }
         self.check_sources();
+        self.check_tables();
         let sinks = self.sinks();
         let outputs: BTreeSet<String> = sinks.iter().map(|sink| sink.from.clone()).collect();
         let relations = match self.program.needs(&outputs) {

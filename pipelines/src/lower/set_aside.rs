@@ -102,16 +102,15 @@ impl Lowering<'_> {
             FileOptions::default(),
         )?;
         let node = format!("errors.{name}");
-        // A map each: through one, a window and one over its results would be
-        // joined in one lane.
-        let mut maps = Vec::with_capacity(from.len());
-        for from in from {
+        // A map each: one for all would fuse nodes that rows are exchanged between.
+        let maps = from.iter().map(|from| {
             let label = format!("the day of {time}");
             let map = self.add_map(&format!("{node}.columns"), label, spec.clone());
             let edge = ((*from, Port::ASIDE), (map, Port::MAIN));
             self.graph.connect(edge.0, edge.1, Partitioning::Forward);
-            maps.push(map);
-        }
+            map
+        });
+        let maps: Vec<NodeId> = maps.collect();
         let label = format!("parquet {}", url.shown());
         self.end(node, label, table, &maps, &Partitioning::Gather);
         Ok(())

@@ -133,7 +133,7 @@ impl Lowering<'_> {
                 "carry the window, every GROUP BY column and `revision` through unchanged, and \
                  have no WHERE and no UNION ALL over the query's result",
             ),
-            (None, Rows::Windows | Rows::Events) => (
+            (None, Rows::Windows | Rows::Pairs | Rows::Events) => (
                 format!(
                     "`replace_windows` is for windows that come out more than once, and `{from}` \
                      gives each row once"
@@ -256,7 +256,7 @@ impl Lowering<'_> {
             Err(error) => return self.report(position, format!("sinks.{}", sink.name), &error),
         };
         let partitioning = match flow.rows {
-            Rows::Events => Partitioning::Forward,
+            Rows::Events | Rows::Pairs => Partitioning::Forward,
             Rows::Windows | Rows::Revisions => Partitioning::Gather,
         };
         self.end(sink.name, sink.label, sink.factory, &[map], &partitioning);

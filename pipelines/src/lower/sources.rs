@@ -20,12 +20,12 @@ use tagflow_schemas::Column;
 use super::{Lowering, flow::Flow};
 use crate::{
     diagnostic::Position,
-    spec::{self, Format, GeneratorSource, Input, Setting, Source},
+    spec::{self, Columns, Format, GeneratorSource, Input, Setting, Source},
     sql::{Needs, Rows},
 };
 
 /// Makes the decoder of one lane.
-type DecoderFactory = Arc<dyn Fn() -> Result<Box<dyn Decoder>> + Send + Sync>;
+pub(super) type DecoderFactory = Arc<dyn Fn() -> Result<Box<dyn Decoder>> + Send + Sync>;
 
 /// Whether the source comes to an end.
 pub(super) fn is_bounded(source: &Source) -> bool {
@@ -54,7 +54,7 @@ impl Lowering<'_> {
         source: &Source,
         columns: Option<Vec<String>>,
     ) -> Result<Option<Arc<dyn Connector>>> {
-        let max_row_bytes = source.max_row_bytes.bytes() as usize;
+        let max_row_bytes = max_row_bytes(source);
         Ok(Some(match source.input() {
             Input::Kafka(settings) => {
                 let config = kafka_config(settings, max_row_bytes);
@@ -122,7 +122,13 @@ impl Lowering<'_> {
             NodeKind::Source(SourceNode {
                 source: connector,
                 decoder: {
-                    let (decoder, mask) = (decoder(source, columns), mask.clone());
+                    let decoder = decoder(
+                        &source.format,
+                        &source.columns,
+                        columns,
+                        max_row_bytes(source),
+                    );
+                    let mask = mask.clone();
                     Arc::new(move || Ok(mask.over(decoder()?)))
                 },
                 dead_letters: Arc::new(move || {
@@ -180,9 +186,18 @@ fn time_policy(
     }
 }
 
-fn decoder(source: &Source, columns: Vec<Column>) -> DecoderFactory {
-    let max_row_bytes = source.max_row_bytes.bytes() as usize;
-    match &source.format {
+fn max_row_bytes(source: &Source) -> usize {
+    source.max_row_bytes.bytes() as usize
+}
+
+/// Decoders of `columns` of `all` that the rows have.
+pub(super) fn decoder(
+    format: &Format,
+    all: &Columns,
+    columns: Vec<Column>,
+    max_row_bytes: usize,
+) -> DecoderFactory {
+    match format {
         Format::Json(_) => {
             let options = JsonOptions {
                 max_row_bytes,
@@ -191,7 +206,7 @@ fn decoder(source: &Source, columns: Vec<Column>) -> DecoderFactory {
             Arc::new(move || Ok(Box::new(JsonFormat::new(columns.clone(), options.clone()))))
         }
         Format::Csv(csv) => {
-            let options = csv_options(source, csv);
+            let options = csv_options(all, csv, max_row_bytes);
             Arc::new(move || Ok(Box::new(CsvFormat::new(columns.clone(), options.clone()))))
         }
         Format::Parquet(_) => {
@@ -200,8 +215,8 @@ fn decoder(source: &Source, columns: Vec<Column>) -> DecoderFactory {
     }
 }
 
-fn csv_options(source: &Source, csv: &spec::CsvFormat) -> CsvOptions {
-    let all = source.columns.as_slice().iter();
+fn csv_options(all: &Columns, csv: &spec::CsvFormat, max_row_bytes: usize) -> CsvOptions {
+    let all = all.as_slice().iter();
     CsvOptions {
         header: if *csv.header {
             CsvHeader::Line
@@ -209,7 +224,7 @@ fn csv_options(source: &Source, csv: &spec::CsvFormat) -> CsvOptions {
             CsvHeader::Names(all.map(|column| column.name.clone()).collect())
         },
         delimiter: csv.delimiter.bytes().next().unwrap_or(b','),
-        max_row_bytes: source.max_row_bytes.bytes() as usize,
+        max_row_bytes,
         ..CsvOptions::default()
     }
 }
@@ -218,12 +233,12 @@ fn csv_options(source: &Source, csv: &spec::CsvFormat) -> CsvOptions {
 fn mask(source: &Source) -> Mask {
     let mask = Mask::new(source.columns.personal().iter().cloned());
     match &source.format {
-        Format::Csv(csv) => mask.csv(csv_options(source, csv)),
+        Format::Csv(csv) => mask.csv(csv_options(&source.columns, csv, max_row_bytes(source))),
         Format::Json(_) | Format::Parquet(_) => mask,
     }
 }
 
-fn file_format(format: &Format) -> FileFormat {
+pub(super) fn file_format(format: &Format) -> FileFormat {
     match format {
         Format::Csv(csv) if *csv.header => FileFormat::LinesAfterHeader,
         Format::Json(_) | Format::Csv(_) => FileFormat::Lines,

@@ -21,13 +21,13 @@ use tagflow_operators::{
 
 use super::{
     Lowering,
-    flow::{Computed, Flow, Offsets},
+    flow::{Computed, Flow, Offsets, column_name},
 };
-use crate::sql::{Map, Needs, Rows, Stream, Union, Windowed};
+use crate::sql::{EXACT, Map, Needs, Rows, Stream, Union, Windowed};
 
 /// Where in a relation a node is, for its name.
 #[derive(Debug, Clone, Copy)]
-enum Place<'a> {
+pub(super) enum Place<'a> {
     /// Its rows are the relation's, or become so without a window.
     Top(&'a str),
     /// Its rows go into a window.
@@ -35,7 +35,7 @@ enum Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    fn relation(self) -> &'a str {
+    pub(super) fn relation(self) -> &'a str {
         match self {
             Self::Top(relation) | Self::Input(relation) => relation,
         }
@@ -46,7 +46,7 @@ impl<'a> Place<'a> {
 const WINDOW_TIME: &str = "_window_time";
 
 /// What rows must look like where several streams flow together.
-type Shape<'a> = Option<&'a Schema>;
+pub(super) type Shape<'a> = Option<&'a Schema>;
 
 impl Lowering<'_> {
     /// Adds a step or query.
@@ -58,7 +58,7 @@ impl Lowering<'_> {
     }
 
     /// `grain` is zero where rows go into no window.
-    fn stream(
+    pub(super) fn stream(
         &mut self,
         place: Place<'_>,
         stream: &Stream,
@@ -73,7 +73,14 @@ impl Lowering<'_> {
                 Error::internal(format!("`{}` is read before it is made", scan.relation))
             }),
             Stream::Union(union) => self.union(place, union, grain),
+            Stream::Ordered(ordered) => {
+                let input = self.stream(place, &ordered.input, EXACT, None)?;
+                self.ordered(place.relation(), ordered, &input)
+            }
             Stream::Windowed(windowed) => self.windowed(place.relation(), windowed),
+            Stream::Lookup(lookup) => self.lookup(place, lookup, grain),
+            Stream::Join(join) => self.join(place, join),
+            Stream::Top(top) => self.top(place, top),
         }
     }
 
@@ -104,7 +111,7 @@ impl Lowering<'_> {
                     shape.is_nullable() || field.is_nullable(),
                 ),
                 None => Field::new(
-                    map.schema.field(index).name(),
+                    column_name(&map.schema, index),
                     field.data_type().clone(),
                     field.is_nullable(),
                 ),
@@ -126,7 +133,7 @@ impl Lowering<'_> {
         let spec = input.map(&columns, map.filter.as_ref(), computed, offsets)?;
         let name = match place {
             Place::Input(relation) => format!("{relation}.input"),
-            Place::Top(relation) if map.input.aggregates() => format!("{relation}.select"),
+            Place::Top(relation) if map.input.holds_rows() => format!("{relation}.select"),
             Place::Top(relation) => relation.to_owned(),
         };
         let schema = Arc::clone(&spec.schema);
@@ -333,7 +340,7 @@ impl Lowering<'_> {
     }
 
     /// `name`, or with a number where one name makes several nodes.
-    fn free(&self, name: &str) -> String {
+    pub(super) fn free(&self, name: &str) -> String {
         let taken = |name: &str| self.graph.nodes.iter().any(|node| *node.name == *name);
         let mut free = name.to_owned();
         let mut number = 1;

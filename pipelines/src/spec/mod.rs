@@ -6,9 +6,12 @@
 mod admin;
 mod checkpoint;
 mod columns;
+mod dedupe;
+mod dimension;
 mod errors;
 mod event_time;
 mod files;
+mod flag_bots;
 mod format;
 mod generator;
 mod kafka;
@@ -19,6 +22,7 @@ mod query;
 mod read;
 mod scalars;
 mod secret;
+mod sessions;
 mod setting;
 mod sink;
 mod source;
@@ -38,9 +42,12 @@ use errors::WrittenErrors;
 pub use admin::Admin;
 pub use checkpoint::Checkpoint;
 pub use columns::Columns;
+pub use dedupe::Dedupe;
+pub use dimension::Dimension;
 pub use errors::{Errors, StopWhen, Table};
 pub use event_time::Time;
 pub use files::FilesSource;
+pub use flag_bots::{FlagBots, Rate};
 pub use format::{CsvFormat, Format, JsonFormat, ParquetFormat};
 pub use generator::GeneratorSource;
 pub use kafka::{KafkaSource, OnDataLoss, Properties, Start};
@@ -50,6 +57,7 @@ pub use parquet::{Compression, ParquetFiles, ParquetSink, WriteMode};
 pub use query::{Emit, Query};
 pub use scalars::{ByteSize, Ratio};
 pub use secret::Secret;
+pub use sessions::Sessions;
 pub use setting::Setting;
 pub use sink::{BlackholeSink, ConsoleSink, Output, Sink};
 pub use source::{Input, OnError, Source};
@@ -77,6 +85,9 @@ pub struct Spec {
     pub params: Params,
     /// Where rows come from, by name.
     pub sources: Nodes<Source>,
+    /// Tables that queries join streams with, by name.
+    #[schemars(extend("default" = serde_json::json!({})))]
+    pub tables: Nodes<Dimension>,
     /// Filters and projections of one row at a time, by name.
     #[schemars(extend("default" = serde_json::json!({})))]
     pub steps: Nodes<Step>,
@@ -100,7 +111,7 @@ pub struct Spec {
 }
 
 /// Blocks that are designed but that this version cannot run.
-const LATER: [&str; 11] = [
+const LATER: [&str; 10] = [
     "metrics",
     "tags",
     "segments",
@@ -111,7 +122,6 @@ const LATER: [&str; 11] = [
     "checks",
     "docs",
     "serve",
-    "tables",
 ];
 
 impl Spec {
@@ -127,6 +137,7 @@ impl Spec {
     /// refers to it cannot be judged.
     pub fn is_unreadable(&self, name: &str) -> bool {
         self.sources.is_unreadable(name)
+            || self.tables.is_unreadable(name)
             || self.steps.is_unreadable(name)
             || self.queries.is_unreadable(name)
     }
@@ -150,6 +161,7 @@ impl Spec {
         let params = Params::read_with(&mut fields, reader, set);
         let name = fields.required(reader, "name");
         let sources = fields.required(reader, "sources");
+        let tables = fields.optional(reader, "tables");
         let steps = fields.optional(reader, "steps");
         let queries = fields.optional(reader, "queries");
         let sinks = fields.required(reader, "sinks");
@@ -175,6 +187,7 @@ impl Spec {
             name,
             params,
             sources: sources.unwrap_or_else(Nodes::unreadable),
+            tables: tables.map_or_else(Nodes::unreadable, Option::unwrap_or_default),
             steps: steps.map_or_else(Nodes::unreadable, Option::unwrap_or_default),
             queries: queries.map_or_else(Nodes::unreadable, Option::unwrap_or_default),
             sinks: sinks.unwrap_or_else(Nodes::unreadable),

@@ -1,6 +1,6 @@
 //! Reading the tree into types, collecting every mistake on the way.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     diagnostic::{Diagnostic, Diagnostics, Position, unknown},
@@ -239,6 +239,34 @@ impl<'n> Fields<'n> {
             }
         }
     }
+}
+
+/// The columns of a `key`, one at least.
+pub(crate) fn key(
+    fields: &mut Fields<'_>,
+    reader: &mut Reader<'_>,
+) -> Option<Vec<Setting<String>>> {
+    let key: Vec<Setting<String>> = fields.required(reader, "key")?;
+    if key.is_empty() {
+        let place = reader.place();
+        reader.error(fields.at, format!("`key` needs at least one column{place}"));
+        return None;
+    }
+    Some(key)
+}
+
+/// A time of more than nothing.
+pub(crate) fn positive(
+    fields: &mut Fields<'_>,
+    reader: &mut Reader<'_>,
+    name: &'static str,
+) -> Option<Setting<Duration>> {
+    let duration: Setting<Duration> = fields.required(reader, name)?;
+    if duration.is_zero() {
+        reader.error(duration.at(), format!("`{name}` must be more than zero"));
+        return None;
+    }
+    Some(duration)
 }
 
 impl<T: Read> Read for Vec<T> {

@@ -1,4 +1,4 @@
-//! `steps`: filters and projections, a row at a time.
+//! `steps`: what happens to rows before they are aggregated.
 
 use std::borrow::Cow;
 
@@ -6,19 +6,25 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
 use super::{
-    Name, Nodes, Setting, SqlText,
+    Dedupe, FlagBots, Name, Nodes, Sessions, Setting, SqlText,
     nodes::in_order,
     read::{Read, Reader},
 };
 use crate::yaml::{Node, Value};
 
-/// A filter and a projection of one row at a time: `select` of the rows of
-/// `from` for which `where` is true.
+/// What happens to rows one for one, in this order whatever that of the keys:
+/// `dedupe`, `flag_bots`, `sessions`, `where`, `select`.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Step {
     /// The source, step or query whose rows it takes.
     pub from: Setting<String>,
+    /// Drops rows whose key was seen before.
+    pub dedupe: Option<Dedupe>,
+    /// Adds a column that says whether a row is of a bot.
+    pub flag_bots: Option<FlagBots>,
+    /// Adds a column with the session of each row.
+    pub sessions: Option<Sessions>,
     /// A SQL condition. Rows for which it is false or null are left out.
     #[serde(rename = "where")]
     pub filter: Option<SqlText>,
@@ -49,14 +55,17 @@ impl Read for Step {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         let mut fields = reader.fields(node)?;
         let from = fields.required(reader, "from");
+        let dedupe = fields.optional(reader, "dedupe");
+        let flag_bots = fields.optional(reader, "flag_bots");
+        let sessions = fields.optional(reader, "sessions");
         let filter = fields.optional(reader, "where");
         let select = fields.optional(reader, "select");
-        for name in ["dedupe", "flag_bots"] {
-            fields.later(reader, name);
-        }
         fields.finish(reader);
         Some(Self {
             from: from?,
+            dedupe: dedupe?,
+            flag_bots: flag_bots?,
+            sessions: sessions?,
             filter: filter?,
             select: select?,
         })

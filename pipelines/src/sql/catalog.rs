@@ -32,6 +32,8 @@ pub struct Relation {
 pub enum Rows {
     /// One for one of a source.
     Events,
+    /// Two events each, of two streams.
+    Pairs,
     /// One a window and key.
     Windows,
     /// One a window, key and revision.
@@ -52,6 +54,8 @@ impl Relation {
 /// The relations planned so far, and the functions.
 pub struct Catalog {
     relations: BTreeMap<String, Relation>,
+    /// The columns of the key of each relation that is a table.
+    keys: BTreeMap<String, Vec<String>>,
     functions: Functions,
     options: Arc<ConfigOptions>,
 }
@@ -66,6 +70,7 @@ impl Catalog {
         options.optimizer.skip_failed_rules = false;
         Self {
             relations: BTreeMap::new(),
+            keys: BTreeMap::new(),
             functions,
             options: Arc::new(options),
         }
@@ -74,6 +79,18 @@ impl Catalog {
     /// Adds a relation.
     pub fn add(&mut self, name: impl Into<String>, relation: Relation) {
         self.relations.insert(name.into(), relation);
+    }
+
+    /// Adds a table that streams are joined with by its key.
+    pub fn add_table(&mut self, name: impl Into<String>, relation: Relation, key: Vec<String>) {
+        let name = name.into();
+        self.keys.insert(name.clone(), key);
+        self.add(name, relation);
+    }
+
+    /// The key of `name`, if it is a table and no stream.
+    pub fn table_key(&self, name: &str) -> Option<&[String]> {
+        self.keys.get(name).map(Vec::as_slice)
     }
 
     /// The relation `name`.

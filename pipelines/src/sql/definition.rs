@@ -1,5 +1,7 @@
 //! Relations as the pipeline file defines them, and what can be wrong with them.
 
+use std::time::Duration;
+
 use tagflow_operators::window::Emission;
 use tagflow_schemas::Column;
 
@@ -15,14 +17,41 @@ pub enum Definition {
         /// The one with the event time.
         event_time: String,
     },
+    /// Rows that streams are joined with.
+    Table {
+        /// All columns.
+        columns: Vec<Column>,
+        /// Those that name a row.
+        key: Vec<String>,
+    },
     /// Row by row.
     Step {
         /// The relation that it reads.
         from: String,
+        /// What its texts call that relation.
+        called: String,
         /// Which rows go on.
         filter: Option<String>,
         /// The columns; those of `from`, if there are none.
         select: Option<Vec<SelectItem>>,
+    },
+    /// Part of a step: all rows, and whether each is of a bot.
+    Flagged {
+        /// The relation that it reads.
+        from: String,
+        /// The column with the user agent; without one, no row is.
+        user_agent: Option<String>,
+        /// The new column.
+        column: String,
+    },
+    /// Part of a step: the rows by key, in the order of event time.
+    Ordered {
+        /// The relation that it reads.
+        from: String,
+        /// The columns of the key.
+        key: Vec<String>,
+        /// What happens to them.
+        rule: OrderedRule,
     },
     /// Streaming SQL.
     Query {
@@ -30,6 +59,32 @@ pub enum Definition {
         sql: String,
         /// When results come out.
         emission: Emission,
+    },
+}
+
+/// What happens to the rows of a key, in the order of event time.
+#[derive(Debug, Clone)]
+pub enum OrderedRule {
+    /// A row passes unless one that passed lies at most `within` before it.
+    Dedupe {
+        /// How long a row that passed keeps others out.
+        within: Duration,
+    },
+    /// A flag is set where there were more than so many rows.
+    Rate {
+        /// The time up to each row in which rows are counted.
+        over: Duration,
+        /// The most rows that are not flagged.
+        more_than: u64,
+        /// The column with the flag, which is there already.
+        flag: String,
+    },
+    /// The session of each row is a new column.
+    Sessions {
+        /// A row more than this after the one before begins a session.
+        gap: Duration,
+        /// The new column.
+        column: String,
     },
 }
 
@@ -58,6 +113,12 @@ pub struct Fault {
 pub enum Part {
     /// What it reads.
     From,
+    /// The column at this place of a key.
+    Key(usize),
+    /// The name of a new column.
+    Column,
+    /// The column with the user agent.
+    UserAgent,
     /// The filter of a step.
     Where,
     /// The column of a step at this place.

@@ -1,6 +1,9 @@
 //! A stream plan as text, the result on top.
 
-use std::fmt;
+use std::{
+    fmt::{self, Write as _},
+    time::Duration,
+};
 
 use datafusion::{
     common::{
@@ -11,10 +14,14 @@ use datafusion::{
     sql::unparser::{Unparser, dialect::Dialect},
 };
 
+use tagflow_operators::join::lookup::Missing;
+
 use super::{
+    OrderedRule,
     functions::WindowKind,
     plan::is_plain,
-    stream::{Map, Stream},
+    stream::{Join, JoinBound, Lookup, Map, Ordered, Stream, Top},
+    top::ROW_NUMBER,
 };
 
 impl fmt::Display for Stream {
@@ -38,7 +45,11 @@ impl Stream {
         match self {
             Self::Scan(scan) => format!("read {}: {}", scan.relation, scan.columns.join(", ")),
             Self::Map(map) => map.headline(),
+            Self::Ordered(ordered) => ordered.headline(),
             Self::Union(union) => format!("union all: {} inputs", union.inputs.len()),
+            Self::Lookup(lookup) => lookup.headline(),
+            Self::Join(join) => join.headline(),
+            Self::Top(top) => top.headline(),
             Self::Windowed(windowed) => {
                 let mut text = format!("{} of {}", windowed.windows, sql(&windowed.time));
                 if !windowed.keys.is_empty() {
@@ -52,6 +63,84 @@ impl Stream {
                 text
             }
         }
+    }
+}
+
+impl Ordered {
+    fn headline(&self) -> String {
+        let key = self.key.join(", ");
+        let time = |duration: &Duration| humantime::format_duration(*duration).to_string();
+        match &self.rule {
+            OrderedRule::Dedupe { within } => format!("dedupe by {key} within {}", time(within)),
+            OrderedRule::Rate {
+                over,
+                more_than,
+                flag,
+            } => format!(
+                "flag {flag} at more than {more_than} by {key} over {}",
+                time(over)
+            ),
+            OrderedRule::Sessions { gap, column } => {
+                format!("sessions by {key} with a gap of {} as {column}", time(gap))
+            }
+        }
+    }
+}
+
+impl Lookup {
+    fn headline(&self) -> String {
+        let missing = match self.missing {
+            Missing::Drop => "join",
+            Missing::Null => "left join",
+        };
+        let condition = self.condition.as_ref();
+        let condition =
+            condition.map_or_else(String::new, |it| format!(" where {}", qualified(it)));
+        let (key, columns) = (list(&self.key), self.columns.join(", "));
+        format!(
+            "{missing} table {} by {key}{condition}: {columns}",
+            self.table
+        )
+    }
+}
+
+impl Join {
+    /// With the relations of columns: those of two sides may have one name.
+    fn headline(&self) -> String {
+        let equal = self.on.iter().map(|(left, right)| {
+            let (left, right) = (qualified(left), qualified(right));
+            format!("{left} = {right}")
+        });
+        let equal = equal.collect::<Vec<_>>().join(", ");
+        let mut text = format!("{} join on {equal}", self.kind.to_string().to_lowercase());
+        if let JoinBound::Interval {
+            columns: [left, right],
+            min_us,
+            max_us,
+        } = &self.bound
+        {
+            let [min, max] = [min_us, max_us].map(|us| *us as f64 / 1e6);
+            let _ = write!(text, "; {right} {min}s to {max}s after {left}");
+        }
+        if let Some(condition) = &self.condition {
+            let _ = write!(text, "; where {}", qualified(condition));
+        }
+        text
+    }
+}
+
+impl Top {
+    fn headline(&self) -> String {
+        let limit = self.limit.unwrap_or_default();
+        let name = |index: &usize| self.schema.field(*index).name().as_str();
+        let partition: Vec<&str> = self.partition.iter().map(name).collect();
+        let order = self.order.iter().map(|sort| {
+            let direction = if sort.asc { "" } else { " desc" };
+            let nulls = if sort.nulls_first { " nulls first" } else { "" };
+            format!("{}{direction}{nulls}", sql(&sort.expr))
+        });
+        let order = order.collect::<Vec<_>>().join(", ");
+        format!("top {limit} of {} by {order}", partition.join(", "))
     }
 }
 
@@ -78,6 +167,17 @@ impl Map {
 fn list(exprs: &[Expr]) -> String {
     let texts: Vec<String> = exprs.iter().map(sql).collect();
     texts.join(", ")
+}
+
+/// As [`sql`], with the relation of each column.
+fn qualified(expr: &Expr) -> String {
+    let named = expr.clone().transform_up(|part| match part {
+        Expr::Column(column) => Ok(Transformed::yes(Expr::Column(Column::new_unqualified(
+            column.flat_name(),
+        )))),
+        other => Ok(Transformed::no(other)),
+    });
+    named.map_or_else(|_| sql(expr), |named| sql(&named.data))
 }
 
 /// An expression as SQL over plain column names, with an alias where it says
@@ -115,6 +215,8 @@ fn derived(name: &str) -> String {
     let function = name.split('(').next().unwrap_or_default();
     if WindowKind::named(function).is_some() {
         "window".to_owned()
+    } else if name.starts_with(ROW_NUMBER) {
+        "rank".to_owned()
     } else {
         name.replace("count(Int64(1))", "count(*)")
     }

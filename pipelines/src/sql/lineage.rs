@@ -43,6 +43,11 @@ impl Stream {
                         .collect(),
                 }
             }
+            Self::Ordered(ordered) => {
+                let mut lineage = ordered.input.lineage(catalog);
+                lineage.resize(ordered.schema.fields().len(), Lineage::Plain);
+                lineage
+            }
             Self::Union(union) => {
                 let inputs: Vec<_> = union
                     .inputs
@@ -58,6 +63,17 @@ impl Stream {
                         }
                     })
                     .collect()
+            }
+            Self::Join(join) => join.lineage(catalog),
+            Self::Top(top) => {
+                let mut lineage = top.input.lineage(catalog);
+                lineage.push(Lineage::Plain);
+                lineage
+            }
+            Self::Lookup(lookup) => {
+                let mut lineage = lookup.input.lineage(catalog);
+                lineage.resize(lookup.schema.fields().len(), Lineage::Plain);
+                lineage
             }
             Self::Windowed(windowed) => {
                 let mut lineage = vec![Lineage::Plain; windowed.schema.fields().len()];

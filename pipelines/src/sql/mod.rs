@@ -2,8 +2,9 @@
 //!
 //! DataFusion parses, resolves names, coerces types and simplifies; nothing of
 //! it executes. Then the logical plan is walked into the few shapes that can
-//! run on a stream: scan, map, union and windowed aggregate. Whatever does not
-//! fit is refused here, with the reason and what to write instead.
+//! run on a stream: scan, map, union, windowed aggregate, join, lookup in a table,
+//! the best rows of a window, and the parts of steps that need rows in order.
+//! Whatever does not fit is refused here, with the reason and what to write instead.
 //!
 //! The pieces, in the order in which a pipeline meets them:
 //!
@@ -12,19 +13,23 @@
 //! 3. `parse`: one statement, or one expression, with its places.
 //! 4. `refuse`: what the text itself shows cannot run on a stream.
 //! 5. `plan`: DataFusion's plan over the `catalog` of relations and `functions`,
-//!    walked into a [`Stream`] and checked, aggregates by `windowed`; `lineage`
-//!    follows the event time, `upsert` the columns that revisions go by.
-//!    Steps and sinks come in by `resolve`.
+//!    walked into a [`Stream`] and checked, aggregates by `windowed`, joins by
+//!    `join`, `lookup` and `bound`, rankings by `top`; `lineage` follows the event
+//!    time, `upsert` the columns that revisions go by. Steps and sinks come in by
+//!    `resolve`, the stateful parts of steps by `stages`.
 //! 6. `program`: which columns each relation must deliver; `optimize` narrows
 //!    plans to them.
 //! 7. `output`: what a sink sees.
 
+mod bound;
 mod catalog;
 mod definition;
 mod display;
 mod error;
 mod functions;
+mod join;
 mod lineage;
+mod lookup;
 mod optimize;
 mod output;
 mod parse;
@@ -33,7 +38,9 @@ mod planning;
 mod program;
 mod refuse;
 mod resolve;
+mod stages;
 mod stream;
+mod top;
 mod upsert;
 mod windowed;
 
@@ -41,11 +48,14 @@ mod windowed;
 mod tests;
 
 pub use catalog::{Catalog, Relation, Rows};
-pub use definition::{Definition, Fault, Part, SelectItem};
+pub use definition::{Definition, Fault, OrderedRule, Part, SelectItem};
 pub use error::SqlError;
 pub use functions::{Functions, batch_functions};
 pub use lineage::Lineage;
 pub use output::{Output, OutputColumn};
 pub use program::{Needs, Program};
-pub use stream::{Map, Scan, Stream, Union, Windowed};
+pub(crate) use stream::EXACT;
+pub use stream::{
+    EVENT_GRAIN, Join, JoinBound, Lookup, Map, Ordered, Scan, Stream, Top, Union, Windowed,
+};
 pub use upsert::Upsert;

@@ -142,6 +142,44 @@ pub(crate) fn first_call(syntax: &impl Visit, wanted: impl Fn(&str) -> bool) -> 
     syntax.visit(&mut FirstCall(wanted)).break_value()
 }
 
+/// Where the first function is that has an OVER.
+pub(crate) fn first_over(syntax: &impl Visit) -> Option<Span> {
+    struct FirstOver;
+
+    impl Visitor for FirstOver {
+        type Break = Span;
+
+        fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<Span> {
+            match expr {
+                ast::Expr::Function(call) if call.over.is_some() => {
+                    ControlFlow::Break(call.name.span())
+                }
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+
+    syntax.visit(&mut FirstOver).break_value()
+}
+
+/// Where the first relation is that is joined to another.
+pub(crate) fn first_join(syntax: &impl Visit) -> Option<Span> {
+    struct FirstJoin;
+
+    impl Visitor for FirstJoin {
+        type Break = Span;
+
+        fn pre_visit_select(&mut self, select: &ast::Select) -> ControlFlow<Span> {
+            match select.from.iter().find_map(|table| table.joins.first()) {
+                Some(join) => ControlFlow::Break(join.relation.span()),
+                None => ControlFlow::Continue(()),
+            }
+        }
+    }
+
+    syntax.visit(&mut FirstJoin).break_value()
+}
+
 /// Where the first function, column or string is that `message` mentions.
 pub(crate) fn first_mentioned(syntax: &impl Visit, message: &str) -> Option<Span> {
     struct FirstMentioned<'a> {

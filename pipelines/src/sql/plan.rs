@@ -21,9 +21,11 @@ use tagflow_operators::window::Emission;
 use super::{
     Catalog, Lineage, Relation, Rows, SqlError,
     functions::WindowKind,
+    join,
     optimize::optimize,
     parse,
     stream::{Map, Scan, Stream, Union, with_revisions},
+    top,
 };
 
 /// The name of a window's column where the query gives it none.
@@ -52,6 +54,16 @@ impl Places<'_> {
     /// The first window.
     pub(super) fn window(self) -> Option<Span> {
         parse::first_call(self.0?, |name| WindowKind::named(name).is_some())
+    }
+
+    /// What is joined first.
+    pub(super) fn join(self) -> Option<Span> {
+        parse::first_join(self.0?)
+    }
+
+    /// The first function with OVER.
+    pub(super) fn over(self) -> Option<Span> {
+        parse::first_over(self.0?)
     }
 
     /// The column of the result at `index`.
@@ -148,19 +160,32 @@ fn name_columns(
             .help("give it one: `… AS name`")
             .at_token_if(places.result_column(index)));
         };
-        if [OFFSET_COLUMN, KEY_GROUP_COLUMN].contains(&name.as_str()) {
-            return Err(
-                SqlError::new(format!("the column name `{name}` is Tagflow's own"))
-                    .help("give it another: `… AS name`")
-                    .at_token_if(places.result_column(index)),
-            );
-        }
+        check_name(&name).map_err(|error| {
+            error
+                .help("give it another: `… AS name`")
+                .at_token_if(places.result_column(index))
+        })?;
         columns.push(Expr::Column(column).alias(name));
     }
     LogicalPlanBuilder::from(plan)
         .project(columns)
         .and_then(LogicalPlanBuilder::build)
         .map_err(|error| SqlError::of_planner(&error))
+}
+
+/// Checks that a column's name can be used.
+pub(crate) fn check_name(name: &str) -> Result<(), SqlError> {
+    if !is_plain(name) || name.is_empty() {
+        return Err(SqlError::new(format!(
+            "`{name}` is no name of letters, digits and `_`"
+        )));
+    }
+    if [OFFSET_COLUMN, KEY_GROUP_COLUMN].contains(&name) {
+        return Err(SqlError::new(format!(
+            "the column name `{name}` is Tagflow's own"
+        )));
+    }
+    Ok(())
 }
 
 /// Whether a name can stand for itself: letters, digits, `_` and `-`.
@@ -187,9 +212,18 @@ impl Stream {
             Self::Windowed(_) => Rows::Windows,
             other => {
                 let inputs = other.inputs().into_iter().map(Self::own_rows);
-                inputs.max().unwrap_or(Rows::Events)
+                let rows = inputs.max().unwrap_or(Rows::Events);
+                match other {
+                    Self::Join(_) => rows.max(Rows::Pairs),
+                    _ => rows,
+                }
             }
         }
+    }
+
+    /// Whether any of its rows came out of a window.
+    pub(super) fn is_of_windows(&self, catalog: &Catalog) -> bool {
+        self.rows(catalog) >= Rows::Windows
     }
 }
 
@@ -201,6 +235,7 @@ pub(crate) fn walk(
     places: Places<'_>,
 ) -> Result<Stream, SqlError> {
     let mut stream = Walk { catalog, places }.node(plan)?;
+    top::limit(&mut stream, places)?;
     if emission.revises() {
         stream.revise(emission)?;
     }
@@ -215,6 +250,13 @@ pub(super) struct Walk<'a> {
 impl Walk<'_> {
     pub(super) fn node(&self, plan: &LogicalPlan) -> Result<Stream, SqlError> {
         match plan {
+            LogicalPlan::Join(join) => self.join(join),
+            LogicalPlan::Window(window) => self.top(window),
+            LogicalPlan::TableScan(scan)
+                if self.catalog.table_key(scan.table_name.table()).is_some() =>
+            {
+                Err(join::no_stream(scan.table_name.table()))
+            }
             LogicalPlan::TableScan(scan) => Ok(Stream::Scan(Scan {
                 relation: scan.table_name.table().to_owned(),
                 columns: names(&scan.projected_schema.columns()),

@@ -12,7 +12,7 @@ use super::{
     Catalog, Definition, Fault, Functions, Lineage, Part, Program, Relation, Rows, SqlError,
     parse::{self, ParsedQuery},
     plan::{self, Planned},
-    refuse, resolve,
+    refuse, resolve, stages,
 };
 use crate::diagnostic::closest;
 
@@ -48,6 +48,7 @@ impl<'a> Planning<'a> {
                 catalog: Catalog::new(Functions::new()),
                 plans: BTreeMap::new(),
                 emissions: BTreeMap::new(),
+                ordered: BTreeMap::new(),
                 order: Vec::new(),
                 faults: Vec::new(),
             },
@@ -113,22 +114,57 @@ impl<'a> Planning<'a> {
                 self.program.catalog.add(name, relation);
                 self.program.order.push(name.clone());
             }
+            Definition::Table { columns, key } => {
+                let relation = Relation {
+                    schema: Column::schema(columns),
+                    lineage: vec![Lineage::Plain; columns.len()],
+                    rows: Rows::Events,
+                    upsert: None,
+                };
+                let catalog = &mut self.program.catalog;
+                catalog.add_table(name, relation, key.clone());
+            }
             Definition::Step {
                 from,
+                called,
                 filter,
                 select,
             } => {
+                let (filter, select) = (filter.as_deref(), select.as_deref());
                 let catalog = &self.program.catalog;
-                match resolve::step(from, filter.as_deref(), select.as_deref(), catalog) {
+                match resolve::step(from, called, filter, select, catalog) {
                     Ok(planned) => self.planned(name, planned),
-                    Err(faults) => {
-                        for (part, error) in faults {
-                            self.fault(name, part, error);
-                        }
+                    Err(faults) => self.faults(name, faults),
+                }
+            }
+            Definition::Flagged {
+                from,
+                user_agent,
+                column,
+            } => {
+                let catalog = &self.program.catalog;
+                match stages::flagged(from, user_agent.as_deref(), column, catalog) {
+                    Ok(planned) => self.planned(name, planned),
+                    Err(faults) => self.faults(name, faults),
+                }
+            }
+            Definition::Ordered { from, key, rule } => {
+                match stages::ordered(from, key, rule, &self.program.catalog) {
+                    Ok((ordered, relation)) => {
+                        self.program.catalog.add(name, relation);
+                        self.program.ordered.insert(name.clone(), ordered);
+                        self.program.order.push(name.clone());
                     }
+                    Err(faults) => self.faults(name, faults),
                 }
             }
             Definition::Query { emission, .. } => self.query(name, *emission),
+        }
+    }
+
+    fn faults(&mut self, relation: &str, faults: Vec<(Part, SqlError)>) {
+        for (part, error) in faults {
+            self.fault(relation, part, error);
         }
     }
 
@@ -157,8 +193,10 @@ impl<'a> Planning<'a> {
     /// Plans what `name` reads; false if any of it cannot be planned.
     fn inputs(&mut self, name: &str, definition: &'a Definition, path: &mut Vec<&'a str>) -> bool {
         let (reads, part) = match definition {
-            Definition::Source { .. } => return true,
-            Definition::Step { from, .. } => (vec![(from.clone(), None)], Part::From),
+            Definition::Source { .. } | Definition::Table { .. } => return true,
+            Definition::Step { from, .. }
+            | Definition::Flagged { from, .. }
+            | Definition::Ordered { from, .. } => (vec![(from.clone(), None)], Part::From),
             Definition::Query { .. } => match self.parsed.get(name) {
                 Some(parsed) => {
                     let reads = parsed.reads.iter();
@@ -175,11 +213,11 @@ impl<'a> Planning<'a> {
         let mut ready = true;
         for (read, place) in reads {
             // A dotted name is refused with the rest of the text.
-            if read.contains('.') {
+            if part == Part::Query && read.contains('.') {
                 continue;
             }
             let definitions = self.definitions;
-            let Some((read, _)) = definitions.get_key_value(&read) else {
+            let Some((read, found)) = definitions.get_key_value(&read) else {
                 ready = false;
                 // What a step reads is checked with the rest of the file.
                 if (self.is_unreadable)(&read) || part == Part::From {
@@ -189,6 +227,11 @@ impl<'a> Planning<'a> {
                 self.fault(name, part.clone(), error);
                 continue;
             };
+            // As above.
+            if part == Part::From && matches!(found, Definition::Table { .. }) {
+                ready = false;
+                continue;
+            }
             if self.visited.get(read.as_str()) == Some(&Visit::Open) {
                 ready = false;
                 if self.is_circle_of_steps(read, path) {
@@ -206,15 +249,18 @@ impl<'a> Planning<'a> {
 
     /// Those are found with the rest of the file.
     fn is_circle_of_steps(&self, read: &str, path: &[&str]) -> bool {
-        let is_step =
-            |name: &&str| matches!(self.definitions.get(*name), Some(Definition::Step { .. }));
+        let is_step = |name: &&str| {
+            let definition = self.definitions.get(*name);
+            !matches!(definition, None | Some(Definition::Query { .. }))
+        };
         path.iter().skip_while(|name| **name != read).all(is_step)
     }
 
     fn unknown(&self, wrong: &str, reader: &str) -> SqlError {
         let names = || {
             let others = self.definitions.keys().map(String::as_str);
-            others.filter(move |name| *name != reader)
+            // A dot is in the names of parts of steps only.
+            others.filter(move |name| *name != reader && !name.contains('.'))
         };
         let have: Vec<&str> = names().collect();
         let error = SqlError::new(format!(

@@ -13,7 +13,7 @@ use tagflow_engine::time;
 use tagflow_operators::window::Emission;
 
 use super::{
-    Catalog, Definition, Fault, Lineage, Part, Relation, Rows, SqlError, Stream, optimize,
+    Catalog, Definition, Fault, Lineage, Ordered, Part, Relation, Rows, SqlError, Stream, optimize,
     plan::{self, Places},
     planning::Planning,
 };
@@ -38,6 +38,8 @@ pub struct Program {
     pub(super) plans: BTreeMap<String, LogicalPlan>,
     /// Of queries whose windows may come out more than once.
     pub(super) emissions: BTreeMap<String, Emission>,
+    /// The parts of steps that are no plan of DataFusion's.
+    pub(super) ordered: BTreeMap<String, Ordered>,
     /// Those that could be planned, inputs first.
     pub(super) order: Vec<String>,
     pub(super) faults: Vec<Fault>,
@@ -94,11 +96,8 @@ impl Program {
                 continue;
             };
             let grain = wanted_here.grain;
-            let columns = columns_of(relation, &wanted_here);
-            let stream = match self.plans.get(name) {
-                None => None,
-                Some(plan) => Some(self.narrowed(name, plan, relation, &columns)?),
-            };
+            let columns = self.columns_of(name, relation, &wanted_here);
+            let stream = self.stream(name, relation, &columns)?;
             if let Some(stream) = &stream {
                 stream.scans(grain, &mut |scan, grain| {
                     let input = wanted.entry(scan.relation.clone()).or_default();
@@ -129,15 +128,48 @@ impl Program {
         let mut scans = Vec::new();
         stream.scans(Duration::ZERO, &mut |scan, _| scans.push(scan.clone()));
         for scan in scans {
-            if let Some(plan) = self.plans.get(&scan.relation)
-                && let Some(relation) = self.relation(&scan.relation)
+            if let Some(relation) = self.relation(&scan.relation)
+                && let Some(input) = self.stream(&scan.relation, relation, &scan.columns)?
             {
-                let input = self.narrowed(&scan.relation, plan, relation, &scan.columns)?;
                 let input = self.definition(&input)?;
                 definition = format!("{definition}; {} is {input}", scan.relation);
             }
         }
         Ok(definition)
+    }
+
+    /// What makes `columns` of a relation; nothing makes a source.
+    fn stream(
+        &self,
+        name: &str,
+        relation: &Relation,
+        columns: &[String],
+    ) -> Result<Option<Stream>, Fault> {
+        if let Some(ordered) = self.ordered.get(name) {
+            return Ok(Some(Stream::Ordered(ordered.clone())));
+        }
+        let plan = self.plans.get(name);
+        plan.map(|plan| self.narrowed(name, plan, relation, columns))
+            .transpose()
+    }
+
+    /// The columns that a relation delivers. The state of an aggregate is what its
+    /// query says, whoever reads which of its columns, and so are the rows that a
+    /// step holds back; every relation delivers one column at least, a source its
+    /// event time.
+    fn columns_of(&self, name: &str, relation: &Relation, wanted: &Wanted) -> Vec<String> {
+        let all = relation.schema.fields().iter().zip(&relation.lineage);
+        let is_state = relation.rows != Rows::Events || self.ordered.contains_key(name);
+        let mut columns: Vec<String> = all
+            .filter(|(field, lineage)| {
+                is_state || **lineage == Lineage::EventTime || wanted.columns.contains(field.name())
+            })
+            .map(|(field, _)| field.name().clone())
+            .collect();
+        if columns.is_empty() {
+            columns.extend(relation.schema.fields().first().map(|f| f.name().clone()));
+        }
+        columns
     }
 
     /// The stream that makes only `columns` of a relation.
@@ -174,25 +206,6 @@ impl Program {
 struct Wanted {
     columns: BTreeSet<String>,
     grain: Duration,
-}
-
-/// The columns that a relation delivers. The state of an aggregate is what its
-/// query says, whoever reads which of its columns; and every relation delivers
-/// one column at least, a source its event time.
-fn columns_of(relation: &Relation, wanted: &Wanted) -> Vec<String> {
-    let all = relation.schema.fields().iter().zip(&relation.lineage);
-    let mut columns: Vec<String> = all
-        .filter(|(field, lineage)| {
-            relation.rows != Rows::Events
-                || **lineage == Lineage::EventTime
-                || wanted.columns.contains(field.name())
-        })
-        .map(|(field, _)| field.name().clone())
-        .collect();
-    if columns.is_empty() {
-        columns.extend(relation.schema.fields().first().map(|f| f.name().clone()));
-    }
-    columns
 }
 
 /// The greatest width that divides both; zero stands for no width.

@@ -4,13 +4,14 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::{
     ast::{
-        Expr, Function, GroupByExpr, Query, Select, SetExpr, SetOperator, SetQuantifier, Spanned,
-        TableFactor, TableWithJoins, Value, ValueWithSpan, Visit, Visitor,
+        Expr, Function, GroupByExpr, JoinConstraint, JoinOperator, Query, Select, SetExpr,
+        SetOperator, SetQuantifier, Spanned, TableFactor, TableWithJoins, Value, ValueWithSpan,
+        Visit, Visitor,
     },
     tokenizer::Span,
 };
 
-use super::{Functions, SqlError, parse};
+use super::{Functions, SqlError, parse, top::ROW_NUMBER};
 use crate::diagnostic::closest;
 
 /// The reasons why a query or an expression cannot run on a stream, by place.
@@ -103,13 +104,6 @@ impl Visitor for Refusals<'_> {
                 into.span(),
                 "INTO is not there: a query only reads",
                 "say under `sinks` where results go",
-            );
-        }
-        if let Some(qualify) = &select.qualify {
-            self.add(
-                qualify.span(),
-                "QUALIFY filters window functions (`OVER`), which are not there yet",
-                "filter with WHERE or HAVING",
             );
         }
         if !select.lateral_views.is_empty()
@@ -253,25 +247,25 @@ impl Refusals<'_> {
                 "read FROM a source, a step or a query of this file",
             );
         }
-        let joined = tables
-            .iter()
-            .skip(1)
-            .map(|table| table.relation.span())
-            .chain(
-                tables
-                    .iter()
-                    .flat_map(|table| &table.joins)
-                    .map(|join| join.relation.span()),
-            );
-        let nested = tables.iter().filter_map(|table| match &table.relation {
-            TableFactor::NestedJoin { .. } => Some(table.relation.span()),
-            _ => None,
-        });
-        for place in joined.chain(nested) {
+        let joins = || tables.iter().flat_map(|table| &table.joins);
+        let without_on = joins().filter(|join| !has_condition(&join.join_operator));
+        let places = (tables.iter().skip(1).map(|table| &table.relation))
+            .chain(without_on.map(|join| &join.relation));
+        for relation in places {
             self.add(
-                place,
-                "joins are not there yet",
-                "UNION ALL the inputs and aggregate over both, or join where the result is read",
+                relation.span(),
+                "a join of everything with everything never ends",
+                "write JOIN with an ON that says which rows belong together",
+            );
+        }
+        let nested = |table: &&TableFactor| matches!(table, TableFactor::NestedJoin { .. });
+        let relations =
+            (tables.iter().map(|table| &table.relation)).chain(joins().map(|join| &join.relation));
+        for relation in relations.filter(nested) {
+            self.add(
+                relation.span(),
+                "a join in brackets is not there yet",
+                "write the joins one after the other, or as several named queries",
             );
         }
     }
@@ -279,8 +273,8 @@ impl Refusals<'_> {
     fn subquery(&mut self, place: Span, what: &str) {
         self.add(
             place,
-            format!("{what} in an expression would be a join, and joins are not there yet"),
-            "list the values: `IN ('a', 'b')`, or make it a query of its own and read FROM it",
+            format!("{what} in an expression would be a join, and is not there yet"),
+            "list the values: `IN ('a', 'b')`, or write it as a JOIN",
         );
     }
 
@@ -301,10 +295,10 @@ impl Refusals<'_> {
                 "`unnest` makes many rows of one, which is not there yet",
                 "use the list as it is: `array_length(x)`, `array_has(x, y)`, `x[1]`",
             );
-        } else if function.over.is_some() {
+        } else if function.over.is_some() && name != ROW_NUMBER {
             self.add(
                 place,
-                format!("`{name}(…) OVER …` is not there yet"),
+                format!("`{name}(…) OVER …` is not there yet; `row_number` is"),
                 "aggregate over a window: `GROUP BY tumble(ts, INTERVAL '1 minute'), …`",
             );
         } else if !self.functions.knows(&name) {
@@ -322,4 +316,20 @@ impl Refusals<'_> {
             );
         }
     }
+}
+
+/// Whether a join is of a kind that says by itself which rows belong together.
+fn has_condition(join: &JoinOperator) -> bool {
+    use JoinOperator::{FullOuter, Inner, Join, Left, LeftOuter, Right, RightOuter};
+    let (Join(constraint)
+    | Inner(constraint)
+    | Left(constraint)
+    | LeftOuter(constraint)
+    | Right(constraint)
+    | RightOuter(constraint)
+    | FullOuter(constraint)) = join
+    else {
+        return false;
+    };
+    matches!(constraint, JoinConstraint::On(_) | JoinConstraint::Using(_))
 }

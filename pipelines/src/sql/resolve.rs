@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::{
-    common::{DFSchema, DFSchemaRef},
+    common::{DFSchema, DFSchemaRef, TableReference},
     logical_expr::{Expr, LogicalPlanBuilder, simplify::SimplifyContext},
     optimizer::simplify_expressions::ExprSimplifier,
     sql::{planner::PlannerContext, sqlparser::ast},
@@ -65,10 +65,11 @@ pub(crate) fn expression(
         .map_err(|error| vec![SqlError::of_planner(&error)])
 }
 
-/// The step that keeps the rows of `from` where `filter` is true, and computes
+/// The step that keeps the rows of `from`, which its texts know as `called`, where `filter` is true, and computes
 /// `select` of them.
 pub(crate) fn step(
     from: &str,
+    called: &str,
     filter: Option<&str>,
     select: Option<&[SelectItem]>,
     catalog: &Catalog,
@@ -78,7 +79,11 @@ pub(crate) fn step(
     let table = catalog
         .table(from)
         .ok_or_else(|| whole(SqlError::new(format!("nothing is called `{from}`"))))?;
-    let mut plan = LogicalPlanBuilder::scan(from, table, None).map_err(planner)?;
+    let mut plan =
+        LogicalPlanBuilder::scan(TableReference::bare(from), table, None).map_err(planner)?;
+    if from != called {
+        plan = plan.alias(TableReference::bare(called)).map_err(planner)?;
+    }
     let schema = Arc::clone(plan.schema());
 
     let mut faults = Vec::new();

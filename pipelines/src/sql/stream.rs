@@ -4,13 +4,16 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arrow::datatypes::{DataType, Field};
 use datafusion::{
-    common::{DFSchema, DFSchemaRef},
-    logical_expr::Expr,
+    common::{Column, DFSchema, DFSchemaRef, JoinType, TableReference},
+    logical_expr::{Expr, SortExpr as Sort},
     prelude::col,
 };
-use tagflow_operators::window::{Emission, IS_FINAL, REVISION, Windows};
+use tagflow_operators::{
+    join::lookup::Missing,
+    window::{Emission, IS_FINAL, REVISION, Windows},
+};
 
-use super::{SqlError, program::common_grain};
+use super::{OrderedRule, SqlError, program::common_grain};
 
 /// A relation as a tree of what happens to its rows. Expressions are
 /// DataFusion's logical ones, typed and simplified, over the schema of the
@@ -21,10 +24,18 @@ pub enum Stream {
     Scan(Scan),
     /// Row by row: a filter, then new columns.
     Map(Map),
+    /// The rows of each key in the order of event time.
+    Ordered(Ordered),
     /// The rows of all inputs, in no particular order.
     Union(Union),
     /// One row a window and key.
     Windowed(Windowed),
+    /// Each row with what a table has under its key.
+    Lookup(Lookup),
+    /// Rows of two streams that belong together.
+    Join(Join),
+    /// The best rows of each window.
+    Top(Top),
 }
 
 /// The rows of a source, step or query.
@@ -50,6 +61,25 @@ pub struct Map {
     /// The shape of the output.
     pub schema: DFSchemaRef,
 }
+
+/// All rows of the input but those that a rule keeps out, with the column that
+/// it adds last.
+#[derive(Debug, Clone)]
+pub struct Ordered {
+    /// Where rows come from.
+    pub input: Box<Stream>,
+    /// The columns of the key.
+    pub key: Vec<String>,
+    /// The column with the event time.
+    pub time: String,
+    /// What happens to the rows of a key.
+    pub rule: OrderedRule,
+    /// The shape of the output.
+    pub schema: DFSchemaRef,
+}
+
+/// Whatever needs rows in their exact order needs an exact watermark.
+pub(crate) const EXACT: Duration = Duration::from_micros(1);
 
 /// All rows of all inputs; columns correspond by place.
 #[derive(Debug, Clone)]
@@ -84,14 +114,98 @@ pub struct Windowed {
     pub schema: DFSchemaRef,
 }
 
+/// A join with a table. Output: the columns of the input, then those of the
+/// table.
+#[derive(Debug, Clone)]
+pub struct Lookup {
+    /// Where rows come from.
+    pub input: Box<Stream>,
+    /// The table.
+    pub table: String,
+    /// Its key, over the input.
+    pub key: Vec<Expr>,
+    /// Which of its columns come out.
+    pub columns: Vec<String>,
+    /// Over the input and all columns of the table: a row counts as found only
+    /// where this is true.
+    pub condition: Option<Expr>,
+    /// What becomes of a row that finds nothing.
+    pub missing: Missing,
+    /// What expressions call the table.
+    pub alias: Option<TableReference>,
+    /// The shape of the output.
+    pub schema: DFSchemaRef,
+}
+
+/// A join of two streams. Output: the columns of the left side, then those of
+/// the right one.
+#[derive(Debug, Clone)]
+pub struct Join {
+    /// The left side.
+    pub left: Box<Stream>,
+    /// The right side.
+    pub right: Box<Stream>,
+    /// Inner, left, right or full.
+    pub kind: JoinType,
+    /// What must be equal, over the left and over the right side.
+    pub on: Vec<(Expr, Expr)>,
+    /// What else must be true, over the output.
+    pub condition: Option<Expr>,
+    /// How far apart in time rows may be that belong together.
+    pub bound: JoinBound,
+    /// The shape of the output.
+    pub schema: DFSchemaRef,
+}
+
+/// How far apart in time two rows may be that belong together.
+#[derive(Debug, Clone)]
+pub enum JoinBound {
+    /// In the same window: the columns of the left and of the right side.
+    Window([Column; 2]),
+    /// The right event is so long after the left one.
+    Interval {
+        /// The event times of the left and of the right side.
+        columns: [Column; 2],
+        /// At least, in microseconds.
+        min_us: i64,
+        /// At most, in microseconds.
+        max_us: i64,
+    },
+}
+
+/// How exact the watermark must be where each event counts by itself.
+pub const EVENT_GRAIN: Duration = Duration::from_micros(1);
+
+/// The best rows of each window and more. Output: the columns of the input, then
+/// the rank.
+#[derive(Debug, Clone)]
+pub struct Top {
+    /// Where rows come from.
+    pub input: Box<Stream>,
+    /// The column of the window.
+    pub window: usize,
+    /// The columns within whose equal values rows are ranked.
+    pub partition: Vec<usize>,
+    /// What they are ranked by.
+    pub order: Vec<Sort>,
+    /// How many rows come out of each; none until the filters have been read.
+    pub limit: Option<u64>,
+    /// The shape of the output.
+    pub schema: DFSchemaRef,
+}
+
 impl Stream {
     /// The shape of the output.
     pub fn schema(&self) -> &DFSchemaRef {
         match self {
             Self::Scan(scan) => &scan.schema,
             Self::Map(map) => &map.schema,
+            Self::Ordered(ordered) => &ordered.schema,
             Self::Union(union) => &union.schema,
             Self::Windowed(windowed) => &windowed.schema,
+            Self::Lookup(lookup) => &lookup.schema,
+            Self::Join(join) => &join.schema,
+            Self::Top(top) => &top.schema,
         }
     }
 
@@ -100,8 +214,12 @@ impl Stream {
         match self {
             Self::Scan(scan) => &mut scan.schema,
             Self::Map(map) => &mut map.schema,
+            Self::Ordered(ordered) => &mut ordered.schema,
             Self::Union(union) => &mut union.schema,
             Self::Windowed(windowed) => &mut windowed.schema,
+            Self::Lookup(lookup) => &mut lookup.schema,
+            Self::Join(join) => &mut join.schema,
+            Self::Top(top) => &mut top.schema,
         }
     }
 
@@ -110,8 +228,12 @@ impl Stream {
         match self {
             Self::Scan(_) => Vec::new(),
             Self::Map(map) => vec![&map.input],
+            Self::Ordered(ordered) => vec![&ordered.input],
             Self::Union(union) => union.inputs.iter().collect(),
             Self::Windowed(windowed) => vec![&windowed.input],
+            Self::Lookup(lookup) => vec![&lookup.input],
+            Self::Join(join) => vec![&join.left, &join.right],
+            Self::Top(top) => vec![&top.input],
         }
     }
 
@@ -140,11 +262,36 @@ impl Stream {
                 map.schema = with_revisions(&map.schema)?;
                 Ok(())
             }
-            Self::Scan(_) | Self::Union(_) => Err(SqlError::new(
+            Self::Scan(_)
+            | Self::Union(_)
+            | Self::Ordered(_)
+            | Self::Lookup(_)
+            | Self::Join(_)
+            | Self::Top(_) => Err(SqlError::new(
                 "only a query that is one aggregate over windows emits more than once",
             )
             .help("say it where the aggregate is")),
         }
+    }
+
+    /// The nodes that this one reads, to change them.
+    pub(crate) fn inputs_mut(&mut self) -> Vec<&mut Self> {
+        match self {
+            Self::Scan(_) => Vec::new(),
+            Self::Map(map) => vec![&mut map.input],
+            Self::Union(union) => union.inputs.iter_mut().collect(),
+            Self::Windowed(windowed) => vec![&mut windowed.input],
+            Self::Ordered(ordered) => vec![&mut ordered.input],
+            Self::Lookup(lookup) => vec![&mut lookup.input],
+            Self::Join(join) => vec![&mut join.left, &mut join.right],
+            Self::Top(top) => vec![&mut top.input],
+        }
+    }
+
+    /// Whether it holds rows back anywhere: in windows, joins or rankings.
+    pub fn holds_rows(&self) -> bool {
+        matches!(self, Self::Windowed(_) | Self::Join(_) | Self::Top(_))
+            || self.inputs().iter().any(|input| input.holds_rows())
     }
 
     /// Whether it aggregates anywhere.
@@ -158,7 +305,17 @@ impl Stream {
         match self {
             Self::Scan(scan) => visit(scan, outside),
             Self::Windowed(windowed) => windowed.input.scans(windowed.grain(), visit),
-            Self::Map(_) | Self::Union(_) => {
+            Self::Ordered(ordered) => ordered.input.scans(EXACT, visit),
+            Self::Join(Join {
+                bound: JoinBound::Interval { .. },
+                left,
+                right,
+                ..
+            }) => {
+                left.scans(EVENT_GRAIN, visit);
+                right.scans(EVENT_GRAIN, visit);
+            }
+            Self::Map(_) | Self::Union(_) | Self::Lookup(_) | Self::Join(_) | Self::Top(_) => {
                 for input in self.inputs() {
                     input.scans(outside, visit);
                 }

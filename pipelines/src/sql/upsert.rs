@@ -71,7 +71,12 @@ impl Stream {
                     lateness: windowed.emission.lateness,
                 })
             }
-            Self::Windowed(_) | Self::Union(_) => None,
+            Self::Windowed(_)
+            | Self::Ordered(_)
+            | Self::Union(_)
+            | Self::Lookup(_)
+            | Self::Join(_)
+            | Self::Top(_) => None,
         }
     }
 }

@@ -12,6 +12,7 @@ use tagflow_operators::window::{self, Emission};
 use super::{
     Lineage, Rows, SqlError,
     functions::WindowKind,
+    join,
     lineage::carried,
     plan::Walk,
     stream::{Stream, Windowed},
@@ -138,6 +139,7 @@ impl Walk<'_> {
         ));
         match time_column(input, lineage) {
             Some(time) => error.help(format!("write `{name}({time}, …)`")),
+            None if input.is_of_pairs(self.catalog) => error.help(join::CARRY),
             None => error.help(format!(
                 "carry the event time through unchanged{}",
                 self.source_times(input)

@@ -69,7 +69,9 @@ fn references() {
 fn names_are_shared() {
     check(
         "steps: {events: {from: events}}\nsinks: {events: {from: events, console: }}\n",
-        &["4:9 the name `events` is taken, at 3:3; sources, steps and queries share their names"],
+        &[
+            "4:9 the name `events` is taken, at 3:3; sources, tables, steps and queries share their names",
+        ],
     );
 }
 

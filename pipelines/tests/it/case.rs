@@ -68,14 +68,19 @@ impl Case {
     pub(crate) fn random(kind: Kind, random: &mut SmallRng) -> Self {
         let cut = Cut::random(kind, random);
         let delay_ms = random.random_range(0..10 * cut.step_ms);
-        let one_key = random.random_bool(0.1);
+        let arrival = Arrival {
+            from_ms: cut.from_ms,
+            step_ms: cut.step_ms,
+            delay_ms,
+            one_key: random.random_bool(0.1),
+        };
         let partitions = (0..random.random_range(1..4)).map(|partition| {
             let rows = if random.random_bool(0.1) {
                 0
             } else {
                 random.random_range(1..400)
             };
-            rows_of(random, partition, rows, delay_ms, &cut, one_key)
+            rows_of(random, partition, rows, &arrival)
         });
         let partitions = partitions.collect();
 
@@ -225,17 +230,27 @@ fn windowed(random: &mut SmallRng, cut: &Cut, from: &str, predicate: &str) -> (S
     )
 }
 
+/// How rows come.
+pub(crate) struct Arrival {
+    /// When the first happens, in milliseconds.
+    pub(crate) from_ms: i64,
+    /// How far neighbours are apart at most.
+    pub(crate) step_ms: i64,
+    /// How far out of order they come at most.
+    pub(crate) delay_ms: i64,
+    /// Whether all have the same `k`.
+    pub(crate) one_key: bool,
+}
+
 /// Rows whose time goes up by up to a step each, and back by at most the delay.
-fn rows_of(
+pub(crate) fn rows_of(
     random: &mut SmallRng,
     partition: usize,
     rows: usize,
-    delay_ms: i64,
-    cut: &Cut,
-    one_key: bool,
+    arrival: &Arrival,
 ) -> Vec<String> {
-    let step = cut.step_ms;
-    let mut latest = cut.from_ms;
+    let (step, delay_ms) = (arrival.step_ms, arrival.delay_ms);
+    let mut latest = arrival.from_ms;
     let mut made: Vec<String> = Vec::with_capacity(rows);
     for row in 0..rows {
         latest += random.random_range(0..step);
@@ -251,8 +266,8 @@ fn rows_of(
             1 => fields.push(format!("{}:null", text.split(':').next().unwrap())),
             _ => fields.push(text),
         };
-        let key =
-            ["a", "b", "c", "d\u{fc}r", ""][random.random_range(0..if one_key { 1 } else { 5 })];
+        let key = ["a", "b", "c", "d\u{fc}r", ""]
+            [random.random_range(0..if arrival.one_key { 1 } else { 5 })];
         field(format!("\"k\":\"{key}\""), random);
         field(format!("\"n\":{}", random.random_range(-3..9)), random);
         field(

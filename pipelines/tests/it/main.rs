@@ -4,5 +4,7 @@
 
 mod case;
 mod cut;
+mod joins;
 mod oracle;
+mod ordered;
 mod rig;

@@ -19,6 +19,8 @@ use crate::{
     cut::Kind,
     rig::Rig,
 };
+use tagflow_engine::status::JobStatus;
+use tagflow_pipelines::sql::batch_functions;
 use tagflow_schemas::Column;
 
 /// How many cases of each kind CI runs; `TAGFLOW_ORACLE_CASES` runs more,
@@ -85,14 +87,62 @@ struct Checked {
 async fn check(kind: Kind, seed: u64) -> Checked {
     let mut random = SmallRng::seed_from_u64(seed);
     let case = Case::random(kind, &mut random);
+    let ran = run(&case, &mut random, seed).await;
+    let mut ours = ran.lines;
+    if let Some(cut) = &case.cut {
+        ours = ours.iter().map(|line| cut.plain(line)).collect();
+        ours.sort();
+    }
+    let expected = batch(&case).await;
+    assert_eq!(ours, expected, "seed {seed}\n{}\n{}", case.file, case.batch);
+    Checked {
+        restarts: ran.restarts,
+        rows: expected.len(),
+    }
+}
+
+/// What a case gave.
+pub(crate) struct Ran {
+    pub(crate) status: JobStatus,
+    /// The lines of its sink, sorted.
+    pub(crate) lines: Vec<String>,
+    pub(crate) restarts: u64,
+}
+
+/// Runs a case to its end, on random lanes and in random chunks, with random
+/// crashes on the way. No row may be late or bad.
+pub(crate) async fn run(case: &Case, random: &mut SmallRng, seed: u64) -> Ran {
     let mut rig = Rig::new(case.file.clone());
     for (partition, rows) in case.partitions.iter().enumerate() {
         rig.script
             .push(&format!("p{partition}"), rows.iter().cloned());
     }
+    let (status, restarts) = with_crashes(&mut rig, random, seed).await;
+    let read: usize = case.partitions.iter().map(Vec::len).sum();
+    assert_eq!(status.totals.rows_in, read as u64, "seed {seed}");
+    assert_eq!(
+        (status.totals.late, status.totals.dead_letter),
+        (0, 0),
+        "seed {seed}"
+    );
+
+    Ran {
+        lines: rig.lines("out").await,
+        status,
+        restarts,
+    }
+}
+
+/// Runs a pipeline to its end, with up to three crashes on the way, each time on
+/// another number of lanes; says how it ended and how often it crashed.
+pub(crate) async fn with_crashes(
+    rig: &mut Rig,
+    random: &mut SmallRng,
+    seed: u64,
+) -> (JobStatus, u64) {
     rig.chunk = [1, 7, 100, 10_000][random.random_range(0..4)];
     let mut restarts = 0;
-    let status = loop {
+    loop {
         rig.lanes = [1, 4][random.random_range(0..2)];
         let job = tokio::spawn(rig.start());
         if restarts < 3 && random.random_bool(0.6) {
@@ -104,40 +154,45 @@ async fn check(kind: Kind, seed: u64) -> Checked {
                 continue;
             }
         }
-        break job.await.unwrap().unwrap_or_else(|error| {
+        let status = job.await.unwrap().unwrap_or_else(|error| {
             panic!(
                 "seed {seed}: {}; {restarts} crashes, {} lanes, chunks of {}\n{}",
                 error.chain(),
                 rig.lanes,
                 rig.chunk,
-                case.file
+                rig.file
             )
         });
-    };
-    let read: usize = case.partitions.iter().map(Vec::len).sum();
-    assert_eq!(status.totals.rows_in, read as u64, "seed {seed}");
-    assert_eq!(
-        (status.totals.late, status.totals.dead_letter),
-        (0, 0),
-        "seed {seed}"
-    );
-
-    let mut ours = rig.lines("out").await;
-    if let Some(cut) = &case.cut {
-        ours = ours.iter().map(|line| cut.plain(line)).collect();
-        ours.sort();
-    }
-    let expected = batch(&case).await;
-    assert_eq!(ours, expected, "seed {seed}\n{}\n{}", case.file, case.batch);
-    Checked {
-        restarts,
-        rows: expected.len(),
+        return (status, restarts);
     }
 }
 
 /// The case's query by DataFusion, as sorted lines.
-async fn batch(case: &Case) -> Vec<String> {
-    let columns: Vec<Column> = COLUMNS
+pub(crate) async fn batch(case: &Case) -> Vec<String> {
+    let context = context();
+    let rows = case.partitions.iter().flatten();
+    register(&context, "events", COLUMNS, rows);
+    answer(&context, &case.batch).await
+}
+
+/// DataFusion, with the functions of our dialect.
+pub(crate) fn context() -> SessionContext {
+    let config = SessionConfig::new().with_target_partitions(1);
+    let context = SessionContext::new_with_config(config);
+    for function in batch_functions() {
+        context.register_udf(function);
+    }
+    context
+}
+
+/// Makes JSON `rows` of `columns`, as a pipeline file declares them, a table.
+pub(crate) fn register<'a>(
+    context: &SessionContext,
+    name: &str,
+    columns: &str,
+    rows: impl Iterator<Item = &'a String>,
+) {
+    let columns: Vec<Column> = columns
         .lines()
         .filter_map(|line| line.trim().split_once(": "))
         .map(|(name, kind)| Column {
@@ -147,7 +202,6 @@ async fn batch(case: &Case) -> Vec<String> {
         })
         .collect();
     let schema = Column::schema(&columns);
-    let rows = case.partitions.iter().flatten();
     let text: Vec<String> = rows.map(|row| in_micros(row)).collect();
     let text = text.join("\n");
     let reader = ReaderBuilder::new(Arc::clone(&schema))
@@ -155,17 +209,13 @@ async fn batch(case: &Case) -> Vec<String> {
         .unwrap();
     let batches: Vec<RecordBatch> = reader.collect::<Result<_, _>>().unwrap();
 
-    let config = SessionConfig::new().with_target_partitions(1);
-    let context = SessionContext::new_with_config(config);
     let table = MemTable::try_new(schema, vec![batches]).unwrap();
-    context.register_table("events", Arc::new(table)).unwrap();
-    let result = context
-        .sql(&case.batch)
-        .await
-        .unwrap()
-        .collect()
-        .await
-        .unwrap();
+    context.register_table(name, Arc::new(table)).unwrap();
+}
+
+/// The rows of `sql`, as sorted lines.
+pub(crate) async fn answer(context: &SessionContext, sql: &str) -> Vec<String> {
+    let result = context.sql(sql).await.unwrap().collect().await.unwrap();
     let mut lines = Vec::new();
     for batch in result {
         let options = FormatOptions::default();
@@ -187,10 +237,10 @@ async fn batch(case: &Case) -> Vec<String> {
 }
 
 /// The row as Arrow's own reader takes it: numbers for timestamps are in the
-/// column's unit there.
+/// column's unit there. Rows of a table have none.
 fn in_micros(row: &str) -> String {
     match row.strip_suffix('}') {
-        Some(row) => format!("{row}000}}"),
-        None => row.to_owned(),
+        Some(start) if row.contains("\"ts\":") => format!("{start}000}}"),
+        _ => row.to_owned(),
     }
 }

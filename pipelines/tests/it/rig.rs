@@ -1,6 +1,10 @@
 //! Runs a pipeline file on rows and a store in memory.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use object_store::{ObjectStore, memory::InMemory, path::Path};
 use tagflow_engine::{
@@ -19,6 +23,8 @@ use tagflow_pipelines::{LoadOptions, load_str, lower};
 pub(crate) struct Rig {
     pub(crate) file: String,
     pub(crate) script: Arc<Script>,
+    /// The rows of sources that have others than `script`.
+    pub(crate) scripts: BTreeMap<&'static str, Arc<Script>>,
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) chunk: usize,
     pub(crate) lanes: usize,
@@ -29,6 +35,7 @@ impl Rig {
         Self {
             file,
             script: Arc::default(),
+            scripts: BTreeMap::new(),
             store: Arc::new(InMemory::new()),
             chunk: 100,
             lanes: 1,
@@ -45,7 +52,7 @@ impl Rig {
             match &mut node.kind {
                 NodeKind::Source(source) => {
                     source.source = Arc::new(ScriptedSource {
-                        script: Arc::clone(&self.script),
+                        script: Arc::clone(self.scripts.get(&*node.name).unwrap_or(&self.script)),
                         chunk: self.chunk,
                         bounded: Bounded::Yes,
                         reference: Reference::None,

@@ -379,7 +379,7 @@ proptest! {
         max_open in prop_oneof![Just(Duration::ZERO), Just(Duration::from_mins(5))],
         sort_by in prop_oneof![Just(vec![]), Just(vec!["campaign".to_owned()])],
     ) {
-        let files = FileOptions { target_bytes, open_bytes, max_open, sort_by, ..FileOptions::default() };
+        let files = FileOptions { target_bytes, max_open, open_bytes, sort_by, ..FileOptions::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(the_newest_is_there(steps, files));
     }

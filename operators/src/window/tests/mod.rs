@@ -7,4 +7,5 @@ mod driver;
 mod late;
 mod oracle;
 mod rows;
+mod sessions;
 mod state;

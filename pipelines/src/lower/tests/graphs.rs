@@ -178,6 +178,30 @@ sinks:
     assert_eq!(tables, ["dead_letters"]);
 }
 
+#[test]
+fn a_step_holds_whole_rows_and_needs_an_exact_watermark() {
+    let step = "{from: events, dedupe: {key: [event_id], within: 24h}, sessions: {key: [user_id], \
+                gap: 30m}, where: \"amount > 1\", select: [session_id, occurred_at]}";
+    let lowered = lowered(&format!(
+        "steps:\n  s: {step}\nsinks: {{out: {{from: s, console: {{}}}}}}\n"
+    ));
+    let time = time_of(&lowered, "events");
+    assert_eq!(time.granularity, Duration::from_micros(1));
+    assert_eq!(time.offsets, WithOffsets::Yes);
+    let text = explain::text("test", &lowered, 4);
+    let shown = |line: &str| assert!(text.contains(line), "{line}\n{text}");
+    shown(
+        "  s.dedupe\n    dedupe by event_id within 1day\n      read events: event_id, user_id, event_type, campaign_id, amount, created_at, occurred_at\n",
+    );
+    shown(
+        "  s.sessions\n    sessions by user_id with a gap of 30m as session_id\n      read s.dedupe: ",
+    );
+    shown("  events -> s.dedupe: by key (1 column)\n");
+    shown("  s.dedupe -> s.sessions: by key (1 column)\n");
+    shown("  s.sessions (aside) -> errors.late.columns.2: the same lane\n");
+    shown("    state: sessions(1800000000us); key user_id; time occurred_at; ");
+}
+
 /// The fingerprint of `q` in a pipeline.
 fn fingerprint(blocks: &str) -> String {
     let nodes = lowered(blocks).graph.nodes;

@@ -48,6 +48,39 @@ sinks: {out: {from: s, console: {}}}
 }
 
 #[test]
+fn parts_of_steps_are_of_columns_that_there_are() {
+    check(
+        r"
+steps:
+  s:
+    from: events
+    dedupe: {key: [event_id, usr_id], within: 1h}
+  t:
+    from: events
+    flag_bots: {user_agent: amount, rate: {key: [user_id], over: 1m, more_than: 60}, as: user_id}
+  u:
+    from: events
+    sessions: {key: [nobody], gap: 30m, as: _offset}
+  v: {from: events, select: [user_id]}
+  w: {from: v, sessions: {key: [user_id], gap: 30m}}
+sinks: {out: {from: s, console: {}}}
+",
+        &[
+            "5:30 steps.s.dedupe.key: column `usr_id` not found; did you mean `user_id`?",
+            "8:29 steps.t.flag_bots.user_agent: `amount` is not a `string`",
+            "8:90 steps.t.flag_bots.as: the rows have a column `user_id` already [give the new one \
+             another name with `as`]",
+            "11:22 steps.u.sessions.key: column `nobody` not found (have: event_id, user_id, \
+             event_type, campaign_id, amount, created_at, occurred_at)",
+            "11:45 steps.u.sessions.as: the column name `_offset` is Tagflow's own [give it \
+             another name with `as`]",
+            "13:13 steps.w.sessions: the rows have no event time, whose order is needed here \
+             [carry the event time of the source through unchanged]",
+        ],
+    );
+}
+
+#[test]
 fn folders_and_orders_are_of_columns_that_there_are() {
     check(
         r#"

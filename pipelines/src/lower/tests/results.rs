@@ -39,6 +39,44 @@ window_start window_end campaign_id impressions clicks reach revenue
 }
 
 #[test]
+fn a_step_flags_bots_by_user_agent_and_by_rate() {
+    let agents = [
+        "\"Googlebot/2.1\"",
+        "null",
+        "\"Firefox\"",
+        "\"Firefox\"",
+        "\"Firefox\"",
+    ];
+    let rows = agents.iter().enumerate().map(|(second, agent)| {
+        let time = 1_767_571_200_000 + second * 1000;
+        format!(
+            r#"{{"event_id":"e{second}","user_id":"u","event_type":"x","campaign_id":{agent},"occurred_at":{time}}}"#
+        )
+    });
+    let rows = rows.collect::<Vec<_>>().join("\n") + "\n";
+    let check = |flag_bots: &str, expected: &str| {
+        let lowered = lowered(&format!(
+            "steps:\n  s: {{from: events, flag_bots: {flag_bots}, where: \"events.event_type = 'x'\", \
+             select: [event_id, bot, \"is_bot(campaign_id) AS listed\"]}}\n\
+             sinks: {{out: {{from: s, console: {{}}}}}}\n"
+        ));
+        assert_eq!(run(&lowered, &[("events", &rows)])["out"], expected);
+    };
+    check(
+        "{user_agent: campaign_id, as: bot}",
+        "event_id bot listed\ne0 true true\ne1 false false\ne2 false false\ne3 false false\ne4 false false",
+    );
+    check(
+        "{user_agent: campaign_id, rate: {key: [user_id], over: 3s, more_than: 2}, as: bot}",
+        "event_id bot listed\ne0 true true\ne1 false false\ne2 true false\ne3 true false\ne4 true false",
+    );
+    check(
+        "{rate: {key: [campaign_id], over: 3s, more_than: 2}, as: bot}",
+        "event_id bot listed\ne0 false true\ne1 false false\ne2 false false\ne3 false false\ne4 true false",
+    );
+}
+
+#[test]
 fn the_window_may_stand_anywhere() {
     check(
         "SELECT upper(campaign_id) AS campaign, count(*) AS n, \

@@ -47,6 +47,10 @@ fn every_key_is_read() {
     assert_eq!((*made.seed, made.count.as_deref()), (7, Some(&1000)));
     assert!((made.late.get() - 0.01).abs() < f64::EPSILON);
 
+    let campaigns = spec.tables.get("campaigns").unwrap();
+    assert_eq!(campaigns.key[0].as_str(), "campaign_id");
+    assert_eq!(*campaigns.refresh, Duration::from_mins(5));
+
     let named = spec.steps.get("named").unwrap();
     assert_eq!(named.filter.as_ref().unwrap().text(), "id is not null");
     let columns: Vec<_> = named.select.as_ref().unwrap().columns().collect();

@@ -174,10 +174,32 @@ fn blocks_of_later_versions() {
         "p.yaml:8:1  error  `metrics` is not available in this version yet\n\
          p.yaml:9:1  error  `tests` is not available in this version yet",
     );
-    let step = "steps:\n  s: {from: events, dedupe: {key: [user_id]}}\nsinks:";
+}
+
+#[test]
+fn parts_of_steps() {
+    let step = |text: &str| {
+        with(
+            "sinks:",
+            &format!("steps:\n  s: {{from: events, {text}}}\nsinks:"),
+        )
+    };
     check(
-        &with("sinks:", step),
-        "p.yaml:9:21  error  `dedupe` is not available in this version yet",
+        &step("dedupe: {key: [], within: 0s}"),
+        "p.yaml:9:29  error  `key` needs at least one column in `s.dedupe`\n\
+         p.yaml:9:47  error  `within` must be more than zero",
+    );
+    check(
+        &step("flag_bots: {as: x}"),
+        "p.yaml:9:32  error  `flag_bots` needs `user_agent`, `rate` or both",
+    );
+    check(
+        &step("flag_bots: {rate: {key: [user_id], over: 1m, more_than: 0}}"),
+        "p.yaml:9:77  error  `more_than` is at least 1",
+    );
+    check(
+        &step("sessions: {key: [user_id]}"),
+        "p.yaml:9:31  error  missing key `gap` in `s.sessions`",
     );
 }
 

@@ -4,8 +4,10 @@
 //! | --- | --- |
 //! | `tumble(ts, interval)` and its like | the window that a time lies in: a struct of `start` and `end` |
 //! | `date(x)` | the calendar day (UTC) of a time, or of a `YYYY-MM-DD` text |
+//! | `is_bot(text)` | whether a user agent is known to be of a bot |
 
 mod date;
+mod is_bot;
 mod window;
 
 use std::{collections::HashMap, sync::Arc};
@@ -25,7 +27,10 @@ pub fn batch_functions() -> Vec<ScalarUDF> {
     let windows = WindowKind::ALL.map(window::WindowFunction::new);
     let windows = windows.into_iter().map(ScalarUDF::new_from_impl);
     windows
-        .chain([ScalarUDF::new_from_impl(date::Date::new())])
+        .chain([
+            ScalarUDF::new_from_impl(date::Date::new()),
+            ScalarUDF::new_from_impl(is_bot::IsBot::new()),
+        ])
         .collect()
 }
 

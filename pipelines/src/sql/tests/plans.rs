@@ -152,3 +152,36 @@ fn relations_deliver_what_is_read_of_them() {
         .collect();
     assert_eq!(delivered, expected);
 }
+
+#[test]
+fn joins_say_which_side_a_column_is_of() {
+    check(
+        r#"SELECT e.event_id, o.order_id FROM events e LEFT JOIN orders o
+           ON e.user_id = o."userId" AND o.ordered_at <= e.occurred_at + INTERVAL '1 hour'
+           AND o.ordered_at >= e.occurred_at AND o.revenue > e.amount"#,
+        "
+select event_id, order_id
+  left join on e.user_id = o.userId; o.ordered_at 0s to 3600s after e.occurred_at; where o.ordered_at <= e.occurred_at + INTERVAL '1 HOURS' AND o.ordered_at >= e.occurred_at AND o.revenue > e.amount
+    read events: event_id, user_id, amount, occurred_at
+    read orders: order_id, userId, revenue, ordered_at
+",
+    );
+}
+
+#[test]
+fn rankings_take_their_limit_from_the_filter() {
+    check(
+        r"SELECT user_id, r FROM (
+             SELECT *, row_number() OVER (PARTITION BY w ORDER BY n DESC) AS r FROM (
+               SELECT tumble(occurred_at, INTERVAL '1 minute') AS w, user_id, count(*) AS n
+               FROM events GROUP BY 1, 2)) WHERE r < 4 AND n > 1",
+        "
+where r < 4 AND n > 1; select user_id, r
+  select user_id, n, r
+    top 3 of w by n desc nulls first
+      select w, user_id, count(*) AS n
+        tumble 1m of occurred_at by user_id: count(*)
+          read events: user_id, occurred_at
+",
+    );
+}

@@ -1,4 +1,6 @@
-use super::{faults, program, query};
+use tagflow_schemas::Column;
+
+use super::{super::Definition, faults, program, query};
 
 /// Everything that is wrong with a query, as `line:column message [help]`.
 fn check(sql: &str, expected: &[&str]) {
@@ -173,31 +175,160 @@ fn joins_and_subqueries() {
     check(
         r#"SELECT e.user_id FROM events e JOIN orders o ON e.user_id = o."userId""#,
         &[
-            "1:37 joins are not there yet [UNION ALL the inputs and aggregate over both, or join where the result is read]",
+            "1:37 a join of two streams without a bound of time on both sides would have to remember every row for ever [add the bound to ON: `AND o.ordered_at BETWEEN e.occurred_at AND e.occurred_at + INTERVAL '1 day'`]",
         ],
     );
     check(
         "SELECT 1 AS x FROM events, orders",
         &[
-            "1:28 joins are not there yet [UNION ALL the inputs and aggregate over both, or join where the result is read]",
+            "1:28 a join of everything with everything never ends [write JOIN with an ON that says which rows belong together]",
         ],
     );
     check(
         r#"SELECT user_id FROM events WHERE user_id IN (SELECT "userId" FROM orders)"#,
         &[
-            "1:46 IN (SELECT …) in an expression would be a join, and joins are not there yet [list the values: `IN ('a', 'b')`, or make it a query of its own and read FROM it]",
+            "1:46 IN (SELECT …) in an expression would be a join, and is not there yet [list the values: `IN ('a', 'b')`, or write it as a JOIN]",
         ],
     );
     check(
         "SELECT user_id FROM events WHERE EXISTS (SELECT 1 FROM orders)",
         &[
-            "1:42 EXISTS in an expression would be a join, and joins are not there yet [list the values: `IN ('a', 'b')`, or make it a query of its own and read FROM it]",
+            "1:42 EXISTS in an expression would be a join, and is not there yet [list the values: `IN ('a', 'b')`, or write it as a JOIN]",
         ],
     );
     check(
         "SELECT (SELECT max(revenue) FROM orders) AS m FROM events",
         &[
-            "1:9 a subquery in an expression would be a join, and joins are not there yet [list the values: `IN ('a', 'b')`, or make it a query of its own and read FROM it]",
+            "1:9 a subquery in an expression would be a join, and is not there yet [list the values: `IN ('a', 'b')`, or write it as a JOIN]",
+        ],
+    );
+}
+
+#[test]
+fn joins_with_a_table() {
+    let campaigns = || {
+        let column = |name: &str, kind: &str| Column {
+            name: name.into(),
+            kind: kind.parse().unwrap(),
+            nullable: false,
+        };
+        let columns = vec![column("campaign_id", "string"), column("budget", "int64")];
+        let key = vec!["campaign_id".into()];
+        Definition::Table { columns, key }
+    };
+    for (sql, expected) in [
+        (
+            "SELECT budget FROM campaigns",
+            "1:1 `campaigns` is a table, and a query must read a stream [join the table as it is with a stream: `FROM stream JOIN campaigns ON …`]",
+        ),
+        (
+            "SELECT user_id FROM events e JOIN campaigns c ON e.user_id = c.budget",
+            "1:35 the table `campaigns` is joined by its key (`campaign_id`), and ON does not say what `campaign_id` equals [add `c.campaign_id = …` to ON, of the same type as `campaign_id`]",
+        ),
+        (
+            "SELECT user_id FROM campaigns c JOIN events e ON e.campaign_id = c.campaign_id",
+            "1:38 the table `campaigns` stands on the left, but it is the stream's rows that are looked up in it [write the stream first: `FROM stream JOIN campaigns ON …`]",
+        ),
+        (
+            "SELECT user_id FROM events e FULL JOIN campaigns c ON e.campaign_id = c.campaign_id",
+            "1:40 a Full join with the table `campaigns` would have to know which of its rows no event will ever ask for [write JOIN or LEFT JOIN, the stream first]",
+        ),
+        (
+            "SELECT user_id FROM events e CROSS JOIN campaigns c",
+            "1:41 a join of everything with everything never ends [write JOIN with an ON that says which rows belong together]",
+        ),
+    ] {
+        let program = program(&[("campaigns", campaigns()), ("q", query(sql))]);
+        assert_eq!(faults(&program), [format!("q {expected}")], "{sql}");
+    }
+}
+
+#[test]
+fn joins_of_streams() {
+    let minutely = |relation: &str, time: &str| {
+        query(&format!(
+            "SELECT tumble({time}, INTERVAL '1 minute') AS w, count(*) AS n FROM {relation} GROUP BY 1"
+        ))
+    };
+    for (sql, expected) in [
+        (
+            r#"SELECT 1 AS x FROM events e JOIN orders o ON e.user_id = o."userId" AND o.ordered_at > e.occurred_at"#,
+            "1:34 a join of two streams without a bound of time on both sides would have to remember every row for ever [add the bound to ON: `AND o.ordered_at BETWEEN e.occurred_at AND e.occurred_at + INTERVAL '1 day'`]",
+        ),
+        (
+            r#"SELECT 1 AS x FROM events e JOIN orders o ON e.user_id = o."userId" AND o.ordered_at BETWEEN e.created_at AND e.created_at + INTERVAL '1 day'"#,
+            "1:34 a join of two streams without a bound of time on both sides would have to remember every row for ever [add the bound to ON: `AND o.ordered_at BETWEEN e.occurred_at AND e.occurred_at + INTERVAL '1 day'`]",
+        ),
+        (
+            "SELECT 1 AS x FROM events e JOIN orders o ON o.ordered_at BETWEEN e.occurred_at AND e.occurred_at + INTERVAL '1 day'",
+            "1:34 a join without an equality would compare every row with every other [add to ON what is equal: `ON a.user_id = b.user_id AND …`]",
+        ),
+        (
+            "SELECT 1 AS x FROM clicks c JOIN sales s ON c.n = s.n",
+            "1:34 a join of windows that is not on the same window would have to remember every row for ever [add to ON: `AND c.w = s.w`]",
+        ),
+        (
+            "SELECT 1 AS x FROM clicks c JOIN orders o ON c.n = length(o.order_id)",
+            "1:34 one side has rows of windows, and the other has events [aggregate the events in a window first, then join the two on it]",
+        ),
+        (
+            "SELECT 1 AS x FROM clicks c LEFT SEMI JOIN sales s ON c.w = s.w",
+            "1:44 a join of everything with everything never ends [write JOIN with an ON that says which rows belong together]",
+        ),
+        (
+            r#"SELECT count(*) AS n FROM (SELECT o.ordered_at AS t FROM events e LEFT JOIN orders o ON e.user_id = o."userId" AND o.ordered_at BETWEEN e.occurred_at AND e.occurred_at + INTERVAL '1 day') GROUP BY tumble(t, INTERVAL '1 minute')"#,
+            "1:198 `tumble` is given `t`, not the event time of the source [of a join of events only an inner join's later time can be a window's; or aggregate both sides in windows and join those]",
+        ),
+    ] {
+        let program = program(&[
+            ("clicks", minutely("events", "occurred_at")),
+            ("sales", minutely("orders", "ordered_at")),
+            ("q", query(sql)),
+        ]);
+        assert_eq!(faults(&program), [format!("q {expected}")], "{sql}");
+    }
+}
+
+#[test]
+fn rankings() {
+    let write = r#"[write `SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY "window" ORDER BY x DESC) AS rank FROM per_window) WHERE rank <= 10`]"#;
+    for (sql, expected) in [
+        (
+            "SELECT *, row_number() OVER (PARTITION BY w ORDER BY n) AS r FROM clicks",
+            "1:11 every row gets a rank, and none is left out",
+        ),
+        (
+            "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY w ORDER BY n) AS r FROM clicks) WHERE r > 3",
+            "1:26 every row gets a rank, and none is left out",
+        ),
+        (
+            "SELECT * FROM (SELECT *, row_number() OVER (ORDER BY n) AS r FROM clicks) WHERE r < 3",
+            "1:26 the window must be in PARTITION BY: across windows the best may be to come",
+        ),
+        (
+            "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY w) AS r FROM clicks) WHERE r < 3",
+            "1:26 `row_number()` without ORDER BY ranks by nothing",
+        ),
+        (
+            "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY w, n % 2 ORDER BY n) AS r FROM clicks) WHERE r < 3",
+            "1:26 PARTITION BY takes columns; compute others in a query before",
+        ),
+    ] {
+        let program = program(&[
+            (
+                "clicks",
+                query(
+                    "SELECT tumble(occurred_at, INTERVAL '1 minute') AS w, user_id, count(*) AS n FROM events GROUP BY 1, 2",
+                ),
+            ),
+            ("q", query(sql)),
+        ]);
+        assert_eq!(faults(&program), [format!("q {expected} {write}")], "{sql}");
+    }
+    check(
+        "SELECT rank() OVER (ORDER BY user_id) AS r FROM events",
+        &[
+            "1:8 `rank(…) OVER …` is not there yet; `row_number` is [aggregate over a window: `GROUP BY tumble(ts, INTERVAL '1 minute'), …`]",
         ],
     );
 }
@@ -207,7 +338,7 @@ fn functions() {
     check(
         "SELECT user_id, row_number() OVER (PARTITION BY user_id) AS n FROM events",
         &[
-            "1:17 `row_number(…) OVER …` is not there yet [aggregate over a window: `GROUP BY tumble(ts, INTERVAL '1 minute'), …`]",
+            "1:17 only rows of windows can be ranked: of others the best may be to come [write `SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY \"window\" ORDER BY x DESC) AS rank FROM per_window) WHERE rank <= 10`]",
         ],
     );
     check(
@@ -263,8 +394,7 @@ fn functions() {
     check(
         "SELECT user_id FROM events QUALIFY row_number() OVER () = 1",
         &[
-            "1:36 QUALIFY filters window functions (`OVER`), which are not there yet [filter with WHERE or HAVING]",
-            "1:36 `row_number(…) OVER …` is not there yet [aggregate over a window: `GROUP BY tumble(ts, INTERVAL '1 minute'), …`]",
+            "1:36 only rows of windows can be ranked: of others the best may be to come [write `SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY \"window\" ORDER BY x DESC) AS rank FROM per_window) WHERE rank <= 10`]",
         ],
     );
 }

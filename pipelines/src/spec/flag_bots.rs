@@ -1,0 +1,84 @@
+//! `flag_bots`: rows that no person made.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{
+    Setting,
+    read::{Read, Reader, key, positive},
+};
+use crate::yaml::Node;
+
+/// Adds a boolean column that says whether a row is of a bot: by its user agent,
+/// by the rate of its key, or by either. No row is dropped.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct FlagBots {
+    /// The column with the user agent, to be looked up in the list of
+    /// `crawler-user-agents`. A null is no bot.
+    pub user_agent: Option<Setting<String>>,
+    /// More rows than a person makes.
+    pub rate: Option<Rate>,
+    /// The new column.
+    #[serde(rename = "as")]
+    #[schemars(extend("default" = "is_bot"))]
+    pub column: Setting<String>,
+}
+
+/// A row is of a bot when its key has had more than `more_than` rows in the time
+/// `over` up to it, itself included.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Rate {
+    /// The columns whose rows are counted together, such as the user. A row where
+    /// one of them is null is not counted.
+    #[schemars(length(min = 1))]
+    pub key: Vec<Setting<String>>,
+    /// The time in which rows are counted, in event time.
+    pub over: Setting<Duration>,
+    /// The most rows that a person makes, at least 1.
+    pub more_than: Setting<u64>,
+}
+
+impl Read for FlagBots {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let mut fields = reader.fields(node)?;
+        let user_agent = fields.optional(reader, "user_agent");
+        let rate = fields.optional(reader, "rate");
+        let column = fields.or(reader, "as", "is_bot".to_owned());
+        fields.finish(reader);
+        let (user_agent, rate) = (user_agent?, rate?);
+        if user_agent.is_none() && rate.is_none() {
+            let message = "`flag_bots` needs `user_agent`, `rate` or both";
+            reader.error(node.at, message);
+            return None;
+        }
+        Some(Self {
+            user_agent,
+            rate,
+            column: column?,
+        })
+    }
+}
+
+impl Read for Rate {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let mut fields = reader.fields(node)?;
+        let key = key(&mut fields, reader);
+        let over = positive(&mut fields, reader, "over");
+        let more_than: Option<Setting<u64>> = fields.required(reader, "more_than");
+        fields.finish(reader);
+        let more_than = more_than?;
+        if *more_than == 0 {
+            reader.error(more_than.at(), "`more_than` is at least 1");
+            return None;
+        }
+        Some(Self {
+            key: key?,
+            over: over?,
+            more_than,
+        })
+    }
+}

@@ -1,0 +1,44 @@
+//! `sessions`: which session each row is of.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{
+    Setting,
+    read::{Read, Reader, key, positive},
+};
+use crate::yaml::Node;
+
+/// Adds a column with the session of each row: rows of one key, none of them more
+/// than `gap` after the one before, in event time.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Sessions {
+    /// The columns whose rows make a session, such as the user. A row where one
+    /// of them is null is of no session.
+    #[schemars(length(min = 1))]
+    pub key: Vec<Setting<String>>,
+    /// A row more than this after the one before begins a session.
+    pub gap: Setting<Duration>,
+    /// The new column: a string, the same for all rows of a session.
+    #[serde(rename = "as")]
+    #[schemars(extend("default" = "session_id"))]
+    pub column: Setting<String>,
+}
+
+impl Read for Sessions {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let mut fields = reader.fields(node)?;
+        let key = key(&mut fields, reader);
+        let gap = positive(&mut fields, reader, "gap");
+        let column = fields.or(reader, "as", "session_id".to_owned());
+        fields.finish(reader);
+        Some(Self {
+            key: key?,
+            gap: gap?,
+            column: column?,
+        })
+    }
+}

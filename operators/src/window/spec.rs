@@ -283,12 +283,18 @@ impl Aggregation {
     }
 
     /// What determines the meaning of the state: the window, the keys, the
-    /// aggregates and their types; neither the names of the outputs nor when they
-    /// come out. Columns of the input go by their names.
+    /// aggregates and their types, and for how long windows are corrected: with
+    /// more time, windows whose panes are gone would be corrected from nothing.
+    /// Neither the names of the outputs nor previews. Columns of the input go by
+    /// their names.
     pub fn fingerprint(&self) -> String {
         let spec = &self.spec;
         let time = spec.input.field(spec.time).name();
         let mut text = format!("{} by {time}", spec.windows);
+        if !spec.emission.lateness.is_zero() {
+            let lateness = humantime::format_duration(spec.emission.lateness);
+            let _ = write!(text, "; corrected for {lateness}");
+        }
         let fields = &self.partial.fields()[LEAD..self.group_width()];
         for (key, field) in spec.keys.iter().zip(fields).skip(usize::from(self.keyless)) {
             let key = sql(&key.expr);

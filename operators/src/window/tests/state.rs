@@ -1,10 +1,13 @@
 //! What snapshots hold, and fingerprints.
 
+use std::time::Duration;
+
 use super::{
     driver::Driver,
     oracle,
     rows::{PARTITIONS, Row},
 };
+use crate::window::{Emission, Period, Windows};
 
 fn row(partition: usize, ts: i64) -> Row {
     Row {
@@ -102,6 +105,24 @@ fn a_fingerprint_is_of_what_the_state_means() {
         let other = of(keys, &[aggregate]);
         assert_ne!(other, same);
     }
+    // Panes go with the time for corrections, and previews leave no trace.
+    let emitted = |previews, lateness| {
+        let size = Duration::from_micros(60);
+        let windows = Windows::Tumble(Period::Fixed(size));
+        let emission = Emission { previews, lateness };
+        let plan = oracle::plan_windows(windows, emission, &["campaign"], &["count(x)"]);
+        plan.unwrap().fingerprint()
+    };
+    assert_eq!(
+        emitted(Some(Duration::from_micros(5)), Duration::ZERO),
+        same
+    );
+    let corrected = emitted(None, Duration::from_mins(1));
+    assert_eq!(
+        corrected,
+        "tumble 60us by ts; corrected for 1m; key campaign: Utf8; count(x): Int64"
+    );
+    assert_ne!(emitted(None, Duration::from_mins(2)), corrected);
     // A string is not the column of that name, and its quotes are its own.
     let text = of(&[], &["count(*) FILTER (WHERE s = 'campaign')"]);
     assert!(text.contains("s = 'campaign'"), "{text}");

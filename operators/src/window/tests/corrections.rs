@@ -12,7 +12,7 @@ use tagflow_engine::EventTime;
 use super::{
     driver::Driver,
     oracle,
-    rows::{PARTITIONS, Row, rows},
+    rows::{PARTITIONS, Row, row, rows},
 };
 use crate::window::{Emission, Period, Windows};
 
@@ -172,20 +172,6 @@ proptest! {
         }
         let last: Counts = last.into_iter().map(|(key, (_, count))| (key, count)).collect();
         prop_assert_eq!(last, expected);
-    }
-}
-
-fn row(partition: usize, ts: i64, item: i64) -> Row {
-    Row {
-        partition,
-        ts,
-        campaign: None,
-        item: Some(item),
-        x: None,
-        y: None,
-        s: None,
-        b: None,
-        o: 0,
     }
 }
 

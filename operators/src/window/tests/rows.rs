@@ -39,6 +39,21 @@ impl Row {
     }
 }
 
+/// A row of `item` with nothing else in it.
+pub(super) fn row(partition: usize, ts: i64, item: i64) -> Row {
+    Row {
+        partition,
+        ts,
+        campaign: None,
+        item: Some(item),
+        x: None,
+        y: None,
+        s: None,
+        b: None,
+        o: 0,
+    }
+}
+
 /// Up to `count` rows whose event times advance with what is at most `disorder`
 /// of disorder.
 pub(super) fn rows(count: usize, disorder: i64) -> impl Strategy<Value = Vec<Row>> {

@@ -11,7 +11,7 @@ use arrow::{
 use super::{
     driver::Driver,
     oracle,
-    rows::{PARTITIONS, Row},
+    rows::{PARTITIONS, Row, row},
 };
 use crate::window::{Emission, Windows};
 
@@ -22,20 +22,6 @@ fn driver() -> Driver {
     let windows = Windows::Session { gap };
     let plan = oracle::plan_windows(windows, Emission::default(), &["item"], &["count(*)"]);
     Driver::new(&plan.unwrap(), 1, 0)
-}
-
-fn row(partition: usize, ts: i64, item: i64) -> Row {
-    Row {
-        partition,
-        ts,
-        campaign: None,
-        item: Some(item),
-        x: None,
-        y: None,
-        s: None,
-        b: None,
-        o: 0,
-    }
 }
 
 /// Moves the watermark to `ts` by rows of an item of their own.

@@ -35,12 +35,22 @@ pub struct TagsSpec {
     pub lateness: Duration,
     /// A key is forgotten this long after its last event; never without it.
     pub state_ttl: Option<Duration>,
-    /// How often, in event time, all tags of all keys come out.
-    pub profile_every: Option<Duration>,
+    /// When all tags of all keys come out; never without it.
+    pub profile: Option<Profile>,
     /// The tags. A tag that reads another stands after it.
     pub tags: Vec<Tag>,
     /// The segments.
     pub segments: Segments,
+}
+
+/// When all tags of all keys come out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Profile {
+    /// As of the multiples of this in event time.
+    pub every: Duration,
+    /// Whether only the last is of use: when the watermark passes several at once,
+    /// those before it do not come out.
+    pub only_last: bool,
 }
 
 /// A value that is kept for each key.

@@ -75,7 +75,7 @@ impl Changes {
     pub(super) fn take(&mut self, schema: &SchemaRef) -> Result<RecordBatch> {
         let keys = std::mem::take(&mut self.keys);
         let columns: Vec<ArrayRef> = vec![
-            value::array(keys.iter(), schema.field(0).data_type())?,
+            value::array(&mut keys.iter(), schema.field(0).data_type())?,
             Arc::new(self.tags.finish()),
             Arc::new(self.ops.finish()),
             Arc::new(self.olds.finish()),

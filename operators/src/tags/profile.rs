@@ -42,15 +42,15 @@ impl Profiles {
         let profiles = std::mem::take(self);
         let as_of = TimestampMicrosecondArray::from_value(as_of, profiles.keys.len());
         let mut columns: Vec<ArrayRef> = vec![
-            value::array(profiles.keys.iter(), schema.field(0).data_type())?,
+            value::array(&mut profiles.keys.iter(), schema.field(0).data_type())?,
             Arc::new(as_of.with_timezone("UTC")),
         ];
         for (place, values) in profiles.values.iter().enumerate() {
             let data_type = schema.field(place + 2).data_type();
-            columns.push(value::array(values.iter(), data_type)?);
+            columns.push(value::array(&mut values.iter(), data_type)?);
         }
         let names = DataType::new_list(DataType::Utf8, true);
-        columns.push(value::array(profiles.segments.iter(), &names)?);
+        columns.push(value::array(&mut profiles.segments.iter(), &names)?);
         Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
     }
 }

@@ -131,7 +131,7 @@ impl Checks {
         for (tag, values) in plan.rule_tags.iter().zip(&self.values) {
             let tag = &plan.tags[*tag];
             fields.push(Field::new(&tag.name, tag.data_type.clone(), true));
-            columns.push(value::array(values.iter(), &tag.data_type)?);
+            columns.push(value::array(&mut values.iter(), &tag.data_type)?);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(self.users.len()));
         let schema = Arc::new(Schema::new(fields));
@@ -180,7 +180,7 @@ impl Moves {
         let keys = std::mem::take(&mut self.keys);
         let columns: Vec<ArrayRef> = vec![
             Arc::new(self.segments.finish()),
-            value::array(keys.iter(), schema.field(1).data_type())?,
+            value::array(&mut keys.iter(), schema.field(1).data_type())?,
             Arc::new(self.ops.finish()),
             Arc::new(self.effective.finish().with_timezone("UTC")),
             Arc::new(self.whys.finish()),

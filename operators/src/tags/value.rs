@@ -165,7 +165,7 @@ impl Value {
 /// # Errors
 /// `Internal` where a value is not of the type.
 pub(super) fn array<'a>(
-    values: impl Iterator<Item = &'a Value>,
+    values: &mut dyn Iterator<Item = &'a Value>,
     data_type: &DataType,
 ) -> Result<ArrayRef> {
     let int = |value: &Value| match value {
@@ -217,13 +217,13 @@ pub(super) fn array<'a>(
 }
 
 /// A column of lists of `item`.
-fn list<'a>(values: impl Iterator<Item = &'a Value>, item: &DataType) -> Result<ArrayRef> {
+fn list<'a>(values: &mut dyn Iterator<Item = &'a Value>, item: &DataType) -> Result<ArrayRef> {
     let values: Vec<&Value> = values.collect();
-    let items = values.iter().flat_map(|value| match value {
+    let mut items = values.iter().flat_map(|value| match value {
         Value::List(items) => items.as_slice(),
         _ => &[],
     });
-    let items = array(items, item)?;
+    let items = array(&mut items, item)?;
     let lengths = values.iter().map(|value| match value {
         Value::List(items) => items.len(),
         _ => 0,

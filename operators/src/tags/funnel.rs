@@ -10,14 +10,10 @@ const MAX_EVENTS: usize = 1000;
 /// How funnels of one kind are kept.
 #[derive(Debug, Clone)]
 pub(super) struct FunnelPlan {
-    /// What the state depends on.
-    pub(super) fingerprint: String,
     pub(super) within_us: i64,
     pub(super) mode: FunnelMode,
     /// Names and columns of the conditions.
     pub(super) steps: Vec<(String, usize)>,
-    /// The tag that is made of it.
-    pub(super) tag: usize,
 }
 
 /// The events of the last `within`: all that are a step, and where the mode asks for
@@ -36,18 +32,24 @@ struct Event {
     steps: u32,
 }
 
+impl FunnelPlan {
+    /// Whether an event that is these steps means anything.
+    pub(super) fn counts(&self, steps: u32) -> bool {
+        steps != 0 || self.mode == FunnelMode::StrictOrder
+    }
+}
+
 impl Funnel {
-    /// Adds an event that is not after `clock`. Says when it leaves.
+    /// Adds an event that is not after `clock`.
     pub(super) fn add(
         &mut self,
         plan: &FunnelPlan,
         (time, tie): (i64, u64),
         steps: u32,
         clock: i64,
-    ) -> Option<i64> {
-        let leaves = time.saturating_add(plan.within_us);
-        if leaves <= clock || (steps == 0 && plan.mode != FunnelMode::StrictOrder) {
-            return None;
+    ) {
+        if time.saturating_add(plan.within_us) <= clock {
+            return;
         }
         let before = |event: &Event| (event.time, event.tie) <= (time, tie);
         let place = self.events.partition_point(before);
@@ -55,7 +57,6 @@ impl Funnel {
         if self.events.len() > MAX_EVENTS {
             self.events.remove(0);
         }
-        Some(leaves)
     }
 
     /// When the next event leaves.

@@ -7,16 +7,14 @@ use super::value::Value;
 /// How rankings of one kind are kept.
 #[derive(Debug, Clone)]
 pub(super) struct RankingPlan {
-    /// What the state depends on.
-    pub(super) fingerprint: String,
     pub(super) filter: Option<usize>,
     pub(super) argument: usize,
     pub(super) weight: Option<usize>,
     pub(super) half_life_us: i64,
+    /// How many items are shown.
+    pub(super) k: usize,
     /// How many items are known at most.
     pub(super) capacity: usize,
-    /// The tag that is made of it.
-    pub(super) tag: usize,
 }
 
 /// Items with their weights, at most [`RankingPlan::capacity`]: the lightest one

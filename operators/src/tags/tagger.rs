@@ -22,7 +22,7 @@ use super::{
     segments::{Checks, Moves},
     set::Tags,
     user::{Change, Event, Observer, Until, User},
-    users::{self, Users},
+    users::{self, AtRest, Users},
     value::Value,
 };
 use crate::{
@@ -37,7 +37,7 @@ const USERS_AT_ONCE: usize = 4096;
 /// call: after a downtime many are due at once, and rows must go on.
 const MAX_DUE: usize = 50_000;
 
-/// Rows that go on together.
+/// So many profiles go on together.
 const BATCH_ROWS: usize = 8192;
 
 /// Events from the watermark on are held until it has passed them; then each user
@@ -55,6 +55,8 @@ pub(super) struct Tagger {
     /// Whether the store has a layout.
     has_stored_layout: bool,
     rows: Rows,
+    /// Saves allocations.
+    scratch: [Vec<u8>; 2],
 }
 
 /// Rows that are on their way out.
@@ -94,6 +96,7 @@ impl Tagger {
             is_layout_stored: false,
             has_stored_layout: false,
             rows: Rows::default(),
+            scratch: Default::default(),
             tags,
         })
     }
@@ -193,8 +196,8 @@ impl Tagger {
         let tags = Arc::clone(&self.tags);
         let plan = &tags.plan;
         let done = self.done();
-        let mut users = Vec::with_capacity(work.len().min(USERS_AT_ONCE));
         for work in work.chunks(USERS_AT_ONCE) {
+            let mut users = Vec::with_capacity(work.len());
             for it in work {
                 self.rows.place = users.len();
                 let known = self.users.get(it.key)?;
@@ -219,20 +222,18 @@ impl Tagger {
                 }
                 user.advance(plan, done, Until::End, &mut self.rows);
                 users.push(user);
-                if self.rows.changes.len() >= BATCH_ROWS {
-                    self.emit_changes(out)?;
-                }
             }
             let Rows { checks, moves, .. } = &mut self.rows;
             checks.settle(plan, &tags.spec.segments, &mut users, moves)?;
-            for (it, mut user) in work.iter().zip(users.drain(..)) {
-                user.settle(plan);
-                self.users.put(it.key, &user)?;
+            let scratch = &mut self.scratch;
+            let at_rest = users.iter().map(|user| AtRest::new(plan, user, scratch));
+            let at_rest: Vec<AtRest> = at_rest.collect::<Result<_>>()?;
+            drop(users);
+            for (it, user) in work.iter().zip(at_rest) {
+                self.users.put(it.key, user);
             }
+            self.emit(out)?;
         }
-        self.emit_changes(out)?;
-        let moves = self.rows.moves.take(&tags.segments)?;
-        out.emit_to(Tags::SEGMENTS, Batch::derived(moves));
         Ok(())
     }
 
@@ -247,7 +248,7 @@ impl Tagger {
             let Some(mut user) = self.users.get(key)? else {
                 continue;
             };
-            user.clock = as_of;
+            user.pass(as_of);
             profiles.push(&tags.plan, &user);
             if profiles.len() == BATCH_ROWS {
                 let rows = profiles.take(&tags.profile, as_of)?;
@@ -259,9 +260,12 @@ impl Tagger {
         Ok(())
     }
 
-    fn emit_changes(&mut self, out: &mut Output) -> Result<()> {
+    /// Emits changes of tags and segments.
+    fn emit(&mut self, out: &mut Output) -> Result<()> {
         let changes = self.rows.changes.take(&self.tags.changes)?;
         out.emit(Batch::derived(changes));
+        let moves = self.rows.moves.take(&self.tags.segments)?;
+        out.emit_to(Tags::SEGMENTS, Batch::derived(moves));
         Ok(())
     }
 
@@ -386,7 +390,10 @@ impl Operator for Tagger {
         self.is_layout_stored = self.has_stored_layout && layout == stored;
         self.layout = layout;
         let plan = &self.tags.plan;
-        let adapt = (!self.layout.is_same(&stored)).then_some(|user| stored.adapt(plan, user));
+        let adapt = (!self.layout.is_same(&stored)).then_some(|user: &[u8]| {
+            let user = stored.adapt(plan, User::decode(user)?);
+            AtRest::new(plan, &user, &mut Default::default())
+        });
         self.users.restore(users, lanes, adapt)
     }
 
@@ -396,11 +403,11 @@ impl Operator for Tagger {
 }
 
 impl Observer for Rows {
-    fn change(&mut self, user: &User, change: Change<'_>) {
+    fn change(&mut self, user: &User<'_>, change: Change<'_>) {
         self.changes.push(user, &change);
     }
 
-    fn check(&mut self, plan: &Plan, user: &User) {
+    fn check(&mut self, plan: &Plan, user: &User<'_>) {
         if !plan.segments.is_empty() {
             self.checks.push(plan, self.place, user);
         }

@@ -164,8 +164,8 @@ impl Value {
 ///
 /// # Errors
 /// `Internal` where a value is not of the type.
-pub(super) fn array<'a>(
-    values: &mut dyn Iterator<Item = &'a Value>,
+pub(super) fn array(
+    values: &mut dyn Iterator<Item = &'_ Value>,
     data_type: &DataType,
 ) -> Result<ArrayRef> {
     let int = |value: &Value| match value {
@@ -217,7 +217,7 @@ pub(super) fn array<'a>(
 }
 
 /// A column of lists of `item`.
-fn list<'a>(values: &mut dyn Iterator<Item = &'a Value>, item: &DataType) -> Result<ArrayRef> {
+fn list(values: &mut dyn Iterator<Item = &'_ Value>, item: &DataType) -> Result<ArrayRef> {
     let values: Vec<&Value> = values.collect();
     let mut items = values.iter().flat_map(|value| match value {
         Value::List(items) => items.as_slice(),

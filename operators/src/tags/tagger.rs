@@ -30,8 +30,9 @@ use crate::{
     window::StoredWatermark,
 };
 
-/// So many users are in hand at a time.
-const USERS_AT_ONCE: usize = 4096;
+/// So many users are in hand at a time: few enough to stay in the processor's cache,
+/// enough for rules to be evaluated in bulk.
+const USERS_AT_ONCE: usize = 256;
 
 /// So many users, to whom something happens with no event, are looked at in one
 /// call: after a downtime many are due at once, and rows must go on.

@@ -27,6 +27,7 @@ mod absence;
 mod changes;
 mod definition;
 mod funnel;
+mod known;
 mod layout;
 mod part;
 mod partial;
@@ -45,4 +46,5 @@ mod value;
 pub use definition::{
     Again, Function, FunnelMode, Over, Profile, Rule, Segment, Segments, Tag, TagKind, TagsSpec,
 };
+pub use known::{Known, Profiled, TagTile, TagValue};
 pub use set::Tags;

@@ -46,12 +46,12 @@ const BATCH_ROWS: usize = 8192;
 /// what they touch; those too far behind are late.
 pub(super) struct Tagger {
     tags: Arc<Tags>,
-    hasher: KeyHasher,
+    pub(super) hasher: KeyHasher,
     held: Held,
     /// Everything from before this is done, save for users that are due.
     watermark: StoredWatermark,
-    users: Users,
-    layout: Layout,
+    pub(super) users: Users,
+    pub(super) layout: Layout,
     is_layout_stored: bool,
     /// Whether the store has a layout.
     has_stored_layout: bool,
@@ -270,8 +270,26 @@ impl Tagger {
         Ok(())
     }
 
+    /// Lets time pass for a user alone, to `to`.
+    pub(super) fn pass(&mut self, key: KeyHash, to: i64, out: &mut Output) -> Result<()> {
+        if self.users.get(key)?.is_none() {
+            return Ok(());
+        }
+        let done = self.watermark.get();
+        self.watermark
+            .advance(EventTime::from_micros(to.saturating_add(1)));
+        let work = Work {
+            key,
+            events: Vec::new(),
+        };
+        self.work(&[work], &[], Turns::InTime, out)?;
+        self.watermark = StoredWatermark::default();
+        self.watermark.advance(done);
+        Ok(())
+    }
+
     /// The last instant that is done.
-    fn done(&self) -> i64 {
+    pub(super) fn done(&self) -> i64 {
         self.watermark.get().as_micros().saturating_sub(1)
     }
 }

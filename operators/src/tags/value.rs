@@ -124,26 +124,34 @@ impl Value {
     /// As people read it; none for null. A list is a JSON array.
     pub(crate) fn text(&self, data_type: &DataType) -> Option<String> {
         let mut text = String::new();
-        match (self, data_type) {
-            (Self::Null, _) => return None,
-            (Self::List(values), DataType::List(item)) => {
-                text.push('[');
-                for (place, value) in values.iter().enumerate() {
-                    if place > 0 {
-                        text.push(',');
-                    }
-                    value.write_json(item.data_type(), &mut text);
-                }
-                text.push(']');
-            }
+        match self {
+            Self::Null => return None,
+            Self::List(_) => self.write_json(data_type, &mut text),
             _ => self.write(data_type, &mut text),
         }
         Some(text)
     }
 
+    /// As JSON: numbers where JSON has them, text for times and decimals.
+    pub(super) fn json(&self, data_type: &DataType) -> String {
+        let mut json = String::new();
+        self.write_json(data_type, &mut json);
+        json
+    }
+
     fn write_json(&self, data_type: &DataType, out: &mut String) {
         match (self, data_type) {
             (Self::Null, _) => out.push_str("null"),
+            (Self::List(values), DataType::List(item)) => {
+                out.push('[');
+                for (place, value) in values.iter().enumerate() {
+                    if place > 0 {
+                        out.push(',');
+                    }
+                    value.write_json(item.data_type(), out);
+                }
+                out.push(']');
+            }
             (Self::Bool(_) | Self::Float(_), _) | (Self::Int(_), DataType::Int64) => {
                 self.write(data_type, out);
             }

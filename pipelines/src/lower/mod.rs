@@ -5,7 +5,7 @@
 //! | a source | a source node that decodes only the columns that are read |
 //! | a step, a query without a window | one map, `<name>` |
 //! | a step's `dedupe`, `flag_bots`, `sessions` | ⇄ `<name>.dedupe` ▷ `<name>.bots` ⇄ `<name>.rate` ⇄ `<name>.sessions` before that map |
-//! | a query with a window | `<name>.input` ▷ `<name>.partial` ⇄ `<name>` ▷ `<name>.select` |
+//! | a query with a window or a `ttl` | `<name>.input` ▷ `<name>.partial` ⇄ `<name>` ▷ `<name>.select` |
 //! | a join with a table | `<name>.lookup` |
 //! | a join of streams | `<name>.left`, `<name>.right` ⇄ `<name>` ▷ `<name>.select` |
 //! | the best rows of a window | `<name>.input` ⇄ `<name>` ▷ `<name>.select` |

@@ -255,11 +255,7 @@ impl Lowering<'_> {
         Ok(Flow {
             ends: vec![finalize],
             schema,
-            rows: if windowed.emission.revises() {
-                Rows::Revisions
-            } else {
-                Rows::Windows
-            },
+            rows: windowed.rows(),
             personal,
         })
     }

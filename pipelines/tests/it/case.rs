@@ -28,7 +28,8 @@ pub(crate) const COLUMNS: &str = "
       b: bool?
       ts: timestamp(ms)";
 
-const AGGREGATES: [&str; 20] = [
+/// Aggregates over them.
+pub(crate) const AGGREGATES: [&str; 20] = [
     "count(*)",
     "count(n)",
     "count(DISTINCT k)",
@@ -53,7 +54,8 @@ const AGGREGATES: [&str; 20] = [
 
 const KEYS: [&str; 5] = ["k", "n", "coalesce(k, 'none')", "b", "n % 3"];
 
-const PREDICATES: [&str; 6] = [
+/// Conditions over them.
+pub(crate) const PREDICATES: [&str; 6] = [
     "n IS NOT NULL",
     "k IN ('a', 'b', 'c')",
     "d > 1.5 OR b",

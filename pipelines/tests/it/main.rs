@@ -9,3 +9,5 @@ mod metrics;
 mod oracle;
 mod ordered;
 mod rig;
+mod seeds;
+mod updating;

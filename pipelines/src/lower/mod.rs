@@ -37,6 +37,7 @@ mod tests;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use arrow::datatypes::SchemaRef;
@@ -53,6 +54,7 @@ use crate::{
     sql::{Needs, Program},
 };
 use flow::Flows;
+pub(crate) use tables::table_of;
 
 /// What a graph is made with.
 #[derive(Clone)]
@@ -64,6 +66,8 @@ pub struct LowerOptions {
     /// Relations that are watched: each leads to a sink more, [`tap`], which
     /// drops its rows unless another one is put in its place.
     pub taps: BTreeSet<String>,
+    /// Tables whose rows are given, and not read from where they are.
+    pub tables: BTreeMap<String, CurrentDimension>,
 }
 
 /// Which of the file's sinks take part.
@@ -87,6 +91,7 @@ impl Default for LowerOptions {
             clock: Arc::new(SystemClock),
             sinks: Sinks::All,
             taps: BTreeSet::new(),
+            tables: BTreeMap::new(),
         }
     }
 }
@@ -189,6 +194,10 @@ impl<'a> Lowering<'a> {
         }
 
         for needs in &relations {
+            if self.diagnostics.has_errors() && !self.are_inputs_there(needs) {
+                // What is wrong with them has been said.
+                continue;
+            }
             let lowered = match &needs.stream {
                 None => self.source(needs),
                 Some(stream) => self.relation(needs, stream),
@@ -224,6 +233,17 @@ impl<'a> Lowering<'a> {
             relations,
             metrics: self.program.metrics().clone(),
         })
+    }
+
+    /// Whether all that a relation reads is in the graph.
+    fn are_inputs_there(&self, needs: &Needs) -> bool {
+        let mut there = true;
+        if let Some(stream) = &needs.stream {
+            stream.scans(Duration::ZERO, &mut |scan, _| {
+                there &= self.flows.contains_key(&scan.relation);
+            });
+        }
+        there
     }
 
     fn report(&mut self, at: Position, path: String, error: &Error) {

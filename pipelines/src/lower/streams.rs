@@ -105,11 +105,8 @@ impl Lowering<'_> {
                     Error::config(format!("cannot compute `{expr}`")).with_source(error)
                 })?;
             let field = match shape.and_then(|shape| shape.fields().get(index)) {
-                Some(shape) => Field::new(
-                    shape.name(),
-                    field.data_type().clone(),
-                    shape.is_nullable() || field.is_nullable(),
-                ),
+                // Whether a column has nulls is not the same in all inputs.
+                Some(shape) => Field::new(shape.name(), field.data_type().clone(), true),
                 None => Field::new(
                     column_name(&map.schema, index),
                     field.data_type().clone(),

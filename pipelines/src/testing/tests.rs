@@ -184,6 +184,49 @@ sinks:
 }
 
 #[test]
+fn a_table_has_the_rows_that_are_sent_to_it() {
+    let tables = r"  named:
+    sql: SELECT b.who, p.name FROM b LEFT JOIN people p ON b.who = p.who
+tables:
+  people:
+    url: /nowhere/people.csv
+    format: {csv: {}}
+    columns: {who: string, name: string}
+    key: [who]
+sinks:
+  out: {from: named,";
+    let steps = r#"- send: {b: [{who: x, at: "2026-01-05T12:00:01Z"}]}
+- send: {people: [{who: x, name: Xaver}, {who: y, name: "Y, the second"}]}
+- send: {b: [{who: x, at: "2026-01-05T12:00:02Z"}]}
+- restart
+- send: {b: [{who: y, at: "2026-01-05T12:00:03Z"}]}
+- send: {people: [{who: x, name: Xenia}]}
+- send: {b: [{who: x, at: "2026-01-05T12:00:04Z"}, {who: y, at: "2026-01-05T12:00:05Z"}]}
+- expect:
+    named:
+      equals:
+        - {who: x, name: null}
+        - {who: x, name: Xaver}
+        - {who: y, name: "Y, the second"}
+        - {who: x, name: Xenia}
+        - {who: y, name: null}"#;
+    let file = test(steps).replace("sinks:\n  out: {from: minute,", tables);
+    for lanes in [1, 4] {
+        assert_eq!(failures(&file, lanes), [""; 0], "on {lanes} lanes");
+    }
+    let twice =
+        "- send: {people: [{who: x, name: a}, {who: x, name: b}]}\n- expect: {named: empty}";
+    let file = test(twice).replace("sinks:\n  out: {from: minute,", tables);
+    assert_eq!(
+        failures(&file, 1),
+        [
+            "9: after -: p: that it goes on: two rows of the table `people` have the key `who = \
+             x`; a row is looked up by its key, so each may stand there once"
+        ]
+    );
+}
+
+#[test]
 fn a_silent_source_is_left_out_when_the_clock_has_moved() {
     let steps = |wait: &str| {
         format!(

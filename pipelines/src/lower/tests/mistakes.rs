@@ -349,3 +349,22 @@ sinks: {out: {from: m, console: {}}}
         ],
     );
 }
+
+#[test]
+fn a_mistake_is_not_followed_by_those_that_it_makes() {
+    check(
+        "queries:
+  a: |
+    SELECT tumble(occurred_at, INTERVAL '1 minute') AS w,
+           theta_sketch(user_id, length(user_id)) AS n
+    FROM events GROUP BY 1
+  b: SELECT w, n FROM a
+sinks: {out: {from: b, console: {}}}
+",
+        &[
+            "3:5 a: cannot plan the aggregate `theta_sketch(events.user_id,length(events.user_id))`: \
+             Error during planning: the second argument of \
+             `theta_sketch(events.user_id,length(events.user_id))` must be a constant",
+        ],
+    );
+}

@@ -23,6 +23,7 @@ mod pane;
 mod panes;
 mod partial;
 mod session;
+mod size;
 mod spec;
 mod table;
 mod totals;

@@ -55,6 +55,7 @@ use crate::{
 };
 use flow::Flows;
 pub(crate) use tables::table_of;
+pub use tagflow_operators::size::{Load, StateSize};
 
 /// What a graph is made with.
 #[derive(Clone)]
@@ -108,9 +109,14 @@ pub struct Lowered {
     pub relations: Vec<Needs>,
     /// The SQL that each block of metrics stands for.
     pub metrics: BTreeMap<String, String>,
+    /// How much memory the state of each node will take.
+    pub sizes: BTreeMap<String, SizeOf>,
     /// The columns of each node that is watched or that tests look at.
     pub shapes: BTreeMap<String, SchemaRef>,
 }
+
+/// How much memory the state of a node will take.
+pub type SizeOf = Box<dyn Fn(&Load) -> StateSize + Send + Sync>;
 
 /// Lowers a pipeline. Touches no network and creates nothing.
 ///
@@ -142,6 +148,7 @@ struct Lowering<'a> {
     diagnostics: Diagnostics,
     graph: Graph,
     tables: Vec<Table>,
+    sizes: BTreeMap<String, SizeOf>,
     shapes: BTreeMap<String, SchemaRef>,
     flows: Flows,
     /// Sources whose bad rows become dead letters.
@@ -164,6 +171,7 @@ impl<'a> Lowering<'a> {
             diagnostics: Diagnostics::new(Arc::clone(&spec.file)),
             graph: Graph::default(),
             tables: Vec::new(),
+            sizes: BTreeMap::new(),
             shapes: BTreeMap::new(),
             flows: Flows::default(),
             rejecting: Vec::new(),
@@ -228,6 +236,7 @@ impl<'a> Lowering<'a> {
         Some(Lowered {
             graph: std::mem::take(&mut self.graph),
             tables: std::mem::take(&mut self.tables),
+            sizes: std::mem::take(&mut self.sizes),
             shapes: std::mem::take(&mut self.shapes),
             bounded,
             relations,

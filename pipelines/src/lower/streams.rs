@@ -233,6 +233,9 @@ impl Lowering<'_> {
             factory: window.finalize(),
             fingerprint,
         });
+        let of = Arc::clone(&window);
+        self.sizes
+            .insert(name.clone(), Box::new(move |load| of.size(load)));
         let finalize = self.graph.add(name, label, finalize);
         self.forward(&input.ends, partial);
         for port in [Port::MAIN, Port::ASIDE] {

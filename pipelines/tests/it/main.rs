@@ -10,4 +10,5 @@ mod oracle;
 mod ordered;
 mod rig;
 mod seeds;
+mod sizes;
 mod updating;

@@ -22,5 +22,6 @@ mod late;
 pub mod map;
 pub mod ordered;
 pub mod size;
+pub mod tags;
 pub mod top;
 pub mod window;

@@ -5,7 +5,7 @@
 //! | a source | a source node that decodes only the columns that are read |
 //! | a step, a query without a window | one map, `<name>` |
 //! | a step's `dedupe`, `flag_bots`, `sessions` | ⇄ `<name>.dedupe` ▷ `<name>.bots` ⇄ `<name>.rate` ⇄ `<name>.sessions` before that map |
-//! | a query with a window | `<name>.input` ▷ `<name>.partial` ⇄ `<name>` ▷ `<name>.select` |
+//! | a query with a window or a `ttl` | `<name>.input` ▷ `<name>.partial` ⇄ `<name>` ▷ `<name>.select` |
 //! | a join with a table | `<name>.lookup` |
 //! | a join of streams | `<name>.left`, `<name>.right` ⇄ `<name>` ▷ `<name>.select` |
 //! | the best rows of a window | `<name>.input` ⇄ `<name>` ▷ `<name>.select` |
@@ -37,6 +37,7 @@ mod tests;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use arrow::datatypes::SchemaRef;
@@ -53,6 +54,8 @@ use crate::{
     sql::{Needs, Program},
 };
 use flow::Flows;
+pub(crate) use tables::table_of;
+pub use tagflow_operators::size::{Load, StateSize};
 
 /// What a graph is made with.
 #[derive(Clone)]
@@ -64,6 +67,8 @@ pub struct LowerOptions {
     /// Relations that are watched: each leads to a sink more, [`tap`], which
     /// drops its rows unless another one is put in its place.
     pub taps: BTreeSet<String>,
+    /// Tables whose rows are given, and not read from where they are.
+    pub tables: BTreeMap<String, CurrentDimension>,
 }
 
 /// Which of the file's sinks take part.
@@ -87,6 +92,7 @@ impl Default for LowerOptions {
             clock: Arc::new(SystemClock),
             sinks: Sinks::All,
             taps: BTreeSet::new(),
+            tables: BTreeMap::new(),
         }
     }
 }
@@ -103,9 +109,14 @@ pub struct Lowered {
     pub relations: Vec<Needs>,
     /// The SQL that each block of metrics stands for.
     pub metrics: BTreeMap<String, String>,
+    /// How much memory the state of each node will take.
+    pub sizes: BTreeMap<String, SizeOf>,
     /// The columns of each node that is watched or that tests look at.
     pub shapes: BTreeMap<String, SchemaRef>,
 }
+
+/// How much memory the state of a node will take.
+pub type SizeOf = Box<dyn Fn(&Load) -> StateSize + Send + Sync>;
 
 /// Lowers a pipeline. Touches no network and creates nothing.
 ///
@@ -137,6 +148,7 @@ struct Lowering<'a> {
     diagnostics: Diagnostics,
     graph: Graph,
     tables: Vec<Table>,
+    sizes: BTreeMap<String, SizeOf>,
     shapes: BTreeMap<String, SchemaRef>,
     flows: Flows,
     /// Sources whose bad rows become dead letters.
@@ -159,6 +171,7 @@ impl<'a> Lowering<'a> {
             diagnostics: Diagnostics::new(Arc::clone(&spec.file)),
             graph: Graph::default(),
             tables: Vec::new(),
+            sizes: BTreeMap::new(),
             shapes: BTreeMap::new(),
             flows: Flows::default(),
             rejecting: Vec::new(),
@@ -189,6 +202,10 @@ impl<'a> Lowering<'a> {
         }
 
         for needs in &relations {
+            if self.diagnostics.has_errors() && !self.are_inputs_there(needs) {
+                // What is wrong with them has been said.
+                continue;
+            }
             let lowered = match &needs.stream {
                 None => self.source(needs),
                 Some(stream) => self.relation(needs, stream),
@@ -219,11 +236,23 @@ impl<'a> Lowering<'a> {
         Some(Lowered {
             graph: std::mem::take(&mut self.graph),
             tables: std::mem::take(&mut self.tables),
+            sizes: std::mem::take(&mut self.sizes),
             shapes: std::mem::take(&mut self.shapes),
             bounded,
             relations,
             metrics: self.program.metrics().clone(),
         })
+    }
+
+    /// Whether all that a relation reads is in the graph.
+    fn are_inputs_there(&self, needs: &Needs) -> bool {
+        let mut there = true;
+        if let Some(stream) = &needs.stream {
+            stream.scans(Duration::ZERO, &mut |scan, _| {
+                there &= self.flows.contains_key(&scan.relation);
+            });
+        }
+        there
     }
 
     fn report(&mut self, at: Position, path: String, error: &Error) {

@@ -43,6 +43,7 @@ mod resolve;
 mod stages;
 mod stream;
 mod top;
+mod updating;
 mod upsert;
 mod windowed;
 

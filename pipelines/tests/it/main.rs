@@ -9,3 +9,6 @@ mod metrics;
 mod oracle;
 mod ordered;
 mod rig;
+mod seeds;
+mod sizes;
+mod updating;

@@ -50,6 +50,16 @@ impl Lowering<'_> {
         self.tags = Some(planned);
     }
 
+    /// Finds the columns of sources that are the key as they are.
+    pub(super) fn find_keys(&mut self) {
+        let Some(tags) = &self.spec.tags else {
+            return;
+        };
+        for (source, column) in self.program.carried_from(&tags.from, &tags.key) {
+            self.keys.entry(source).or_default().insert(column);
+        }
+    }
+
     /// Adds the operator, which some of `outputs` are of.
     pub(super) fn tags(&mut self, outputs: &BTreeSet<String>) {
         if let Some(planned) = self.tags.take()
@@ -97,6 +107,10 @@ impl Lowering<'_> {
         let label = label_of(&spec);
         let node = Arc::clone(&spec.node);
         let tags = Tags::new(spec)?;
+        let definitions = tags.definitions();
+        self.definitions = definitions
+            .map(|(name, definition)| (name.to_owned(), definition.to_owned()))
+            .collect();
         let fingerprint = match planned.events {
             None => tags.fingerprint(),
             Some(events) => format!("{}; {events}", tags.fingerprint()),

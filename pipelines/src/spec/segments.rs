@@ -32,9 +32,11 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Who enters: `enter`, or `when`.
-    pub fn entry(&self) -> &SqlText {
-        let entry = self.enter.as_ref().or(self.when.as_ref());
+    /// Who enters, and the key that says so: `enter` or `when`.
+    pub fn entry(&self) -> (&'static str, &SqlText) {
+        let enter = self.enter.as_ref().map(|rule| ("enter", rule));
+        let when = self.when.as_ref().map(|rule| ("when", rule));
+        let entry = enter.or(when);
         entry.expect("reading a segment makes sure of its rule")
     }
 }
@@ -48,9 +50,9 @@ impl Read for Segment {
         let exit: Option<Option<SqlText>> = fields.optional(reader, "exit");
         let hold_at_least = fields.or(reader, "hold_at_least", Duration::ZERO);
         fields.finish(reader);
-        let exit = exit?;
+        let (kind, exit) = (kind?, exit?);
         if let Some(exit) = &exit
-            && kind? == "when"
+            && kind == "when"
         {
             let place = reader.place();
             reader
@@ -58,7 +60,6 @@ impl Read for Segment {
                 .help("whoever `when` is not true for leaves; write `enter` in its place");
             return None;
         }
-        kind?;
         Some(Self {
             when: when?,
             enter: enter?,

@@ -1,5 +1,5 @@
-use super::{lowered, problems};
-use crate::explain;
+use super::{lowered, problems, spec};
+use crate::{explain, lower::definitions, sql::Program};
 
 const TAGS: &str = r#"
 steps:
@@ -55,9 +55,9 @@ fn tags_are_of_columns_that_there_are() {
         format!("{text}\n{}\n", problems(&text).join("\n"))
     };
     let one = "    a: {agg: count}";
-    let pairs = "queries: {pairs: SELECT e.user_id, e.occurred_at FROM events e JOIN orders o ON \
+    let pairs = "queries: {pairs: \"SELECT e.user_id, e.occurred_at FROM events e JOIN orders o ON \
                  e.user_id = o.buyer AND o.ordered_at BETWEEN e.occurred_at AND e.occurred_at + \
-                 INTERVAL '1 day'}\n";
+                 INTERVAL '1 day'\"}\n";
     let hours = "queries: {hours: \"SELECT tumble(occurred_at, INTERVAL '1 hour') AS w, user_id \
                  FROM events GROUP BY 1, 2\"}\n";
     let kinds = r#"
@@ -88,13 +88,11 @@ fn tags_are_of_columns_that_there_are() {
             rules,
         ),
         tags(
-            "events",
-            "user_id",
-            "    a: {top_k: {arg: user_id, k: 1, half_life: 1d}, weights: {a: 1}}",
+            "orders",
+            "buyer",
+            "    a: {top_k: {arg: buyer, k: 1, half_life: 1d}, weights: {a: 1}}",
             "",
-        )
-        .replace("from: events", "from: orders")
-        .replace("user_id", "buyer"),
+        ),
     ];
     insta::assert_snapshot!(all.join("\n"));
 }
@@ -109,7 +107,7 @@ fn a_query_cannot_read_tags() {
     assert_eq!(
         problems,
         [
-            "27:27 queries.q: `tags.changes` cannot be read by a query in this version [write it \
+            "27:28 queries.q: `tags.changes` cannot be read by a query in this version [write it \
              to a table: `from: tags.changes` in a sink]"
         ]
     );
@@ -162,4 +160,29 @@ fn state_goes_by_what_makes_it() {
     let of_amount = input.iter().filter(|name| name.starts_with("amount "));
     assert_eq!(of_amount.count(), 2, "{input:?}");
     assert_eq!(kept.len(), input.len() - 2, "{input:?} {other:?}");
+}
+
+#[test]
+fn keys_that_come_straight_from_a_source_are_not_empty() {
+    let columns = |steps: &str, from: &str, key: &str| {
+        let text = format!(
+            "{steps}\ntags: {{from: {from}, key: {key}, define: {{a: {{agg: count}}}}}}\nsinks: {{out: \
+             {{from: tags.changes, blackhole: {{}}}}}}\n"
+        );
+        let spec = spec(&text);
+        let definitions = definitions::definitions(&spec);
+        let program = Program::plan(&definitions, |_| false);
+        program.carried_from(from, key)
+    };
+    let of = |source: &str, column: &str| (source.to_owned(), column.to_owned());
+    assert_eq!(columns("", "events", "user_id"), [of("events", "user_id")]);
+    let steps = "steps:\n  a: {from: events, dedupe: {key: [event_id], within: 1h}, where: amount > \
+                 1, select: {who: user_id, shouted: upper(user_id), at: occurred_at}}\nqueries:\n  \
+                 b: SELECT who AS person, at FROM a UNION ALL SELECT buyer, ordered_at FROM orders";
+    assert_eq!(columns(steps, "a", "who"), [of("events", "user_id")]);
+    assert_eq!(columns(steps, "a", "shouted"), []);
+    assert_eq!(
+        columns(steps, "b", "person"),
+        [of("events", "user_id"), of("orders", "buyer")]
+    );
 }

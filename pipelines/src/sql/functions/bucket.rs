@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, StringArray},
+    array::{ArrayRef, AsArray, StringArray},
     datatypes::{DataType, Int64Type},
 };
 use datafusion::{
@@ -102,7 +102,7 @@ fn murmur3(bytes: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::Int64Array;
+    use arrow::array::{Array, Int64Array};
 
     use super::*;
 

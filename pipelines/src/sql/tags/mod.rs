@@ -16,22 +16,22 @@ use arrow::datatypes::Field;
 use datafusion::{common::DFSchemaRef, logical_expr::Expr};
 use tagflow_operators::tags::TagsSpec;
 
-pub use plan::plan;
+pub(crate) use plan::plan;
 
 /// Tags and segments that can run.
 #[derive(Debug, Clone)]
-pub struct PlannedTags {
+pub(crate) struct PlannedTags {
     /// What the operator is made with; its input is without offsets.
-    pub spec: TagsSpec,
+    pub(crate) spec: TagsSpec,
     /// The relation that the events are of.
-    pub from: String,
+    pub(crate) from: String,
     /// The columns of it that are read.
-    pub reads: Vec<String>,
+    pub(crate) reads: Vec<String>,
     /// Its columns, as expressions know them.
-    pub schema: DFSchemaRef,
+    pub(crate) schema: DFSchemaRef,
     /// The operator's input: values over `schema`.
-    pub columns: Vec<(Expr, Arc<Field>)>,
+    pub(crate) columns: Vec<(Expr, Arc<Field>)>,
     /// What determines which events come, with their keys and times; nothing does
     /// for a source.
-    pub events: Option<String>,
+    pub(crate) events: Option<String>,
 }

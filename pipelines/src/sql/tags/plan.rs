@@ -26,7 +26,11 @@ use crate::{
 
 /// Plans the tags and segments of `spec`, whose other relations are in `program`.
 /// What is wrong goes to `diagnostics`.
-pub fn plan(spec: &Spec, program: &Program, diagnostics: &mut Diagnostics) -> Option<PlannedTags> {
+pub(crate) fn plan(
+    spec: &Spec,
+    program: &Program,
+    diagnostics: &mut Diagnostics,
+) -> Option<PlannedTags> {
     let tags = spec.tags.as_ref()?;
     let relation = program.relation(&tags.from)?;
     let mut planner = Planner::new(tags, relation, program, diagnostics)?;

@@ -45,10 +45,8 @@ pub(super) fn segments(
     let mut rules: Vec<Planned<'_>> = Vec::new();
     let mut is_sound = true;
     for (name, segment) in spec.segments.iter() {
-        let texts = [
-            ("enter", Some(segment.entry())),
-            ("exit", segment.exit.as_ref()),
-        ];
+        let (entry, text) = segment.entry();
+        let texts = [(entry, Some(text)), ("exit", segment.exit.as_ref())];
         for (part, text) in texts {
             let Some(text) = text else {
                 continue;

@@ -34,6 +34,10 @@ use tagflow_operators::{
     },
 };
 
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const BATCH_ROWS: u64 = 16_384;
 const COMMITS: u64 = 20;
 const DAY: Duration = Duration::from_hours(24);

@@ -7,8 +7,6 @@ use super::{definition::Again, value::Value};
 /// How absences of one kind are kept.
 #[derive(Debug, Clone)]
 pub(super) struct AbsencePlan {
-    /// What the state depends on.
-    pub(super) fingerprint: String,
     pub(super) after: usize,
     pub(super) expect: usize,
     pub(super) same: Vec<usize>,
@@ -18,8 +16,6 @@ pub(super) struct AbsencePlan {
     pub(super) ttl_us: Option<i64>,
     /// How far back a late event may lie.
     pub(super) lateness_us: i64,
-    /// The tag that is made of it.
-    pub(super) tag: usize,
 }
 
 /// Waits that go on, and firings in force.

@@ -55,9 +55,9 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    pub(super) fn push(&mut self, user: &User, change: &Change<'_>) {
+    pub(super) fn push(&mut self, user: &User<'_>, change: &Change<'_>) {
         let data_type = &change.tag.data_type;
-        self.keys.push(user.key.clone());
+        self.keys.push(user.key().clone());
         self.tags.append_value(&change.tag.name);
         self.ops.append_value(change.op.to_string());
         self.olds.append_option(change.old.text(data_type));
@@ -65,10 +65,6 @@ impl Changes {
         self.event_times.append_option(change.event_time);
         self.effective.append_value(change.effective_at);
         self.causes.append_value(change.cause.to_string());
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.keys.len()
     }
 
     /// Takes the rows, in `schema`.

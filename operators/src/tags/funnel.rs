@@ -1,5 +1,7 @@
 //! How far a key has come through steps.
 
+use std::collections::VecDeque;
+
 use serde::{Deserialize, Serialize};
 
 use super::{definition::FunnelMode, value::Value};
@@ -10,14 +12,10 @@ const MAX_EVENTS: usize = 1000;
 /// How funnels of one kind are kept.
 #[derive(Debug, Clone)]
 pub(super) struct FunnelPlan {
-    /// What the state depends on.
-    pub(super) fingerprint: String,
     pub(super) within_us: i64,
     pub(super) mode: FunnelMode,
     /// Names and columns of the conditions.
     pub(super) steps: Vec<(String, usize)>,
-    /// The tag that is made of it.
-    pub(super) tag: usize,
 }
 
 /// The events of the last `within`: all that are a step, and where the mode asks for
@@ -25,7 +23,7 @@ pub(super) struct FunnelPlan {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Funnel {
     /// In the order of time and tie.
-    events: Vec<Event>,
+    events: VecDeque<Event>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -36,31 +34,36 @@ struct Event {
     steps: u32,
 }
 
+impl FunnelPlan {
+    /// Whether an event that is these steps means anything.
+    pub(super) fn counts(&self, steps: u32) -> bool {
+        steps != 0 || self.mode == FunnelMode::StrictOrder
+    }
+}
+
 impl Funnel {
-    /// Adds an event that is not after `clock`. Says when it leaves.
+    /// Adds an event that is not after `clock`.
     pub(super) fn add(
         &mut self,
         plan: &FunnelPlan,
         (time, tie): (i64, u64),
         steps: u32,
         clock: i64,
-    ) -> Option<i64> {
-        let leaves = time.saturating_add(plan.within_us);
-        if leaves <= clock || (steps == 0 && plan.mode != FunnelMode::StrictOrder) {
-            return None;
+    ) {
+        if time.saturating_add(plan.within_us) <= clock {
+            return;
         }
         let before = |event: &Event| (event.time, event.tie) <= (time, tie);
         let place = self.events.partition_point(before);
         self.events.insert(place, Event { time, tie, steps });
         if self.events.len() > MAX_EVENTS {
-            self.events.remove(0);
+            self.events.pop_front();
         }
-        Some(leaves)
     }
 
     /// When the next event leaves.
     pub(super) fn next(&self, plan: &FunnelPlan) -> Option<i64> {
-        let first = self.events.first()?;
+        let first = self.events.front()?;
         Some(first.time.saturating_add(plan.within_us))
     }
 

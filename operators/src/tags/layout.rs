@@ -9,73 +9,61 @@ use tagflow_engine::{
     state::{KEY_GROUP_COLUMN, Snapshot, StatePart},
 };
 
-use super::{part::PartKind, plan::Plan, user::User};
+use super::{
+    part::PartKind,
+    piece::{Piece, PieceKind, State},
+    plan::Plan,
+    user::{Member, User},
+};
 
 /// The key of the part that holds it.
 const PART: &str = "layout";
 const COLUMN: &str = "layout";
 
-/// What a stored user consists of, by fingerprints, in the order of its fields.
+/// What a stored user consists of, in its order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Layout {
-    series: Vec<SeriesLayout>,
-    rankings: Vec<String>,
-    funnels: Vec<String>,
-    absences: Vec<String>,
-    pub(super) tags: Vec<TagLayout>,
+    pieces: Vec<PieceLayout>,
+    tags: Vec<TagLayout>,
     segments: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct SeriesLayout {
+struct PieceLayout {
     fingerprint: String,
+    /// Of a series.
     windows: Vec<i64>,
     parts: Vec<PartKind>,
 }
 
 /// A tag, with the time from which on it knows all events; none if from the first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct TagLayout {
+struct TagLayout {
     fingerprint: String,
-    pub(super) begun: Option<i64>,
+    begun: Option<i64>,
 }
 
 impl Layout {
     /// Of `plan`, with tags that begin with the first event.
     pub(super) fn new(plan: &Plan) -> Self {
+        let pieces = plan.pieces.iter().map(|piece| {
+            let (windows, parts) = match &piece.kind {
+                PieceKind::Series(series) => (series.windows.clone(), series.parts.clone()),
+                _ => (Vec::new(), Vec::new()),
+            };
+            PieceLayout {
+                fingerprint: piece.fingerprint.clone(),
+                windows,
+                parts,
+            }
+        });
+        let tags = plan.tags.iter().map(|tag| TagLayout {
+            fingerprint: tag.fingerprint.clone(),
+            begun: None,
+        });
         Self {
-            series: plan
-                .series
-                .iter()
-                .map(|series| SeriesLayout {
-                    fingerprint: series.fingerprint.clone(),
-                    windows: series.windows.clone(),
-                    parts: series.parts.clone(),
-                })
-                .collect(),
-            rankings: plan
-                .rankings
-                .iter()
-                .map(|it| it.fingerprint.clone())
-                .collect(),
-            funnels: plan
-                .funnels
-                .iter()
-                .map(|it| it.fingerprint.clone())
-                .collect(),
-            absences: plan
-                .absences
-                .iter()
-                .map(|it| it.fingerprint.clone())
-                .collect(),
-            tags: plan
-                .tags
-                .iter()
-                .map(|tag| TagLayout {
-                    fingerprint: tag.fingerprint.clone(),
-                    begun: None,
-                })
-                .collect(),
+            pieces: pieces.collect(),
+            tags: tags.collect(),
             segments: plan.segments.clone(),
         }
     }
@@ -83,84 +71,63 @@ impl Layout {
     /// This layout after `earlier`: tags that are new begin at `now`.
     pub(super) fn after(mut self, earlier: &Self, now: i64) -> Self {
         for tag in &mut self.tags {
-            let known = earlier
-                .tags
-                .iter()
-                .find(|it| it.fingerprint == tag.fingerprint);
-            tag.begun = known.map_or(Some(now), |known| known.begun);
+            let known = earlier.tag(&tag.fingerprint);
+            tag.begun = known.map_or(Some(now), |known| earlier.tags[known].begun);
         }
         self
+    }
+
+    /// From when on a tag knows all events; none if from the first.
+    pub(super) fn begun(&self, tag: usize) -> Option<i64> {
+        self.tags[tag].begun
     }
 
     /// Whether users of one are users of the other.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let tags = |layout: &Self| -> Vec<String> {
-            layout
-                .tags
-                .iter()
-                .map(|tag| tag.fingerprint.clone())
-                .collect()
+            let tags = layout.tags.iter();
+            tags.map(|tag| tag.fingerprint.clone()).collect()
         };
-        (
-            &self.series,
-            &self.rankings,
-            &self.funnels,
-            &self.absences,
-            &self.segments,
-        ) == (
-            &other.series,
-            &other.rankings,
-            &other.funnels,
-            &other.absences,
-            &other.segments,
-        ) && tags(self) == tags(other)
+        (&self.pieces, &self.segments, tags(self)) == (&other.pieces, &other.segments, tags(other))
     }
 
     /// A user of this layout as `plan` has it: what is known stays, the rest begins.
-    pub(super) fn adapt(&self, plan: &Plan, user: User) -> User {
-        let clock = user.clock;
-        let mut new = User::new(plan, user.key, clock);
-        new.newest = user.newest;
-        let place = |names: &[String], name: &String| names.iter().position(|it| it == name);
-        for (series, plan) in new.series.iter_mut().zip(&plan.series) {
-            let known = self
-                .series
-                .iter()
-                .position(|it| it.fingerprint == plan.fingerprint);
-            if let Some(known) = known {
-                *series = user.series[known].clone().adapted(plan, clock);
-            }
-        }
-        for (ranking, plan) in new.rankings.iter_mut().zip(&plan.rankings) {
-            if let Some(known) = place(&self.rankings, &plan.fingerprint) {
-                *ranking = user.rankings[known].clone();
-            }
-        }
-        for (funnel, plan) in new.funnels.iter_mut().zip(&plan.funnels) {
-            if let Some(known) = place(&self.funnels, &plan.fingerprint) {
-                *funnel = user.funnels[known].clone();
-            }
-        }
-        for (absence, plan) in new.absences.iter_mut().zip(&plan.absences) {
-            if let Some(known) = place(&self.absences, &plan.fingerprint) {
-                *absence = user.absences[known].clone();
-            }
-        }
-        for (since, plan) in new.since.iter_mut().zip(&plan.tags) {
-            let known = self
-                .tags
-                .iter()
-                .position(|it| it.fingerprint == plan.fingerprint);
-            *since = known.and_then(|known| user.since[known]);
-        }
-        for (member, segment) in new.members.iter_mut().zip(&plan.segments) {
-            if let Some(known) = place(&self.segments, segment) {
-                *member = user.members[known].clone();
-            }
-        }
-        // Whatever is due will be found out.
-        new.next = clock;
-        new
+    pub(super) fn adapt<'a>(&self, plan: &Plan, mut user: User<'a>) -> User<'a> {
+        let clock = user.clock();
+        let known: Vec<State> = std::mem::take(&mut user.pieces)
+            .into_iter()
+            .map(Piece::into_state)
+            .collect();
+        let pieces = plan.pieces.iter().map(|of| {
+            let mut places = self.pieces.iter();
+            let place = places.position(|it| it.fingerprint == of.fingerprint);
+            let state = place.map(|place| known[place].clone());
+            Piece::new(match (state, &of.kind) {
+                (Some(State::Series(series)), PieceKind::Series(of)) => {
+                    State::Series(series.adapted(of, clock))
+                }
+                (Some(state), _) => state,
+                (None, _) => State::new(of),
+            })
+        });
+        let pieces = pieces.collect();
+        let since = |since: &[Option<i64>]| {
+            let tags = plan.tags.iter();
+            tags.map(|tag| since[self.tag(&tag.fingerprint)?]).collect()
+        };
+        let members = |members: &[Member]| {
+            let place = |name: &String| self.segments.iter().position(|it| it == name);
+            let segments = plan.segments.iter();
+            let known = segments.map(|name| place(name).map(|place| members[place].clone()));
+            known.map(Option::unwrap_or_default).collect()
+        };
+        user.adapted(plan, pieces, since, members)
+    }
+
+    /// The place of the tag with this fingerprint.
+    fn tag(&self, fingerprint: &str) -> Option<usize> {
+        let mut tags = self.tags.iter();
+        tags.position(|tag| tag.fingerprint == fingerprint)
     }
 
     /// Adds the part to `snapshot`.

@@ -17,7 +17,8 @@
 //! - [`series`]: aggregates over windows, from sparse tiles; [`part`] and
 //!   [`partial`] are what a tile holds;
 //! - [`ranking`], [`funnel`], [`absence`]: the other kinds;
-//! - [`user`]: all of these for one key, and how time passes for it;
+//! - [`piece`]: one of these, decoded when something looks into it;
+//! - [`user`]: all pieces of one key, and how time passes for it;
 //! - [`users`]: the keys of a lane at rest, encoded; what is stored of them;
 //! - [`layout`]: how stored keys become those of a changed set of tags;
 //! - [`segments`]: rules, evaluated in bulk.
@@ -26,9 +27,11 @@ mod absence;
 mod changes;
 mod definition;
 mod funnel;
+mod known;
 mod layout;
 mod part;
 mod partial;
+mod piece;
 mod plan;
 mod profile;
 mod ranking;
@@ -43,4 +46,5 @@ mod value;
 pub use definition::{
     Again, Function, FunnelMode, Over, Profile, Rule, Segment, Segments, Tag, TagKind, TagsSpec,
 };
+pub use known::{Known, Profiled, TagTile, TagValue};
 pub use set::Tags;

@@ -10,6 +10,7 @@ use super::{
     definition::{Function, Over, Tag, TagKind, TagsSpec},
     funnel::FunnelPlan,
     part::PartKind,
+    piece::{PieceKind, PiecePlan},
     ranking::RankingPlan,
     series::SeriesPlan,
     value::Value,
@@ -24,10 +25,7 @@ const CAPACITY_FACTOR: usize = 10;
 /// What there is to know of a key.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    pub(super) series: Vec<SeriesPlan>,
-    pub(super) rankings: Vec<RankingPlan>,
-    pub(super) funnels: Vec<FunnelPlan>,
-    pub(super) absences: Vec<AbsencePlan>,
+    pub(super) pieces: Vec<PiecePlan>,
     pub(super) tags: Vec<TagPlan>,
     /// Times at which rules change with no event.
     pub(super) ticks: Vec<Tick>,
@@ -50,6 +48,7 @@ pub(super) struct TagPlan {
     /// What its value depends on.
     pub(super) fingerprint: String,
     pub(super) source: Source,
+    /// How long a value lasts; an absence knows by itself.
     pub(super) ttl_us: Option<i64>,
     /// The value before any event.
     pub(super) default: Value,
@@ -58,18 +57,11 @@ pub(super) struct TagPlan {
 /// Where a tag's value comes from: places in the plan.
 #[derive(Debug)]
 pub(super) enum Source {
-    Series {
-        series: usize,
-        function: Function,
-        window: usize,
-        argument: Option<DataType>,
+    Piece {
+        piece: usize,
+        /// What to read, of a series.
+        read: Option<Read>,
     },
-    Ranking {
-        ranking: usize,
-        k: usize,
-    },
-    Funnel(usize),
-    Absence(usize),
     TimeSince {
         tag: usize,
         unit_us: i64,
@@ -79,6 +71,23 @@ pub(super) enum Source {
         cuts: Vec<f64>,
         is_reversed: bool,
     },
+}
+
+/// Which value of a series a tag is.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) function: Function,
+    /// The length of the window.
+    window_us: i64,
+    /// Its place among the windows.
+    pub(super) window: usize,
+}
+
+impl TagPlan {
+    /// Whether its changes come out: those of a time since would never end.
+    pub(super) fn has_changes(&self) -> bool {
+        !matches!(self.source, Source::TimeSince { .. })
+    }
 }
 
 /// When a rule may change because time goes by.
@@ -135,30 +144,31 @@ impl Plan {
                     Over::Lifetime => (None, i64::MAX),
                     Over::Rolling { window, tile } => (Some(micros(*tile)), micros(*window)),
                 };
-                let argument_type =
-                    argument.map(|column| spec.input.field(column).data_type().clone());
-                let series = self.series(spec, *filter, *argument, tile);
-                let plan = &mut self.series[series];
-                plan.tags.push(place);
-                for part in PartKind::of(*function, argument_type.as_ref()) {
-                    if !plan.parts.contains(&part) {
-                        plan.parts.push(part);
-                    }
-                }
-                if !plan.windows.contains(&window) {
-                    plan.windows.push(window);
-                }
+                let piece = self.series(spec, *filter, *argument, tile);
+                let of = &mut self.pieces[piece];
+                of.tags.push(place);
                 let _ = write!(
                     fingerprint,
                     "{function:?} in {window}us; {}",
-                    plan.fingerprint
+                    of.fingerprint
                 );
-                Source::Series {
-                    series,
-                    function: *function,
-                    // Until all windows are known and sorted, the length itself.
-                    window: window as usize,
-                    argument: argument_type,
+                if let PieceKind::Series(series) = &mut of.kind {
+                    for part in PartKind::of(*function, series.argument_type.as_ref()) {
+                        if !series.parts.contains(&part) {
+                            series.parts.push(part);
+                        }
+                    }
+                    if !series.windows.contains(&window) {
+                        series.windows.push(window);
+                    }
+                }
+                Source::Piece {
+                    piece,
+                    read: Some(Read {
+                        function: *function,
+                        window_us: window,
+                        window: 0,
+                    }),
                 }
             }
             TagKind::TopK {
@@ -177,19 +187,15 @@ impl Plan {
                     filter.as_ref().map_or("true", name),
                     micros(*half_life),
                 );
-                self.rankings.push(RankingPlan {
-                    fingerprint: fingerprint.clone(),
+                let kind = PieceKind::Ranking(RankingPlan {
                     filter: *filter,
                     argument: *argument,
                     weight: *weight,
                     half_life_us: micros(*half_life),
-                    capacity,
-                    tag: place,
-                });
-                Source::Ranking {
-                    ranking: self.rankings.len() - 1,
                     k: *k,
-                }
+                    capacity,
+                });
+                self.piece(&fingerprint, kind, place)
             }
             TagKind::Funnel {
                 within,
@@ -200,14 +206,12 @@ impl Plan {
                 for (step, column) in steps {
                     let _ = write!(fingerprint, "; {step}: {}", name(column));
                 }
-                self.funnels.push(FunnelPlan {
-                    fingerprint: fingerprint.clone(),
+                let kind = PieceKind::Funnel(FunnelPlan {
                     within_us: micros(*within),
                     mode: *mode,
                     steps: steps.clone(),
-                    tag: place,
                 });
-                Source::Funnel(self.funnels.len() - 1)
+                self.piece(&fingerprint, kind, place)
             }
             TagKind::Absence {
                 after,
@@ -228,8 +232,7 @@ impl Plan {
                 for column in same {
                     let _ = write!(fingerprint, "; same {}", name(column));
                 }
-                self.absences.push(AbsencePlan {
-                    fingerprint: fingerprint.clone(),
+                let kind = PieceKind::Absence(AbsencePlan {
                     after: *after,
                     expect: *expect,
                     same: same.clone(),
@@ -237,9 +240,8 @@ impl Plan {
                     again: *again,
                     ttl_us: tag.ttl.map(micros),
                     lateness_us: micros(spec.lateness),
-                    tag: place,
                 });
-                Source::Absence(self.absences.len() - 1)
+                self.piece(&fingerprint, kind, place)
             }
             TagKind::TimeSince { tag, unit } => {
                 let of = &self.tags[*tag].fingerprint;
@@ -256,8 +258,8 @@ impl Plan {
             } => {
                 let of = &self.tags[*tag].fingerprint;
                 let _ = write!(fingerprint, "score {cuts:?} {is_reversed} of {of}");
-                if let Source::Series { series, .. } = self.tags[*tag].source {
-                    self.series[series].tags.push(place);
+                if let Source::Piece { piece, .. } = self.tags[*tag].source {
+                    self.pieces[piece].tags.push(place);
                 }
                 Source::Score {
                     tag: *tag,
@@ -266,7 +268,10 @@ impl Plan {
                 }
             }
         };
-        if let (Some(ttl), false) = (tag.ttl, matches!(source, Source::Absence(_))) {
+        let ttl = tag
+            .ttl
+            .filter(|_| !matches!(tag.kind, TagKind::Absence { .. }));
+        if let Some(ttl) = ttl {
             let _ = write!(fingerprint, "; for {}us", micros(ttl));
         }
         self.tags.push(TagPlan {
@@ -274,12 +279,25 @@ impl Plan {
             data_type: field.data_type().clone(),
             fingerprint,
             source,
-            ttl_us: tag.ttl.map(micros),
+            ttl_us: ttl.map(micros),
             default,
         });
     }
 
-    /// The series of these events, made where it is not there.
+    /// Adds the piece that a tag is made of.
+    fn piece(&mut self, fingerprint: &str, kind: PieceKind, tag: usize) -> Source {
+        self.pieces.push(PiecePlan {
+            fingerprint: fingerprint.to_owned(),
+            kind,
+            tags: vec![tag],
+        });
+        Source::Piece {
+            piece: self.pieces.len() - 1,
+            read: None,
+        }
+    }
+
+    /// The place of the series of these events, which is made where it is not there.
     fn series(
         &mut self,
         spec: &TagsSpec,
@@ -287,34 +305,40 @@ impl Plan {
         argument: Option<usize>,
         tile: Option<i64>,
     ) -> usize {
-        let known = self.series.iter().position(|series| {
-            (series.filter, series.argument, series.tile) == (filter, argument, tile)
+        let known = self.pieces.iter().position(|piece| match &piece.kind {
+            PieceKind::Series(it) => (it.filter, it.argument, it.tile) == (filter, argument, tile),
+            _ => false,
         });
         known.unwrap_or_else(|| {
-            let column = |column: Option<usize>| {
+            let field = |column: usize| spec.input.field(column);
+            let text = |column: Option<usize>| {
                 column.map_or(String::new(), |column| {
-                    let field = spec.input.field(column);
-                    format!(" {}: {}", field.name(), field.data_type())
+                    format!(" {}: {}", field(column).name(), field(column).data_type())
                 })
             };
-            let tile_text = tile.map_or("all".into(), |tile| format!("{tile}us"));
-            let (of, passes) = (column(argument), column(filter));
-            self.series.push(SeriesPlan {
-                fingerprint: format!("of{of}; where{passes}; tiles {tile_text}"),
-                filter,
-                argument,
-                tile,
-                windows: Vec::new(),
-                parts: Vec::new(),
+            let tiles = tile.map_or("all".into(), |tile| format!("{tile}us"));
+            self.pieces.push(PiecePlan {
+                fingerprint: format!("of{}; where{}; tiles {tiles}", text(argument), text(filter)),
+                kind: PieceKind::Series(SeriesPlan {
+                    filter,
+                    argument,
+                    argument_type: argument.map(|column| field(column).data_type().clone()),
+                    tile,
+                    windows: Vec::new(),
+                    parts: Vec::new(),
+                }),
                 tags: Vec::new(),
             });
-            self.series.len() - 1
+            self.pieces.len() - 1
         })
     }
 
     /// Sorts the windows of each series, and lets the tags know their places.
     fn complete_series(&mut self, spec: &TagsSpec) -> Result<()> {
-        for series in &mut self.series {
+        for piece in &mut self.pieces {
+            let PieceKind::Series(series) = &mut piece.kind else {
+                continue;
+            };
             series.windows.sort_unstable();
             series.parts.sort_unstable();
             if let Some(tile) = series.tile
@@ -327,10 +351,14 @@ impl Plan {
             }
         }
         for tag in &mut self.tags {
-            if let Source::Series { series, window, .. } = &mut tag.source {
-                let windows = &self.series[*series].windows;
-                let length = *window as i64;
-                *window = windows.partition_point(|window| *window < length);
+            if let Source::Piece {
+                piece,
+                read: Some(read),
+            } = &mut tag.source
+                && let PieceKind::Series(series) = &self.pieces[*piece].kind
+            {
+                let windows = &series.windows;
+                read.window = windows.partition_point(|window| *window < read.window_us);
             }
         }
         Ok(())
@@ -344,7 +372,7 @@ impl Plan {
                 self.is_in_rules[tag] = true;
                 match self.tags[tag].source {
                     Source::TimeSince { tag: of, .. } | Source::Score { tag: of, .. } => tag = of,
-                    _ => break,
+                    Source::Piece { .. } => break,
                 }
             }
         }

@@ -48,10 +48,10 @@ const LEFT: &str = "left";
 
 impl Checks {
     /// Adds the state of the user at place `place`.
-    pub(super) fn push(&mut self, plan: &Plan, place: usize, user: &User) {
+    pub(super) fn push(&mut self, plan: &Plan, place: usize, user: &User<'_>) {
         self.users.push(place);
-        self.times.push(user.clock);
-        self.is_known.push(user.newest.is_some());
+        self.times.push(user.clock());
+        self.is_known.push(user.is_known());
         self.values.resize_with(plan.rule_tags.len(), Vec::new);
         for (values, tag) in self.values.iter_mut().zip(&plan.rule_tags) {
             values.push(user.value(plan, *tag));
@@ -63,7 +63,7 @@ impl Checks {
         &mut self,
         plan: &Plan,
         segments: &Segments,
-        users: &mut [User],
+        users: &mut [User<'_>],
         moves: &mut Moves,
     ) -> Result<()> {
         let checks = std::mem::take(self);
@@ -80,7 +80,7 @@ impl Checks {
             for check in 0..checks.users.len() {
                 let (of, at) = (checks.users[check], checks.times[check]);
                 let user = &mut users[of];
-                let mut member = std::mem::take(&mut user.members[place]);
+                let mut member = std::mem::take(&mut user.members_mut()[place]);
                 // What it was to leave for has been so since the check before.
                 if let Some(may_leave) = member.may_leave(hold).filter(|it| *it < at) {
                     member = Member::default();
@@ -107,20 +107,17 @@ impl Checks {
                     }
                     None => {}
                 }
-                user.members[place] = member;
+                user.members_mut()[place] = member;
             }
             for (user, last) in users.iter_mut().zip(last) {
-                let member = &user.members[place];
-                let may_leave = member.may_leave(hold).filter(|it| *it <= user.clock);
+                let member = &user.members_mut()[place];
+                let may_leave = member.may_leave(hold).filter(|it| *it <= user.clock());
                 if let (Some(may_leave), Some(last)) = (may_leave, last) {
-                    user.members[place] = Member::default();
+                    user.members_mut()[place] = Member::default();
                     let why = checks.why_left(plan, segment, last);
                     moves.push(&segment.name, user, LEFT, may_leave, &why);
                 }
             }
-        }
-        for user in users {
-            user.wake_to_leave(plan);
         }
         Ok(())
     }
@@ -167,9 +164,9 @@ impl Checks {
 }
 
 impl Moves {
-    fn push(&mut self, segment: &str, user: &User, op: &str, effective_at: i64, why: &str) {
+    fn push(&mut self, segment: &str, user: &User<'_>, op: &str, effective_at: i64, why: &str) {
         self.segments.append_value(segment);
-        self.keys.push(user.key.clone());
+        self.keys.push(user.key().clone());
         self.ops.append_value(op);
         self.effective.append_value(effective_at);
         self.whys.append_value(why);

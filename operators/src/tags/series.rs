@@ -11,6 +11,7 @@
 //! The sawtooth windows of Chronon. A tile leaves a window together with its last
 //! instant; a tile of a microsecond is an exact window.
 
+use arrow::datatypes::DataType;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -21,20 +22,17 @@ use super::{
 /// How series of one kind are kept; times in microseconds.
 #[derive(Debug, Clone)]
 pub(super) struct SeriesPlan {
-    /// What the state depends on besides parts and windows.
-    pub(super) fingerprint: String,
     /// The column with the condition.
     pub(super) filter: Option<usize>,
     /// The column with the argument.
     pub(super) argument: Option<usize>,
+    pub(super) argument_type: Option<DataType>,
     /// How wide a tile is; none where there is but the lifetime.
     pub(super) tile: Option<i64>,
     /// The windows, in ascending order; one, without a meaning, for the lifetime.
     pub(super) windows: Vec<i64>,
     /// The aggregates.
     pub(super) parts: Vec<PartKind>,
-    /// The tags that are made of it.
-    pub(super) tags: Vec<usize>,
 }
 
 /// The state of a series.
@@ -83,20 +81,14 @@ impl Series {
         self
     }
 
-    /// Adds an event that is not after `clock`. Says when it leaves the first window
-    /// that it is in.
-    pub(super) fn add(
-        &mut self,
-        plan: &SeriesPlan,
-        event: &Observation,
-        clock: i64,
-    ) -> Option<i64> {
+    /// Adds an event that is not after `clock`.
+    pub(super) fn add(&mut self, plan: &SeriesPlan, event: &Observation, clock: i64) {
         self.newest = self.newest.max(Some(event.time));
         let Some(width) = plan.tile else {
             for part in &mut self.parts {
                 part.add(event, None, false, &[true]);
             }
-            return None;
+            return;
         };
         let tile = event.time.div_euclid(width);
         let end = end_of(tile, width);
@@ -105,7 +97,7 @@ impl Series {
             .map(|window| end.saturating_add(*window) > clock)
             .collect();
         if !is_in.contains(&true) {
-            return None;
+            return;
         }
         let (place, is_new) = match self.tiles.binary_search(&tile) {
             Ok(place) => (place, false),
@@ -117,22 +109,38 @@ impl Series {
         for part in &mut self.parts {
             part.add(event, Some(place), is_new, &is_in);
         }
-        let leaves = plan
-            .windows
-            .iter()
-            .map(|window| end.saturating_add(*window));
-        leaves.filter(|leaves| *leaves > clock).min()
     }
 
     /// When the next tile leaves a window, after `clock`.
     pub(super) fn next(&self, plan: &SeriesPlan, clock: i64) -> Option<i64> {
-        let width = plan.tile?;
-        let leaves = plan.windows.iter().filter_map(|window| {
-            let first = self.first_within(width, *window, clock);
-            let tile = self.tiles.get(first)?;
-            Some(end_of(*tile, width).saturating_add(*window))
-        });
-        leaves.min()
+        let windows = 0..plan.windows.len();
+        windows
+            .filter_map(|window| self.next_of(plan, window, clock))
+            .min()
+    }
+
+    /// When the next tile leaves this window, after `clock`.
+    pub(super) fn next_of(&self, plan: &SeriesPlan, window: usize, clock: i64) -> Option<i64> {
+        let (width, window) = (plan.tile?, plan.windows[window]);
+        let tile = self.tiles.get(self.first_within(width, window, clock))?;
+        Some(end_of(*tile, width).saturating_add(window))
+    }
+
+    /// The start and the end of each tile that is in a window as of `clock`, with its
+    /// parts as those of a window.
+    pub(super) fn tiles_of(
+        &self,
+        plan: &SeriesPlan,
+        window: usize,
+        clock: i64,
+    ) -> impl Iterator<Item = (i64, i64, Vec<Part>)> {
+        let width = plan.tile.unwrap_or(i64::MAX);
+        let first = self.first_within(width, plan.windows[window], clock);
+        (first..self.tiles.len()).map(move |place| {
+            let end = end_of(self.tiles[place], width).saturating_add(1);
+            let parts = self.parts.iter().map(|part| part.of_tile(place));
+            (end.saturating_sub(width), end, parts.collect())
+        })
     }
 
     /// Lets tiles leave that do so after `clock` and not after `to`.

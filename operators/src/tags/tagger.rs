@@ -22,7 +22,7 @@ use super::{
     segments::{Checks, Moves},
     set::Tags,
     user::{Change, Event, Observer, Until, User},
-    users::{self, Users},
+    users::{self, AtRest, Users},
     value::Value,
 };
 use crate::{
@@ -30,14 +30,15 @@ use crate::{
     window::StoredWatermark,
 };
 
-/// So many users are in hand at a time.
-const USERS_AT_ONCE: usize = 4096;
+/// So many users are in hand at a time: few enough to stay in the processor's cache,
+/// enough for rules to be evaluated in bulk.
+const USERS_AT_ONCE: usize = 256;
 
 /// So many users, to whom something happens with no event, are looked at in one
 /// call: after a downtime many are due at once, and rows must go on.
 const MAX_DUE: usize = 50_000;
 
-/// Rows that go on together.
+/// So many profiles go on together.
 const BATCH_ROWS: usize = 8192;
 
 /// Events from the watermark on are held until it has passed them; then each user
@@ -45,16 +46,18 @@ const BATCH_ROWS: usize = 8192;
 /// what they touch; those too far behind are late.
 pub(super) struct Tagger {
     tags: Arc<Tags>,
-    hasher: KeyHasher,
+    pub(super) hasher: KeyHasher,
     held: Held,
     /// Everything from before this is done, save for users that are due.
     watermark: StoredWatermark,
-    users: Users,
-    layout: Layout,
+    pub(super) users: Users,
+    pub(super) layout: Layout,
     is_layout_stored: bool,
     /// Whether the store has a layout.
     has_stored_layout: bool,
     rows: Rows,
+    /// Saves allocations.
+    scratch: [Vec<u8>; 2],
 }
 
 /// Rows that are on their way out.
@@ -94,6 +97,7 @@ impl Tagger {
             is_layout_stored: false,
             has_stored_layout: false,
             rows: Rows::default(),
+            scratch: Default::default(),
             tags,
         })
     }
@@ -193,8 +197,8 @@ impl Tagger {
         let tags = Arc::clone(&self.tags);
         let plan = &tags.plan;
         let done = self.done();
-        let mut users = Vec::with_capacity(work.len().min(USERS_AT_ONCE));
         for work in work.chunks(USERS_AT_ONCE) {
+            let mut users = Vec::with_capacity(work.len());
             for it in work {
                 self.rows.place = users.len();
                 let known = self.users.get(it.key)?;
@@ -219,20 +223,18 @@ impl Tagger {
                 }
                 user.advance(plan, done, Until::End, &mut self.rows);
                 users.push(user);
-                if self.rows.changes.len() >= BATCH_ROWS {
-                    self.emit_changes(out)?;
-                }
             }
             let Rows { checks, moves, .. } = &mut self.rows;
             checks.settle(plan, &tags.spec.segments, &mut users, moves)?;
-            for (it, mut user) in work.iter().zip(users.drain(..)) {
-                user.settle(plan);
-                self.users.put(it.key, &user)?;
+            let scratch = &mut self.scratch;
+            let at_rest = users.iter().map(|user| AtRest::new(plan, user, scratch));
+            let at_rest: Vec<AtRest> = at_rest.collect::<Result<_>>()?;
+            drop(users);
+            for (it, user) in work.iter().zip(at_rest) {
+                self.users.put(it.key, user);
             }
+            self.emit(out)?;
         }
-        self.emit_changes(out)?;
-        let moves = self.rows.moves.take(&tags.segments)?;
-        out.emit_to(Tags::SEGMENTS, Batch::derived(moves));
         Ok(())
     }
 
@@ -247,7 +249,7 @@ impl Tagger {
             let Some(mut user) = self.users.get(key)? else {
                 continue;
             };
-            user.clock = as_of;
+            user.pass(as_of);
             profiles.push(&tags.plan, &user);
             if profiles.len() == BATCH_ROWS {
                 let rows = profiles.take(&tags.profile, as_of)?;
@@ -259,14 +261,35 @@ impl Tagger {
         Ok(())
     }
 
-    fn emit_changes(&mut self, out: &mut Output) -> Result<()> {
+    /// Emits changes of tags and segments.
+    fn emit(&mut self, out: &mut Output) -> Result<()> {
         let changes = self.rows.changes.take(&self.tags.changes)?;
         out.emit(Batch::derived(changes));
+        let moves = self.rows.moves.take(&self.tags.segments)?;
+        out.emit_to(Tags::SEGMENTS, Batch::derived(moves));
+        Ok(())
+    }
+
+    /// Lets time pass for a user alone, to `to`.
+    pub(super) fn pass(&mut self, key: KeyHash, to: i64, out: &mut Output) -> Result<()> {
+        if self.users.get(key)?.is_none() {
+            return Ok(());
+        }
+        let done = self.watermark.get();
+        self.watermark
+            .advance(EventTime::from_micros(to.saturating_add(1)));
+        let work = Work {
+            key,
+            events: Vec::new(),
+        };
+        self.work(&[work], &[], Turns::InTime, out)?;
+        self.watermark = StoredWatermark::default();
+        self.watermark.advance(done);
         Ok(())
     }
 
     /// The last instant that is done.
-    fn done(&self) -> i64 {
+    pub(super) fn done(&self) -> i64 {
         self.watermark.get().as_micros().saturating_sub(1)
     }
 }
@@ -386,7 +409,10 @@ impl Operator for Tagger {
         self.is_layout_stored = self.has_stored_layout && layout == stored;
         self.layout = layout;
         let plan = &self.tags.plan;
-        let adapt = (!self.layout.is_same(&stored)).then_some(|user| stored.adapt(plan, user));
+        let adapt = (!self.layout.is_same(&stored)).then_some(|user: &[u8]| {
+            let user = stored.adapt(plan, User::decode(user)?);
+            AtRest::new(plan, &user, &mut Default::default())
+        });
         self.users.restore(users, lanes, adapt)
     }
 
@@ -396,11 +422,11 @@ impl Operator for Tagger {
 }
 
 impl Observer for Rows {
-    fn change(&mut self, user: &User, change: Change<'_>) {
+    fn change(&mut self, user: &User<'_>, change: Change<'_>) {
         self.changes.push(user, &change);
     }
 
-    fn check(&mut self, plan: &Plan, user: &User) {
+    fn check(&mut self, plan: &Plan, user: &User<'_>) {
         if !plan.segments.is_empty() {
             self.checks.push(plan, self.place, user);
         }

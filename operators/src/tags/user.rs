@@ -7,41 +7,44 @@ use arrow::{
     datatypes::Float64Type,
 };
 use serde::{Deserialize, Serialize};
+use tagflow_engine::{Error, Result};
 
 use super::{
-    absence::{self, Absence},
+    absence::{self, AbsencePlan},
     changes::{Cause, Op},
-    funnel::Funnel,
     part,
     partial::Observation,
+    piece::{Piece, PieceKind, State},
     plan::{Plan, Source, TagPlan, Tick},
-    ranking::Ranking,
-    series::Series,
     value::Value,
 };
 
-/// A key's state: what its tags are made of, as of [`User::clock`].
+/// A key's state: what its tags are made of, as of its clock.
 ///
 /// Everything at a time T goes in the order: what leaves at T, the events at T, what
 /// did not happen until T.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct User {
-    pub(super) key: Value,
+#[derive(Debug)]
+pub(super) struct User<'a> {
+    head: Head,
+    /// As in the plan.
+    pub(super) pieces: Vec<Piece<'a>>,
+}
+
+/// What is decoded whenever a user is.
+#[derive(Debug, Serialize, Deserialize)]
+struct Head {
+    key: Value,
     /// Up to when everything is done.
-    pub(super) clock: i64,
+    clock: i64,
     /// The time of the newest event; none before the first, and after all was
     /// forgotten.
-    pub(super) newest: Option<i64>,
-    pub(super) series: Vec<Series>,
-    pub(super) rankings: Vec<Ranking>,
-    pub(super) funnels: Vec<Funnel>,
-    pub(super) absences: Vec<Absence>,
+    newest: Option<i64>,
     /// Since when each tag has its value.
-    pub(super) since: Vec<Option<i64>>,
+    since: Vec<Option<i64>>,
+    /// When time alone may change rules, by tick.
+    ticks: Vec<i64>,
     /// What it is to each segment.
-    pub(super) members: Vec<Member>,
-    /// Nothing happens by itself before this.
-    pub(super) next: i64,
+    members: Vec<Member>,
 }
 
 /// What a key is to a segment.
@@ -82,9 +85,18 @@ pub(super) enum Until {
 /// What becomes known.
 pub(super) trait Observer {
     /// A tag has changed.
-    fn change(&mut self, user: &User, change: Change<'_>);
+    fn change(&mut self, user: &User<'_>, change: Change<'_>);
     /// Rules may have changed as of the user's clock.
-    fn check(&mut self, plan: &Plan, user: &User);
+    fn check(&mut self, plan: &Plan, user: &User<'_>);
+}
+
+/// Events of a span of time, its end outside, that a value is made of.
+#[derive(Debug)]
+pub(super) struct Tile {
+    pub(super) start: i64,
+    pub(super) end: i64,
+    /// The value over them alone.
+    pub(super) value: Value,
 }
 
 /// A change of a tag.
@@ -100,21 +112,113 @@ pub(super) struct Change<'a> {
     pub(super) effective_at: i64,
 }
 
-impl User {
+impl<'a> User<'a> {
     /// Of whom nothing is known.
     pub(super) fn new(plan: &Plan, key: Value, clock: i64) -> Self {
+        let pieces = plan.pieces.iter();
         Self {
-            key,
-            clock,
-            newest: None,
-            series: plan.series.iter().map(Series::new).collect(),
-            rankings: vec![Ranking::default(); plan.rankings.len()],
-            funnels: vec![Funnel::default(); plan.funnels.len()],
-            absences: vec![Absence::new(); plan.absences.len()],
-            since: vec![None; plan.tags.len()],
-            members: vec![Member::default(); plan.holds_us.len()],
-            next: i64::MAX,
+            head: Head {
+                key,
+                clock,
+                newest: None,
+                since: vec![None; plan.tags.len()],
+                ticks: vec![i64::MAX; plan.ticks.len()],
+                members: vec![Member::default(); plan.holds_us.len()],
+            },
+            pieces: pieces.map(|plan| Piece::new(State::new(plan))).collect(),
         }
+    }
+
+    /// From what [`encode`](Self::encode) made.
+    pub(super) fn decode(bytes: &'a [u8]) -> Result<Self> {
+        let head = postcard::take_from_bytes(bytes);
+        let (head, mut rest) =
+            head.map_err(|error| Error::data("a stored user cannot be read").with_source(error))?;
+        let mut pieces = Vec::with_capacity(16);
+        while !rest.is_empty() {
+            let (piece, behind) = Piece::decode(rest)?;
+            pieces.push(piece);
+            rest = behind;
+        }
+        Ok(Self { head, pieces })
+    }
+
+    /// As bytes.
+    pub(super) fn encode(&self, bytes: Vec<u8>, scratch: &mut Vec<u8>) -> Result<Vec<u8>> {
+        let head = postcard::to_extend(&self.head, bytes);
+        let mut bytes =
+            head.map_err(|error| Error::internal("a user cannot be encoded").with_source(error))?;
+        for piece in &self.pieces {
+            bytes = piece.encode(bytes, scratch)?;
+        }
+        Ok(bytes)
+    }
+
+    /// This user with other pieces, tags and segments: `since` and `members` are
+    /// those of the new plan.
+    pub(super) fn adapted(
+        self,
+        plan: &Plan,
+        pieces: Vec<Piece<'a>>,
+        since: impl Fn(&[Option<i64>]) -> Vec<Option<i64>>,
+        members: impl Fn(&[Member]) -> Vec<Member>,
+    ) -> Self {
+        let mut user = Self {
+            head: Head {
+                since: since(&self.head.since),
+                members: members(&self.head.members),
+                ticks: vec![i64::MAX; plan.ticks.len()],
+                ..self.head
+            },
+            pieces,
+        };
+        for piece in 0..user.pieces.len() {
+            user.find_next(plan, piece);
+        }
+        user.find_ticks(plan);
+        user
+    }
+
+    pub(super) fn key(&self) -> &Value {
+        &self.head.key
+    }
+
+    pub(super) fn clock(&self) -> i64 {
+        self.head.clock
+    }
+
+    /// Whether there has been an event that is not forgotten.
+    pub(super) fn is_known(&self) -> bool {
+        self.head.newest.is_some()
+    }
+
+    /// What it is to each segment.
+    pub(super) fn members(&self) -> &[Member] {
+        &self.head.members
+    }
+
+    /// The same, to change it.
+    pub(super) fn members_mut(&mut self) -> &mut [Member] {
+        &mut self.head.members
+    }
+
+    /// The names of the segments that it is in: a list.
+    pub(super) fn segments(&self, plan: &Plan) -> Value {
+        let members = self.head.members.iter().zip(&plan.segments);
+        let is_in = members.filter(|(member, _)| member.since.is_some());
+        Value::List(
+            is_in
+                .map(|(_, name)| Value::Text(name.as_str().into()))
+                .collect(),
+        )
+    }
+
+    /// When something happens next by itself; not before the clock.
+    pub(super) fn next(&self, plan: &Plan) -> i64 {
+        let pieces = self.pieces.iter().map(|piece| piece.next);
+        let ticks = self.head.ticks.iter().copied();
+        let all = pieces.chain(ticks).chain(self.may_leave(plan));
+        all.chain(self.forgotten_at(plan)).min().unwrap_or(i64::MAX)
     }
 
     /// Takes an event that comes in its turn.
@@ -143,71 +247,57 @@ impl User {
         until: Until,
         observer: &mut impl Observer,
     ) {
-        while self.next <= to {
-            self.next = self.exact_next(plan);
-            if self.next > to {
+        loop {
+            let now = self.next(plan);
+            if now > to {
                 break;
             }
-            let now = self.next;
             self.leave(plan, now, observer);
             if now == to && until == Until::Events {
                 break;
             }
             self.end_waits(plan, now, observer);
         }
-        self.clock = self.clock.max(to);
+        self.head.clock = self.head.clock.max(to);
     }
 
-    /// Forgets what is of no use any more, and finds out when something happens by
-    /// itself.
-    pub(super) fn settle(&mut self, plan: &Plan) {
-        for (absence, plan) in self.absences.iter_mut().zip(&plan.absences) {
-            absence.forget(plan, self.clock);
-        }
-        self.next = self.exact_next(plan);
-    }
-
-    /// The names of the segments that it is in: a list.
-    pub(super) fn segments(&self, plan: &Plan) -> Value {
-        let members = self.members.iter().zip(&plan.segments);
-        let is_in = members.filter(|(member, _)| member.since.is_some());
-        Value::List(
-            is_in
-                .map(|(_, name)| Value::Text(name.as_str().into()))
-                .collect(),
-        )
+    /// Lets time go by to `to`, when nothing happens until then.
+    pub(super) fn pass(&mut self, to: i64) {
+        self.head.clock = self.head.clock.max(to);
     }
 
     /// The value of a tag as of the clock.
     pub(super) fn value(&self, plan: &Plan, tag: usize) -> Value {
         let tag = &plan.tags[tag];
-        if let Some(ttl) = tag.ttl_us
-            && self
-                .newest_of(tag)
-                .is_some_and(|newest| newest.saturating_add(ttl) <= self.clock)
+        if let Some(expiry) = self.expiry(tag)
+            && expiry <= self.head.clock
         {
             return tag.default.clone();
         }
         match &tag.source {
-            Source::Series {
-                series,
-                function,
-                window,
-                argument,
-            } => part::value(
-                *function,
-                argument.as_ref(),
-                &self.series[*series].parts,
-                *window,
-            ),
-            Source::Ranking { ranking, k } => self.rankings[*ranking].top(*k),
-            Source::Funnel(funnel) => self.funnels[*funnel].stage(&plan.funnels[*funnel]),
-            Source::Absence(absence) => {
-                self.absences[*absence].value(&plan.absences[*absence], self.clock)
+            Source::Piece { piece, read } => {
+                let state = self.pieces[*piece].state();
+                match (state, &plan.pieces[*piece].kind) {
+                    (State::Series(series), PieceKind::Series(of)) => {
+                        let Some(read) = read else { return Value::Null };
+                        part::value(
+                            read.function,
+                            of.argument_type.as_ref(),
+                            &series.parts,
+                            read.window,
+                        )
+                    }
+                    (State::Ranking(ranking), PieceKind::Ranking(of)) => ranking.top(of.k),
+                    (State::Funnel(funnel), PieceKind::Funnel(of)) => funnel.stage(of),
+                    (State::Absence(absence), PieceKind::Absence(of)) => {
+                        absence.value(of, self.head.clock)
+                    }
+                    _ => unreachable!("a piece is what its plan says"),
+                }
             }
             Source::TimeSince { tag, unit_us } => match self.value(plan, *tag) {
                 Value::Int(since) => {
-                    Value::Int(self.clock.saturating_sub(since).div_euclid(*unit_us))
+                    Value::Int(self.head.clock.saturating_sub(since).div_euclid(*unit_us))
                 }
                 _ => Value::Null,
             },
@@ -231,105 +321,137 @@ impl User {
         }
     }
 
-    /// When something happens next by itself; not before the clock.
-    fn exact_next(&self, plan: &Plan) -> i64 {
-        let clock = self.clock;
-        let mut next = i64::MAX;
-        let mut at = |time: Option<i64>| next = time.map_or(next, |time| next.min(time));
-        for (series, plan) in self.series.iter().zip(&plan.series) {
-            at(series.next(plan, clock));
-        }
-        for (funnel, plan) in self.funnels.iter().zip(&plan.funnels) {
-            at(funnel.next(plan));
-        }
-        for (absence, plan) in self.absences.iter().zip(&plan.absences) {
-            at(absence.next_end());
-            at(absence.next_expiry(plan, clock));
-        }
-        for tag in &plan.tags {
-            at(self.expiry(tag));
-        }
-        for tick in &plan.ticks {
-            at(self.next_tick(plan, tick));
-        }
-        self.may_leave(plan).for_each(|time| at(Some(time)));
-        at(self.forgotten_at(plan));
-        next
+    /// Since when a tag has its value; none if since before any event.
+    pub(super) fn since(&self, tag: usize) -> Option<i64> {
+        self.head.since[tag]
+    }
+
+    /// When a tag falls, or may fall, if no event comes.
+    pub(super) fn falls_at(&self, plan: &Plan, tag: usize) -> Option<i64> {
+        let of = &plan.tags[tag];
+        let clock = self.head.clock;
+        let (piece, read) = match &of.source {
+            Source::Piece { piece, read } => (*piece, read),
+            Source::Score { tag, .. } => return self.falls_at(plan, *tag),
+            Source::TimeSince { .. } => return None,
+        };
+        let expiry = self.expiry(of).filter(|expiry| *expiry > clock);
+        let leaves = match (self.pieces[piece].state(), &plan.pieces[piece].kind, read) {
+            (State::Series(series), PieceKind::Series(of), Some(read)) => {
+                series.next_of(of, read.window, clock)
+            }
+            (State::Funnel(funnel), PieceKind::Funnel(of), _) => funnel.next(of),
+            (State::Absence(absence), PieceKind::Absence(of), _) => absence.next_expiry(of, clock),
+            _ => None,
+        };
+        expiry.into_iter().chain(leaves).min()
+    }
+
+    /// The tiles that a tag is made of.
+    pub(super) fn tiles(&self, plan: &Plan, tag: usize) -> Vec<Tile> {
+        let Source::Piece {
+            piece,
+            read: Some(read),
+        } = &plan.tags[tag].source
+        else {
+            return Vec::new();
+        };
+        let (State::Series(series), PieceKind::Series(of)) =
+            (self.pieces[*piece].state(), &plan.pieces[*piece].kind)
+        else {
+            return Vec::new();
+        };
+        let tiles = series.tiles_of(of, read.window, self.head.clock);
+        let tiles = tiles.map(|(start, end, parts)| Tile {
+            start,
+            end,
+            value: part::value(read.function, of.argument_type.as_ref(), &parts, 0),
+        });
+        tiles.collect()
     }
 
     /// Takes out what leaves at `now`, and moves the clock there.
     fn leave(&mut self, plan: &Plan, now: i64, observer: &mut impl Observer) {
-        if now <= self.clock {
+        if self.forgotten_at(plan).is_some_and(|at| at <= now) {
+            self.forget(plan, now.max(self.head.clock), observer);
             return;
         }
-        if self.forgotten_at(plan) == Some(now) {
-            self.forget(plan, now, observer);
+        if now <= self.head.clock {
             return;
         }
-        let clock = self.clock;
-        let mut expired = Vec::new();
-        let mut left = Vec::new();
-        for (place, tag) in plan.tags.iter().enumerate() {
-            if self.expiry(tag) == Some(now) {
-                expired.push(place);
-            }
-        }
-        for (absence, plan) in self.absences.iter().zip(&plan.absences) {
-            if absence.next_expiry(plan, clock) == Some(now) {
-                expired.push(plan.tag);
-            }
-        }
-        for (series, plan) in self.series.iter().zip(&plan.series) {
-            if series.next(plan, clock) == Some(now) {
-                left.extend_from_slice(&plan.tags);
-            }
-        }
-        for (funnel, plan) in self.funnels.iter().zip(&plan.funnels) {
-            if funnel.next(plan) == Some(now) {
-                left.push(plan.tag);
-            }
-        }
-        let mut ticks = plan.ticks.iter();
-        let is_tick = ticks.any(|tick| self.next_tick(plan, tick) == Some(now));
+        let is_tick = self.head.ticks.contains(&now);
         let may_leave = self.may_leave(plan).any(|at| at == now);
-        let (old_expired, old_left) = (self.values(plan, &expired), self.values(plan, &left));
-
-        for (series, plan) in self.series.iter_mut().zip(&plan.series) {
-            series.advance(plan, clock, now);
+        let clock = self.head.clock;
+        let due: Vec<usize> = (0..self.pieces.len())
+            .filter(|piece| self.pieces[*piece].next == now)
+            .collect();
+        let mut before = Vec::new();
+        for piece in &due {
+            let of = &plan.pieces[*piece];
+            let is_leaving = match (self.pieces[*piece].state(), &of.kind) {
+                (State::Series(series), PieceKind::Series(of)) => {
+                    series.next(of, clock) == Some(now)
+                }
+                (State::Funnel(funnel), PieceKind::Funnel(of)) => funnel.next(of) == Some(now),
+                _ => false,
+            };
+            for &tag in &of.tags {
+                let is_old = self.expiry(&plan.tags[tag]) == Some(now);
+                let is_absence = matches!(of.kind, PieceKind::Absence(_));
+                if is_leaving || is_old || is_absence {
+                    let cause = if is_leaving && !is_old {
+                        Cause::Expiry
+                    } else {
+                        Cause::Ttl
+                    };
+                    before.push((tag, cause, self.value(plan, tag)));
+                }
+            }
         }
-        for (funnel, plan) in self.funnels.iter_mut().zip(&plan.funnels) {
-            funnel.advance(plan, now);
+        self.head.clock = now;
+        for &piece in &due {
+            match (self.pieces[piece].change(), &plan.pieces[piece].kind) {
+                (State::Series(series), PieceKind::Series(of)) => series.advance(of, clock, now),
+                (State::Funnel(funnel), PieceKind::Funnel(of)) => funnel.advance(of, now),
+                (State::Absence(absence), PieceKind::Absence(of)) => absence.forget(of, now),
+                _ => {}
+            }
+            self.find_next(plan, piece);
         }
-        self.clock = now;
-        let moment = |cause| Moment {
-            cause,
-            event_time: None,
-            effective_at: now,
-        };
-        let ttl = self.report_all(plan, &expired, &old_expired, moment(Cause::Ttl), observer);
-        let expiry = self.report_all(plan, &left, &old_left, moment(Cause::Expiry), observer);
-        if ttl || expiry || is_tick || may_leave {
+        self.find_ticks(plan);
+        let mut is_changed = is_tick || may_leave;
+        for (tag, cause, old) in before {
+            let moment = Moment {
+                cause,
+                event_time: None,
+                effective_at: now,
+            };
+            is_changed |= self.report(plan, tag, &old, moment, observer);
+        }
+        if is_changed {
             observer.check(plan, self);
         }
-    }
-
-    /// When it may leave the segments that it is to leave, after the clock.
-    fn may_leave<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = i64> + 'a {
-        let members = self.members.iter().zip(&plan.holds_us);
-        let at = members.filter_map(|(member, hold)| member.may_leave(*hold));
-        at.filter(|at| *at > self.clock)
     }
 
     /// Ends waits that end at `now`.
     fn end_waits(&mut self, plan: &Plan, now: i64, observer: &mut impl Observer) {
         let mut is_changed = false;
-        for (place, plan_of) in plan.absences.iter().enumerate() {
-            let mut old = self.value(plan, plan_of.tag);
-            for at in self.absences[place].end(now) {
+        for (piece, of) in plan.pieces.iter().enumerate() {
+            let (PieceKind::Absence(_), [tag]) = (&of.kind, of.tags.as_slice()) else {
+                continue;
+            };
+            if self.pieces[piece].next > now {
+                continue;
+            }
+            let mut old = self.value(plan, *tag);
+            let State::Absence(absence) = self.pieces[piece].change() else {
+                continue;
+            };
+            for at in absence.end(now) {
                 let new = Value::Bool(true);
-                self.since[plan_of.tag] = Some(at);
+                self.head.since[*tag] = Some(at);
                 let change = Change {
-                    tag: &plan.tags[plan_of.tag],
+                    tag: &plan.tags[*tag],
                     op: Op::Set,
                     cause: Cause::Absence,
                     old: &old,
@@ -338,9 +460,10 @@ impl User {
                     effective_at: at,
                 };
                 observer.change(self, change);
-                is_changed |= plan.is_in_rules[plan_of.tag];
+                is_changed |= plan.is_in_rules[*tag];
                 old = new;
             }
+            self.find_next(plan, piece);
         }
         if is_changed {
             observer.check(plan, self);
@@ -349,77 +472,43 @@ impl User {
 
     /// Adds an event to all that it belongs to.
     fn apply(&mut self, plan: &Plan, event: Event<'_>, cause: Cause, observer: &mut impl Observer) {
-        let mut is_changed = self.newest.is_none();
-        self.newest = self.newest.max(Some(event.time));
+        let mut is_changed = self.head.newest.is_none();
+        self.head.newest = self.head.newest.max(Some(event.time));
         let moment = Moment {
             cause,
             event_time: Some(event.time),
             effective_at: event.time,
         };
-        for (place, of) in plan.series.iter().enumerate() {
-            if !event.passes(of.filter) {
+        for (piece, of) in plan.pieces.iter().enumerate() {
+            if let PieceKind::Absence(of) = &of.kind {
+                is_changed |= self.wait(plan, (piece, of), event, cause, observer);
                 continue;
             }
-            let value = of.argument.map(|column| event.value(column));
-            if value.as_ref().is_some_and(Value::is_null) {
+            let Some(part) = event.part(&of.kind) else {
                 continue;
-            }
-            let observation = Observation {
-                time: event.time,
-                tie: event.tie,
-                value: value.unwrap_or_default(),
             };
-            let old = self.values(plan, &of.tags);
-            let leaves = self.series[place].add(of, &observation, self.clock);
-            self.wake(leaves);
-            is_changed |= self.report_all(plan, &of.tags, &old, moment, observer);
-        }
-        for (place, of) in plan.rankings.iter().enumerate() {
-            let weight = event.weight(of.weight);
-            if !event.passes(of.filter) || weight.partial_cmp(&0.0) != Some(Ordering::Greater) {
-                continue;
+            let old: Vec<Value> = of.tags.iter().map(|tag| self.value(plan, *tag)).collect();
+            let clock = self.head.clock;
+            let place = (event.time, event.tie);
+            match (self.pieces[piece].change(), &of.kind, part) {
+                (State::Series(series), PieceKind::Series(of), EventPart::Value(value)) => {
+                    let (time, tie) = place;
+                    series.add(of, &Observation { time, tie, value }, clock);
+                }
+                (State::Ranking(it), PieceKind::Ranking(of), EventPart::Weighted(item, weight)) => {
+                    it.add(of, &item, weight, event.time);
+                }
+                (State::Funnel(funnel), PieceKind::Funnel(of), EventPart::Steps(steps)) => {
+                    funnel.add(of, place, steps, clock);
+                }
+                _ => unreachable!("a piece is what its plan says"),
             }
-            let item = event.value(of.argument);
-            if item.is_null() {
-                continue;
-            }
-            let old = self.values(plan, &[of.tag]);
-            self.rankings[place].add(of, &item, weight, event.time);
-            is_changed |= self.report_all(plan, &[of.tag], &old, moment, observer);
-        }
-        for (place, of) in plan.funnels.iter().enumerate() {
-            let steps = of.steps.iter().enumerate();
-            let steps = steps.filter(|(_, (_, column))| event.passes(Some(*column)));
-            let steps = steps.fold(0, |steps, (step, _)| steps | (1 << step));
-            let old = self.values(plan, &[of.tag]);
-            let leaves = self.funnels[place].add(of, (event.time, event.tie), steps, self.clock);
-            if leaves.is_some() {
-                self.wake(leaves);
-                is_changed |= self.report_all(plan, &[of.tag], &old, moment, observer);
+            self.find_next(plan, piece);
+            for (tag, old) in of.tags.iter().zip(&old) {
+                is_changed |= self.report(plan, *tag, old, moment, observer);
             }
         }
-        for (place, of) in plan.absences.iter().enumerate() {
-            let (is_after, is_expected) =
-                (event.passes(Some(of.after)), event.passes(Some(of.expect)));
-            if is_after || is_expected {
-                let same = of.same.iter().map(|column| event.value(*column));
-                let part = absence::Event {
-                    time: event.time,
-                    tie: event.tie,
-                    same: Value::List(same.collect()).hash(),
-                    is_after,
-                    is_expected,
-                };
-                is_changed |= self.wait(plan, place, part, cause, observer);
-            }
-        }
-        for tag in &plan.tags {
-            self.wake(self.expiry(tag));
-        }
-        for tick in &plan.ticks {
-            self.wake(self.next_tick(plan, tick));
-        }
-        self.wake(self.forgotten_at(plan));
+        self.find_ticks(plan);
         if is_changed {
             observer.check(plan, self);
         }
@@ -429,42 +518,59 @@ impl User {
     fn wait(
         &mut self,
         plan: &Plan,
-        place: usize,
-        event: absence::Event,
+        (piece, of): (usize, &AbsencePlan),
+        event: Event<'_>,
         cause: Cause,
         observer: &mut impl Observer,
     ) -> bool {
-        let of = &plan.absences[place];
-        if cause == Cause::Event {
-            self.absences[place].add(of, event);
-            self.wake(self.absences[place].next_end());
+        let (is_after, is_expected) = (event.passes(Some(of.after)), event.passes(Some(of.expect)));
+        let [tag] = plan.pieces[piece].tags[..] else {
+            return false;
+        };
+        if !is_after && !is_expected {
             return false;
         }
-        let mut old = self.value(plan, of.tag);
-        let event_time = Some(event.time);
-        let revised = self.absences[place].add_late(of, event, self.clock);
-        self.wake(self.absences[place].next_end());
-        self.wake(self.absences[place].next_expiry(of, self.clock));
-        let new = self.value(plan, of.tag);
+        let same = of.same.iter().map(|column| event.value(*column));
+        let part = absence::Event {
+            time: event.time,
+            tie: event.tie,
+            same: Value::List(same.collect()).hash(),
+            is_after,
+            is_expected,
+        };
+        let clock = self.head.clock;
+        let mut old = self.value(plan, tag);
+        let State::Absence(absence) = self.pieces[piece].change() else {
+            unreachable!("a piece is what its plan says");
+        };
+        if cause == Cause::Event {
+            absence.add(of, part);
+            absence.forget(of, clock);
+            self.find_next(plan, piece);
+            return false;
+        }
+        let revised = absence.add_late(of, part, clock);
+        self.find_next(plan, piece);
+        let new = self.value(plan, tag);
+        let since = self.head.since[tag].unwrap_or(clock);
         let fired = revised.fired.iter().map(|at| (Op::Set, *at));
-        let since = self.since[of.tag];
-        let retracted = (0..revised.retracted).map(|_| (Op::Retract, since.unwrap_or(self.clock)));
+        let retracted = (0..revised.retracted).map(|_| (Op::Retract, since));
         let changes: Vec<(Op, i64)> = fired.chain(retracted).collect();
         for (op, effective_at) in &changes {
-            self.since[of.tag] = self.since[of.tag].max(Some(*effective_at));
+            self.head.since[tag] = self.head.since[tag].max(Some(*effective_at));
             let change = Change {
-                tag: &plan.tags[of.tag],
+                tag: &plan.tags[tag],
                 op: *op,
                 cause,
                 old: &old,
                 new: &new,
-                event_time,
+                event_time: Some(event.time),
                 effective_at: *effective_at,
             };
             observer.change(self, change);
             old.clone_from(&new);
         }
-        !changes.is_empty() && plan.is_in_rules[of.tag]
+        !changes.is_empty() && plan.is_in_rules[tag]
     }
 
     /// Forgets all, with the tags falling to what they were before any event.
@@ -472,11 +578,11 @@ impl User {
         let values: Vec<Value> = (0..plan.tags.len())
             .map(|tag| self.value(plan, tag))
             .collect();
-        let members = std::mem::take(&mut self.members);
-        *self = Self::new(plan, std::mem::take(&mut self.key), now);
-        self.members = members;
+        let members = std::mem::take(&mut self.head.members);
+        *self = Self::new(plan, std::mem::take(&mut self.head.key), now);
+        self.head.members = members;
         for (tag, old) in plan.tags.iter().zip(&values) {
-            if *old != tag.default && !matches!(tag.source, Source::TimeSince { .. }) {
+            if *old != tag.default && tag.has_changes() {
                 let change = Change {
                     tag,
                     op: Op::Forget,
@@ -492,69 +598,64 @@ impl User {
         observer.check(plan, self);
     }
 
-    fn values(&self, plan: &Plan, tags: &[usize]) -> Vec<Value> {
-        tags.iter().map(|tag| self.value(plan, *tag)).collect()
-    }
-
-    /// Tells of those of `tags` that have changed from what is `old`. Says whether
-    /// rules read one of them.
-    fn report_all(
+    /// Tells of a tag if it is not what is `old` any more. Says whether rules read
+    /// it.
+    fn report(
         &mut self,
         plan: &Plan,
-        tags: &[usize],
-        old: &[Value],
+        tag: usize,
+        old: &Value,
         moment: Moment,
         observer: &mut impl Observer,
     ) -> bool {
-        let mut is_in_rules = false;
-        for (&tag, old) in tags.iter().zip(old) {
-            let new = self.value(plan, tag);
-            if *old == new {
-                continue;
+        let new = self.value(plan, tag);
+        if *old == new {
+            return false;
+        }
+        // What a late event corrects has been so since the last change at least.
+        let since = self.head.since[tag].unwrap_or(i64::MIN);
+        let effective_at = since.max(moment.effective_at);
+        self.head.since[tag] = Some(effective_at);
+        let change = Change {
+            tag: &plan.tags[tag],
+            op: Op::Set,
+            cause: moment.cause,
+            old,
+            new: &new,
+            event_time: moment.event_time,
+            effective_at,
+        };
+        observer.change(self, change);
+        plan.is_in_rules[tag]
+    }
+
+    /// Finds out when something happens to a piece by itself.
+    fn find_next(&mut self, plan: &Plan, piece: usize) {
+        let of = &plan.pieces[piece];
+        let clock = self.head.clock;
+        let by_state = match (self.pieces[piece].state(), &of.kind) {
+            (State::Series(series), PieceKind::Series(of)) => series.next(of, clock),
+            (State::Funnel(funnel), PieceKind::Funnel(of)) => funnel.next(of),
+            (State::Absence(absence), PieceKind::Absence(of)) => {
+                let times = [absence.next_end(), absence.next_expiry(of, clock)];
+                times.into_iter().flatten().min()
             }
-            // What a late event corrects has been so since the last change at least.
-            let effective_at =
-                self.since[tag].map_or(moment.effective_at, |since| since.max(moment.effective_at));
-            self.since[tag] = Some(effective_at);
-            let change = Change {
-                tag: &plan.tags[tag],
-                op: Op::Set,
-                cause: moment.cause,
-                old,
-                new: &new,
-                event_time: moment.event_time,
-                effective_at,
-            };
-            observer.change(self, change);
-            is_in_rules |= plan.is_in_rules[tag];
-        }
-        is_in_rules
-    }
-
-    /// Wakes when it may leave the segments that it is to leave.
-    pub(super) fn wake_to_leave(&mut self, plan: &Plan) {
-        let next = self.may_leave(plan).min();
-        self.wake(next);
-    }
-
-    /// Nothing happened by itself before `at`; now something may.
-    fn wake(&mut self, at: Option<i64>) {
-        self.next = at.map_or(self.next, |at| self.next.min(at));
-    }
-
-    /// The time of the newest event that a tag is made of.
-    fn newest_of(&self, tag: &TagPlan) -> Option<i64> {
-        match tag.source {
-            Source::Series { series, .. } => self.series[series].newest,
-            Source::Ranking { ranking, .. } => self.rankings[ranking].newest,
             _ => None,
-        }
+        };
+        let expiries = of
+            .tags
+            .iter()
+            .filter_map(|tag| self.expiry(&plan.tags[*tag]));
+        let expiry = expiries.filter(|expiry| *expiry > clock).min();
+        let next = by_state.into_iter().chain(expiry).min();
+        self.pieces[piece].next = next.unwrap_or(i64::MAX);
     }
 
-    /// When a tag's value falls because it is old.
-    fn expiry(&self, tag: &TagPlan) -> Option<i64> {
-        let expiry = self.newest_of(tag)?.saturating_add(tag.ttl_us?);
-        (expiry > self.clock).then_some(expiry)
+    /// Finds out when time alone may change rules.
+    fn find_ticks(&mut self, plan: &Plan) {
+        for (place, tick) in plan.ticks.iter().enumerate() {
+            self.head.ticks[place] = self.next_tick(plan, tick).unwrap_or(i64::MAX);
+        }
     }
 
     /// When a time since comes to a number of units at which rules look.
@@ -562,7 +663,11 @@ impl User {
         let Value::Int(since) = self.value(plan, tick.since) else {
             return None;
         };
-        let passed = self.clock.saturating_sub(since).div_euclid(tick.unit_us);
+        let passed = self
+            .head
+            .clock
+            .saturating_sub(since)
+            .div_euclid(tick.unit_us);
         let units = match tick.after.as_slice() {
             [] => passed + 1,
             after => *after.get(after.partition_point(|units| *units <= passed))?,
@@ -570,9 +675,25 @@ impl User {
         Some(since.saturating_add(units.saturating_mul(tick.unit_us)))
     }
 
+    /// When a tag's value falls, or fell, because it is old.
+    fn expiry(&self, tag: &TagPlan) -> Option<i64> {
+        let ttl = tag.ttl_us?;
+        let Source::Piece { piece, .. } = tag.source else {
+            return None;
+        };
+        Some(self.pieces[piece].state().newest()?.saturating_add(ttl))
+    }
+
+    /// When it may leave the segments that it is to leave, after the clock.
+    fn may_leave<'b>(&'b self, plan: &'b Plan) -> impl Iterator<Item = i64> + 'b {
+        let members = self.head.members.iter().zip(&plan.holds_us);
+        let at = members.filter_map(|(member, hold)| member.may_leave(*hold));
+        at.filter(|at| *at > self.head.clock)
+    }
+
     /// When all will be forgotten.
     fn forgotten_at(&self, plan: &Plan) -> Option<i64> {
-        Some(self.newest?.saturating_add(plan.state_ttl_us?))
+        Some(self.head.newest?.saturating_add(plan.state_ttl_us?))
     }
 }
 
@@ -584,7 +705,44 @@ struct Moment {
     effective_at: i64,
 }
 
+/// What a piece needs to know of an event.
+enum EventPart {
+    Value(Value),
+    Weighted(Value, f64),
+    Steps(u32),
+}
+
 impl Event<'_> {
+    /// What a piece takes of it; none if nothing.
+    fn part(&self, kind: &PieceKind) -> Option<EventPart> {
+        match kind {
+            PieceKind::Series(of) => {
+                if !self.passes(of.filter) {
+                    return None;
+                }
+                let value = of.argument.map(|column| self.value(column));
+                let is_null = value.as_ref().is_some_and(Value::is_null);
+                (!is_null).then(|| EventPart::Value(value.unwrap_or_default()))
+            }
+            PieceKind::Ranking(of) => {
+                let weight = self.weight(of.weight);
+                let has_weight = weight.partial_cmp(&0.0) == Some(Ordering::Greater);
+                if !has_weight || !self.passes(of.filter) {
+                    return None;
+                }
+                let item = self.value(of.argument);
+                (!item.is_null()).then_some(EventPart::Weighted(item, weight))
+            }
+            PieceKind::Funnel(of) => {
+                let steps = of.steps.iter().enumerate();
+                let steps = steps.filter(|(_, (_, column))| self.passes(Some(*column)));
+                let steps = steps.fold(0, |steps, (step, _)| steps | (1 << step));
+                of.counts(steps).then_some(EventPart::Steps(steps))
+            }
+            PieceKind::Absence(_) => None,
+        }
+    }
+
     fn value(&self, column: usize) -> Value {
         Value::at(self.rows.column(column), self.row)
     }

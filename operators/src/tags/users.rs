@@ -16,7 +16,7 @@ use tagflow_engine::{
     state::{KEY_GROUP_COLUMN, KeyHash, Lanes, Snapshot, StatePart},
 };
 
-use super::user::User;
+use super::{plan::Plan, user::User};
 use crate::ordered::number;
 
 /// How the names of stored parts begin.
@@ -44,7 +44,33 @@ pub(super) struct Users {
     bytes: usize,
 }
 
-/// A user at rest.
+/// An encoded user.
+pub(super) struct AtRest {
+    /// Empty where all was forgotten.
+    state: Box<[u8]>,
+    next: i64,
+}
+
+impl AtRest {
+    /// Encodes a user. `scratch` saves allocations.
+    pub(super) fn new(plan: &Plan, user: &User<'_>, scratch: &mut [Vec<u8>; 2]) -> Result<Self> {
+        if !user.is_known() {
+            return Ok(Self {
+                state: Box::default(),
+                next: i64::MAX,
+            });
+        }
+        let [bytes, pieces] = scratch;
+        bytes.clear();
+        *bytes = user.encode(std::mem::take(bytes), pieces)?;
+        Ok(Self {
+            state: bytes.as_slice().into(),
+            next: user.next(plan),
+        })
+    }
+}
+
+/// A user in the map.
 struct Slot {
     key: KeyHash,
     /// The encoded state; empty where the user was forgotten after it was stored.
@@ -75,23 +101,17 @@ impl Users {
     }
 
     /// The user with this key.
-    pub(super) fn get(&self, key: KeyHash) -> Result<Option<User>> {
+    pub(super) fn get(&self, key: KeyHash) -> Result<Option<User<'_>>> {
         match self.slots.find(key.low, |slot| slot.key == key) {
-            Some(slot) if !slot.state.is_empty() => Ok(Some(decode(&slot.state)?)),
+            Some(slot) if !slot.state.is_empty() => Ok(Some(User::decode(&slot.state)?)),
             _ => Ok(None),
         }
     }
 
-    /// Puts a user in place of what was known of the key.
-    pub(super) fn put(&mut self, key: KeyHash, user: &User) -> Result<()> {
-        let state = if user.newest.is_some() {
-            encode(user)?
-        } else {
-            Box::default()
-        };
-        self.insert(key, state, user.next, 0);
+    /// Puts an encoded user, or none, in place of what was known of the key.
+    pub(super) fn put(&mut self, key: KeyHash, user: AtRest) {
+        self.insert(key, user.state, user.next, 0);
         self.fresh.push(key);
-        Ok(())
     }
 
     /// Takes the keys of up to `limit` users to whom something happens at `to` or
@@ -173,7 +193,7 @@ impl Users {
         &mut self,
         parts: Vec<StatePart>,
         lanes: Lanes,
-        mut adapt: Option<impl FnMut(User) -> User>,
+        mut adapt: Option<impl FnMut(&[u8]) -> Result<AtRest>>,
     ) -> Result<()> {
         for part in &parts {
             let number = number(&part.key) as u32;
@@ -209,8 +229,12 @@ impl Users {
                 .retain(|slot| !slot.state.is_empty() || slot.part != 0);
             let keys: Vec<KeyHash> = self.slots.iter().map(|slot| slot.key).collect();
             for key in &keys {
-                if let (Some(adapt), Some(user)) = (&mut adapt, self.get(*key)?) {
-                    self.put(*key, &adapt(user))?;
+                let slot = self.slots.find(key.low, |slot| slot.key == *key);
+                if let (Some(adapt), Some(slot)) = (&mut adapt, slot)
+                    && !slot.state.is_empty()
+                {
+                    let user = adapt(&slot.state)?;
+                    self.put(*key, user);
                 }
             }
             self.fresh = keys;
@@ -331,17 +355,4 @@ pub(super) fn is_part(key: &str) -> bool {
 
 fn name(number: u32) -> String {
     format!("{PART}{number}")
-}
-
-fn encode(user: &User) -> Result<Box<[u8]>> {
-    let bytes = postcard::to_allocvec(user);
-    let bytes =
-        bytes.map_err(|error| Error::internal("a user cannot be encoded").with_source(error))?;
-    Ok(bytes.into())
-}
-
-fn decode(state: &[u8]) -> Result<User> {
-    postcard::from_bytes(state).map_err(|error| {
-        Error::data("the stored state of a user cannot be read").with_source(error)
-    })
 }

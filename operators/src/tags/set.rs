@@ -98,6 +98,12 @@ impl Tags {
         Arc::clone(&self.segments)
     }
 
+    /// Each tag's name, and what its state depends on.
+    pub fn definitions(&self) -> impl Iterator<Item = (&str, &str)> {
+        let tags = self.plan.tags.iter();
+        tags.map(|tag| (tag.name.as_str(), tag.fingerprint.as_str()))
+    }
+
     /// What the state as a whole depends on; tags come and go one by one.
     pub fn fingerprint(&self) -> String {
         let name = |column: usize| self.spec.input.field(column).name();

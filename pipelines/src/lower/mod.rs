@@ -10,6 +10,7 @@
 //! | a join of streams | `<name>.left`, `<name>.right` ⇄ `<name>` ▷ `<name>.select` |
 //! | the best rows of a window | `<name>.input` ⇄ `<name>` ▷ `<name>.select` |
 //! | a block of metrics | as the query that it stands for |
+//! | `tags`, `segments` | `tags.input` ⇄ `tags` ▷ `tags.changes`, `tags.current`, `segments.changes` |
 //! | a sink | `<name>.columns` ▷ `<name>` |
 //! | `errors` | `errors.dead_letters` and `errors.late`, as sinks |
 //!
@@ -31,6 +32,7 @@ mod sources;
 mod stages;
 mod streams;
 mod tables;
+mod tags;
 #[cfg(test)]
 mod tests;
 
@@ -51,7 +53,7 @@ use tagflow_operators::join::CurrentDimension;
 use crate::{
     diagnostic::{Diagnostics, Position},
     spec::Spec,
-    sql::{Needs, Program},
+    sql::{Needs, Program, tags::PlannedTags},
 };
 use flow::Flows;
 pub(crate) use tables::table_of;
@@ -111,6 +113,8 @@ pub struct Lowered {
     pub metrics: BTreeMap<String, String>,
     /// How much memory the state of each node will take.
     pub sizes: BTreeMap<String, SizeOf>,
+    /// What the state of each tag depends on.
+    pub definitions: BTreeMap<String, String>,
     /// The columns of each node that is watched or that tests look at.
     pub shapes: BTreeMap<String, SchemaRef>,
 }
@@ -157,6 +161,12 @@ struct Lowering<'a> {
     windows: Vec<NodeId>,
     /// The tables that are looked up.
     dimensions: BTreeMap<String, CurrentDimension>,
+    /// Tags and segments, until they are in the graph.
+    tags: Option<PlannedTags>,
+    /// The columns of sources by which tags go: nobody is called nothing.
+    keys: BTreeMap<String, BTreeSet<String>>,
+    /// What the state of each tag depends on.
+    definitions: BTreeMap<String, String>,
 }
 
 impl<'a> Lowering<'a> {
@@ -177,6 +187,9 @@ impl<'a> Lowering<'a> {
             rejecting: Vec::new(),
             windows: Vec::new(),
             dimensions: BTreeMap::new(),
+            tags: None,
+            keys: BTreeMap::new(),
+            definitions: BTreeMap::new(),
         }
     }
 
@@ -187,10 +200,15 @@ impl<'a> Lowering<'a> {
         }
         self.check_sources();
         self.check_tables();
+        self.planned_tags();
         let sinks = self.sinks();
         self.expectations(&sinks);
         let outputs: BTreeSet<String> = sinks.iter().map(|sink| sink.from.clone()).collect();
-        let relations = match self.program.needs(&outputs) {
+        let tables = self.spec.tag_tables();
+        let is_tagged = tables.iter().any(|table| outputs.contains(*table));
+        let events = self.tags.as_ref().filter(|_| is_tagged);
+        let events = events.map(|tags| (tags.from.as_str(), tags.reads.as_slice()));
+        let relations = match self.program.needs(&outputs, events) {
             Ok(relations) => relations,
             Err(fault) => {
                 definitions::report(self.spec, &fault, &mut self.diagnostics);
@@ -201,6 +219,9 @@ impl<'a> Lowering<'a> {
             return None;
         }
 
+        if is_tagged {
+            self.find_keys();
+        }
         for needs in &relations {
             if self.diagnostics.has_errors() && !self.are_inputs_there(needs) {
                 // What is wrong with them has been said.
@@ -214,6 +235,9 @@ impl<'a> Lowering<'a> {
                 let at = definitions::position(self.spec, &needs.relation);
                 self.report(at, needs.relation.clone(), &error);
             }
+        }
+        if is_tagged {
+            self.tags(&outputs);
         }
         if self.diagnostics.has_errors() {
             return None;
@@ -241,6 +265,7 @@ impl<'a> Lowering<'a> {
             bounded,
             relations,
             metrics: self.program.metrics().clone(),
+            definitions: std::mem::take(&mut self.definitions),
         })
     }
 

@@ -134,7 +134,7 @@ fn taps(spec: &Spec, test: &TestCase) -> BTreeSet<String> {
     });
     let names = expects.flat_map(|expect| expect.nodes.names());
     names
-        .filter(|name| spec.relations().any(|relation| relation[..] == name[..]))
+        .filter(|name| spec.is_node(name))
         .map(ToString::to_string)
         .collect()
 }
@@ -236,7 +236,7 @@ impl Case<'_> {
         for (name, expectation) in expect.nodes.iter() {
             let node = match &**name {
                 DEAD_LETTERS | LATE => format!("errors.{name}"),
-                relation if self.spec.relations().any(|it| **it == *relation) => tap(relation),
+                relation if self.spec.is_node(relation) => tap(relation),
                 sink => sink.to_owned(),
             };
             let table = Table::of(&self.bench.take(&node))?;

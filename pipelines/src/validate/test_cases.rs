@@ -99,13 +99,14 @@ impl Check<'_, '_> {
         let spec = self.spec;
         for (name, expectation) in expect.nodes.iter() {
             let is_known = [DEAD_LETTERS, LATE].contains(&&**name)
-                || spec.relations().any(|relation| relation[..] == name[..])
+                || spec.is_node(name)
                 || spec.sinks.get(name).is_some();
             if !is_known && !spec.is_unreadable(name) && !spec.sinks.is_unreadable(name) {
                 let relations = spec.relations().map(|name| &**name);
                 let sinks = spec.sinks.names().map(|name| &**name);
                 let others = [DEAD_LETTERS, LATE, "counters"];
-                let names: Vec<_> = relations.chain(sinks).chain(others).collect();
+                let tags = spec.tag_tables().iter().copied();
+                let names: Vec<_> = relations.chain(tags).chain(sinks).chain(others).collect();
                 let message = format!("nothing is called `{name}`{}", unknown(name, names));
                 self.diagnostics.error(name.at(), "tests", message);
             }

@@ -11,4 +11,5 @@ mod ordered;
 mod rig;
 mod seeds;
 mod sizes;
+mod tags;
 mod updating;

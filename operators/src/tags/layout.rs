@@ -89,6 +89,11 @@ impl Layout {
         self
     }
 
+    /// From when on a tag knows all events; none if from the first.
+    pub(super) fn begun(&self, tag: usize) -> Option<i64> {
+        self.tags[tag].begun
+    }
+
     /// Whether users of one are users of the other.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let tags = |layout: &Self| -> Vec<String> {

@@ -27,6 +27,7 @@ mod absence;
 mod changes;
 mod definition;
 mod funnel;
+mod known;
 mod layout;
 mod part;
 mod partial;
@@ -45,6 +46,8 @@ mod users;
 mod value;
 
 pub use definition::{
-    Again, Function, FunnelMode, Over, Profile, Rule, Segment, Segments, Tag, TagKind, TagsSpec,
+    Again, Function, FunnelMode, Over, Profile, Rule, Segment, Segments, Spill, Tag, TagKind,
+    TagsSpec,
 };
+pub use known::{Known, Profiled, TagTile, TagValue};
 pub use set::Tags;

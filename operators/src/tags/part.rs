@@ -158,6 +158,16 @@ impl Part {
         with_partials!(self, |partials, limit| partials.fold(window, first, limit));
     }
 
+    /// Of a tile alone, as the only window.
+    pub(super) fn of_tile(&self, tile: usize) -> Self {
+        let mut part = self.clone();
+        with_partials!(&mut part, |partials, _limit| {
+            partials.windows = partials.tiles.drain(tile..=tile).collect();
+            partials.tiles.clear();
+        });
+        part
+    }
+
     /// Forgets the first tiles.
     pub(super) fn forget(&mut self, tiles: usize) {
         with_partials!(self, |partials, _limit| drop(partials.tiles.drain(..tiles)));

@@ -48,7 +48,8 @@ pub(super) struct Piece<'a> {
     pub(super) next: i64,
     /// The encoded state, if it still is that.
     rest: Option<&'a [u8]>,
-    state: OnceCell<State>,
+    /// Boxed, because most are not looked into.
+    state: OnceCell<Box<State>>,
 }
 
 impl State {
@@ -79,7 +80,7 @@ impl<'a> Piece<'a> {
         Self {
             next: i64::MAX,
             rest: None,
-            state: OnceCell::from(state),
+            state: OnceCell::from(Box::new(state)),
         }
     }
 
@@ -114,7 +115,8 @@ impl<'a> Piece<'a> {
         self.state.get_or_init(|| {
             let rest = self.rest.unwrap_or_default();
             // The store has verified what it gave back.
-            postcard::from_bytes(rest).expect("a piece is as it was encoded")
+            let state = postcard::from_bytes(rest);
+            Box::new(state.expect("a piece is as it was encoded"))
         })
     }
 
@@ -128,6 +130,6 @@ impl<'a> Piece<'a> {
     /// Takes the state out.
     pub(super) fn into_state(self) -> State {
         self.state();
-        self.state.into_inner().expect("it was looked into")
+        *self.state.into_inner().expect("it was looked into")
     }
 }

@@ -1,5 +1,7 @@
 //! Items by weight that decays.
 
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 
 use super::value::Value;
@@ -25,6 +27,7 @@ pub(super) struct RankingPlan {
 /// weight whatever T is.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Ranking {
+    /// With their scores, the heaviest first.
     items: Vec<(Value, f64)>,
     /// The time of the newest event.
     pub(super) newest: Option<i64>,
@@ -34,20 +37,18 @@ impl Ranking {
     /// Adds an event that weighs `weight`, which is above zero.
     pub(super) fn add(&mut self, plan: &RankingPlan, item: &Value, weight: f64, time: i64) {
         self.newest = self.newest.max(Some(time));
-        let score = weight.log2() + time as f64 / plan.half_life_us as f64;
-        if let Some((_, known)) = self.items.iter_mut().find(|(known, _)| known == item) {
+        let mut score = weight.log2() + time as f64 / plan.half_life_us as f64;
+        if let Some(place) = self.items.iter().position(|(known, _)| known == item) {
+            let (_, known) = self.items.remove(place);
             let (low, high) = (known.min(score), known.max(score));
-            *known = high + (low - high).exp2().ln_1p() / std::f64::consts::LN_2;
-            return;
+            score = high + (low - high).exp2().ln_1p() / std::f64::consts::LN_2;
+        } else if self.items.len() >= plan.capacity {
+            self.items.pop();
         }
-        self.items.push((item.clone(), score));
-        if self.items.len() > plan.capacity {
-            let items = self.items.iter().enumerate();
-            let lightest = items.max_by(|(_, one), (_, other)| by_weight(one, other));
-            if let Some((place, _)) = lightest {
-                self.items.swap_remove(place);
-            }
-        }
+        let new = (item.clone(), score);
+        let heavier = |known: &(Value, f64)| by_weight(known, &new) == Ordering::Less;
+        let place = self.items.partition_point(heavier);
+        self.items.insert(place, new);
     }
 
     /// The `k` heaviest items, the heaviest first; of equal ones the lower value.
@@ -55,17 +56,12 @@ impl Ranking {
         if self.items.is_empty() {
             return Value::Null;
         }
-        let mut items: Vec<&(Value, f64)> = self.items.iter().collect();
-        if items.len() > k {
-            items.select_nth_unstable_by(k - 1, |one, other| by_weight(one, other));
-            items.truncate(k);
-        }
-        items.sort_by(|one, other| by_weight(one, other));
-        Value::List(items.into_iter().map(|(item, _)| item.clone()).collect())
+        let top = self.items.iter().take(k);
+        Value::List(top.map(|(item, _)| item.clone()).collect())
     }
 }
 
-fn by_weight(one: &(Value, f64), other: &(Value, f64)) -> std::cmp::Ordering {
+fn by_weight(one: &(Value, f64), other: &(Value, f64)) -> Ordering {
     let by_score = other.1.total_cmp(&one.1);
     by_score.then_with(|| one.0.compare(&other.0))
 }

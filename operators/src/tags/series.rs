@@ -115,13 +115,34 @@ impl Series {
 
     /// When the next tile leaves a window, after `clock`.
     pub(super) fn next(&self, plan: &SeriesPlan, clock: i64) -> Option<i64> {
-        let width = plan.tile?;
-        let leaves = plan.windows.iter().filter_map(|window| {
-            let first = self.first_within(width, *window, clock);
-            let tile = self.tiles.get(first)?;
-            Some(end_of(*tile, width).saturating_add(*window))
-        });
-        leaves.min()
+        let windows = 0..plan.windows.len();
+        windows
+            .filter_map(|window| self.next_of(plan, window, clock))
+            .min()
+    }
+
+    /// When the next tile leaves this window, after `clock`.
+    pub(super) fn next_of(&self, plan: &SeriesPlan, window: usize, clock: i64) -> Option<i64> {
+        let (width, window) = (plan.tile?, plan.windows[window]);
+        let tile = self.tiles.get(self.first_within(width, window, clock))?;
+        Some(end_of(*tile, width).saturating_add(window))
+    }
+
+    /// The start and the end of each tile that is in a window as of `clock`, with its
+    /// parts as those of a window.
+    pub(super) fn tiles_of(
+        &self,
+        plan: &SeriesPlan,
+        window: usize,
+        clock: i64,
+    ) -> impl Iterator<Item = (i64, i64, Vec<Part>)> {
+        let width = plan.tile.unwrap_or(i64::MAX);
+        let first = self.first_within(width, plan.windows[window], clock);
+        (first..self.tiles.len()).map(move |place| {
+            let end = end_of(self.tiles[place], width).saturating_add(1);
+            let parts = self.parts.iter().map(|part| part.of_tile(place));
+            (end.saturating_sub(width), end, parts.collect())
+        })
     }
 
     /// Lets tiles leave that do so after `clock` and not after `to`.

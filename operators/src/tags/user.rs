@@ -98,6 +98,15 @@ pub(super) trait Observer {
     fn check(&mut self, plan: &Plan, user: &User<'_>);
 }
 
+/// Events of a span of time, its end outside, that a value is made of.
+#[derive(Debug)]
+pub(super) struct Tile {
+    pub(super) start: i64,
+    pub(super) end: i64,
+    /// The value over them alone.
+    pub(super) value: Value,
+}
+
 /// A change of a tag.
 #[derive(Debug)]
 pub(super) struct Change<'a> {
@@ -195,6 +204,11 @@ impl<'a> User<'a> {
     }
 
     /// What it is to each segment.
+    pub(super) fn members(&self) -> &[Member] {
+        &self.head.members
+    }
+
+    /// The same, to change it.
     pub(super) fn members_mut(&mut self) -> &mut [Member] {
         &mut self.head.members
     }
@@ -308,6 +322,55 @@ impl<'a> User<'a> {
                 plan::score(cuts, *is_reversed, number)
             }
         }
+    }
+
+    /// Since when a tag has its value; none if since before any event.
+    pub(super) fn since(&self, tag: usize) -> Option<i64> {
+        self.head.since[tag]
+    }
+
+    /// When a tag falls, or may fall, if no event comes.
+    pub(super) fn falls_at(&self, plan: &Plan, tag: usize) -> Option<i64> {
+        let of = &plan.tags[tag];
+        let clock = self.head.clock;
+        let (piece, read) = match &of.source {
+            Source::Piece { piece, read } => (*piece, read),
+            Source::Score { tag, .. } => return self.falls_at(plan, *tag),
+            Source::TimeSince { .. } => return None,
+        };
+        let expiry = self.expiry(of).filter(|expiry| *expiry > clock);
+        let leaves = match (self.pieces[piece].state(), &plan.pieces[piece].kind, read) {
+            (State::Series(series), PieceKind::Series(of), Some(read)) => {
+                series.next_of(of, read.window, clock)
+            }
+            (State::Funnel(funnel), PieceKind::Funnel(of), _) => funnel.next(of),
+            (State::Absence(absence), PieceKind::Absence(of), _) => absence.next_expiry(of, clock),
+            _ => None,
+        };
+        expiry.into_iter().chain(leaves).min()
+    }
+
+    /// The tiles that a tag is made of.
+    pub(super) fn tiles(&self, plan: &Plan, tag: usize) -> Vec<Tile> {
+        let Source::Piece {
+            piece,
+            read: Some(read),
+        } = &plan.tags[tag].source
+        else {
+            return Vec::new();
+        };
+        let (State::Series(series), PieceKind::Series(of)) =
+            (self.pieces[*piece].state(), &plan.pieces[*piece].kind)
+        else {
+            return Vec::new();
+        };
+        let tiles = series.tiles_of(of, read.window, self.head.clock);
+        let tiles = tiles.map(|(start, end, parts)| Tile {
+            start,
+            end,
+            value: part::value(read.function, of.argument_type.as_ref(), &parts, 0),
+        });
+        tiles.collect()
     }
 
     /// Takes out what leaves at `now`, and moves the clock there.

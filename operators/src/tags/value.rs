@@ -1,6 +1,6 @@
 //! A value outside of Arrow.
 
-use std::{cmp::Ordering, sync::Arc};
+use std::{cmp::Ordering, fmt::Write, sync::Arc};
 
 use arrow::{
     array::{
@@ -33,7 +33,7 @@ pub(crate) enum Value {
     /// A `Float64`.
     Float(f64),
     /// A `Utf8`.
-    Text(Box<str>),
+    Text(Arc<str>),
     /// A `List`.
     List(Vec<Value>),
 }
@@ -123,40 +123,76 @@ impl Value {
 
     /// As people read it; none for null. A list is a JSON array.
     pub(crate) fn text(&self, data_type: &DataType) -> Option<String> {
-        Some(match (self, data_type) {
-            (Self::Null, _) => return None,
-            (Self::Bool(value), _) => value.to_string(),
-            (Self::Int(micros), DataType::Timestamp(..)) => {
-                EventTime::from_micros(*micros).to_string()
-            }
-            (Self::Int(days), DataType::Date32) => Date32Type::to_naive_date_opt(*days as i32)
-                .map_or_else(
-                    || days.to_string(),
-                    |date| date.format("%Y-%m-%d").to_string(),
-                ),
-            (Self::Int(value), _) => value.to_string(),
-            (Self::Decimal(digits), DataType::Decimal128(precision, scale)) => {
-                Decimal128Type::format_decimal(*digits, *precision, *scale)
-            }
-            (Self::Decimal(digits), _) => digits.to_string(),
-            (Self::Float(value), _) => value.to_string(),
-            (Self::Text(value), _) => value.to_string(),
-            (Self::List(_), _) => self.json(data_type).to_string(),
-        })
+        let mut text = String::new();
+        match self {
+            Self::Null => return None,
+            Self::List(_) => self.write_json(data_type, &mut text),
+            _ => self.write(data_type, &mut text),
+        }
+        Some(text)
     }
 
     /// As JSON: numbers where JSON has them, text for times and decimals.
-    pub(crate) fn json(&self, data_type: &DataType) -> serde_json::Value {
+    pub(super) fn json(&self, data_type: &DataType) -> String {
+        let mut json = String::new();
+        self.write_json(data_type, &mut json);
+        json
+    }
+
+    fn write_json(&self, data_type: &DataType, out: &mut String) {
         match (self, data_type) {
-            (Self::Bool(value), _) => (*value).into(),
-            (Self::Int(value), DataType::Int64) => (*value).into(),
-            (Self::Float(value), _) => (*value).into(),
+            (Self::Null, _) => out.push_str("null"),
             (Self::List(values), DataType::List(item)) => {
-                let values = values.iter().map(|value| value.json(item.data_type()));
-                values.collect()
+                out.push('[');
+                for (place, value) in values.iter().enumerate() {
+                    if place > 0 {
+                        out.push(',');
+                    }
+                    value.write_json(item.data_type(), out);
+                }
+                out.push(']');
             }
-            _ => self.text(data_type).into(),
+            (Self::Bool(_) | Self::Float(_), _) | (Self::Int(_), DataType::Int64) => {
+                self.write(data_type, out);
+            }
+            (Self::Text(text), _)
+                if !text.contains(['"', '\\']) && !text.contains(char::is_control) =>
+            {
+                out.push('"');
+                out.push_str(text);
+                out.push('"');
+            }
+            _ => {
+                let mut text = String::new();
+                self.write(data_type, &mut text);
+                out.push_str(&serde_json::Value::from(text).to_string());
+            }
         }
+    }
+
+    fn write(&self, data_type: &DataType, out: &mut String) {
+        let written = match (self, data_type) {
+            (Self::Null | Self::List(_), _) => Ok(()),
+            (Self::Bool(value), _) => write!(out, "{value}"),
+            (Self::Int(micros), DataType::Timestamp(..)) => {
+                write!(out, "{}", EventTime::from_micros(*micros))
+            }
+            (Self::Int(days), DataType::Date32) => {
+                match Date32Type::to_naive_date_opt(*days as i32) {
+                    Some(date) => write!(out, "{date}"),
+                    None => write!(out, "{days}"),
+                }
+            }
+            (Self::Int(value), _) => write!(out, "{value}"),
+            (Self::Decimal(digits), DataType::Decimal128(precision, scale)) => {
+                let text = Decimal128Type::format_decimal(*digits, *precision, *scale);
+                out.write_str(&text)
+            }
+            (Self::Decimal(digits), _) => write!(out, "{digits}"),
+            (Self::Float(value), _) => write!(out, "{value}"),
+            (Self::Text(value), _) => out.write_str(value),
+        };
+        written.expect("a string takes what is written");
     }
 }
 

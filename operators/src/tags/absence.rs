@@ -32,8 +32,7 @@ pub(super) struct Absence {
     horizon: i64,
     /// The waits as of then.
     before: Waits,
-    /// The events from then on, in the order of time and tie; none where none can be
-    /// late.
+    /// The events from then on, in the order of time and tie.
     events: Vec<Event>,
 }
 
@@ -88,9 +87,7 @@ impl Absence {
     /// Takes an event that comes in its turn.
     pub(super) fn add(&mut self, plan: &AbsencePlan, event: Event) {
         self.waits.add(plan, &event);
-        if plan.lateness_us > 0 {
-            self.events.push(event);
-        }
+        self.events.push(event);
     }
 
     /// Takes an event that lies before `clock`, up to which waits have ended.
@@ -146,7 +143,8 @@ impl Absence {
 
     /// Forgets what neither the value as of `clock` nor a late event can ask for.
     pub(super) fn forget(&mut self, plan: &AbsencePlan, clock: i64) {
-        let horizon = clock.saturating_sub(plan.lateness_us);
+        // It does not go back where the lateness has been raised.
+        let horizon = clock.saturating_sub(plan.lateness_us).max(self.horizon);
         self.horizon = horizon;
         let old = self.events.partition_point(|event| event.time < horizon);
         for event in self.events.drain(..old) {

@@ -61,6 +61,12 @@ impl Funnel {
         }
     }
 
+    /// The time of the newest step.
+    pub(super) fn newest(&self) -> Option<i64> {
+        let steps = self.events.iter().rfind(|event| event.steps != 0);
+        steps.map(|event| event.time)
+    }
+
     /// When the next event leaves.
     pub(super) fn next(&self, plan: &FunnelPlan) -> Option<i64> {
         let first = self.events.front()?;

@@ -25,7 +25,7 @@ const COLUMN: &str = "layout";
 pub(super) struct Layout {
     pieces: Vec<PieceLayout>,
     tags: Vec<TagLayout>,
-    segments: Vec<String>,
+    segments: Vec<SegmentLayout>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +41,13 @@ struct PieceLayout {
 struct TagLayout {
     fingerprint: String,
     begun: Option<i64>,
+}
+
+/// A segment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct SegmentLayout {
+    name: String,
+    rules: String,
 }
 
 impl Layout {
@@ -61,10 +68,15 @@ impl Layout {
             fingerprint: tag.fingerprint.clone(),
             begun: None,
         });
+        let segments = plan.segments.iter().zip(&plan.rules);
+        let segments = segments.map(|(name, rules)| SegmentLayout {
+            name: name.clone(),
+            rules: rules.clone(),
+        });
         Self {
             pieces: pieces.collect(),
             tags: tags.collect(),
-            segments: plan.segments.clone(),
+            segments: segments.collect(),
         }
     }
 
@@ -91,8 +103,9 @@ impl Layout {
         (&self.pieces, &self.segments, tags(self)) == (&other.pieces, &other.segments, tags(other))
     }
 
-    /// A user of this layout as `plan` has it: what is known stays, the rest begins.
-    pub(super) fn adapt<'a>(&self, plan: &Plan, mut user: User<'a>) -> User<'a> {
+    /// A user of this layout as `plan` has it: what is known stays, the rest begins at
+    /// `now`.
+    pub(super) fn adapt<'a>(&self, plan: &Plan, mut user: User<'a>, now: i64) -> User<'a> {
         let clock = user.clock();
         let known: Vec<State> = std::mem::take(&mut user.pieces)
             .into_iter()
@@ -116,12 +129,12 @@ impl Layout {
             tags.map(|tag| since[self.tag(&tag.fingerprint)?]).collect()
         };
         let members = |members: &[Member]| {
-            let place = |name: &String| self.segments.iter().position(|it| it == name);
+            let place = |name: &String| self.segments.iter().position(|it| it.name == *name);
             let segments = plan.segments.iter();
             let known = segments.map(|name| place(name).map(|place| members[place].clone()));
             known.map(Option::unwrap_or_default).collect()
         };
-        user.adapted(plan, pieces, since, members)
+        user.adapted(plan, pieces, since, members, now)
     }
 
     /// The place of the tag with this fingerprint.

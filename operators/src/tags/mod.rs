@@ -39,6 +39,8 @@ mod segments;
 mod series;
 mod set;
 mod tagger;
+#[cfg(test)]
+mod tests;
 mod user;
 mod users;
 mod value;

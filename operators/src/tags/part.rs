@@ -1,6 +1,6 @@
 //! One aggregate of a series: a partial for each tile, and one for each window.
 
-use std::ops::Range;
+use std::{collections::VecDeque, ops::Range};
 
 use arrow::datatypes::DataType;
 use serde::{Deserialize, Serialize};
@@ -47,7 +47,7 @@ impl PartKind {
 /// The partials of tiles and windows.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Partials<P> {
-    tiles: Vec<P>,
+    tiles: VecDeque<P>,
     windows: Vec<P>,
 }
 
@@ -185,7 +185,7 @@ impl Part {
 impl<P: Partial> Partials<P> {
     fn new(tiles: usize, windows: usize) -> Self {
         Self {
-            tiles: vec![P::default(); tiles],
+            tiles: vec![P::default(); tiles].into(),
             windows: vec![P::default(); windows],
         }
     }
@@ -213,7 +213,7 @@ impl<P: Partial> Partials<P> {
 
     fn leave(&mut self, window: usize, leaving: Range<usize>, limit: u32) {
         let stay = leaving.end;
-        for tile in &self.tiles[leaving] {
+        for tile in self.tiles.range(leaving) {
             if !self.windows[window].subtract(tile) {
                 self.fold(window, stay, limit);
                 return;
@@ -222,11 +222,7 @@ impl<P: Partial> Partials<P> {
     }
 
     fn fold(&mut self, window: usize, first: usize, limit: u32) {
-        let mut all = P::default();
-        for tile in &self.tiles[first..] {
-            all.merge(tile, limit);
-        }
-        self.windows[window] = all;
+        self.windows[window] = P::fold(self.tiles.range(first..), limit);
     }
 }
 

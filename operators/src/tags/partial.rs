@@ -26,9 +26,21 @@ pub(super) trait Partial: Clone + Default + Serialize + DeserializeOwned {
     /// Of both sets of events.
     fn merge(&mut self, other: &Self, limit: u32);
 
-    /// Without events that it is of; false where that is not known.
+    /// Without the earliest events that it is of; false where that is not known.
     fn subtract(&mut self, _other: &Self) -> bool {
         false
+    }
+
+    /// Of all of `tiles`, which are in the order of time.
+    fn fold<'a>(tiles: impl Iterator<Item = &'a Self>, limit: u32) -> Self
+    where
+        Self: 'a,
+    {
+        let mut all = Self::default();
+        for tile in tiles {
+            all.merge(tile, limit);
+        }
+        all
     }
 }
 
@@ -149,6 +161,10 @@ impl Partial for Low {
             self.0 = other.0.clone();
         }
     }
+
+    fn subtract(&mut self, other: &Self) -> bool {
+        other.0.is_null() || other.0.compare(&self.0) == Ordering::Greater
+    }
 }
 
 /// The largest value.
@@ -164,6 +180,10 @@ impl Partial for High {
         if other.0.compare(&self.0) == Ordering::Greater {
             self.0 = other.0.clone();
         }
+    }
+
+    fn subtract(&mut self, other: &Self) -> bool {
+        other.0.is_null() || other.0.compare(&self.0) == Ordering::Less
     }
 }
 
@@ -209,6 +229,11 @@ impl Partial for First {
             self.0 = Some(theirs.clone());
         }
     }
+
+    fn fold<'a>(mut tiles: impl Iterator<Item = &'a Self>, _: u32) -> Self {
+        let first = tiles.find(|tile| tile.0.is_some());
+        first.cloned().unwrap_or_default()
+    }
 }
 
 /// The values of the latest events, at most `limit` of them, the latest first; of
@@ -231,6 +256,14 @@ impl Partial for Recent {
                 self.0.insert(place, theirs.clone());
             }
         }
+    }
+
+    fn subtract(&mut self, other: &Self) -> bool {
+        // What was left out is earlier still.
+        if let Some(last) = other.0.first() {
+            self.0.retain(|mine| mine.place() > last.place());
+        }
+        true
     }
 }
 
@@ -268,27 +301,25 @@ impl Partial for Distinct {
     }
 
     fn merge(&mut self, other: &Self, limit: u32) {
-        if let ([hash], None) = (other.hashes.as_slice(), other.theta) {
-            if let (Err(place), true) = (
-                self.hashes.binary_search(hash),
-                self.theta.is_none_or(|theta| *hash < theta),
-            ) {
-                self.hashes.insert(place, *hash);
+        let theta = [self.theta, other.theta].into_iter().flatten().min();
+        let below = |hashes: &[u64]| match theta {
+            Some(theta) => hashes.partition_point(|hash| *hash < theta),
+            None => hashes.len(),
+        };
+        self.theta = theta;
+        self.hashes.truncate(below(&self.hashes));
+        match &other.hashes[..below(&other.hashes)] {
+            [] => {}
+            [hash] => {
+                if let Err(place) = self.hashes.binary_search(hash) {
+                    self.hashes.insert(place, *hash);
+                }
             }
-        } else {
-            let mut all = Vec::with_capacity(self.hashes.len() + other.hashes.len());
-            all.extend_from_slice(&self.hashes);
-            all.extend_from_slice(&other.hashes);
-            all.sort_unstable();
-            all.dedup();
-            self.hashes = all;
-            self.theta = match (self.theta, other.theta) {
-                (Some(mine), Some(theirs)) => Some(mine.min(theirs)),
-                (mine, theirs) => mine.or(theirs),
-            };
-            if let Some(theta) = self.theta {
-                self.hashes
-                    .truncate(self.hashes.partition_point(|hash| *hash < theta));
+            hashes => {
+                self.hashes.extend_from_slice(hashes);
+                #[expect(clippy::stable_sort_primitive, reason = "it merges two runs")]
+                self.hashes.sort();
+                self.hashes.dedup();
             }
         }
         let limit = limit as usize;

@@ -68,7 +68,8 @@ impl State {
         match self {
             Self::Series(series) => series.newest,
             Self::Ranking(ranking) => ranking.newest,
-            Self::Funnel(_) | Self::Absence(_) => None,
+            Self::Funnel(funnel) => funnel.newest(),
+            Self::Absence(_) => None,
         }
     }
 }

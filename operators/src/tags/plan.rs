@@ -7,7 +7,7 @@ use tagflow_engine::{Error, Result, time::micros};
 
 use super::{
     absence::AbsencePlan,
-    definition::{Function, Over, Tag, TagKind, TagsSpec},
+    definition::{Function, Over, Rule, Segment, Tag, TagKind, TagsSpec},
     funnel::FunnelPlan,
     part::PartKind,
     piece::{PieceKind, PiecePlan},
@@ -15,6 +15,7 @@ use super::{
     series::SeriesPlan,
     value::Value,
 };
+use crate::expr;
 
 /// So many items a ranking knows at least.
 const MIN_CAPACITY: usize = 100;
@@ -35,6 +36,8 @@ pub(super) struct Plan {
     pub(super) is_in_rules: Vec<bool>,
     /// The names of the segments.
     pub(super) segments: Vec<String>,
+    /// The rules of each.
+    pub(super) rules: Vec<String>,
     /// For how long a member stays at least, by segment.
     pub(super) holds_us: Vec<i64>,
     pub(super) state_ttl_us: Option<i64>,
@@ -48,6 +51,8 @@ pub(super) struct TagPlan {
     /// What its value depends on.
     pub(super) fingerprint: String,
     pub(super) source: Source,
+    /// The place of the piece that it is made of in the end.
+    pub(super) piece: usize,
     /// How long a value lasts; an absence knows by itself.
     pub(super) ttl_us: Option<i64>,
     /// The value before any event.
@@ -58,7 +63,6 @@ pub(super) struct TagPlan {
 #[derive(Debug)]
 pub(super) enum Source {
     Piece {
-        piece: usize,
         /// What to read, of a series.
         read: Option<Read>,
     },
@@ -90,7 +94,7 @@ impl TagPlan {
     }
 }
 
-/// When a rule may change because time goes by.
+/// When a rule or a score may change because time goes by.
 #[derive(Debug)]
 pub(super) struct Tick {
     /// The tag whose time counts.
@@ -98,6 +102,8 @@ pub(super) struct Tick {
     pub(super) unit_us: i64,
     /// After how many units; after each where there are none.
     pub(super) after: Vec<i64>,
+    /// The score.
+    pub(super) score: Option<usize>,
 }
 
 impl Plan {
@@ -126,7 +132,7 @@ impl Plan {
         let name = |column: &usize| spec.input.field(*column).name().as_str();
         let mut fingerprint = String::new();
         let mut default = Value::Null;
-        let source = match &tag.kind {
+        let (piece, source) = match &tag.kind {
             TagKind::Aggregate {
                 function,
                 argument,
@@ -162,14 +168,12 @@ impl Plan {
                         series.windows.push(window);
                     }
                 }
-                Source::Piece {
-                    piece,
-                    read: Some(Read {
-                        function: *function,
-                        window_us: window,
-                        window: 0,
-                    }),
-                }
+                let read = Some(Read {
+                    function: *function,
+                    window_us: window,
+                    window: 0,
+                });
+                (piece, Source::Piece { read })
             }
             TagKind::TopK {
                 argument,
@@ -246,10 +250,11 @@ impl Plan {
             TagKind::TimeSince { tag, unit } => {
                 let of = &self.tags[*tag].fingerprint;
                 let _ = write!(fingerprint, "units of {}us since {of}", micros(*unit));
-                Source::TimeSince {
+                let since = Source::TimeSince {
                     tag: *tag,
                     unit_us: micros(*unit),
-                }
+                };
+                (self.made_of(place, *tag), since)
             }
             TagKind::Score {
                 tag,
@@ -258,14 +263,15 @@ impl Plan {
             } => {
                 let of = &self.tags[*tag].fingerprint;
                 let _ = write!(fingerprint, "score {cuts:?} {is_reversed} of {of}");
-                if let Source::Piece { piece, .. } = self.tags[*tag].source {
-                    self.pieces[piece].tags.push(place);
-                }
-                Source::Score {
+                let before_any = self.tags[*tag].default.number(&self.tags[*tag].data_type);
+                default = score(cuts, *is_reversed, before_any);
+                self.add_score_ticks(place, *tag, cuts);
+                let score = Source::Score {
                     tag: *tag,
                     cuts: cuts.clone(),
                     is_reversed: *is_reversed,
-                }
+                };
+                (self.made_of(place, *tag), score)
             }
         };
         let ttl = tag
@@ -279,22 +285,44 @@ impl Plan {
             data_type: field.data_type().clone(),
             fingerprint,
             source,
+            piece,
             ttl_us: ttl.map(micros),
             default,
         });
     }
 
+    /// The piece that `tag` is made of, by way of another tag.
+    fn made_of(&mut self, tag: usize, other: usize) -> usize {
+        let piece = self.tags[other].piece;
+        self.pieces[piece].tags.push(tag);
+        piece
+    }
+
+    /// Adds the ticks of a score of `tag`, if that is made of a time since.
+    fn add_score_ticks(&mut self, score: usize, tag: usize, cuts: &[f64]) {
+        match &self.tags[tag].source {
+            Source::TimeSince { tag, unit_us } if !cuts.is_empty() => self.ticks.push(Tick {
+                since: *tag,
+                unit_us: *unit_us,
+                after: cuts.iter().map(|cut| cut.ceil() as i64).collect(),
+                score: Some(score),
+            }),
+            Source::Score { tag, cuts, .. } => {
+                let (tag, cuts) = (*tag, cuts.clone());
+                self.add_score_ticks(score, tag, &cuts);
+            }
+            _ => {}
+        }
+    }
+
     /// Adds the piece that a tag is made of.
-    fn piece(&mut self, fingerprint: &str, kind: PieceKind, tag: usize) -> Source {
+    fn piece(&mut self, fingerprint: &str, kind: PieceKind, tag: usize) -> (usize, Source) {
         self.pieces.push(PiecePlan {
             fingerprint: fingerprint.to_owned(),
             kind,
             tags: vec![tag],
         });
-        Source::Piece {
-            piece: self.pieces.len() - 1,
-            read: None,
-        }
+        (self.pieces.len() - 1, Source::Piece { read: None })
     }
 
     /// The place of the series of these events, which is made where it is not there.
@@ -351,11 +379,8 @@ impl Plan {
             }
         }
         for tag in &mut self.tags {
-            if let Source::Piece {
-                piece,
-                read: Some(read),
-            } = &mut tag.source
-                && let PieceKind::Series(series) = &self.pieces[*piece].kind
+            if let Source::Piece { read: Some(read) } = &mut tag.source
+                && let PieceKind::Series(series) = &self.pieces[tag.piece].kind
             {
                 let windows = &series.windows;
                 read.window = windows.partition_point(|window| *window < read.window_us);
@@ -378,6 +403,7 @@ impl Plan {
         }
         for segment in &spec.segments.segments {
             self.segments.push(segment.name.to_string());
+            self.rules.push(rules_text(segment));
             self.holds_us.push(micros(segment.hold_at_least));
             for rule in [Some(&segment.enter), segment.exit.as_ref()]
                 .into_iter()
@@ -396,11 +422,37 @@ impl Plan {
                         since: tag,
                         unit_us,
                         after,
+                        score: None,
                     });
                 }
             }
         }
     }
+}
+
+/// What a segment's members depend on.
+fn rules_text(segment: &Segment) -> String {
+    let rule = |rule: &Rule| format!("{}; looks at {:?}", expr::sql(&rule.condition), rule.ticks);
+    format!(
+        "enter {}; exit {:?}; hold {:?}",
+        rule(&segment.enter),
+        segment.exit.as_ref().map(rule),
+        segment.hold_at_least
+    )
+}
+
+/// The score of a number.
+pub(super) fn score(cuts: &[f64], is_reversed: bool, number: Option<f64>) -> Value {
+    let Some(number) = number else {
+        return Value::Null;
+    };
+    let passed = cuts.partition_point(|cut| *cut <= number);
+    let score = if is_reversed {
+        cuts.len() - passed
+    } else {
+        passed
+    };
+    Value::Int(score as i64 + 1)
 }
 
 /// The fields of `tags` over rows of `input`, as they are in a profile.

@@ -35,7 +35,11 @@ impl Profiles {
 
     /// Takes the rows, in `schema`.
     pub(super) fn take(&mut self, schema: &SchemaRef, as_of: i64) -> Result<RecordBatch> {
-        let profiles = std::mem::take(self);
+        let mut profiles = std::mem::take(self);
+        // Without a user there is a column for each tag all the same.
+        profiles
+            .values
+            .resize_with(schema.fields().len() - 3, Vec::new);
         let as_of = TimestampMicrosecondArray::from_value(as_of, profiles.keys.len());
         let mut columns: Vec<ArrayRef> = vec![
             value::array(&mut profiles.keys.iter(), schema.field(0).data_type())?,

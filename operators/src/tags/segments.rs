@@ -76,18 +76,13 @@ impl Checks {
             let exit = segment.exit.as_ref();
             let exit = exit.map(|rule| evaluate(rule, &rows)).transpose()?;
             let hold = plan.holds_us[place];
-            let mut last: Vec<Option<usize>> = vec![None; users.len()];
             for check in 0..checks.users.len() {
                 let (of, at) = (checks.users[check], checks.times[check]);
                 let user = &mut users[of];
                 let mut member = std::mem::take(&mut user.members_mut()[place]);
-                // What it was to leave for has been so since the check before.
-                if let Some(may_leave) = member.may_leave(hold).filter(|it| *it < at) {
-                    member = Member::default();
-                    let why = checks.why_left(plan, segment, last[of].unwrap_or(check));
+                if let Some((may_leave, why)) = member.leave(hold, at) {
                     moves.push(&segment.name, user, LEFT, may_leave, &why);
                 }
-                last[of] = Some(check);
                 let enters = is_true(&enter, check);
                 let exits = exit.as_ref().map_or(!enters, |exit| is_true(exit, check));
                 match member.since {
@@ -99,7 +94,11 @@ impl Checks {
                         let why = checks.why_left(plan, segment, check);
                         moves.push(&segment.name, user, LEFT, at, &why);
                     }
-                    Some(_) => member.is_leaving = exits,
+                    Some(_) if !exits => member.leaving = None,
+                    Some(_) => {
+                        let why = || checks.why_left(plan, segment, check).into();
+                        member.leaving.get_or_insert_with(why);
+                    }
                     None if enters && !exits && checks.is_known[check] => {
                         member.since = Some(at);
                         let why = checks.why(plan, &segment.enter, check);
@@ -109,12 +108,9 @@ impl Checks {
                 }
                 user.members_mut()[place] = member;
             }
-            for (user, last) in users.iter_mut().zip(last) {
-                let member = &user.members_mut()[place];
-                let may_leave = member.may_leave(hold).filter(|it| *it <= user.clock());
-                if let (Some(may_leave), Some(last)) = (may_leave, last) {
-                    user.members_mut()[place] = Member::default();
-                    let why = checks.why_left(plan, segment, last);
+            for user in &mut *users {
+                let clock = user.clock();
+                if let Some((may_leave, why)) = user.members_mut()[place].leave(hold, clock) {
                     moves.push(&segment.name, user, LEFT, may_leave, &why);
                 }
             }

@@ -11,6 +11,8 @@
 //! The sawtooth windows of Chronon. A tile leaves a window together with its last
 //! instant; a tile of a microsecond is an exact window.
 
+use std::collections::VecDeque;
+
 use arrow::datatypes::DataType;
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +41,7 @@ pub(super) struct SeriesPlan {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Series {
     /// The number of each tile: its start divided by the width.
-    tiles: Vec<i64>,
+    tiles: VecDeque<i64>,
     pub(super) parts: Vec<Part>,
     /// The time of the newest event.
     pub(super) newest: Option<i64>,
@@ -50,7 +52,7 @@ impl Series {
     pub(super) fn new(plan: &SeriesPlan) -> Self {
         let parts = plan.parts.iter();
         Self {
-            tiles: Vec::new(),
+            tiles: VecDeque::new(),
             parts: parts
                 .map(|part| Part::new(*part, 0, plan.windows.len()))
                 .collect(),

@@ -120,12 +120,18 @@ impl Tagger {
 
     /// Takes the held events from before `watermark`.
     fn take_before(&mut self, watermark: i64, out: &mut Output) -> Result<()> {
-        let ready = self.held.take_before(&self.tags.timeline, watermark)?;
+        let ready = self.release_before(watermark, out)?;
+        self.watermark.advance(EventTime::from_micros(watermark));
+        self.take(&ready, Turns::InTime, out)
+    }
+
+    /// Releases the held events from before `time`.
+    fn release_before(&mut self, time: i64, out: &mut Output) -> Result<Vec<Keyed>> {
+        let ready = self.held.take_before(&self.tags.timeline, time)?;
         for rows in &ready {
             out.released(&rows.batch.origin, rows.keys.len());
         }
-        self.watermark.advance(EventTime::from_micros(watermark));
-        self.take(&ready, Turns::InTime, out)
+        Ok(ready)
     }
 
     /// The times before `watermark`, and not before the one up to now, as of which
@@ -228,7 +234,7 @@ impl Tagger {
                         Turns::Late => user.correct(plan, event, done, &mut self.rows),
                     }
                 }
-                user.advance(plan, done, Until::End, &mut self.rows);
+                user.advance(plan, done.max(user.clock()), Until::End, &mut self.rows);
                 users.push(user);
             }
             let Rows { checks, moves, .. } = &mut self.rows;
@@ -369,10 +375,16 @@ impl Operator for Tagger {
         while self.users.is_due(self.done()) {
             self.take_due(out)?;
         }
-        match self.held.last() {
-            Some(last) => self.take_before(last.saturating_add(1), out),
-            None => Ok(()),
-        }
+        let Some(last) = self.held.last() else {
+            return Ok(());
+        };
+        // Time passes for each user to its own last event, because how far the others
+        // of this lane came must not matter.
+        let end = last.saturating_add(1);
+        let ready = self.release_before(end, out)?;
+        self.take(&ready, Turns::InTime, out)?;
+        self.watermark.advance(EventTime::from_micros(end));
+        Ok(())
     }
 
     fn snapshot(&mut self) -> Result<Snapshot> {
@@ -418,7 +430,7 @@ impl Operator for Tagger {
         self.layout = layout;
         let plan = &self.tags.plan;
         let adapt = (!self.layout.is_same(&stored)).then_some(|user: &[u8]| {
-            let user = stored.adapt(plan, User::decode(user)?);
+            let user = stored.adapt(plan, User::decode(user)?, watermark);
             AtRest::new(plan, &user, &mut Default::default())
         });
         self.users.restore(users, lanes, adapt)

@@ -15,7 +15,7 @@ use super::{
     part,
     partial::Observation,
     piece::{Piece, PieceKind, State},
-    plan::{Plan, Source, TagPlan, Tick},
+    plan::{self, Plan, Source, TagPlan, Tick},
     value::Value,
 };
 
@@ -43,6 +43,8 @@ struct Head {
     since: Vec<Option<i64>>,
     /// When time alone may change rules, by tick.
     ticks: Vec<i64>,
+    /// When rules that are new are looked at.
+    review: Option<i64>,
     /// What it is to each segment.
     members: Vec<Member>,
 }
@@ -52,15 +54,21 @@ struct Head {
 pub(super) struct Member {
     /// When it entered, if it is in.
     pub(super) since: Option<i64>,
-    /// Whether it will leave as soon as it may.
-    pub(super) is_leaving: bool,
+    /// Why it will leave as soon as it may, if it will.
+    pub(super) leaving: Option<Box<str>>,
 }
 
 impl Member {
     /// When it leaves, if it is to.
     pub(super) fn may_leave(&self, hold_us: i64) -> Option<i64> {
-        let since = self.since.filter(|_| self.is_leaving)?;
+        let since = self.since.filter(|_| self.leaving.is_some())?;
         Some(since.saturating_add(hold_us))
+    }
+
+    /// Leaves if it is to before all else at `at`: says when and why.
+    pub(super) fn leave(&mut self, hold_us: i64, at: i64) -> Option<(i64, Box<str>)> {
+        let may_leave = self.may_leave(hold_us).filter(|it| *it <= at)?;
+        std::mem::take(self).leaving.map(|why| (may_leave, why))
     }
 }
 
@@ -123,6 +131,7 @@ impl<'a> User<'a> {
                 newest: None,
                 since: vec![None; plan.tags.len()],
                 ticks: vec![i64::MAX; plan.ticks.len()],
+                review: None,
                 members: vec![Member::default(); plan.holds_us.len()],
             },
             pieces: pieces.map(|plan| Piece::new(State::new(plan))).collect(),
@@ -155,19 +164,21 @@ impl<'a> User<'a> {
     }
 
     /// This user with other pieces, tags and segments: `since` and `members` are
-    /// those of the new plan.
+    /// those of the new plan, whose rules are looked at as of `now`.
     pub(super) fn adapted(
         self,
         plan: &Plan,
         pieces: Vec<Piece<'a>>,
         since: impl Fn(&[Option<i64>]) -> Vec<Option<i64>>,
         members: impl Fn(&[Member]) -> Vec<Member>,
+        now: i64,
     ) -> Self {
         let mut user = Self {
             head: Head {
                 since: since(&self.head.since),
                 members: members(&self.head.members),
                 ticks: vec![i64::MAX; plan.ticks.len()],
+                review: Some(now),
                 ..self.head
             },
             pieces,
@@ -218,7 +229,8 @@ impl<'a> User<'a> {
         let pieces = self.pieces.iter().map(|piece| piece.next);
         let ticks = self.head.ticks.iter().copied();
         let all = pieces.chain(ticks).chain(self.may_leave(plan));
-        all.chain(self.forgotten_at(plan)).min().unwrap_or(i64::MAX)
+        let all = all.chain(self.head.review).chain(self.forgotten_at(plan));
+        all.min().unwrap_or(i64::MAX)
     }
 
     /// Takes an event that comes in its turn.
@@ -268,16 +280,16 @@ impl<'a> User<'a> {
 
     /// The value of a tag as of the clock.
     pub(super) fn value(&self, plan: &Plan, tag: usize) -> Value {
-        let tag = &plan.tags[tag];
-        if let Some(expiry) = self.expiry(tag)
+        if let Some(expiry) = self.expiry(plan, tag)
             && expiry <= self.head.clock
         {
-            return tag.default.clone();
+            return plan.tags[tag].default.clone();
         }
+        let tag = &plan.tags[tag];
         match &tag.source {
-            Source::Piece { piece, read } => {
-                let state = self.pieces[*piece].state();
-                match (state, &plan.pieces[*piece].kind) {
+            Source::Piece { read } => {
+                let state = self.pieces[tag.piece].state();
+                match (state, &plan.pieces[tag.piece].kind) {
                     (State::Series(series), PieceKind::Series(of)) => {
                         let Some(read) = read else { return Value::Null };
                         part::value(
@@ -306,17 +318,8 @@ impl<'a> User<'a> {
                 cuts,
                 is_reversed,
             } => {
-                let of = &plan.tags[*tag];
-                let Some(number) = self.value(plan, *tag).number(&of.data_type) else {
-                    return Value::Null;
-                };
-                let passed = cuts.partition_point(|cut| *cut <= number);
-                let score = if *is_reversed {
-                    cuts.len() - passed
-                } else {
-                    passed
-                };
-                Value::Int(score as i64 + 1)
+                let number = self.value(plan, *tag).number(&plan.tags[*tag].data_type);
+                plan::score(cuts, *is_reversed, number)
             }
         }
     }
@@ -380,6 +383,7 @@ impl<'a> User<'a> {
             return;
         }
         let is_tick = self.head.ticks.contains(&now);
+        let is_review = self.head.review.take_if(|at| *at <= now).is_some();
         let may_leave = self.may_leave(plan).any(|at| at == now);
         let clock = self.head.clock;
         let due: Vec<usize> = (0..self.pieces.len())
@@ -396,7 +400,7 @@ impl<'a> User<'a> {
                 _ => false,
             };
             for &tag in &of.tags {
-                let is_old = self.expiry(&plan.tags[tag]) == Some(now);
+                let is_old = self.is_old(plan, tag, now);
                 let is_absence = matches!(of.kind, PieceKind::Absence(_));
                 if is_leaving || is_old || is_absence {
                     let cause = if is_leaving && !is_old {
@@ -406,6 +410,13 @@ impl<'a> User<'a> {
                     };
                     before.push((tag, cause, self.value(plan, tag)));
                 }
+            }
+        }
+        for (tick, at) in plan.ticks.iter().zip(&self.head.ticks) {
+            if let Some(score) = tick.score.filter(|_| *at == now)
+                && before.iter().all(|(tag, ..)| *tag != score)
+            {
+                before.push((score, Cause::Expiry, self.value(plan, score)));
             }
         }
         self.head.clock = now;
@@ -419,7 +430,7 @@ impl<'a> User<'a> {
             self.find_next(plan, piece);
         }
         self.find_ticks(plan);
-        let mut is_changed = is_tick || may_leave;
+        let mut is_changed = is_tick || is_review || may_leave;
         for (tag, cause, old) in before {
             let moment = Moment {
                 cause,
@@ -612,6 +623,9 @@ impl<'a> User<'a> {
         if *old == new {
             return false;
         }
+        if !plan.tags[tag].has_changes() {
+            return plan.is_in_rules[tag];
+        }
         // What a late event corrects has been so since the last change at least.
         let since = self.head.since[tag].unwrap_or(i64::MIN);
         let effective_at = since.max(moment.effective_at);
@@ -642,10 +656,7 @@ impl<'a> User<'a> {
             }
             _ => None,
         };
-        let expiries = of
-            .tags
-            .iter()
-            .filter_map(|tag| self.expiry(&plan.tags[*tag]));
+        let expiries = of.tags.iter().filter_map(|tag| self.expiry(plan, *tag));
         let expiry = expiries.filter(|expiry| *expiry > clock).min();
         let next = by_state.into_iter().chain(expiry).min();
         self.pieces[piece].next = next.unwrap_or(i64::MAX);
@@ -676,12 +687,22 @@ impl<'a> User<'a> {
     }
 
     /// When a tag's value falls, or fell, because it is old.
-    fn expiry(&self, tag: &TagPlan) -> Option<i64> {
+    fn expiry(&self, plan: &Plan, tag: usize) -> Option<i64> {
+        let tag = &plan.tags[tag];
         let ttl = tag.ttl_us?;
-        let Source::Piece { piece, .. } = tag.source else {
-            return None;
+        let newest = self.pieces[tag.piece].state().newest()?;
+        Some(newest.saturating_add(ttl))
+    }
+
+    /// Whether a tag's value, or what it is made of, falls at `now` because it is old.
+    fn is_old(&self, plan: &Plan, tag: usize, now: i64) -> bool {
+        let is_made_of_old = match plan.tags[tag].source {
+            Source::TimeSince { tag, .. } | Source::Score { tag, .. } => {
+                self.is_old(plan, tag, now)
+            }
+            Source::Piece { .. } => false,
         };
-        Some(self.pieces[piece].state().newest()?.saturating_add(ttl))
+        is_made_of_old || self.expiry(plan, tag) == Some(now)
     }
 
     /// When it may leave the segments that it is to leave, after the clock.

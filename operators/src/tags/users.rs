@@ -214,7 +214,8 @@ impl Users {
         {
             self.timers.pop();
             let slot = self.slots.find(key.low, |slot| slot.key == key);
-            if slot.is_some_and(|slot| slot.next == at) {
+            // A time to which a user came back stands twice.
+            if slot.is_some_and(|slot| slot.next == at) && due.last() != Some(&key) {
                 due.push(key);
             }
         }

@@ -1,0 +1,503 @@
+//! What happens at the very instants at which something begins or ends.
+
+use std::time::Duration;
+
+use arrow::{
+    array::{Array, AsArray},
+    datatypes::TimestampMicrosecondType,
+};
+use datafusion::logical_expr::Operator;
+use tagflow_engine::Port;
+
+use super::{
+    definitions::{Condition, rule, spec},
+    driver::Driver,
+    event::{Event, FLAG, INT},
+};
+use crate::tags::{
+    Again, Function, FunnelMode, Over, Segment, Segments, Tag, TagKind, Tags, TagsSpec,
+};
+
+const A: [bool; 3] = [true, false, false];
+const B: [bool; 3] = [false, true, false];
+const BOTH: [bool; 3] = [true, true, false];
+
+pub(super) fn us(length: u64) -> Duration {
+    Duration::from_micros(length)
+}
+
+pub(super) fn tag(name: &str, kind: TagKind) -> Tag {
+    Tag {
+        name: name.into(),
+        kind,
+        ttl: None,
+    }
+}
+
+pub(super) fn count(over: Over) -> TagKind {
+    TagKind::Aggregate {
+        function: Function::Count,
+        argument: None,
+        filter: None,
+        over,
+    }
+}
+
+pub(super) fn rolling(window: u64, tile: u64) -> Over {
+    Over::Rolling {
+        window: us(window),
+        tile: us(tile),
+    }
+}
+
+/// The time of the last event.
+pub(super) fn last_at() -> TagKind {
+    TagKind::Aggregate {
+        function: Function::Last,
+        argument: Some(super::event::TIME),
+        filter: None,
+        over: Over::Lifetime,
+    }
+}
+
+pub(super) fn driver(spec: TagsSpec) -> Driver {
+    Driver::new(&Tags::new(spec).unwrap(), 1)
+}
+
+pub(super) fn events(flags: [bool; 3], times: &[i64]) -> Vec<Event> {
+    let mut events: Vec<Event> = times.iter().map(|at| Event::new("u", *at, flags)).collect();
+    for (place, event) in events.iter_mut().enumerate() {
+        event.id = Some(place as i64);
+    }
+    events
+}
+
+/// The changes so far: `tag op new @effective cause`.
+pub(super) fn changes(driver: &Driver) -> Vec<String> {
+    let mut lines = Vec::new();
+    for batch in driver.output(Port::MAIN) {
+        let text = |column: usize, place: usize| {
+            let column = batch.column(column).as_string::<i32>();
+            if column.is_null(place) {
+                "null"
+            } else {
+                column.value(place)
+            }
+        };
+        let effective = batch.column(6).as_primitive::<TimestampMicrosecondType>();
+        lines.extend((0..batch.num_rows()).map(|place| {
+            format!(
+                "{} {} {} @{} {}",
+                text(1, place),
+                text(2, place),
+                text(4, place),
+                effective.value(place),
+                text(7, place)
+            )
+        }));
+    }
+    lines
+}
+
+/// Who entered and left: `segment op @effective why`.
+pub(super) fn moves(driver: &Driver) -> Vec<String> {
+    let mut lines = Vec::new();
+    for batch in driver.output(Tags::SEGMENTS) {
+        let text = |column: usize| batch.column(column).as_string::<i32>();
+        let effective = batch.column(3).as_primitive::<TimestampMicrosecondType>();
+        lines.extend((0..batch.num_rows()).map(|place| {
+            format!(
+                "{} {} @{} {}",
+                text(0).value(place),
+                text(2).value(place),
+                effective.value(place),
+                text(4).value(place)
+            )
+        }));
+    }
+    lines
+}
+
+/// The changes of one tag through `events` up to `until`.
+fn told(kind: TagKind, ttl: Option<Duration>, events: &[Event], until: i64) -> Vec<String> {
+    let tag = Tag {
+        ttl,
+        ..tag("x", kind)
+    };
+    let mut driver = driver(spec(vec![tag]));
+    driver.send(events);
+    driver.watermark(until + 1);
+    changes(&driver)
+}
+
+#[test]
+fn an_exact_window_is_open_at_its_begin() {
+    let rows = told(count(rolling(10, 1)), None, &events(A, &[100, 105]), 114);
+    assert_eq!(
+        rows,
+        [
+            "x set 1 @100 event",
+            "x set 2 @105 event",
+            "x set 1 @110 expiry"
+        ]
+    );
+    let rows = told(count(rolling(10, 1)), None, &events(A, &[100, 110]), 119);
+    assert_eq!(
+        rows,
+        [
+            "x set 1 @100 event",
+            "x set 0 @110 expiry",
+            "x set 1 @110 event"
+        ],
+        "what leaves at an instant leaves before the events of it"
+    );
+}
+
+#[test]
+fn a_tile_leaves_with_its_last_instant() {
+    // 100 to 104 are one tile; 105 is of the next.
+    let rows = told(
+        count(rolling(10, 5)),
+        None,
+        &events(A, &[100, 104, 105]),
+        200,
+    );
+    assert_eq!(
+        rows,
+        [
+            "x set 1 @100 event",
+            "x set 2 @104 event",
+            "x set 3 @105 event",
+            "x set 1 @114 expiry",
+            "x set 0 @119 expiry"
+        ]
+    );
+    // Before 1970 too: -5 to -1 are one.
+    let rows = told(count(rolling(10, 5)), None, &events(A, &[-5, -1, 0]), 8);
+    assert_eq!(rows[2..], ["x set 3 @0 event"]);
+}
+
+#[test]
+fn a_value_lasts_until_its_ttl() {
+    let rows = told(last_at(), Some(us(10)), &events(A, &[0, 9, 19]), 40);
+    assert_eq!(
+        rows,
+        [
+            "x set 1970-01-01T00:00:00Z @0 event",
+            "x set 1970-01-01T00:00:00.000009Z @9 event",
+            "x set null @19 ttl",
+            "x set 1970-01-01T00:00:00.000019Z @19 event",
+            "x set null @29 ttl"
+        ]
+    );
+}
+
+fn absence(within: u64, again: Again) -> TagKind {
+    TagKind::Absence {
+        after: FLAG,
+        expect: FLAG + 1,
+        same: vec![],
+        within: us(within),
+        again,
+    }
+}
+
+#[test]
+fn what_is_expected_may_come_at_the_last_instant() {
+    let met = [events(A, &[0]), events(B, &[10])].concat();
+    let missed = [events(A, &[0]), events(B, &[11])].concat();
+    let fired = "x set true @10 absence";
+    for again in [Again::Each, Again::First, Again::Restart] {
+        assert!(told(absence(10, again), None, &met, 50).is_empty());
+        assert_eq!(told(absence(10, again), None, &missed, 50), [fired]);
+        // At the same instant in any order, or as one event.
+        let mut at_once = [events(A, &[0]), events(B, &[0])].concat();
+        assert!(told(absence(10, again), None, &at_once, 50).is_empty());
+        at_once.swap(0, 1);
+        assert!(told(absence(10, again), None, &at_once, 50).is_empty());
+        assert!(told(absence(10, again), None, &events(BOTH, &[0]), 50).is_empty());
+    }
+}
+
+#[test]
+fn a_wait_goes_on_through_its_last_instant() {
+    let twice = events(A, &[0, 10]);
+    let fired = |again| told(absence(10, again), Some(us(3)), &twice, 50);
+    let first = ["x set true @10 absence", "x set false @13 ttl"];
+    let second = ["x set true @20 absence", "x set false @23 ttl"];
+    assert_eq!(fired(Again::Each), [first, second].concat());
+    assert_eq!(fired(Again::First), first);
+    assert_eq!(fired(Again::Restart), second);
+    let apart = told(
+        absence(10, Again::First),
+        Some(us(3)),
+        &events(A, &[0, 11]),
+        50,
+    );
+    assert_eq!(apart.len(), 4, "{apart:?}");
+}
+
+#[test]
+fn a_firing_fires_once_nobody_needs_to_send_anything() {
+    let mut driver = driver(spec(vec![tag("x", absence(10, Again::Each))]));
+    driver.send(&events(A, &[0]));
+    driver.watermark(10);
+    assert!(changes(&driver).is_empty(), "10 is not over");
+    driver.watermark(11);
+    assert_eq!(changes(&driver), ["x set true @10 absence"]);
+}
+
+#[test]
+fn a_late_event_takes_back_what_fired() {
+    let mut driver = driver(TagsSpec {
+        lateness: us(100),
+        ..spec(vec![tag("x", absence(10, Again::Each))])
+    });
+    driver.send(&events(A, &[0]));
+    driver.watermark(50);
+    driver.send(&events(B, &[10]));
+    assert_eq!(
+        changes(&driver),
+        ["x set true @10 absence", "x retract false @10 late_event"]
+    );
+    // 49 - 100 is the last instant that counts.
+    driver.send(&events(A, &[-50, -51]));
+    assert_eq!(driver.rows(Port::ASIDE), 1);
+    assert_eq!(changes(&driver)[2..], ["x set true @-40 late_event"]);
+}
+
+#[test]
+fn a_funnel_knows_the_last_within() {
+    let funnel = |mode| TagKind::Funnel {
+        within: us(10),
+        mode,
+        steps: vec![("a".into(), FLAG), ("b".into(), FLAG + 1)],
+    };
+    let passage = [events(A, &[0]), events(B, &[9])].concat();
+    assert_eq!(
+        told(funnel(FunnelMode::Default), None, &passage, 50),
+        [
+            "x set a @0 event",
+            "x set b @9 event",
+            "x set null @10 expiry"
+        ],
+        "a passage is over when its first step leaves"
+    );
+    let too_long = [events(A, &[0]), events(B, &[10])].concat();
+    assert_eq!(
+        told(funnel(FunnelMode::Default), None, &too_long, 50),
+        ["x set a @0 event", "x set null @10 expiry"]
+    );
+    let at_once = events(BOTH, &[0]);
+    let stage = |mode| told(funnel(mode), None, &at_once, 5);
+    assert_eq!(stage(FunnelMode::Default), ["x set b @0 event"]);
+    assert_eq!(stage(FunnelMode::StrictIncrease), ["x set a @0 event"]);
+}
+
+/// Members have 2 events or more, and leave with fewer, or after 30 without one.
+fn segments(hold: u64) -> TagsSpec {
+    let since = TagKind::TimeSince {
+        tag: 0,
+        unit: us(10),
+    };
+    let tags = vec![
+        tag("last", last_at()),
+        tag("events", count(rolling(20, 1))),
+        tag("age", since),
+    ];
+    let names = ["events".to_owned(), "age".to_owned()];
+    let enter = Condition::Compare(0, Operator::GtEq, 2);
+    let few = Condition::Compare(0, Operator::Lt, 2);
+    let old = Condition::Compare(1, Operator::GtEq, 3);
+    let exit = Condition::And(Box::new(few), Box::new(old));
+    TagsSpec {
+        segments: Segments {
+            tags: vec![1, 2],
+            segments: vec![Segment {
+                name: "busy".into(),
+                enter: rule("enter", &enter, &names, vec![]),
+                exit: Some(rule("exit", &exit, &names, vec![(1, vec![3])])),
+                hold_at_least: us(hold),
+            }],
+        },
+        ..spec(tags)
+    }
+}
+
+#[test]
+fn a_segment_is_left_by_time_alone() {
+    let mut driver = driver(segments(0));
+    driver.send(&events(A, &[0, 5]));
+    driver.watermark(35);
+    assert_eq!(moves(&driver), ["busy entered @5 enter (events = 2)"]);
+    driver.watermark(36);
+    let left = "busy left @35 exit (events = 0, age = 3)";
+    assert_eq!(moves(&driver)[1..], [left]);
+}
+
+#[test]
+fn regression_a_hold_ends_the_same_however_rows_come() {
+    // It may leave at 105; at that instant an event comes with which it would stay.
+    let rows = events(A, &[0, 5, 105, 105]);
+    let expected = [
+        "busy entered @5 enter (events = 2)",
+        "busy left @105 exit (events = 0, age = 3)",
+        "busy entered @105 enter (events = 2)",
+    ];
+    let mut at_once = driver(segments(100));
+    at_once.send(&rows);
+    at_once.watermark(200);
+    let mut one_by_one = driver(segments(100));
+    for row in &rows {
+        one_by_one.send(std::slice::from_ref(row));
+    }
+    for watermark in [10, 40, 90, 200] {
+        one_by_one.watermark(watermark);
+    }
+    assert_eq!(moves(&at_once), expected);
+    assert_eq!(moves(&one_by_one), expected);
+}
+
+#[test]
+fn a_key_is_forgotten_after_its_last_event() {
+    let mut driver = driver(TagsSpec {
+        state_ttl: Some(us(100)),
+        lateness: us(300),
+        ..spec(vec![tag("x", count(Over::Lifetime))])
+    });
+    driver.send(&events(A, &[0, 100]));
+    driver.watermark(200);
+    let first = [
+        "x set 1 @0 event",
+        "x forget null @100 state_ttl",
+        "x set 1 @100 event",
+    ];
+    assert_eq!(
+        changes(&driver),
+        first,
+        "100 after the last event it is forgotten"
+    );
+    driver.watermark(201);
+    assert_eq!(changes(&driver)[3..], ["x forget null @200 state_ttl"]);
+    // A late event of somebody whom it would have been time to forget.
+    driver.watermark(300);
+    driver.send(&events(A, &[150]));
+    let late = ["x set 1 @150 late_event", "x forget null @299 state_ttl"];
+    assert_eq!(changes(&driver)[4..], late);
+    driver.send(&events(A, &[250]));
+    driver.watermark(1_000);
+    let late = ["x set 1 @250 late_event", "x forget null @350 state_ttl"];
+    assert_eq!(changes(&driver)[6..], late);
+}
+
+#[test]
+fn regression_a_profile_of_nobody_is_no_profile() {
+    let mut driver = driver(TagsSpec {
+        profile: Some(crate::tags::Profile {
+            every: us(10),
+            only_last: false,
+        }),
+        ..spec(vec![tag("x", count(Over::Lifetime))])
+    });
+    driver.send(&events(A, &[11]));
+    driver.watermark(11);
+    driver.watermark(25);
+    assert_eq!(driver.rows(Tags::PROFILE), 1);
+}
+
+#[test]
+fn regression_a_time_that_comes_back_is_due_once() {
+    // The next instant is 20, then 15, and then 20 again.
+    let tags = vec![
+        tag("x", count(rolling(20, 1))),
+        tag("y", absence(10, Again::Each)),
+    ];
+    let mut driver = driver(spec(tags));
+    driver.send(&events(B, &[0]));
+    driver.watermark(1);
+    driver.send(&events(A, &[5]));
+    driver.watermark(6);
+    driver.send(&events(B, &[6]));
+    driver.watermark(7);
+    driver.watermark(100);
+    let falls = changes(&driver)
+        .into_iter()
+        .filter(|it| it.contains("expiry"));
+    assert_eq!(
+        falls.collect::<Vec<_>>(),
+        [
+            "x set 2 @20 expiry",
+            "x set 1 @25 expiry",
+            "x set 0 @26 expiry"
+        ]
+    );
+}
+
+#[test]
+fn regression_a_score_changes_with_what_it_is_made_of() {
+    let cuts = vec![2.0, 4.0];
+    let score = |tag| TagKind::Score {
+        tag,
+        cuts: cuts.clone(),
+        is_reversed: true,
+    };
+    let since = TagKind::TimeSince {
+        tag: 0,
+        unit: us(10),
+    };
+    let tags = vec![
+        Tag {
+            ttl: Some(us(60)),
+            ..tag("last", last_at())
+        },
+        tag("age", since),
+        tag("recency", score(1)),
+    ];
+    let mut driver = driver(spec(tags));
+    driver.send(&events(A, &[0]));
+    driver.watermark(100);
+    let rows = changes(&driver);
+    let of_score = rows.iter().filter(|it| it.starts_with("recency"));
+    assert_eq!(
+        of_score.collect::<Vec<_>>(),
+        [
+            "recency set 3 @0 event",
+            "recency set 2 @20 expiry",
+            "recency set 1 @40 expiry",
+            "recency set null @60 ttl"
+        ]
+    );
+}
+
+#[test]
+fn regression_a_funnel_has_a_ttl() {
+    let funnel = TagKind::Funnel {
+        within: us(100),
+        mode: FunnelMode::StrictOrder,
+        steps: vec![("a".into(), FLAG), ("b".into(), FLAG + 1)],
+    };
+    let rows = [events(A, &[0]), events([false; 3], &[9])].concat();
+    let rows = told(funnel, Some(us(10)), &rows, 50);
+    assert_eq!(rows, ["x set a @0 event", "x set null @10 ttl"]);
+}
+
+#[test]
+fn wrong_sums_do_not_wrap() {
+    let sum = TagKind::Aggregate {
+        function: Function::Sum,
+        argument: Some(INT),
+        filter: None,
+        over: rolling(10, 1),
+    };
+    let mut rows = events(A, &[0, 5]);
+    for row in &mut rows {
+        row.int = Some(i64::MAX);
+    }
+    assert_eq!(
+        told(sum, None, &rows, 100),
+        [
+            format!("x set {} @0 event", i64::MAX),
+            "x set 0 @15 expiry".into()
+        ]
+    );
+}

@@ -1,0 +1,260 @@
+//! Operators on some lanes, one call at a time, with the store of their state.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use arrow::{
+    array::{AsArray, BooleanArray, RecordBatch},
+    compute::filter_record_batch,
+    datatypes::UInt8Type,
+};
+use tagflow_engine::{
+    Batch, EventTime, Port, Result,
+    ledger::{Counts, Ledger},
+    operator::{LaneContext, Operator, Output},
+    source::PartitionId,
+    state::{KEY_GROUP_COLUMN, KeyHasher, LaneState, Lanes, Snapshot, StatePart, lane_of},
+};
+
+use super::event::{Event, PARTITIONS, batch};
+use crate::tags::Tags;
+
+/// Lanes to which rows come by key group.
+pub(super) struct Driver {
+    pub(super) tags: Arc<Tags>,
+    lanes: Vec<Lane>,
+    now: Progress,
+    committed: Progress,
+    /// The parts of each lane since the last snapshot.
+    store: Vec<Parts>,
+    committed_store: Vec<Parts>,
+    /// Rows that the last snapshot put.
+    pub(super) put_rows: usize,
+    /// Bytes that the last snapshot put.
+    pub(super) put_bytes: usize,
+}
+
+type Parts = BTreeMap<String, RecordBatch>;
+
+struct Lane {
+    operator: Box<dyn Operator>,
+    out: Output,
+}
+
+/// What a crash takes back to the last commit.
+#[derive(Clone)]
+struct Progress {
+    watermark: i64,
+    outputs: BTreeMap<Port, Vec<RecordBatch>>,
+    ledger: Ledger,
+    rows_in: u64,
+}
+
+impl Driver {
+    pub(super) fn new(tags: &Arc<Tags>, lanes: usize) -> Self {
+        let start = Progress {
+            watermark: i64::MIN,
+            outputs: BTreeMap::new(),
+            ledger: Ledger::default(),
+            rows_in: 0,
+        };
+        Self {
+            tags: Arc::clone(tags),
+            lanes: make_lanes(tags, lanes),
+            now: start.clone(),
+            committed: start,
+            store: vec![Parts::new(); lanes],
+            committed_store: vec![Parts::new(); lanes],
+            put_rows: 0,
+            put_bytes: 0,
+        }
+    }
+
+    /// Sends events in the order of their arrival, a batch a partition.
+    pub(super) fn send(&mut self, events: &[Event]) {
+        for partition in 0..PARTITIONS {
+            let events = events.iter().filter(|it| it.partition == partition);
+            let events: Vec<&Event> = events.collect();
+            if !events.is_empty() {
+                self.send_batch(partition, &batch(&events));
+            }
+        }
+    }
+
+    /// Sends rows of one partition.
+    pub(super) fn send_batch(&mut self, partition: usize, rows: &RecordBatch) {
+        self.now.rows_in += rows.num_rows() as u64;
+        let id = Arc::new(PartitionId::new("s", partition.to_string()));
+        let keys = Arc::clone(rows.column(self.tags.spec.key));
+        let hasher = KeyHasher::new([keys.data_type().clone()]).unwrap();
+        let groups = hasher.key_groups(&[keys]).unwrap();
+        for lane in 0..self.lanes.len() {
+            let owners = groups.iter().map(|group| lane_of(*group, self.lanes.len()));
+            let mine: BooleanArray = owners.map(|owner| Some(owner == lane)).collect();
+            let rows = filter_record_batch(rows, &mine).unwrap();
+            if rows.num_rows() > 0 {
+                let batch = Batch::of_partition(rows, Arc::clone(&id));
+                self.call(lane, |operator, out| {
+                    operator.on_batch(Port::MAIN, batch, out)
+                });
+            }
+        }
+    }
+
+    pub(super) fn watermark(&mut self, to: i64) {
+        if to > self.now.watermark {
+            self.now.watermark = to;
+            self.each(|operator, out| operator.on_watermark(EventTime::from_micros(to), out));
+        }
+    }
+
+    pub(super) fn flush(&mut self) {
+        self.each(|operator, out| operator.flush(out));
+    }
+
+    pub(super) fn end(&mut self) {
+        self.each(|operator, out| operator.on_end(out));
+    }
+
+    pub(super) fn barrier(&mut self) {
+        self.flush();
+        (self.put_rows, self.put_bytes) = (0, 0);
+        for (lane, parts) in self.lanes.iter_mut().zip(&mut self.store) {
+            let snapshot = lane.operator.snapshot().unwrap();
+            for part in &snapshot.put {
+                self.put_rows += part.rows.num_rows();
+                self.put_bytes += part.rows.get_array_memory_size();
+            }
+            apply(parts, snapshot);
+        }
+        self.committed = self.now.clone();
+        self.committed_store = self.store.clone();
+    }
+
+    /// Goes back to the last barrier, with new operators on `lanes` lanes.
+    pub(super) fn restart(&mut self, lanes: usize) {
+        let tags = Arc::clone(&self.tags);
+        self.restart_as(&tags, lanes);
+    }
+
+    /// Goes back to the last barrier, with other tags.
+    pub(super) fn restart_as(&mut self, tags: &Arc<Tags>, lanes: usize) {
+        self.tags = Arc::clone(tags);
+        let old = &self.committed_store;
+        let is_same = lanes == old.len();
+        self.lanes = make_lanes(tags, lanes);
+        self.now = self.committed.clone();
+        for (place, lane) in self.lanes.iter_mut().enumerate() {
+            let parts = if is_same {
+                parts_of(&old[place], |_| true)
+            } else {
+                let of_lane = |group| lane_of(group, lanes) == place;
+                old.iter().flat_map(|old| parts_of(old, of_lane)).collect()
+            };
+            let lanes = if is_same { Lanes::Same } else { Lanes::Changed };
+            if !parts.is_empty() {
+                lane.operator.restore(LaneState { parts, lanes }).unwrap();
+            }
+        }
+        self.store = if is_same {
+            old.clone()
+        } else {
+            vec![Parts::new(); lanes]
+        };
+    }
+
+    /// What came out at `port`.
+    pub(super) fn output(&self, port: Port) -> &[RecordBatch] {
+        self.now.outputs.get(&port).map_or(&[], Vec::as_slice)
+    }
+
+    /// Rows in the store.
+    pub(super) fn stored_rows(&self) -> usize {
+        let parts = self.store.iter().flat_map(Parts::values);
+        parts.map(RecordBatch::num_rows).sum()
+    }
+
+    /// Forgets what came out.
+    pub(super) fn clear_outputs(&mut self) {
+        self.now.outputs.clear();
+    }
+
+    /// Rows that came out at `port`.
+    pub(super) fn rows(&self, port: Port) -> usize {
+        self.output(port).iter().map(RecordBatch::num_rows).sum()
+    }
+
+    /// The sum over partitions.
+    pub(super) fn counts(&self) -> Counts {
+        let mut sum = Counts {
+            rows_in: self.now.rows_in,
+            ..Counts::default()
+        };
+        for (_, counts) in self.now.ledger.iter() {
+            sum += *counts;
+        }
+        sum
+    }
+
+    fn each(&mut self, mut call: impl FnMut(&mut dyn Operator, &mut Output) -> Result<()>) {
+        for lane in 0..self.lanes.len() {
+            self.call(lane, &mut call);
+        }
+    }
+
+    fn call(
+        &mut self,
+        lane: usize,
+        call: impl FnOnce(&mut dyn Operator, &mut Output) -> Result<()>,
+    ) {
+        let Lane { operator, out } = &mut self.lanes[lane];
+        call(operator.as_mut(), out).unwrap();
+        self.now.ledger.merge(&out.ledger().take());
+        for (port, batch) in out.take() {
+            let outputs = self.now.outputs.entry(port).or_default();
+            outputs.push(batch.records);
+        }
+    }
+}
+
+fn make_lanes(tags: &Arc<Tags>, lanes: usize) -> Vec<Lane> {
+    let lane = |lane| {
+        let context = LaneContext {
+            node: "tags".into(),
+            lane,
+            lanes,
+        };
+        Lane {
+            operator: tags.factory()(&context).unwrap(),
+            out: Output::default(),
+        }
+    };
+    (0..lanes).map(lane).collect()
+}
+
+/// Holds a snapshot to its contract.
+fn apply(parts: &mut Parts, snapshot: Snapshot) {
+    for key in snapshot.removed {
+        assert!(parts.remove(&key).is_some(), "`{key}` was not there");
+    }
+    for part in snapshot.put {
+        let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_.-".contains(c);
+        assert!(part.key.chars().all(legal), "{}", part.key);
+        assert!(part.rows.num_rows() > 0);
+        let last = parts.insert(part.key.clone(), part.rows);
+        assert!(last.is_none(), "`{}` was there", part.key);
+    }
+}
+
+fn parts_of(parts: &Parts, of_lane: impl Fn(u8) -> bool) -> Vec<StatePart> {
+    let parts = parts.iter().map(|(key, rows)| {
+        let groups = rows.column_by_name(KEY_GROUP_COLUMN).unwrap();
+        let groups = groups.as_primitive::<UInt8Type>();
+        let mine = groups.iter().map(|group| Some(group.is_none_or(&of_lane)));
+        let rows = filter_record_batch(rows, &mine.collect::<BooleanArray>()).unwrap();
+        StatePart {
+            key: key.clone(),
+            rows,
+        }
+    });
+    parts.filter(|part| part.rows.num_rows() > 0).collect()
+}

@@ -1,0 +1,149 @@
+//! Which events count, and what profiles must show, when some come late.
+
+use std::collections::BTreeMap;
+
+use tagflow_engine::time::micros;
+
+use super::{
+    definitions::{Case, lateness_us},
+    event::Event,
+    reference::Phase,
+};
+use crate::tags::value::Value;
+
+/// All accepted events of each user, as of a watermark.
+pub(super) struct Model<'a> {
+    case: &'a Case,
+    pub(super) watermark: i64,
+    /// In their order.
+    pub(super) events: BTreeMap<String, Vec<Event>>,
+    /// The profiles that come out, by user and time.
+    pub(super) profiles: BTreeMap<(String, i64), Shown>,
+    /// Partition and offset of events that are too late.
+    pub(super) late: Vec<(String, i64)>,
+    pub(super) without_user: usize,
+    /// Events that were late and count.
+    pub(super) corrections: usize,
+}
+
+/// What a profile shows.
+#[derive(Debug)]
+pub(super) struct Shown {
+    pub(super) values: Vec<Value>,
+    /// By tag, the weights of a ranking.
+    pub(super) weights: Vec<Vec<(Value, f64)>>,
+    /// Which segments the user is in, by their enter rules alone.
+    pub(super) segments: Vec<bool>,
+}
+
+impl<'a> Model<'a> {
+    pub(super) fn new(case: &'a Case) -> Self {
+        Self {
+            case,
+            watermark: i64::MIN,
+            events: BTreeMap::new(),
+            profiles: BTreeMap::new(),
+            late: Vec::new(),
+            without_user: 0,
+            corrections: 0,
+        }
+    }
+
+    pub(super) fn send(&mut self, event: &Event) {
+        let Some(user) = &event.user else {
+            self.without_user += 1;
+            return;
+        };
+        if event.time < self.watermark.saturating_sub(lateness_us(self.case)) {
+            self.late.push((event.partition.to_string(), event.offset));
+            return;
+        }
+        self.corrections += usize::from(event.time < self.watermark);
+        let events = self.events.entry(user.clone()).or_default();
+        let place = event.place(self.case.spec.id.is_some());
+        let place = events.partition_point(|it| it.place(self.case.spec.id.is_some()) <= place);
+        events.insert(place, event.clone());
+    }
+
+    pub(super) fn watermark(&mut self, to: i64) {
+        let Some(profile) = self.case.spec.profile else {
+            unreachable!("cases have profiles");
+        };
+        let every = micros(profile.every);
+        let last = (to - 1).div_euclid(every) * every;
+        let first = self.events.values().flatten().map(|it| it.time).min();
+        let mut at = if profile.only_last {
+            last
+        } else {
+            first
+                .unwrap_or(i64::MAX)
+                .div_euclid(every)
+                .saturating_mul(every)
+        };
+        while at <= last {
+            if at >= self.watermark {
+                let users: Vec<String> = self.events.keys().cloned().collect();
+                for user in users {
+                    if let Some(shown) = self.shown(&user, at) {
+                        self.profiles.insert((user, at), shown);
+                    }
+                }
+            }
+            at += every;
+        }
+        self.watermark = to;
+        // What has been forgotten is so though a late event come.
+        for user in self.events.keys().cloned().collect::<Vec<_>>() {
+            let live = self.live(&user, to - 1).len();
+            let events = self.events.get_mut(&user).unwrap();
+            let done = events.partition_point(|it| it.time < to);
+            events.drain(..done - live);
+        }
+    }
+
+    /// The events of a user up to `at` that are not forgotten then.
+    pub(super) fn live(&self, user: &str, at: i64) -> Vec<Event> {
+        let state_ttl = self.case.spec.state_ttl.map(micros);
+        let mut live: Vec<Event> = Vec::new();
+        let events = self.events[user].iter();
+        for event in events.take_while(|it| it.time <= at) {
+            let is_over = |last: &Event| state_ttl.is_some_and(|ttl| last.time + ttl <= event.time);
+            if live.last().is_some_and(is_over) {
+                live.clear();
+            }
+            live.push(event.clone());
+        }
+        if live
+            .last()
+            .zip(state_ttl)
+            .is_some_and(|(last, ttl)| last.time + ttl <= at)
+        {
+            live.clear();
+        }
+        live
+    }
+
+    fn shown(&self, user: &str, at: i64) -> Option<Shown> {
+        let live = self.live(user, at);
+        live.last()?;
+        let reference = self.case.reference();
+        let tags = 0..self.case.spec.tags.len();
+        let values: Vec<Value> = tags
+            .clone()
+            .map(|tag| reference.value(tag, &live, at, Phase::End))
+            .collect();
+        let column = |column: usize| values[self.case.spec.segments.tags[column]].clone();
+        let segments = self.case.segments.iter();
+        let segments = segments.map(|it| it.enter.eval(&column) == Some(true));
+        Some(Shown {
+            segments: segments.collect(),
+            weights: tags
+                .map(|tag| match (self.case.is_exact(tag), &values[tag]) {
+                    (false, Value::List(_)) => reference.weights(tag, &live, at),
+                    _ => Vec::new(),
+                })
+                .collect(),
+            values,
+        })
+    }
+}

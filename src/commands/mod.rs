@@ -9,6 +9,7 @@ mod query;
 mod run;
 mod schema;
 mod status;
+mod tables;
 mod test;
 mod validate;
 
@@ -27,6 +28,7 @@ pub(crate) async fn execute(command: Command) -> anyhow::Result<Exit> {
         Command::Preview(args) => Box::pin(preview::execute(args)).await,
         Command::Diff(args) => diff::execute(args).await,
         Command::Explain(args) => explain::execute(args),
+        Command::Tables(args) => tables::execute(args),
         Command::Query(args) => query::execute(args).await,
         Command::Produce(args) => produce::execute(args).await,
         Command::Demo(args) => Box::pin(demo::execute(args)).await,

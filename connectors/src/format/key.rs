@@ -60,10 +60,9 @@ impl Decoder for NotEmpty {
 fn empty<'a>(records: &'a RecordBatch, key: &str) -> impl Iterator<Item = usize> + use<'a> {
     let column = records.column_by_name(key);
     let values = column.and_then(|column| column.as_string_opt::<i32>());
-    let rows = values.into_iter().flat_map(|values| {
+    values.into_iter().flat_map(|values| {
         (0..values.len()).filter(|row| values.is_valid(*row) && values.value_length(*row) == 0)
-    });
-    rows
+    })
 }
 
 /// Where each good row is in its chunk.

@@ -5,6 +5,7 @@
 //! fingerprint is the same, whatever else is in the file.
 
 mod render;
+mod tags;
 #[cfg(test)]
 mod tests;
 mod version;
@@ -40,6 +41,10 @@ pub enum Kind {
     Step,
     /// A query, with its open windows or joins if it has some.
     Query,
+    /// A tag, with what is known of each key.
+    Tag,
+    /// A segment, with who is in it.
+    Segment,
     /// A table that is written.
     Table,
 }
@@ -59,7 +64,8 @@ pub enum Fate {
     Removed,
 }
 
-/// All sources, steps, queries and tables of two versions, in this order.
+/// All sources, steps, queries, tags, segments and tables of two versions, in this
+/// order.
 pub fn compare(old: &Version, new: &Version) -> Vec<Difference> {
     let mut all = Vec::new();
     for (kind, block) in [
@@ -71,6 +77,8 @@ pub fn compare(old: &Version, new: &Version) -> Vec<Difference> {
             all.push(definition(kind, block, name, old, new));
         }
     }
+    all.extend(tags::tags(old, new));
+    all.extend(tags::segments(old, new));
     let tables = |version: &Version| -> Vec<String> {
         let tables = version.plan.tables.iter();
         tables.map(|table| table.name.clone()).collect()

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tagflow_engine::{Result, runtime::fingerprints};
 
+use super::tags::TAGS;
 use crate::{
     Pipeline,
     inspect::StateFolder,
@@ -30,7 +31,7 @@ impl Version {
         let Pipeline { spec, lowered } = pipeline;
         let sources = spec.sources.names().map(ToString::to_string);
         Ok(Self {
-            plan: StoredPlan::new(&spec.plan_json(), &lowered.tables)?,
+            plan: StoredPlan::new(&spec.plan_json(), &lowered.tables, &lowered.definitions)?,
             fingerprints: fingerprints(&lowered.graph),
             sources: sources.collect(),
             state: None,
@@ -83,6 +84,9 @@ impl Version {
         }
         // Of what a file says, steps and queries; tables are finished at a stop.
         let blocks = ["steps", "queries"].map(|block| self.plan.pipeline[block].as_object());
+        if node == TAGS {
+            return true;
+        }
         let mut relations = blocks.into_iter().flatten().flat_map(|block| block.keys());
         relations.any(|relation| self.nodes_of(relation).any(|found| found == node))
     }

@@ -304,6 +304,33 @@ pub(crate) struct Explain {
     /// The SQL that each block of `metrics` stands for.
     #[arg(long, conflicts_with = "dot")]
     pub(crate) lowered: bool,
+
+    /// How much memory the state of each node will take, by what is assumed of its
+    /// rows.
+    #[arg(long, conflicts_with_all = ["dot", "lowered"])]
+    pub(crate) sizes: bool,
+
+    /// How many different keys there are.
+    #[arg(
+        long,
+        requires = "sizes",
+        value_name = "COUNT",
+        default_value_t = 100_000
+    )]
+    pub(crate) keys: u64,
+
+    /// How many rows a second of event time come into each node.
+    #[arg(
+        long,
+        requires = "sizes",
+        value_name = "COUNT",
+        default_value_t = 1_000
+    )]
+    pub(crate) rate: u64,
+
+    /// How long texts are, in bytes.
+    #[arg(long, requires = "sizes", value_name = "COUNT", default_value_t = 16)]
+    pub(crate) text_bytes: u64,
 }
 
 /// Say what is in tables.

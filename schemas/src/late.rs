@@ -10,7 +10,7 @@ pub const COLUMNS: [(&str, &str); 11] = [
     ("pipeline", "the pipeline's name"),
     (
         "query",
-        "the query whose window had closed, or that joins, or the step",
+        "the query whose window had closed, or that joins, or the step, or tags",
     ),
     ("source", "the source's name"),
     ("partition", "the partition: topic/3, a file's path"),
@@ -27,7 +27,7 @@ pub const COLUMNS: [(&str, &str); 11] = [
     ),
     (
         "reason",
-        "window_closed, or behind_watermark of a step or a join",
+        "window_closed, behind_watermark of a step, a join or tags, or key_forgotten of an aggregate without a window",
     ),
     (
         "row",

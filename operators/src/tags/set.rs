@@ -80,7 +80,7 @@ impl Tags {
     /// The operator of one lane.
     pub fn factory(self: &Arc<Self>) -> OperatorFactory {
         let tags = Arc::clone(self);
-        Arc::new(move |_| Ok(Box::new(Tagger::new(Arc::clone(&tags))?)))
+        Arc::new(move |context| Ok(Box::new(Tagger::new(Arc::clone(&tags), context.lanes)?)))
     }
 
     /// The rows at [`Port::MAIN`].

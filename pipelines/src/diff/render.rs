@@ -19,7 +19,7 @@ pub fn human(differences: &[Difference]) -> String {
     let width = differences.iter().map(|it| it.name.chars().count());
     let width = width.max().unwrap_or(0);
     let kinds = differences.iter().map(|it| it.kind.to_string().len());
-    let kinds = kinds.max().unwrap_or(0).max(6);
+    let kinds = kinds.fold("source".len(), usize::max);
     let mut text = String::new();
     for difference in differences {
         let Difference {
@@ -44,8 +44,11 @@ fn remark(kind: Kind, fate: Fate) -> &'static str {
     match (kind, fate) {
         (Kind::Source, Fate::Added) => "is read from its start",
         (Kind::Source, Fate::Removed) => "how far it was read is forgotten",
-        (Kind::Query, Fate::Added) => "begins with the rows that come next",
-        (Kind::Query | Kind::Step, Fate::Reset) => "its state does not fit any more",
+        (Kind::Query | Kind::Metrics, Fate::Added) => "begins with the rows that come next",
+        (Kind::Lookup, Fate::Changed) => "is read anew",
+        (Kind::Query | Kind::Metrics | Kind::Step, Fate::Reset) => {
+            "its state does not fit any more"
+        }
         (Kind::Tag, Fate::Added) => "begins with the events that come next",
         (Kind::Tag, Fate::Reset) => "begins anew with the events that come next",
         (Kind::Tag | Kind::Segment, Fate::Removed) => "what is known of it is forgotten",
@@ -61,6 +64,8 @@ impl fmt::Display for Kind {
             Self::Source => "source",
             Self::Step => "step",
             Self::Query => "query",
+            Self::Metrics => "metrics",
+            Self::Lookup => "lookup",
             Self::Tag => "tag",
             Self::Segment => "segment",
             Self::Table => "table",

@@ -5,7 +5,7 @@
 //! | a source | a source node that decodes only the columns that are read |
 //! | a step, a query without a window | one map, `<name>` |
 //! | a step's `dedupe`, `flag_bots`, `sessions` | ⇄ `<name>.dedupe` ▷ `<name>.bots` ⇄ `<name>.rate` ⇄ `<name>.sessions` before that map |
-//! | a query with a window | `<name>.input` ▷ `<name>.partial` ⇄ `<name>` ▷ `<name>.select` |
+//! | a query with a window or a `ttl` | `<name>.input` ▷ `<name>.partial` ⇄ `<name>` ▷ `<name>.select` |
 //! | a join with a table | `<name>.lookup` |
 //! | a join of streams | `<name>.left`, `<name>.right` ⇄ `<name>` ▷ `<name>.select` |
 //! | the best rows of a window | `<name>.input` ⇄ `<name>` ▷ `<name>.select` |
@@ -39,6 +39,7 @@ mod tests;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use arrow::datatypes::SchemaRef;
@@ -55,6 +56,8 @@ use crate::{
     sql::{Needs, Program, tags::PlannedTags},
 };
 use flow::Flows;
+pub(crate) use tables::table_of;
+pub use tagflow_operators::size::{Load, StateSize};
 
 /// What a graph is made with.
 #[derive(Clone)]
@@ -66,6 +69,8 @@ pub struct LowerOptions {
     /// Relations that are watched: each leads to a sink more, [`tap`], which
     /// drops its rows unless another one is put in its place.
     pub taps: BTreeSet<String>,
+    /// Tables whose rows are given, and not read from where they are.
+    pub tables: BTreeMap<String, CurrentDimension>,
 }
 
 /// Which of the file's sinks take part.
@@ -89,6 +94,7 @@ impl Default for LowerOptions {
             clock: Arc::new(SystemClock),
             sinks: Sinks::All,
             taps: BTreeSet::new(),
+            tables: BTreeMap::new(),
         }
     }
 }
@@ -105,11 +111,16 @@ pub struct Lowered {
     pub relations: Vec<Needs>,
     /// The SQL that each block of metrics stands for.
     pub metrics: BTreeMap<String, String>,
+    /// How much memory the state of each node will take.
+    pub sizes: BTreeMap<String, SizeOf>,
     /// What the state of each tag depends on.
     pub definitions: BTreeMap<String, String>,
     /// The columns of each node that is watched or that tests look at.
     pub shapes: BTreeMap<String, SchemaRef>,
 }
+
+/// How much memory the state of a node will take.
+pub type SizeOf = Box<dyn Fn(&Load) -> StateSize + Send + Sync>;
 
 /// Lowers a pipeline. Touches no network and creates nothing.
 ///
@@ -141,6 +152,7 @@ struct Lowering<'a> {
     diagnostics: Diagnostics,
     graph: Graph,
     tables: Vec<Table>,
+    sizes: BTreeMap<String, SizeOf>,
     shapes: BTreeMap<String, SchemaRef>,
     flows: Flows,
     /// Sources whose bad rows become dead letters.
@@ -169,6 +181,7 @@ impl<'a> Lowering<'a> {
             diagnostics: Diagnostics::new(Arc::clone(&spec.file)),
             graph: Graph::default(),
             tables: Vec::new(),
+            sizes: BTreeMap::new(),
             shapes: BTreeMap::new(),
             flows: Flows::default(),
             rejecting: Vec::new(),
@@ -210,6 +223,10 @@ impl<'a> Lowering<'a> {
             self.find_keys();
         }
         for needs in &relations {
+            if self.diagnostics.has_errors() && !self.are_inputs_there(needs) {
+                // What is wrong with them has been said.
+                continue;
+            }
             let lowered = match &needs.stream {
                 None => self.source(needs),
                 Some(stream) => self.relation(needs, stream),
@@ -243,12 +260,24 @@ impl<'a> Lowering<'a> {
         Some(Lowered {
             graph: std::mem::take(&mut self.graph),
             tables: std::mem::take(&mut self.tables),
+            sizes: std::mem::take(&mut self.sizes),
             shapes: std::mem::take(&mut self.shapes),
             bounded,
             relations,
             metrics: self.program.metrics().clone(),
             definitions: std::mem::take(&mut self.definitions),
         })
+    }
+
+    /// Whether all that a relation reads is in the graph.
+    fn are_inputs_there(&self, needs: &Needs) -> bool {
+        let mut there = true;
+        if let Some(stream) = &needs.stream {
+            stream.scans(Duration::ZERO, &mut |scan, _| {
+                there &= self.flows.contains_key(&scan.relation);
+            });
+        }
+        there
     }
 
     fn report(&mut self, at: Position, path: String, error: &Error) {

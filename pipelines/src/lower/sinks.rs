@@ -185,6 +185,10 @@ impl Lowering<'_> {
                 "carry the window, every GROUP BY column and `revision` through unchanged, and \
                  have no WHERE and no UNION ALL over the query's result",
             ),
+            (None, Rows::Changes) => (
+                format!("`replace_windows` goes by windows, and the rows of `{from}` have none"),
+                "leave `mode` out; the row with the latest `changed_at` says what a key is",
+            ),
             (None, Rows::Windows | Rows::Pairs | Rows::Events) => (
                 format!(
                     "`replace_windows` is for windows that come out more than once, and `{from}` \
@@ -343,7 +347,7 @@ impl Lowering<'_> {
         };
         let partitioning = match flow.rows {
             Rows::Events | Rows::Pairs => Partitioning::Forward,
-            Rows::Windows | Rows::Revisions => Partitioning::Gather,
+            Rows::Windows | Rows::Revisions | Rows::Changes => Partitioning::Gather,
         };
         self.end(sink.name, sink.label, sink.factory, &[map], &partitioning);
     }

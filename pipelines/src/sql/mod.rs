@@ -45,6 +45,7 @@ mod stages;
 mod stream;
 pub(crate) mod tags;
 mod top;
+mod updating;
 mod upsert;
 mod windowed;
 

@@ -9,4 +9,7 @@ mod metrics;
 mod oracle;
 mod ordered;
 mod rig;
+mod seeds;
+mod sizes;
 mod tags;
+mod updating;

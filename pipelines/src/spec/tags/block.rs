@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::TagDefinition;
+use super::{TagDefinition, TagMemory};
 use crate::{
     spec::{
         Nodes, Setting,
@@ -35,6 +35,8 @@ pub struct Tags {
     pub allowed_lateness: Setting<Duration>,
     /// A key is forgotten this long after its last event. Default: never.
     pub state_ttl: Option<Setting<Duration>>,
+    /// How much memory keys may take. Default: as much as they need.
+    pub memory: Option<TagMemory>,
     /// The tags, by name.
     pub define: Nodes<TagDefinition>,
 }
@@ -79,6 +81,7 @@ impl Read for Tags {
         let event_id = fields.optional(reader, "event_id");
         let allowed_lateness = fields.or(reader, "allowed_lateness", Duration::ZERO);
         let state_ttl = positive_or_none(&mut fields, reader, "state_ttl");
+        let memory = fields.optional(reader, "memory");
         let define: Option<Nodes<TagDefinition>> = fields.required(reader, "define");
         fields.finish(reader);
         let define = define?;
@@ -93,6 +96,7 @@ impl Read for Tags {
             event_id: event_id?,
             allowed_lateness: allowed_lateness?,
             state_ttl: state_ttl?,
+            memory: memory?,
             define,
         })
     }

@@ -11,6 +11,7 @@ mod block;
 mod definition;
 mod derived;
 mod funnel;
+mod memory;
 mod top_k;
 mod window;
 
@@ -20,5 +21,6 @@ pub use block::Tags;
 pub use definition::TagDefinition;
 pub use derived::{ScoreTag, TimeSinceTag, Unit};
 pub use funnel::{Funnel, FunnelMode, FunnelTag};
+pub use memory::TagMemory;
 pub use top_k::{TopK, TopKTag};
 pub use window::TagWindow;

@@ -1,6 +1,6 @@
 //! From the block of the file to what the operator is made with.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::{
@@ -8,7 +8,7 @@ use datafusion::{
     logical_expr::{Expr, case, cast},
     prelude::lit,
 };
-use tagflow_operators::tags::{Again, Function, FunnelMode, Over, Tag, TagKind, TagsSpec};
+use tagflow_operators::tags::{Again, Function, FunnelMode, Over, Spill, Tag, TagKind, TagsSpec};
 
 use super::{
     PlannedTags,
@@ -19,7 +19,7 @@ use crate::{
     diagnostic::{Diagnostics, Position, unknown},
     spec::{
         self, Setting, Spec, SqlText, Tags,
-        tags::{AbsenceTag, AggregateTag, FunnelTag, TagAgg, TagDefinition, TopKTag},
+        tags::{AbsenceTag, AggregateTag, FunnelTag, TagAgg, TagDefinition, TagMemory, TopKTag},
     },
     sql::{Lineage, Program, Relation, Rows, SqlError},
 };
@@ -85,6 +85,7 @@ pub(crate) fn plan(
             personal: BTreeSet::new(),
             lateness: *tags.allowed_lateness,
             state_ttl: tags.state_ttl.as_deref().copied(),
+            spill: tags.memory.as_ref().map(spill),
             profile: None,
             tags: planned,
             segments,
@@ -92,6 +93,14 @@ pub(crate) fn plan(
         columns,
         events,
     })
+}
+
+fn spill(memory: &TagMemory) -> Spill {
+    let folder = memory.spill.as_ref().map(|folder| PathBuf::from(&**folder));
+    Spill {
+        folder: folder.unwrap_or_else(|| std::env::temp_dir().join("tagflow")),
+        memory_bytes: usize::try_from(memory.limit.bytes()).unwrap_or(usize::MAX),
+    }
 }
 
 /// The node's name.

@@ -8,8 +8,10 @@ mod produce;
 mod query;
 mod run;
 mod schema;
+mod segments;
 mod status;
 mod tables;
+mod tags;
 mod test;
 mod validate;
 
@@ -29,6 +31,8 @@ pub(crate) async fn execute(command: Command) -> anyhow::Result<Exit> {
         Command::Diff(args) => diff::execute(args).await,
         Command::Explain(args) => explain::execute(args),
         Command::Tables(args) => tables::execute(args),
+        Command::Tags(args) => tags::execute(args).await,
+        Command::Segments(args) => segments::execute(args).await,
         Command::Query(args) => query::execute(args).await,
         Command::Produce(args) => produce::execute(args).await,
         Command::Demo(args) => Box::pin(demo::execute(args)).await,

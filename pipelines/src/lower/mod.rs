@@ -48,7 +48,7 @@ use tagflow_engine::{
     graph::{self, Graph, NodeId},
     sink::Table,
 };
-use tagflow_operators::join::CurrentDimension;
+use tagflow_operators::{join::CurrentDimension, tags::Tags};
 
 use crate::{
     diagnostic::{Diagnostics, Position},
@@ -115,6 +115,8 @@ pub struct Lowered {
     pub sizes: BTreeMap<String, SizeOf>,
     /// What the state of each tag depends on.
     pub definitions: BTreeMap<String, String>,
+    /// The tags and segments, if there are any.
+    pub known: Option<Arc<Tags>>,
     /// The columns of each node that is watched or that tests look at.
     pub shapes: BTreeMap<String, SchemaRef>,
 }
@@ -165,6 +167,8 @@ struct Lowering<'a> {
     tags: Option<PlannedTags>,
     /// The columns of sources by which tags go: nobody is called nothing.
     keys: BTreeMap<String, BTreeSet<String>>,
+    /// And from then on.
+    known: Option<Arc<Tags>>,
     /// What the state of each tag depends on.
     definitions: BTreeMap<String, String>,
 }
@@ -188,6 +192,7 @@ impl<'a> Lowering<'a> {
             windows: Vec::new(),
             dimensions: BTreeMap::new(),
             tags: None,
+            known: None,
             keys: BTreeMap::new(),
             definitions: BTreeMap::new(),
         }
@@ -266,6 +271,7 @@ impl<'a> Lowering<'a> {
             relations,
             metrics: self.program.metrics().clone(),
             definitions: std::mem::take(&mut self.definitions),
+            known: self.known.take(),
         })
     }
 

@@ -107,6 +107,7 @@ impl Lowering<'_> {
         let label = label_of(&spec);
         let node = Arc::clone(&spec.node);
         let tags = Tags::new(spec)?;
+        self.known = Some(Arc::clone(&tags));
         let definitions = tags.definitions();
         self.definitions = definitions
             .map(|(name, definition)| (name.to_owned(), definition.to_owned()))

@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Diff(Diff),
     /// Show how a pipeline would run: its steps, lanes and state.
     Explain(Explain),
+    /// Say what is in tables.
+    Tables(Tables),
     /// Ask what is known of users.
     Tags(Tags),
     /// Ask about segments.
@@ -356,6 +358,42 @@ pub(crate) struct Explain {
     /// How long texts are, in bytes.
     #[arg(long, requires = "sizes", value_name = "COUNT", default_value_t = 16)]
     pub(crate) text_bytes: u64,
+}
+
+/// Say what is in tables.
+#[derive(Debug, Args)]
+pub(crate) struct Tables {
+    #[command(subcommand)]
+    pub(crate) command: TablesCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TablesCommand {
+    /// Print the columns of tables, their types, and what they mean.
+    Describe(Describe),
+}
+
+const DESCRIBE_EXAMPLES: &str = "\
+Examples:
+  tagflow tables describe                             # the tables whose shape is Tagflow's
+  tagflow tables describe tags.changes                # one of them
+  tagflow tables describe --file user_tags.yaml       # the tables that a pipeline writes
+  tagflow tables describe user_profile --file user_tags.yaml";
+
+/// Print the columns of tables, their types, and what they mean.
+#[derive(Debug, Args)]
+#[command(after_help = DESCRIBE_EXAMPLES)]
+pub(crate) struct Describe {
+    /// The table; all of them where none is named.
+    pub(crate) table: Option<String>,
+
+    /// A pipeline file, whose tables and tags are described.
+    #[arg(long, short)]
+    pub(crate) file: Option<PathBuf>,
+
+    /// Sets a param of the file. May be given again.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_set, requires = "file")]
+    pub(crate) set: Vec<(String, String)>,
 }
 
 const QUERY_EXAMPLES: &str = "\

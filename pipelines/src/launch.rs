@@ -79,7 +79,8 @@ pub fn launch(pipeline: Pipeline, options: LaunchOptions, clock: Arc<dyn Clock>)
     for table in &lowered.tables {
         storage::sweep(&format!("{}/{STAGING}/{name}", table.url))?;
     }
-    let plan = StoredPlan::new(&spec.plan_json(), &lowered.tables)?.encode()?;
+    let plan =
+        StoredPlan::new(&spec.plan_json(), &lowered.tables, &lowered.definitions)?.encode()?;
     let table = |table: Table| TableRef {
         name: table.name,
         url: table.url,

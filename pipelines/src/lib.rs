@@ -14,6 +14,7 @@
 
 mod canonical;
 pub mod demo;
+pub mod describe;
 pub mod diagnostic;
 pub mod diff;
 pub mod explain;

@@ -1,7 +1,7 @@
 //! The plan that is stored beside a pipeline's commit log: what ran, and which
 //! tables it wrote.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,9 @@ pub struct StoredPlan {
     pub pipeline: Value,
     /// The tables of its sinks, with those of dead letters and late rows.
     pub tables: Vec<StoredTable>,
+    /// What the state of each tag depends on.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
 }
 
 /// A table that a pipeline writes.
@@ -45,15 +48,19 @@ pub struct StoredColumn {
 
 impl StoredPlan {
     /// Of a pipeline, as [`crate::Spec::plan_json`] writes it, and the tables of
-    /// its sinks.
+    /// its sinks, and what the state of its tags depends on.
     ///
     /// # Errors
     /// `Internal` where `pipeline` is not JSON.
-    pub fn new(pipeline: &str, tables: &[Table]) -> Result<Self> {
+    pub fn new(pipeline: &str, tables: &[Table], tags: &BTreeMap<String, String>) -> Result<Self> {
         let pipeline = serde_json::from_str(pipeline)
             .map_err(|error| Error::internal("the plan is not JSON").with_source(error))?;
         let tables = tables.iter().map(StoredTable::of).collect();
-        Ok(Self { pipeline, tables })
+        Ok(Self {
+            pipeline,
+            tables,
+            tags: tags.clone(),
+        })
     }
 
     /// Its bytes and their name.
@@ -149,7 +156,7 @@ mod tests {
             root: "lake/clicks".into(),
             schema: Arc::clone(&schema),
         };
-        let plan = StoredPlan::new("{\"name\": \"clicks\"}", &[table]).unwrap();
+        let plan = StoredPlan::new("{\"name\": \"clicks\"}", &[table], &BTreeMap::new()).unwrap();
         let stored = plan.encode().unwrap();
         let read = StoredPlan::decode(&stored.json, "plan").unwrap();
         assert_eq!(read, plan);

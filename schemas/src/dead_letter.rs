@@ -4,19 +4,25 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
-/// The columns of the dead-letter table. One row a bad input row:
+/// The columns of [`schema`], and what they mean.
+pub const COLUMNS: [(&str, &str); 9] = [
+    ("pipeline", "the pipeline's name"),
+    ("source", "the source's name"),
+    ("partition", "the partition: topic/3, a file's path"),
+    ("offset", "the row's offset in it"),
+    ("reason", "a stable name: not_json, wrong_type, …"),
+    ("field", "the field where it happened, if there is one"),
+    ("error", "the whole message"),
+    (
+        "payload",
+        "the row's original bytes, personal values masked; null for a tombstone",
+    ),
+    ("failed_at", "when it was set aside, processing time"),
+];
+
+/// The columns of the dead-letter table. One row a bad input row.
 ///
-/// | column | meaning |
-/// | --- | --- |
-/// | `pipeline` | the pipeline's name |
-/// | `source` | the source's name |
-/// | `partition` | the partition: `topic/3`, a file's path |
-/// | `offset` | the row's offset in it |
-/// | `reason` | a stable name: `not_json`, `wrong_type`, … |
-/// | `field` | the field where it happened, if there is one |
-/// | `error` | the whole message |
-/// | `payload` | the row's original bytes, personal values masked; null for a tombstone |
-/// | `failed_at` | when it was set aside, processing time |
+/// What they mean is in [`COLUMNS`].
 pub fn schema() -> SchemaRef {
     let utc = DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")));
     Arc::new(Schema::new(vec![

@@ -4,18 +4,36 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
-/// The columns of `tags.changes`. One row a change of a tag:
+/// Stands for the key's name.
+pub const KEY: &str = "";
+
+/// The columns of [`changes`], and what they mean.
+pub const CHANGES: [(&str, &str); 8] = [
+    (KEY, "whose tag it is"),
+    ("tag", "which tag"),
+    (
+        "op",
+        "set: it has a value, or another one; retract: a late event showed that what fired should not have; forget: its key is forgotten",
+    ),
+    ("old", "the value before, as text; a list is a JSON array"),
+    ("new", "the value now"),
+    (
+        "event_time",
+        "the time of the event that did it; null where none did",
+    ),
+    (
+        "effective_at",
+        "the event time since which the new value is true",
+    ),
+    (
+        "cause",
+        "event; late_event, behind the watermark; expiry: events left the window; absence: something did not happen in time; ttl: the value was too old; state_ttl: the key had no event for too long",
+    ),
+];
+
+/// The columns of `tags.changes`. One row a change of a tag.
 ///
-/// | column | meaning |
-/// | --- | --- |
-/// | the key's name | whose tag it is |
-/// | `tag` | which tag |
-/// | `op` | `set`: it has a value, or another one; `retract`: a late event showed that what fired should not have; `forget`: its key is forgotten |
-/// | `old` | the value before, as text; a list is a JSON array |
-/// | `new` | the value now |
-/// | `event_time` | the time of the event that did it; null where none did |
-/// | `effective_at` | the event time since which the new value is true |
-/// | `cause` | `event`; `late_event`, behind the watermark; `expiry`: events left the window; `absence`: something did not happen in time; `ttl`: the value was too old; `state_ttl`: the key had no event for too long |
+/// What they mean is in [`CHANGES`].
 pub fn changes(key: &Field) -> SchemaRef {
     Arc::new(Schema::new(vec![
         key.clone().with_nullable(false),
@@ -29,14 +47,19 @@ pub fn changes(key: &Field) -> SchemaRef {
     ]))
 }
 
-/// The columns of `tags.current`. One row a key:
+/// The columns of [`profile`], and what they mean.
+pub const PROFILE: [(&str, &str); 3] = [
+    (KEY, "whose tags they are"),
+    ("as_of", "the event time as of which they are"),
+    (
+        "segments",
+        "the names of the segments that the key is in, in the order of the pipeline file",
+    ),
+];
+
+/// The columns of `tags.current`. One row a key.
 ///
-/// | column | meaning |
-/// | --- | --- |
-/// | the key's name | whose tags they are |
-/// | `as_of` | the event time as of which they are |
-/// | a column a tag | its value |
-/// | `segments` | the names of the segments that the key is in, in the order of the pipeline file |
+/// What they mean is in [`PROFILE`].
 pub fn profile(key: &Field, tags: &[Field]) -> SchemaRef {
     let mut fields = vec![
         key.clone().with_nullable(false),
@@ -51,16 +74,18 @@ pub fn profile(key: &Field, tags: &[Field]) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// The columns of `segments.changes`. One row for each time that a key enters or
-/// leaves a segment:
+/// The columns of [`segments`], and what they mean.
+pub const SEGMENTS: [(&str, &str); 5] = [
+    ("segment", "which segment"),
+    (KEY, "who"),
+    ("op", "entered or left"),
+    ("effective_at", "the event time since which it is so"),
+    ("why", "the rule, with the values that it went by"),
+];
+
+/// The columns of `segments.changes`. One row for each time that a key enters or leaves a segment.
 ///
-/// | column | meaning |
-/// | --- | --- |
-/// | `segment` | which segment |
-/// | the key's name | who |
-/// | `op` | `entered` or `left` |
-/// | `effective_at` | the event time since which it is so |
-/// | `why` | the rule, with the values that it went by |
+/// What they mean is in [`SEGMENTS`].
 pub fn segments(key: &Field) -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("segment", DataType::Utf8, false),
@@ -73,4 +98,30 @@ pub fn segments(key: &Field) -> SchemaRef {
 
 fn utc() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names<'a>(columns: &[(&'a str, &str)]) -> Vec<&'a str> {
+        let named = |name| if name == KEY { "user" } else { name };
+        columns.iter().map(|(name, _)| named(name)).collect()
+    }
+
+    fn fields(schema: &Schema) -> Vec<&str> {
+        let fields = schema.fields().iter();
+        fields.map(|field| field.name().as_str()).collect()
+    }
+
+    #[test]
+    fn every_column_has_a_meaning() {
+        let key = Field::new("user", DataType::Utf8, true);
+        assert_eq!(fields(&changes(&key)), names(&CHANGES));
+        assert_eq!(fields(&profile(&key, &[])), names(&PROFILE));
+        assert_eq!(fields(&segments(&key)), names(&SEGMENTS));
+        assert_eq!(fields(&crate::late::schema()), names(&crate::late::COLUMNS));
+        let dead_letters = &crate::dead_letter::COLUMNS;
+        assert_eq!(fields(&crate::dead_letter::schema()), names(dead_letters));
+    }
 }

@@ -10,6 +10,7 @@ mod run;
 mod schema;
 mod segments;
 mod status;
+mod tables;
 mod tags;
 mod test;
 mod validate;
@@ -29,6 +30,7 @@ pub(crate) async fn execute(command: Command) -> anyhow::Result<Exit> {
         Command::Preview(args) => Box::pin(preview::execute(args)).await,
         Command::Diff(args) => diff::execute(args).await,
         Command::Explain(args) => explain::execute(args),
+        Command::Tables(args) => tables::execute(args),
         Command::Tags(args) => tags::execute(args).await,
         Command::Segments(args) => segments::execute(args).await,
         Command::Query(args) => query::execute(args).await,

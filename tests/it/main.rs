@@ -14,6 +14,7 @@ mod process;
 mod replace;
 mod rows;
 mod run;
+mod snapshot;
 mod status;
 mod store;
 mod takeover;

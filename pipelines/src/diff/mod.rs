@@ -5,6 +5,7 @@
 //! fingerprint is the same, whatever else is in the file.
 
 mod render;
+mod tags;
 #[cfg(test)]
 mod tests;
 mod version;
@@ -44,6 +45,10 @@ pub enum Kind {
     Metrics,
     /// A table that streams are joined with.
     Lookup,
+    /// A tag, with what is known of each key.
+    Tag,
+    /// A segment, with who is in it.
+    Segment,
     /// A table that is written.
     Table,
 }
@@ -64,7 +69,7 @@ pub enum Fate {
 }
 
 /// All that is in two versions: sources, tables that are looked up, steps, queries,
-/// metrics and tables that are written, in this order.
+/// metrics, tags, segments and tables that are written, in this order.
 pub fn compare(old: &Version, new: &Version) -> Vec<Difference> {
     let mut all = Vec::new();
     for (kind, block) in [
@@ -78,6 +83,8 @@ pub fn compare(old: &Version, new: &Version) -> Vec<Difference> {
             all.push(definition(kind, block, name, old, new));
         }
     }
+    all.extend(tags::tags(old, new));
+    all.extend(tags::segments(old, new));
     let tables = |version: &Version| -> Vec<String> {
         let tables = version.plan.tables.iter();
         tables.map(|table| table.name.clone()).collect()

@@ -49,6 +49,9 @@ fn remark(kind: Kind, fate: Fate) -> &'static str {
         (Kind::Query | Kind::Metrics | Kind::Step, Fate::Reset) => {
             "its state does not fit any more"
         }
+        (Kind::Tag, Fate::Added) => "begins with the events that come next",
+        (Kind::Tag, Fate::Reset) => "begins anew with the events that come next",
+        (Kind::Tag | Kind::Segment, Fate::Removed) => "what is known of it is forgotten",
         (Kind::Table, Fate::Removed) => "its files stay where they are",
         (Kind::Table, Fate::Changed) => "from the next file on",
         _ => "",
@@ -63,6 +66,8 @@ impl fmt::Display for Kind {
             Self::Query => "query",
             Self::Metrics => "metrics",
             Self::Lookup => "lookup",
+            Self::Tag => "tag",
+            Self::Segment => "segment",
             Self::Table => "table",
         })
     }

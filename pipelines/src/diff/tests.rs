@@ -168,6 +168,64 @@ fn other_settings_of_a_source_keep_its_positions() {
     );
 }
 
+const TAGS: &str = r"name: p
+sources:
+  events:
+    files: {url: /nowhere/*.ndjson}
+    format: {json: {}}
+    columns: {who: string, team: string, kind: string, n: int64, at: timestamp(ms)}
+    time: {event_time: at}
+tags:
+  from: events
+  key: who
+  define:
+    clicks: {agg: count, where: kind = 'click', windows: [1d, 30d]}
+    spend: {agg: sum, arg: n, windows: [30d]}
+    last_at: {agg: last, arg: at}
+segments:
+  busy: {when: clicks_1d > 10}
+  rich: {enter: spend_30d > 1000, exit: spend_30d < 800}
+sinks:
+  changes: {from: tags.changes, parquet: {url: /nowhere/changes}}
+  members: {from: segments.changes, parquet: {url: /nowhere/members}}
+";
+
+#[test]
+fn each_tag_is_kept_added_or_reset_by_itself() {
+    let changed = |changes: &[(&str, &str)]| {
+        let mut text = TAGS.to_owned();
+        for (from, to) in changes {
+            assert_eq!(text.matches(from).count(), 1, "{from}");
+            text = text.replace(from, to);
+        }
+        let (old, new) = (version(TAGS), version(&text));
+        let mut differences = compare(&old, &new);
+        differences.retain(|it| [Kind::Tag, Kind::Segment].contains(&it.kind));
+        (human(&differences), resets(&old, &new))
+    };
+    let (text, reset) = changed(&[
+        (
+            "kind = 'click', windows: [1d, 30d]",
+            "\"'click' = kind\", windows: [1d, 7d]",
+        ),
+        ("arg: n, windows: [30d]", "arg: n, windows: [30d], tile: 1d"),
+        (
+            "last_at: {agg: last, arg: at}",
+            "newest: {agg: last, arg: at}\n    n: {agg: max, arg: n}",
+        ),
+        ("exit: spend_30d < 800", "exit: spend_30d < 900"),
+        (
+            "  busy: {when: clicks_1d > 10}\n",
+            "  idle: {when: clicks_1d = 0}\n",
+        ),
+    ]);
+    insta::assert_snapshot!(text);
+    assert_eq!(reset, [""; 0]);
+    let (text, reset) = changed(&[("key: who", "key: team")]);
+    insta::assert_snapshot!("another_key", text);
+    assert_eq!(reset, ["tags"]);
+}
+
 #[test]
 fn metrics_and_tables_are_told_too() {
     let head = FILE.split("queries:").next().unwrap();

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tagflow_engine::{Result, runtime::fingerprints};
 
+use super::tags::TAGS;
 use crate::{
     Pipeline,
     inspect::StateFolder,
@@ -30,7 +31,7 @@ impl Version {
         let Pipeline { spec, lowered } = pipeline;
         let sources = spec.sources.names().map(ToString::to_string);
         Ok(Self {
-            plan: StoredPlan::new(&spec.plan_json(), &lowered.tables)?,
+            plan: StoredPlan::new(&spec.plan_json(), &lowered.tables, &lowered.definitions)?,
             fingerprints: fingerprints(&lowered.graph),
             sources: sources.collect(),
             state: None,
@@ -80,6 +81,9 @@ impl Version {
     pub(super) fn holds_state(&self, node: &str) -> bool {
         if let Some(state) = &self.state {
             return state.contains(node);
+        }
+        if node == TAGS {
+            return true;
         }
         // Of what a file says, these; tables are finished at a stop.
         let blocks =

@@ -11,7 +11,7 @@ use super::{
     sinks::{PlannedSink, schema_of},
 };
 use crate::{
-    spec::{Action, DEAD_LETTERS, LATE},
+    spec::{Action, DEAD_LETTERS, LATE, TAGS_CURRENT},
     sql::Output,
     testing::Expected,
 };
@@ -25,6 +25,14 @@ impl Lowering<'_> {
             let Action::Expect(expect) = &step.action else {
                 continue;
             };
+            if let Some(profile) = self.shape(TAGS_CURRENT, sinks)
+                && !expect.tags.is_empty()
+            {
+                for row in expect.tags.iter().map(|(_, row)| row) {
+                    Expected::read(row, &profile, TAGS_CURRENT, &mut self.diagnostics);
+                }
+                self.shapes.insert(TAGS_CURRENT.to_owned(), profile);
+            }
             for (name, expectation) in expect.nodes.iter() {
                 let Some(shape) = self.shape(name, sinks) else {
                     continue;

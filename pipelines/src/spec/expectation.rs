@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     diagnostic::{Position, unknown},
-    yaml::{Node, Value},
+    yaml::{Key, Node, Value},
 };
 
 /// What must have come out by now.
@@ -16,6 +16,10 @@ use crate::{
 pub struct Expect {
     /// Of sources, steps, queries, sinks, [`DEAD_LETTERS`] and [`LATE`].
     pub nodes: Nodes<Expectation>,
+    /// Some tags of each of these keys, by all that has happened so far.
+    pub tags: Nodes<TestRow>,
+    /// Who is in each of these segments.
+    pub segments: Nodes<Vec<Setting<String>>>,
     /// What became of all rows so far.
     pub counters: Nodes<Setting<u64>>,
 }
@@ -48,30 +52,45 @@ pub const DEAD_LETTERS: &str = "dead_letters";
 pub const LATE: &str = "late";
 
 const COUNTERS: &str = "counters";
+const TAGS: &str = "tags";
+const SEGMENTS: &str = "segments";
 
 impl Read for Expect {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         let entries = reader.map(node, "a map of nodes and what is expected of them")?;
-        let (mut nodes, mut counters) = (Vec::new(), Nodes::default());
+        let mut nodes = Vec::new();
+        let (mut counters, mut tags, mut segments) = Default::default();
         let mut sound = true;
         for (key, node) in entries {
-            if key.text == COUNTERS {
-                match reader.enter(COUNTERS, node) {
-                    Some(read) => counters = read,
-                    None => sound = false,
-                }
-            } else {
-                match reader.enter(&key.text, node) {
-                    Some(expectation) => nodes.push((Name::of(key), expectation)),
-                    None => sound = false,
-                }
-            }
+            sound &= match key.text.as_str() {
+                COUNTERS => all(reader, key, node, &mut counters),
+                TAGS => all(reader, key, node, &mut tags),
+                SEGMENTS => all(reader, key, node, &mut segments),
+                name => match reader.enter(name, node) {
+                    Some(expectation) => {
+                        nodes.push((Name::of(key), expectation));
+                        true
+                    }
+                    None => false,
+                },
+            };
         }
         sound.then(|| Self {
             nodes: nodes.into_iter().collect(),
+            tags,
+            segments,
             counters,
         })
     }
+}
+
+/// Reads what stands under `key`; false if any of it is in error.
+fn all<T: Read>(reader: &mut Reader<'_>, key: &Key, node: &Node, into: &mut Nodes<T>) -> bool {
+    let Some(read) = reader.enter::<Nodes<T>>(&key.text, node) else {
+        return false;
+    };
+    *into = read;
+    into.names().count() == into.len()
 }
 
 impl Read for Expectation {
@@ -121,13 +140,23 @@ pub(super) fn expect_schema() -> Schema {
     let rows = rows_schema(&["object"]);
     json_schema!({
         "description": "What must have come out since the last look, by source, step, query, \
-            sink, `dead_letters` and `late`; and `counters`.",
+            sink, `dead_letters` and `late`; `tags`, `segments` and `counters`.",
         "type": "object",
         "properties": {
             COUNTERS: {
                 "description": "What became of all rows since the beginning.",
                 "type": "object",
                 "additionalProperties": {"type": "integer", "minimum": 0},
+            },
+            TAGS: {
+                "description": "The tags of keys by all that has happened so far.",
+                "type": "object",
+                "additionalProperties": {"type": "object"},
+            },
+            SEGMENTS: {
+                "description": "Exactly who is in a segment.",
+                "type": "object",
+                "additionalProperties": {"type": "array", "items": {"type": "string"}},
             },
         },
         "additionalProperties": {

@@ -6,12 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arrow::datatypes::SchemaRef;
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use tagflow_engine::{Clock as _, Error, EventTime, Result, ledger::Counts};
 
 use super::{
     bench::Bench,
     encode::encode,
+    known::Known,
     table::{Expected, Table},
 };
 use crate::{
@@ -19,8 +20,8 @@ use crate::{
     diagnostic::{Diagnostics, Position},
     lower::{table_of, tap},
     spec::{
-        Action, DEAD_LETTERS, Dimension, Expect, Expectation, Input, LATE, Nodes, Promise, Setting,
-        TestCase, TestRow, Tick,
+        Action, Content, DEAD_LETTERS, Dimension, Expect, Expectation, Input, LATE, Name, Nodes,
+        Promise, SEGMENT_CHANGES, Setting, TAG_CHANGES, TAGS_CURRENT, TestCase, TestRow, Tick,
     },
 };
 
@@ -99,6 +100,8 @@ async fn case(
         bench: Bench::start(spec, &taps, &tables, lanes, now)?,
         is_time_told: start.is_some(),
         after: None,
+        known: Known::default(),
+        seen: BTreeMap::new(),
     };
     for (name, table) in spec.tables.iter() {
         if tables.contains(&**name) {
@@ -132,11 +135,18 @@ fn taps(spec: &Spec, test: &TestCase) -> BTreeSet<String> {
         Action::Expect(expect) => Some(expect),
         _ => None,
     });
-    let names = expects.flat_map(|expect| expect.nodes.names());
-    names
-        .filter(|name| spec.is_node(name))
-        .map(ToString::to_string)
-        .collect()
+    let mut taps = BTreeSet::new();
+    for expect in expects {
+        let names = expect.nodes.names().filter(|name| spec.is_node(name));
+        taps.extend(names.map(ToString::to_string));
+        if !expect.tags.is_empty() {
+            taps.insert(TAG_CHANGES.to_owned());
+        }
+        if !expect.segments.is_empty() {
+            taps.insert(SEGMENT_CHANGES.to_owned());
+        }
+    }
+    taps
 }
 
 /// The tables that a test fills.
@@ -171,6 +181,10 @@ struct Case<'a> {
     /// judged against any other.
     is_time_told: bool,
     after: Option<String>,
+    /// What is known of users.
+    known: Known,
+    /// Rows that went into that since an `expect` last named their node.
+    seen: BTreeMap<&'static str, Vec<RecordBatch>>,
 }
 
 impl Case<'_> {
@@ -231,19 +245,72 @@ impl Case<'_> {
         Ok(())
     }
 
-    fn expect(&self, expect: &Expect) -> Result<Vec<Failure>> {
+    fn expect(&mut self, expect: &Expect) -> Result<Vec<Failure>> {
         let mut failures = Vec::new();
+        for name in [TAG_CHANGES, SEGMENT_CHANGES] {
+            for rows in self.bench.take(&tap(name)) {
+                if name == TAG_CHANGES {
+                    self.known.change(&rows)?;
+                } else {
+                    self.known.move_members(&rows)?;
+                }
+                self.seen.entry(name).or_default().push(rows);
+            }
+        }
         for (name, expectation) in expect.nodes.iter() {
             let node = match &**name {
                 DEAD_LETTERS | LATE => format!("errors.{name}"),
                 relation if self.spec.is_node(relation) => tap(relation),
                 sink => sink.to_owned(),
             };
-            let table = Table::of(&self.bench.take(&node))?;
+            let seen = self.seen.remove(&**name);
+            let table = Table::of(&seen.unwrap_or_else(|| self.bench.take(&node)))?;
             self.compare(name, expectation, &table, &mut failures)?;
+        }
+        for (key, row) in expect.tags.iter() {
+            self.tags(key, row, &mut failures)?;
+        }
+        for (segment, members) in expect.segments.iter() {
+            let mut expected: Vec<&str> = members.iter().map(|key| key.as_str()).collect();
+            expected.sort_unstable();
+            let got = self.known.members(segment);
+            if got != expected {
+                failures.push(Failure {
+                    at: segment.at(),
+                    after: self.after.clone(),
+                    node: format!("segments.{segment}"),
+                    expected: format!("[{}]", expected.join(", ")),
+                    got: format!("[{}]", got.join(", ")),
+                });
+            }
         }
         self.count(&expect.counters, &mut failures);
         Ok(failures)
+    }
+
+    /// Compares each tag of a key by itself.
+    fn tags(&self, key: &Name, row: &TestRow, failures: &mut Vec<Failure>) -> Result<()> {
+        let profile = self.shapes.get(TAGS_CURRENT);
+        let profile = profile.ok_or_else(|| Error::internal("the tags were not checked"))?;
+        for (tag, value) in row.fields() {
+            let one = TestRow {
+                at: tag.at(),
+                content: Content::Fields(vec![(tag.clone(), value.clone())]),
+            };
+            let expected = self.read(&one, TAGS_CURRENT)?;
+            let got = self.known.row(key, &[tag], profile)?;
+            let got = Table::of(got.as_slice())?;
+            if got.containing(&expected)?.is_empty() {
+                failures.push(Failure {
+                    at: expected.at,
+                    after: self.after.clone(),
+                    node: format!("tags.{key}"),
+                    expected: expected.text()?,
+                    got: nearest(&got, &expected, |row| got.row_of(row, &expected))?,
+                });
+            }
+        }
+        Ok(())
     }
 
     fn compare(

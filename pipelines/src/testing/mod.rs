@@ -13,6 +13,7 @@ mod case;
 mod collector;
 mod encode;
 mod inbox;
+mod known;
 mod report;
 mod table;
 #[cfg(test)]

@@ -177,7 +177,7 @@ impl Expected {
 }
 
 /// One row of these values, in columns of these types.
-fn read(
+pub(super) fn read(
     fields: &[Field],
     values: &[(&str, &serde_json::Value)],
 ) -> Result<RecordBatch, ArrowError> {

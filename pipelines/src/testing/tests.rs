@@ -1,3 +1,5 @@
+mod tags;
+
 use std::{fmt::Write as _, sync::Arc};
 
 use super::*;

@@ -33,6 +33,7 @@ impl Check<'_, '_> {
             }
         }
         self.profiles();
+        self.reserved();
         let Some(tags) = &spec.tags else {
             for (block, names) in &blocks {
                 if let Some(name) = names.first()
@@ -50,13 +51,12 @@ impl Check<'_, '_> {
             self.name(name, name.at(), "tags.define");
         }
         self.reference(&tags.from, "tags.from");
-        self.reserved();
         self.columns(tags);
         self.derived(tags);
         self.scenes(tags);
     }
 
-    /// Nodes of the graph are called as the blocks are.
+    /// Nodes of the graph, and what tests expect, are called as the blocks are.
     fn reserved(&mut self) {
         let spec = self.spec;
         let names = spec.relations().chain(spec.tables.names());
@@ -132,16 +132,13 @@ impl Check<'_, '_> {
             return;
         }
         let shown = wanted.shown();
-        let message = match tags.define.get(wanted) {
-            Some(tag) => format!(
-                "`{shown}` has several windows; say which: `{}`",
-                tag.outputs(wanted).join("`, `")
-            ),
-            None => {
-                let outputs = tags.outputs();
-                let names = unknown(wanted, outputs.iter().map(String::as_str));
-                format!("tag `{shown}` not found{names}")
-            }
+        let message = if let Some(tag) = tags.define.get(wanted) {
+            let outputs = tag.outputs(wanted).join("`, `");
+            format!("`{shown}` has several windows; say which: `{outputs}`")
+        } else {
+            let outputs = tags.outputs();
+            let names = unknown(wanted, outputs.iter().map(String::as_str));
+            format!("tag `{shown}` not found{names}")
         };
         self.diagnostics.error(wanted.at(), path, message);
     }
@@ -231,7 +228,7 @@ impl Check<'_, '_> {
 
 impl TagDefinition {
     /// The tag that this one follows from.
-    fn reads(&self) -> Option<&Setting<String>> {
+    pub(super) fn reads(&self) -> Option<&Setting<String>> {
         match self {
             Self::TimeSince(tag) => Some(&tag.time_since),
             Self::Score(tag) => Some(&tag.score),

@@ -8,8 +8,8 @@ use super::Check;
 use crate::{
     diagnostic::{Position, unknown},
     spec::{
-        Action, Content, DEAD_LETTERS, Expect, Expectation, Format, LATE, Name, Promise, TestCase,
-        Tick,
+        Action, Content, DEAD_LETTERS, Expect, Expectation, Format, LATE, Name, Promise,
+        TAG_CHANGES, TestCase, Tick,
     },
     testing::COUNTERS,
 };
@@ -104,7 +104,7 @@ impl Check<'_, '_> {
             if !is_known && !spec.is_unreadable(name) && !spec.sinks.is_unreadable(name) {
                 let relations = spec.relations().map(|name| &**name);
                 let sinks = spec.sinks.names().map(|name| &**name);
-                let others = [DEAD_LETTERS, LATE, "counters"];
+                let others = [DEAD_LETTERS, LATE, "tags", "segments", "counters"];
                 let tags = spec.tag_tables().iter().copied();
                 let names: Vec<_> = relations.chain(tags).chain(sinks).chain(others).collect();
                 let message = format!("nothing is called `{name}`{}", unknown(name, names));
@@ -112,10 +112,43 @@ impl Check<'_, '_> {
             }
             self.expectation(expectation);
         }
+        self.expected_tags(expect);
         for name in expect.counters.names() {
             let names = COUNTERS.map(|(name, _)| name);
             if !names.contains(&&**name) {
                 let message = format!("nothing is counted as `{name}`{}", unknown(name, names));
+                self.diagnostics.error(name.at(), "tests", message);
+            }
+        }
+    }
+
+    fn expected_tags(&mut self, expect: &Expect) {
+        let spec = self.spec;
+        if spec.is_unreadable(TAG_CHANGES) {
+            return;
+        }
+        for row in expect.tags.iter().map(|(_, row)| row) {
+            if let Content::Text(_) = row.content {
+                let message = "the tags of a key are a map of names and values";
+                self.diagnostics.error(row.at, "tests", message);
+            }
+            for (name, _) in row.fields() {
+                // Of other names the plan tells, with the values that do not fit.
+                let message = match &spec.tags {
+                    None => format!("tag `{name}` not found: there is no block `tags`"),
+                    Some(tags) if tags.counts_time(name) => format!(
+                        "`{name}` changes by time alone, which no row tells; expect a segment that \
+                         goes by it"
+                    ),
+                    Some(_) => continue,
+                };
+                self.diagnostics.error(name.at(), "tests", message);
+            }
+        }
+        for name in expect.segments.names() {
+            if spec.segments.get(name).is_none() && !spec.segments.is_unreadable(name) {
+                let names = spec.segments.names().map(|name| &**name);
+                let message = format!("segment `{name}` not found{}", unknown(name, names));
                 self.diagnostics.error(name.at(), "tests", message);
             }
         }

@@ -191,13 +191,11 @@ impl AggregateTag {
         let mut seen: Vec<&TagWindow> = Vec::new();
         for window in self.windows.iter().flatten() {
             if let Some(other) = seen.iter().find(|other| other.width() == window.width()) {
-                let message = match other.text() == window.text() {
-                    true => format!("the window `{}` is there twice", window.text()),
-                    false => format!(
-                        "the windows `{}` and `{}` are the same",
-                        other.text(),
-                        window.text()
-                    ),
+                let (one, other) = (other.text(), window.text());
+                let message = if one == other {
+                    format!("the window `{one}` is there twice")
+                } else {
+                    format!("the windows `{one}` and `{other}` are the same")
                 };
                 mistakes.push((window.at(), message, None));
             }

@@ -1,5 +1,7 @@
 //! What can be wrong with tags, segments and scenes, word for word.
 
+use std::fmt::Write as _;
+
 use super::*;
 
 const TAGS: &str = "\
@@ -31,15 +33,13 @@ fn human(text: &str) -> String {
 /// The problems of a tag that is the first.
 fn tag(definition: &str) -> String {
     let text = TAGS.replace("TAG", definition);
-    let problems = parsed(&text).diagnostics;
-    problems
-        .iter()
-        .map(|problem| {
-            let help = problem.help.as_ref();
-            let help = help.map_or_else(String::new, |help| format!(" [{help}]"));
-            format!("{}: {}{help}\n", problem.at, problem.message)
-        })
-        .collect()
+    let mut lines = String::new();
+    for problem in parsed(&text).diagnostics.iter() {
+        let help = problem.help.as_ref();
+        let help = help.map_or_else(String::new, |help| format!(" [{help}]"));
+        writeln!(lines, "{}: {}{help}", problem.at, problem.message).unwrap();
+    }
+    lines
 }
 
 #[test]

@@ -60,17 +60,14 @@ impl ScalarUDFImpl for Bucket {
 fn buckets(keys: &ArrayRef, buckets: u32) -> StringArray {
     let digits = (buckets - 1).to_string().len();
     let bucket = |hash: u32| format!("{:0digits$}", (hash & i32::MAX as u32) % buckets);
-    match keys.as_string_opt::<i32>() {
-        Some(keys) => {
-            let keys = keys.iter();
-            keys.map(|key| key.map(|key| bucket(murmur3(key.as_bytes()))))
-                .collect()
-        }
-        None => {
-            let keys = keys.as_primitive::<Int64Type>().iter();
-            keys.map(|key| key.map(|key| bucket(murmur3(&key.to_le_bytes()))))
-                .collect()
-        }
+    if let Some(keys) = keys.as_string_opt::<i32>() {
+        let keys = keys.iter();
+        keys.map(|key| key.map(|key| bucket(murmur3(key.as_bytes()))))
+            .collect()
+    } else {
+        let keys = keys.as_primitive::<Int64Type>().iter();
+        keys.map(|key| key.map(|key| bucket(murmur3(&key.to_le_bytes()))))
+            .collect()
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) struct Columns<'a> {
     schema: DFSchemaRef,
     /// What each value goes with: the key and the event time.
     always: [&'a str; 2],
-    columns: Vec<Computed>,
+    known: Vec<Computed>,
 }
 
 struct Computed {
@@ -60,7 +60,7 @@ impl<'a> Columns<'a> {
             from,
             schema,
             always,
-            columns: Vec::new(),
+            known: Vec::new(),
         }
     }
 
@@ -71,19 +71,19 @@ impl<'a> Columns<'a> {
     /// The column `name` of the relation, which has it.
     pub(super) fn carried(&mut self, name: &str) -> usize {
         let is_it = |known: &Computed| known.is_carried && known.field.name() == name;
-        if let Some(place) = self.columns.iter().position(is_it) {
+        if let Some(place) = self.known.iter().position(is_it) {
             return place;
         }
         let (qualifier, field) = self
             .schema
             .qualified_field_with_unqualified_name(name)
             .expect("the relation has the column");
-        self.columns.push(Computed {
+        self.known.push(Computed {
             expr: Expr::Column(Column::new(qualifier.cloned(), name)),
             field: Arc::clone(field),
             is_carried: true,
         });
-        self.columns.len() - 1
+        self.known.len() - 1
     }
 
     /// What `text` is over the relation, typed.
@@ -123,23 +123,23 @@ impl<'a> Columns<'a> {
             }
         };
         let is_it = |known: &Computed| !known.is_carried && *known.field.name() == name;
-        if let Some(place) = self.columns.iter().position(is_it) {
+        if let Some(place) = self.known.iter().position(is_it) {
             return Ok(place);
         }
         let nullable = expr.nullable(&*self.schema).map_err(planner)?;
-        self.columns.push(Computed {
+        self.known.push(Computed {
             field: Arc::new(Field::new(name, kind.clone(), nullable)),
             expr,
             is_carried: false,
         });
-        Ok(self.columns.len() - 1)
+        Ok(self.known.len() - 1)
     }
 
     /// All of them, in order.
     pub(super) fn lay(self) -> Laid {
-        let carried = self.columns.iter().filter(|it| it.is_carried).count();
+        let carried = self.known.iter().filter(|it| it.is_carried).count();
         let (mut in_front, mut behind) = (0, carried);
-        let places = self.columns.iter().map(|column| {
+        let places = self.known.iter().map(|column| {
             let next = if column.is_carried {
                 &mut in_front
             } else {
@@ -149,8 +149,7 @@ impl<'a> Columns<'a> {
             *next - 1
         });
         let places = places.collect();
-        let (front, back): (Vec<_>, Vec<_>) =
-            self.columns.into_iter().partition(|it| it.is_carried);
+        let (front, back): (Vec<_>, Vec<_>) = self.known.into_iter().partition(|it| it.is_carried);
         let columns = front.into_iter().chain(back);
         Laid {
             columns: columns.map(|it| (it.expr, it.field)).collect(),

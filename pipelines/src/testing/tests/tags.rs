@@ -1,0 +1,135 @@
+//! Tags and segments in tests: whole pipelines, from rows to what is known.
+
+use super::*;
+
+const TAGS: &str = r#"name: p
+sources:
+  events:
+    kafka: {brokers: "localhost:9092", topics: [a]}
+    format: {json: {}}
+    columns: {event_id: string, user_id: string?, event_type: string, amount: "decimal(10,2)?", at: timestamp(rfc3339)}
+    time: {event_time: at, delay: 5s}
+tags:
+  from: events
+  key: user_id
+  allowed_lateness: 1d
+  define:
+    orders: {agg: count, where: event_type = 'buy', windows: [1d, lifetime]}
+    spend: {agg: sum, arg: amount, where: event_type = 'buy', windows: [1d]}
+    kinds: {agg: last_k, k: 3, arg: event_type}
+    last_at: {agg: last, arg: at}
+    hours: {time_since: last_at, unit: h}
+    stage: {funnel: {within: 1d, steps: {cart: event_type = 'cart', paid: event_type = 'buy'}}}
+    abandoned: {absence: {after: event_type = 'cart', expect: event_type = 'buy', within: 30m}}
+segments:
+  rich: {enter: spend_1d >= 100, exit: spend_1d < 50}
+  idle: {when: hours >= 30}
+sinks:
+  changes: {from: tags.changes, blackhole: {}}
+  profile: {from: tags.current, blackhole: {}}
+tests:
+"#;
+
+#[track_caller]
+fn check(steps: &str, expected: &[&str]) {
+    let mut text = format!("{TAGS}  - name: t\n    steps:\n");
+    for step in steps.lines() {
+        let _ = writeln!(text, "      {step}");
+    }
+    for lanes in [1, 4] {
+        let pipeline = open(&text).unwrap_or_else(|problems| panic!("{}", problems.human()));
+        let results = run(&pipeline, lanes).unwrap();
+        let failures = results.iter().flat_map(|result| &result.failures);
+        let failures: Vec<String> = failures
+            .map(|it| format!("{}: {}: {}", it.node, it.expected, it.got))
+            .collect();
+        assert_eq!(failures, expected, "on {lanes} lanes");
+    }
+}
+
+const EVENTS: &str = r#"- send:
+    events:
+      - {event_id: a, user_id: u1, event_type: cart, at: "2026-01-05T12:00:00Z"}
+      - {event_id: b, user_id: u1, event_type: buy, amount: 70, at: "2026-01-05T12:10:00Z"}
+      - {event_id: c, user_id: u2, event_type: cart, at: "2026-01-05T12:20:00Z"}
+      - {event_id: d, user_id: u1, event_type: buy, amount: 40.5, at: "2026-01-05T13:00:00Z"}
+      - {event_id: e, user_id: "", event_type: buy, at: "2026-01-05T13:00:00Z"}
+      - {event_id: f, event_type: buy, at: "2026-01-05T13:00:00Z"}
+"#;
+
+#[test]
+fn values_fall_and_waits_end_with_no_event() {
+    check(
+        &format!(
+            r#"{EVENTS}- watermark: "2026-01-05T13:00:01Z"
+- expect:
+    tags:
+      u1: {{orders_1d: 2, orders_lifetime: 2, spend_1d: 110.50, kinds: [buy, buy, cart], stage: paid, abandoned: false}}
+      u2: {{orders_1d: 0, spend_1d: 0, stage: cart, abandoned: true, last_at: "2026-01-05T12:20:00Z"}}
+    segments: {{rich: [u1], idle: []}}
+    dead_letters: {{contains: [{{reason: empty_key, field: user_id, offset: 4}}], count: 1}}
+    counters: {{in: 6, dead_letter: 1, filtered: 1, late: 0}}
+- restart
+- watermark: "2026-01-06T13:00:01Z"
+- expect:
+    tags: {{u1: {{orders_1d: 1, orders_lifetime: 2, spend_1d: 40.5}}}}
+    segments: {{rich: []}}
+    tags.changes: {{contains: [{{user_id: u1, tag: orders_1d, old: "2", new: "1", cause: expiry}}]}}
+- watermark: "2026-01-07T00:00:00Z"
+- expect:
+    tags: {{u1: {{orders_1d: 0, orders_lifetime: 2, spend_1d: 0, stage: null}}}}
+    segments: {{idle: [u1, u2]}}"#
+        ),
+        &[],
+    );
+}
+
+#[test]
+fn a_late_event_takes_a_firing_back() {
+    check(
+        &format!(
+            r#"{EVENTS}- watermark: "2026-01-05T14:00:00Z"
+- expect: {{tags: {{u2: {{abandoned: true}}}}}}
+- restart
+- send:
+    events:
+      - {{event_id: g, user_id: u2, event_type: buy, amount: 1, at: "2026-01-05T12:30:00Z"}}
+      - {{event_id: h, user_id: u2, event_type: buy, amount: 1, at: "2026-01-03T12:30:00Z"}}
+- expect:
+    tags: {{u2: {{abandoned: false, orders_1d: 1, stage: paid}}}}
+    tags.changes: {{contains: [{{user_id: u2, tag: abandoned, op: retract, cause: late_event}}]}}
+    late: {{contains: [{{query: tags, reason: behind_watermark}}], count: 1}}
+    counters: {{late: 1}}"#
+        ),
+        &[],
+    );
+}
+
+#[test]
+fn what_is_not_as_expected_is_told_of_each_tag() {
+    check(
+        &format!(
+            r#"{EVENTS}- watermark: "2026-01-05T14:00:00Z"
+- expect:
+    tags: {{u1: {{orders_1d: 3, stage: paid, spend_1d: null}}, u9: {{orders_1d: 0}}}}
+    segments: {{rich: [u2]}}"#
+        ),
+        &[
+            "tags.u1: {orders_1d: 3}: {orders_1d: 2}",
+            "tags.u1: {spend_1d: null}: {spend_1d: 110.50}",
+            "tags.u9: {orders_1d: 0}: nothing",
+            "segments.rich: [u2]: [u1]",
+        ],
+    );
+}
+
+#[test]
+fn only_what_there_is_can_be_expected() {
+    let text = format!(
+        "{TAGS}  - name: t\n    steps:\n      - expect: {{tags: {{u1: {{order_1d: 1, hours: 2, \
+         orders_1d: x}}, u2: 7}}, segments: {{poor: []}}}}\n"
+    );
+    let problems = open(&text).err().unwrap();
+    let problems: Vec<_> = problems.iter().map(|it| it.message.as_str()).collect();
+    insta::assert_snapshot!(problems.join("\n"));
+}

@@ -331,36 +331,36 @@ impl<'a> User<'a> {
 
     /// When a tag falls, or may fall, if no event comes.
     pub(super) fn falls_at(&self, plan: &Plan, tag: usize) -> Option<i64> {
-        let of = &plan.tags[tag];
         let clock = self.head.clock;
-        let (piece, read) = match &of.source {
-            Source::Piece { piece, read } => (*piece, read),
-            Source::Score { tag, .. } => return self.falls_at(plan, *tag),
-            Source::TimeSince { .. } => return None,
-        };
-        let expiry = self.expiry(of).filter(|expiry| *expiry > clock);
-        let leaves = match (self.pieces[piece].state(), &plan.pieces[piece].kind, read) {
-            (State::Series(series), PieceKind::Series(of), Some(read)) => {
-                series.next_of(of, read.window, clock)
+        let piece = plan.tags[tag].piece;
+        let leaves = match &plan.tags[tag].source {
+            Source::Piece { read } => {
+                match (self.pieces[piece].state(), &plan.pieces[piece].kind, read) {
+                    (State::Series(series), PieceKind::Series(of), Some(read)) => {
+                        series.next_of(of, read.window, clock)
+                    }
+                    (State::Funnel(funnel), PieceKind::Funnel(of), _) => funnel.next(of),
+                    (State::Absence(absence), PieceKind::Absence(of), _) => {
+                        absence.next_expiry(of, clock)
+                    }
+                    _ => None,
+                }
             }
-            (State::Funnel(funnel), PieceKind::Funnel(of), _) => funnel.next(of),
-            (State::Absence(absence), PieceKind::Absence(of), _) => absence.next_expiry(of, clock),
-            _ => None,
+            Source::Score { tag, .. } => self.falls_at(plan, *tag),
+            Source::TimeSince { .. } => None,
         };
+        let expiry = self.expiry(plan, tag).filter(|expiry| *expiry > clock);
         expiry.into_iter().chain(leaves).min()
     }
 
     /// The tiles that a tag is made of.
     pub(super) fn tiles(&self, plan: &Plan, tag: usize) -> Vec<Tile> {
-        let Source::Piece {
-            piece,
-            read: Some(read),
-        } = &plan.tags[tag].source
-        else {
+        let Source::Piece { read: Some(read) } = &plan.tags[tag].source else {
             return Vec::new();
         };
+        let piece = plan.tags[tag].piece;
         let (State::Series(series), PieceKind::Series(of)) =
-            (self.pieces[*piece].state(), &plan.pieces[*piece].kind)
+            (self.pieces[piece].state(), &plan.pieces[piece].kind)
         else {
             return Vec::new();
         };

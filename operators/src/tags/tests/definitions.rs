@@ -480,6 +480,7 @@ pub(super) fn spec(tags: Vec<Tag>) -> TagsSpec {
         id: Some(ID),
         shown: 3,
         personal: BTreeSet::new(),
+        spill: None,
         lateness: Duration::ZERO,
         state_ttl: None,
         profile: None,

@@ -267,6 +267,19 @@ fn a_late_event_takes_back_what_fired() {
 }
 
 #[test]
+fn a_firing_is_taken_back_after_later_events() {
+    let mut driver = driver(TagsSpec {
+        lateness: us(100),
+        ..spec(vec![tag("x", absence(10, Again::Each))])
+    });
+    driver.send(&events(A, &[0, 20]));
+    driver.watermark(25);
+    driver.send(&events(B, &[5]));
+    let expected = ["x set true @10 absence", "x retract false @10 late_event"];
+    assert_eq!(changes(&driver), expected);
+}
+
+#[test]
 fn a_funnel_knows_the_last_within() {
     let funnel = |mode| TagKind::Funnel {
         within: us(10),

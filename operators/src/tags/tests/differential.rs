@@ -20,8 +20,9 @@ use super::{
     event::{Arrival, DELAY_US, Event, arrivals},
     history::{history, is_same, row},
     model::{Model, Shown},
+    reference::firings,
 };
-use crate::tags::{TagKind, Tags, value::Value};
+use crate::tags::{Tag, TagKind, Tags, value::Value};
 
 /// What happens after an arrival.
 #[derive(Debug, Clone, Copy)]
@@ -272,6 +273,30 @@ fn assert_chained(case: &Case, driver: &Driver) {
     }
 }
 
+/// Absences that last fired as often as they should, less what was taken back.
+fn assert_firings(case: &Case, driver: &Driver, model: &Model<'_>) {
+    let lasts = |tag: &Tag| matches!(tag.kind, TagKind::Absence { .. }) && tag.ttl.is_none();
+    if case.spec.state_ttl.is_some() {
+        return;
+    }
+    for tag in case.spec.tags.iter().filter(|it| lasts(it)) {
+        let mut fired = 0;
+        for batch in driver.output(Port::MAIN) {
+            let tags = batch.column(1).as_string::<i32>().iter();
+            let ops = batch.column(2).as_string::<i32>().iter();
+            for (_, op) in tags.zip(ops).filter(|(it, _)| *it == Some(&tag.name)) {
+                fired += if op == Some("retract") { -1 } else { 1 };
+            }
+        }
+        let expected = model.events.values().map(|events| {
+            let ended = events.partition_point(|it| it.time < model.watermark);
+            let firings = firings(&tag.kind, &events[..ended]);
+            firings.iter().filter(|at| **at < model.watermark).count()
+        });
+        assert_eq!(fired, expected.sum::<usize>() as i64, "{}", tag.name);
+    }
+}
+
 fn assert_balanced(driver: &Driver, model: &Model<'_>) {
     let counts = driver.counts();
     assert!(counts.balances(), "{counts:?}");
@@ -377,6 +402,7 @@ proptest! {
         assert_balanced(&driver, &model);
         assert_same_profiles(&case, &driver, &model, |_| true, true);
         assert_chained(&case, &driver);
+        assert_firings(&case, &driver, &model);
         let mut late = Vec::new();
         for batch in driver.output(Port::ASIDE) {
             let partitions = batch.column(3).as_string::<i32>();

@@ -1,6 +1,6 @@
 //! `tagflow tables`.
 
-use anyhow::anyhow;
+use tagflow_engine::Error;
 use tagflow_pipelines::{LoadOptions, Pipeline, describe};
 
 use crate::{
@@ -22,6 +22,6 @@ pub(crate) fn execute(args: Tables) -> anyhow::Result<Exit> {
             describe::of(&Pipeline::open(file, &options)?, table)
         }
     };
-    output::print(&text.map_err(|problem| anyhow!(problem))?)?;
+    output::print(&text.map_err(Error::config)?)?;
     Ok(Exit::Success)
 }

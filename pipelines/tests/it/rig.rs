@@ -8,7 +8,7 @@ use std::{
 
 use object_store::{ObjectStore, memory::InMemory, path::Path};
 use tagflow_engine::{
-    EventTime, SystemClock,
+    EventTime, RandomIds, SystemClock,
     commit::{LogConfig, Owner, Plan},
     graph::{Graph, NodeKind},
     runtime::{End, JobConfig, Supervised, Until, supervise},
@@ -98,6 +98,7 @@ impl Rig {
                     json: "{}".into(),
                 },
                 keep_commits: 2,
+                ids: Arc::new(RandomIds),
             },
             clock: Arc::new(SystemClock),
             restarts: 0,

@@ -16,7 +16,7 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use self::tally::{Fault, Tally};
 use super::{Control, End, JobConfig, Outcome, Supervised, Until, supervise};
 use crate::{
-    Clock, ErrorKind, EventTime, Port, Result,
+    Clock, ErrorKind, EventTime, Port, RandomIds, Result,
     commit::{LogConfig, Owner, Plan},
     graph::{
         Graph, NodeKind, OnError, OperatorNode, Partitioning, SourceNode, TimePolicy, WithOffsets,
@@ -159,6 +159,7 @@ impl Rig {
                     json: "{}".into(),
                 },
                 keep_commits: 2,
+                ids: Arc::new(RandomIds),
             },
             clock: Arc::clone(&self.clock),
             restarts: 0,

@@ -18,6 +18,8 @@ pub mod ledger;
 pub mod operator;
 pub mod runtime;
 pub mod side_input;
+#[cfg(test)]
+mod simulation;
 pub mod sink;
 pub mod source;
 pub mod state;

@@ -5,8 +5,10 @@ use std::time::Duration;
 /// What an operation on the store is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operation {
-    /// Writing an object; of an upload in parts, its beginning.
+    /// Writing an object.
     Put,
+    /// Beginning an upload in parts.
+    UploadBegin,
     /// Sending a part of an upload.
     UploadPart,
     /// Ending an upload, which makes the object appear.

@@ -377,7 +377,7 @@ impl ObjectStore for FaultyStore {
         location: &Path,
         options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        let fault = self.meet(Operation::Put, location);
+        let fault = self.meet(Operation::UploadBegin, location);
         let begun = self.inner.put_multipart_opts(location, options);
         Ok(Box::new(FaultyUpload {
             store: self.clone(),

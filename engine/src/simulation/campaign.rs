@@ -1,6 +1,6 @@
 //! Runs seeds: each a random pipeline over random rows, in random trouble.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tokio::time::{sleep, timeout};
@@ -8,6 +8,7 @@ use tokio::time::{sleep, timeout};
 use super::{
     broker::OnDataLoss,
     chaos::Weather,
+    effect::Effect,
     lie::Lie,
     oracle::{self, Lateness, Readers},
     pipeline::{DELAY, Pipeline},
@@ -16,6 +17,7 @@ use super::{
 use crate::{
     Error, ErrorKind,
     runtime::{End, Until},
+    testing::store::Copies,
 };
 
 /// How long a run may take after the last fault, in virtual time.
@@ -25,12 +27,12 @@ const PATIENCE: Duration = Duration::from_hours(1);
 const LATEST: Duration = Duration::from_secs(6);
 
 /// What a seed did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Done {
     /// Stands for everything that happened, in order.
     pub(super) trace: u64,
-    /// How many processes there were.
-    pub(super) processes: u32,
+    /// What processes did.
+    pub(super) effects: BTreeSet<Effect>,
 }
 
 /// Runs a seed on this thread.
@@ -49,7 +51,7 @@ pub(super) fn run(seed: u64, lie: Option<Lie>) -> Result<Done, String> {
         campaign.peace().await?;
         Ok(Done {
             trace: campaign.world.trace.hash(),
-            processes: campaign.world.started,
+            effects: campaign.weather.effects(),
         })
     })
 }
@@ -65,6 +67,7 @@ struct Campaign {
     /// Whether rows may come later than [`DELAY`].
     disorder: i64,
     trouble: f64,
+    most_lanes: usize,
     keep_commits: usize,
     expires: bool,
     /// How many rows each partition was given.
@@ -82,9 +85,14 @@ impl Campaign {
             OnDataLoss::Record
         };
         let weather = Weather::new([0.0, 0.02, 0.08, 0.2][random.random_range(0..4)]);
+        let copies = if random.random_bool(0.3) {
+            Copies::Overwrite
+        } else {
+            Copies::IfAbsent
+        };
         let sources = pipeline.sources;
         let mut campaign = Self {
-            world: World::new(seed, pipeline, on_data_loss),
+            world: World::new(seed, pipeline, on_data_loss, copies),
             weather,
             readers: Readers::default(),
             processes: Vec::new(),
@@ -92,6 +100,7 @@ impl Campaign {
             lie,
             disorder: [0, 600][usize::from(random.random_bool(0.3))],
             trouble: [0.0, 0.05, 0.2][random.random_range(0..3)],
+            most_lanes: [1, 4, 4][random.random_range(0..3)],
             keep_commits: random.random_range(1..4),
             expires: random.random_bool(0.15),
             appended: vec![Vec::new(); sources],
@@ -252,8 +261,10 @@ impl Campaign {
     fn lateness(&self) -> Lateness {
         let partitions: usize = self.appended.iter().map(Vec::len).sum();
         let idle = self.world.pipeline.idle_after < Duration::from_hours(1);
-        if partitions == 1 {
+        if partitions == 1 && self.most_lanes == 1 {
             Lateness::ByOrder
+        } else if partitions == 1 {
+            Lateness::AtMostByOrder
         } else if self.disorder == 0 && !idle && !self.new_partitions && !self.expires {
             Lateness::None
         } else {
@@ -265,7 +276,7 @@ impl Campaign {
     fn run(&mut self) -> Run {
         let random = &mut self.random;
         Run {
-            lanes: random.random_range(1..=4),
+            lanes: random.random_range(1..=self.most_lanes),
             chunk: random.random_range(1..40),
             checkpoint_every: Duration::from_millis(random.random_range(1..120)),
             queue_bytes: [300, 4096, 1 << 20][random.random_range(0..3)],

@@ -1,8 +1,9 @@
 //! What a store does to a process, by chance.
 
 use std::{
+    collections::BTreeSet,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -12,7 +13,10 @@ use object_store::path::Path;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tokio::time::Instant;
 
-use super::trace::Trace;
+use super::{
+    effect::{Effect, Observer},
+    trace::Trace,
+};
 use crate::testing::store::{Fault, Operation};
 
 /// The weather: the same for all processes.
@@ -24,6 +28,7 @@ pub(super) struct Weather {
     /// Until when the store is away, in milliseconds from the beginning.
     away_until: Arc<AtomicU64>,
     begun: Instant,
+    seen: Arc<Mutex<BTreeSet<Effect>>>,
 }
 
 impl Weather {
@@ -33,6 +38,7 @@ impl Weather {
             calm: Arc::default(),
             away_until: Arc::default(),
             begun: Instant::now(),
+            seen: Arc::default(),
         }
     }
 
@@ -46,6 +52,15 @@ impl Weather {
         let until = self.begun.elapsed() + while_;
         self.away_until
             .fetch_max(until.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// What all processes did.
+    pub(super) fn effects(&self) -> BTreeSet<Effect> {
+        self.seen().clone()
+    }
+
+    fn seen(&self) -> MutexGuard<'_, BTreeSet<Effect>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_calm(&self) -> bool {
@@ -66,7 +81,9 @@ impl Weather {
     ) -> impl FnMut(Operation, &Path) -> Option<Fault> + Send + use<> {
         let mut random = SmallRng::seed_from_u64(seed);
         let weather = self.clone();
+        let mut observer = Observer::default();
         move |operation, path| {
+            weather.seen().extend(observer.name(operation, path));
             let fault = weather.draw(&mut random, operation, path);
             trace.note(format_args!("{pid} {operation:?} {path}: {fault:?}"));
             Some(fault)

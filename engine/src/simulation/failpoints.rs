@@ -31,7 +31,7 @@ use crate::{
     ErrorKind,
     graph::Partitioning,
     runtime::{End, Until},
-    testing::store::Fault,
+    testing::store::{Copies, Fault},
 };
 
 /// What each effect meets.
@@ -135,7 +135,7 @@ impl Play {
             max_drift: None,
         };
         Self {
-            world: World::new(1, pipeline, OnDataLoss::Fail),
+            world: World::new(1, pipeline, OnDataLoss::Fail, Copies::IfAbsent),
             seen: Arc::default(),
             tested,
             rows: 0,

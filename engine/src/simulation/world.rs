@@ -21,7 +21,10 @@ use crate::{
     EventTime, Result,
     commit::{LogConfig, Owner, Plan, Record, read_last},
     runtime::{End, JobConfig, Outcome, Supervised, Until, supervise},
-    testing::{SeededIds, VirtualClock, store::FaultyStore},
+    testing::{
+        SeededIds, VirtualClock,
+        store::{Copies, FaultyStore},
+    },
 };
 
 /// The pipeline's folder in the store.
@@ -75,7 +78,12 @@ impl Process {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, pipeline: Pipeline, on_data_loss: OnDataLoss) -> Self {
+    pub(super) fn new(
+        seed: u64,
+        pipeline: Pipeline,
+        on_data_loss: OnDataLoss,
+        copies: Copies,
+    ) -> Self {
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         Self {
             seed,
@@ -83,7 +91,7 @@ impl World {
             pipeline,
             on_data_loss,
             trace: Trace::new(),
-            first: FaultyStore::new(Arc::clone(&store)),
+            first: FaultyStore::new(Arc::clone(&store)).with_copies(copies),
             store,
             clock: VirtualClock::starting_at(EventTime::from_micros(0)),
             started: 0,

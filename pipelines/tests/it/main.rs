@@ -9,3 +9,4 @@ mod metrics;
 mod oracle;
 mod ordered;
 mod rig;
+mod trouble;

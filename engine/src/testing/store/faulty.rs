@@ -13,9 +13,9 @@ use futures::{
     stream::{self, BoxStream},
 };
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
-    ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload,
-    PutResult, Result, path::Path,
+    CopyMode, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult,
+    MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult, Result, path::Path,
 };
 use tokio::sync::watch;
 
@@ -36,6 +36,16 @@ pub struct FaultyStore {
     released: watch::Sender<u64>,
     frozen: watch::Sender<bool>,
     died: watch::Sender<bool>,
+    copies: Copies,
+}
+
+/// Whether a store can copy without overwriting; S3 cannot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Copies {
+    /// It can.
+    IfAbsent,
+    /// It overwrites what is there, or refuses.
+    Overwrite,
 }
 
 /// Says what each operation meets.
@@ -69,7 +79,15 @@ impl FaultyStore {
             released: watch::Sender::new(0),
             frozen: watch::Sender::new(false),
             died: watch::Sender::new(false),
+            copies: Copies::IfAbsent,
         }
+    }
+
+    /// The same store, with this kind of copy.
+    #[must_use]
+    pub fn with_copies(mut self, copies: Copies) -> Self {
+        self.copies = copies;
+        self
     }
 
     /// The same objects as another process sees them, with a script of its own.
@@ -77,6 +95,7 @@ impl FaultyStore {
     pub fn of_another_process(&self) -> Self {
         Self {
             listings: Arc::clone(&self.listings),
+            copies: self.copies,
             ..Self::new(Arc::clone(&self.inner))
         }
     }
@@ -439,6 +458,12 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        if self.copies == Copies::Overwrite && options.mode == CopyMode::Create {
+            return Err(Error::NotImplemented {
+                operation: "copy_if_not_exists".to_owned(),
+                implementer: self.to_string(),
+            });
+        }
         let fault = self.meet(Operation::Copy, from);
         let copy = |store: Arc<dyn ObjectStore>| -> BoxFuture<'static, _> {
             let (from, to, options) = (from.clone(), to.clone(), options.clone());

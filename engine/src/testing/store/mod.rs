@@ -5,4 +5,4 @@ mod faulty;
 mod upload;
 
 pub use fault::{Fault, Moment, Operation};
-pub use faulty::FaultyStore;
+pub use faulty::{Copies, FaultyStore};

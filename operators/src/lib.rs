@@ -20,5 +20,6 @@ pub mod join;
 mod late;
 pub mod map;
 pub mod ordered;
+pub mod tags;
 pub mod top;
 pub mod window;

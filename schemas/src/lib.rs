@@ -1,9 +1,10 @@
 //! Column types of sources, the shapes of the tables that Tagflow writes by
-//! itself ([`dead_letter`] and [`late`]), and what they hide of [`personal`] data.
+//! itself ([`dead_letter`], [`late`] and [`tags`]), and what they hide of [`personal`] data.
 
 pub mod column;
 pub mod dead_letter;
 pub mod late;
 pub mod personal;
+pub mod tags;
 
 pub use column::{Column, ColumnType, ParseTypeError, TimeUnit};

@@ -14,22 +14,22 @@ use tagflow_engine::{
     state::{KEY_GROUP_COLUMN, KeyHash, KeyHasher, Lanes, Snapshot, StatePart},
 };
 
-use super::{spec::Ordered, stored};
+use super::{stored, timeline::Timeline};
 
 /// How the names of stored parts begin.
 const PART: &str = "held-";
 
 /// Rows with their keys.
-pub(super) struct Keyed {
-    pub(super) batch: Batch,
-    pub(super) keys: Vec<Option<KeyHash>>,
+pub(crate) struct Keyed {
+    pub(crate) batch: Batch,
+    pub(crate) keys: Vec<Option<KeyHash>>,
 }
 
 /// The rows that wait. Those from before the watermark have gone on, so a stored
 /// part stays as it is while its rows leave one by one: what a restore finds in
 /// it from before the watermark is not there any more.
 #[derive(Default)]
-pub(super) struct Held {
+pub(crate) struct Held {
     waiting: Vec<Waiting>,
     /// The stored parts with the latest time in each.
     parts: Vec<(String, i64)>,
@@ -45,8 +45,8 @@ struct Waiting {
 }
 
 impl Keyed {
-    pub(super) fn new(ordered: &Ordered, hasher: &KeyHasher, batch: Batch) -> Result<Self> {
-        let columns = ordered.spec.key.iter();
+    pub(crate) fn new(timeline: &Timeline, hasher: &KeyHasher, batch: Batch) -> Result<Self> {
+        let columns = timeline.key.iter();
         let columns: Vec<ArrayRef> = columns
             .map(|key| Arc::clone(batch.records.column(*key)))
             .collect();
@@ -55,7 +55,7 @@ impl Keyed {
     }
 
     /// The rows for which `keep` is true.
-    pub(super) fn filter(&self, keep: &BooleanArray) -> Result<Self> {
+    pub(crate) fn filter(&self, keep: &BooleanArray) -> Result<Self> {
         let keys = self.keys.iter().zip(keep.values());
         Ok(Self {
             batch: self
@@ -71,12 +71,16 @@ impl Keyed {
 
 impl Held {
     /// Makes `rows`, at least one, wait.
-    pub(super) fn push(&mut self, ordered: &Ordered, rows: Keyed) {
-        self.add(ordered, rows, false);
+    pub(crate) fn push(&mut self, timeline: &Timeline, rows: Keyed) {
+        self.add(timeline, rows, false);
     }
 
     /// Takes out the rows from before `watermark`.
-    pub(super) fn take_before(&mut self, ordered: &Ordered, watermark: i64) -> Result<Vec<Keyed>> {
+    pub(crate) fn take_before(
+        &mut self,
+        timeline: &Timeline,
+        watermark: i64,
+    ) -> Result<Vec<Keyed>> {
         let mut ready = Vec::new();
         for waiting in std::mem::take(&mut self.waiting) {
             if waiting.first >= watermark {
@@ -84,25 +88,30 @@ impl Held {
             } else if waiting.last < watermark {
                 ready.push(waiting.rows);
             } else {
-                let times = ordered.times(&waiting.rows.batch.records);
+                let times = timeline.times(&waiting.rows.batch.records);
                 let before = BooleanArray::from_unary(times, |time| time < watermark);
                 ready.push(waiting.rows.filter(&before)?);
                 let rest = waiting.rows.filter(&not(&before)?)?;
-                self.add(ordered, rest, waiting.is_stored);
+                self.add(timeline, rest, waiting.is_stored);
             }
         }
         Ok(ready)
     }
 
+    /// The time of the first row.
+    pub(crate) fn first(&self) -> Option<i64> {
+        self.waiting.iter().map(|waiting| waiting.first).min()
+    }
+
     /// The time of the last row.
-    pub(super) fn last(&self) -> Option<i64> {
+    pub(crate) fn last(&self) -> Option<i64> {
         self.waiting.iter().map(|waiting| waiting.last).max()
     }
 
     /// Puts the rows that came since the last snapshot as one part.
-    pub(super) fn snapshot(
+    pub(crate) fn snapshot(
         &mut self,
-        ordered: &Ordered,
+        timeline: &Timeline,
         watermark: i64,
         snapshot: &mut Snapshot,
     ) -> Result<()> {
@@ -118,7 +127,7 @@ impl Held {
         let rows: Vec<&Keyed> = fresh.iter().map(|waiting| &waiting.rows).collect();
         snapshot.put.push(StatePart {
             key: key.clone(),
-            rows: encode(ordered, &rows)?,
+            rows: encode(timeline, &rows)?,
         });
         self.parts.push((key, last));
         for waiting in &mut fresh {
@@ -129,9 +138,9 @@ impl Held {
 
     /// Takes back the rows of `part` that had not gone on at `watermark`; false
     /// if it is none of these parts.
-    pub(super) fn restore(
+    pub(crate) fn restore(
         &mut self,
-        ordered: &Ordered,
+        timeline: &Timeline,
         hasher: &KeyHasher,
         watermark: i64,
         part: &StatePart,
@@ -142,13 +151,13 @@ impl Held {
         }
         let is_stored = lanes == Lanes::Same;
         let mut latest = i64::MIN;
-        for batch in decode(ordered, part)? {
-            let times = ordered.times(&batch.records);
+        for batch in decode(timeline, part)? {
+            let times = timeline.times(&batch.records);
             latest = times.values().iter().copied().fold(latest, i64::max);
             let waits = BooleanArray::from_unary(times, |time| time >= watermark);
             if waits.has_true() {
-                let rows = Keyed::new(ordered, hasher, batch)?.filter(&waits)?;
-                self.add(ordered, rows, is_stored);
+                let rows = Keyed::new(timeline, hasher, batch)?.filter(&waits)?;
+                self.add(timeline, rows, is_stored);
             }
         }
         if is_stored {
@@ -159,7 +168,7 @@ impl Held {
     }
 
     /// Bytes in memory, an estimate.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         // Batches may be slices of the same chunk: each counts for its own rows.
         let bytes = |rows: &Keyed| {
             let columns = rows.batch.records.columns().iter();
@@ -170,8 +179,8 @@ impl Held {
         waiting.map(|waiting| bytes(&waiting.rows)).sum()
     }
 
-    fn add(&mut self, ordered: &Ordered, rows: Keyed, is_stored: bool) {
-        let times = ordered.times(&rows.batch.records).values().iter();
+    fn add(&mut self, timeline: &Timeline, rows: Keyed, is_stored: bool) {
+        let times = timeline.times(&rows.batch.records).values().iter();
         let (first, last) = times.fold((i64::MAX, i64::MIN), |(first, last), time| {
             (first.min(*time), last.max(*time))
         });
@@ -185,8 +194,8 @@ impl Held {
 }
 
 /// The columns of the rows, then source, partition and key group.
-fn encode(ordered: &Ordered, held: &[&Keyed]) -> Result<RecordBatch> {
-    let input = &ordered.spec.input;
+fn encode(timeline: &Timeline, held: &[&Keyed]) -> Result<RecordBatch> {
+    let input = &timeline.input;
     let records = concat_batches(input, held.iter().map(|rows| &rows.batch.records))?;
     let names = |name: fn(&PartitionId) -> &str| {
         let columns = held.iter().map(|rows| {
@@ -225,20 +234,20 @@ fn encode(ordered: &Ordered, held: &[&Keyed]) -> Result<RecordBatch> {
 }
 
 /// The rows of a part, a batch for each run of one origin.
-fn decode(ordered: &Ordered, part: &StatePart) -> Result<Vec<Batch>> {
+fn decode(timeline: &Timeline, part: &StatePart) -> Result<Vec<Batch>> {
     let unreadable = || {
         Error::data(format!(
             "the stored rows `{}` are not of the step `{}`",
-            part.key, ordered.spec.step
+            part.key, timeline.step
         ))
     };
-    let width = ordered.spec.input.fields().len();
+    let width = timeline.input.fields().len();
     let columns = part.rows.columns();
     let [source, name, _] = columns.get(width..).unwrap_or_default() else {
         return Err(unreadable());
     };
     let columns = columns[..width].to_vec();
-    let records = RecordBatch::try_new(Arc::clone(&ordered.spec.input), columns)
+    let records = RecordBatch::try_new(Arc::clone(&timeline.input), columns)
         .map_err(|error| unreadable().with_source(error))?;
     let runs = partition(&[Arc::clone(source), Arc::clone(name)])?.ranges();
     let (Some(source), Some(name)) = (source.as_string_opt::<i32>(), name.as_string_opt::<i32>())

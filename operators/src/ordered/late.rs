@@ -6,36 +6,34 @@ use arrow::{
 };
 use tagflow_engine::{Batch, EventTime, Result};
 
-use super::spec::Ordered;
+use super::timeline::Timeline;
 use crate::late::LateRows;
 
 /// `batch`, which came at `watermark`, as rows of
 /// [`tagflow_schemas::late::schema`]. A row would have been in time until the
 /// watermark is `reach_us` past it.
-pub(super) fn rows(
-    ordered: &Ordered,
+pub(crate) fn rows(
+    timeline: &Timeline,
     batch: &Batch,
     watermark: i64,
     reach_us: i64,
 ) -> Result<RecordBatch> {
     let rows = &batch.records;
-    let times = ordered.times(rows);
-    let read: Vec<usize> = (0..rows.num_columns())
-        .filter(|column| Some(*column) != ordered.offset())
-        .collect();
+    let times = timeline.times(rows);
+    let read: Vec<usize> = (0..timeline.shown).collect();
     let late = LateRows {
-        pipeline: &ordered.spec.pipeline,
-        query: &ordered.spec.step,
+        pipeline: &timeline.pipeline,
+        query: &timeline.step,
         origin: &batch.origin,
         event_times: times.clone(),
         ends: times.unary::<_, TimestampMicrosecondType>(|time| time.saturating_add(reach_us)),
-        offsets: ordered.offset().map(|column| {
+        offsets: timeline.offset().map(|column| {
             let offsets = rows.column(column);
             offsets.as_primitive::<Int64Type>().clone()
         }),
         watermark: EventTime::from_micros(watermark),
         reason: "behind_watermark",
-        personal: &ordered.spec.personal,
+        personal: &timeline.personal,
         rows: rows.project(&read)?,
     };
     late.into_batch()

@@ -22,6 +22,12 @@ mod slices;
 mod spec;
 mod stored;
 mod table;
+mod timeline;
+
+pub(crate) use held::{Held, Keyed};
+pub(crate) use late::rows as late_rows;
+pub(crate) use stored::number;
+pub(crate) use timeline::Timeline;
 
 pub use spec::{Ordered, OrderedSpec, Rule};
 

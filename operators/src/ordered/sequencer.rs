@@ -1,16 +1,11 @@
 //! The operator: makes rows wait for their turn, and does what was decided.
 
-use std::{cmp::Ordering, sync::Arc};
+use std::sync::Arc;
 
-use arrow::{
-    array::{AsArray, BooleanArray},
-    compute::not,
-    datatypes::Int64Type,
-};
+use arrow::{array::BooleanArray, compute::not};
 use tagflow_engine::{
-    Batch, EventTime, Origin, Port, Result,
+    Batch, EventTime, Port, Result,
     operator::{Operator, Output},
-    source::PartitionId,
     state::{KeyHasher, LaneState, Snapshot},
 };
 
@@ -39,7 +34,7 @@ pub(super) struct Sequencer {
 impl Sequencer {
     pub(super) fn new(ordered: Arc<Ordered>) -> Result<Self> {
         Ok(Self {
-            hasher: ordered.hasher()?,
+            hasher: ordered.timeline.hasher()?,
             judge: ordered.judge(),
             held: Held::default(),
             watermark: StoredWatermark::default(),
@@ -50,12 +45,12 @@ impl Sequencer {
     /// Judges the held rows from before the watermark.
     fn release(&mut self, out: &mut Output) -> Result<()> {
         let watermark = self.watermark.get().as_micros();
-        let ready = self.held.take_before(&self.ordered, watermark)?;
+        let ready = self.held.take_before(&self.ordered.timeline, watermark)?;
         let verdicts = ready
             .iter()
             .map(|rows| vec![Verdict::Late; rows.keys.len()]);
         let mut verdicts: Vec<Vec<Verdict>> = verdicts.collect();
-        for turn in turns(&self.ordered, &ready) {
+        for turn in self.ordered.timeline.turns(&ready) {
             let key = ready[turn.batch].keys[turn.row].expect("a row without a key never waits");
             verdicts[turn.batch][turn.row] = self.judge.on_time(key, turn.time);
         }
@@ -82,7 +77,7 @@ impl Sequencer {
             out.late(origin, rows.keys.len());
             let watermark = self.watermark.get().as_micros();
             let reach_us = self.judge.reach_us();
-            let rows = late::rows(&self.ordered, &rows.batch, watermark, reach_us)?;
+            let rows = late::rows(&self.ordered.timeline, &rows.batch, watermark, reach_us)?;
             out.emit_to(Port::ASIDE, Batch::derived(rows));
         }
         let passed = is(|verdict| matches!(verdict, Verdict::Pass(_)));
@@ -104,9 +99,9 @@ impl Sequencer {
 
 impl Operator for Sequencer {
     fn on_batch(&mut self, _input: Port, batch: Batch, out: &mut Output) -> Result<()> {
-        let rows = Keyed::new(&self.ordered, &self.hasher, batch)?;
+        let rows = Keyed::new(&self.ordered.timeline, &self.hasher, batch)?;
         let watermark = self.watermark.get().as_micros();
-        let times = self.ordered.times(&rows.batch.records).values();
+        let times = self.ordered.timeline.times(&rows.batch.records).values();
         let waits: BooleanArray = rows
             .keys
             .iter()
@@ -115,7 +110,7 @@ impl Operator for Sequencer {
             .collect();
         if waits.has_false() {
             let now = rows.filter(&not(&waits)?)?;
-            let times = self.ordered.times(&now.batch.records).values();
+            let times = self.ordered.timeline.times(&now.batch.records).values();
             let verdicts = now.keys.iter().zip(times).map(|(key, time)| match key {
                 Some(key) => self.judge.behind(*key, *time, watermark),
                 None => Verdict::Pass(None),
@@ -130,7 +125,7 @@ impl Operator for Sequencer {
                 rows
             };
             out.held(&rows.batch.origin, rows.keys.len());
-            self.held.push(&self.ordered, rows);
+            self.held.push(&self.ordered.timeline, rows);
         }
         Ok(())
     }
@@ -155,7 +150,7 @@ impl Operator for Sequencer {
         let mut snapshot = Snapshot::default();
         let watermark = self.watermark.get().as_micros();
         self.held
-            .snapshot(&self.ordered, watermark, &mut snapshot)?;
+            .snapshot(&self.ordered.timeline, watermark, &mut snapshot)?;
         self.judge.snapshot(&mut snapshot)?;
         self.watermark.snapshot(&mut snapshot)?;
         Ok(snapshot)
@@ -174,7 +169,13 @@ impl Operator for Sequencer {
         let mut judged = Vec::with_capacity(parts.len());
         for part in parts {
             let held = &mut self.held;
-            if !held.restore(&self.ordered, &self.hasher, watermark, &part, lanes)? {
+            if !held.restore(
+                &self.ordered.timeline,
+                &self.hasher,
+                watermark,
+                &part,
+                lanes,
+            )? {
                 judged.push(part);
             }
         }
@@ -185,50 +186,5 @@ impl Operator for Sequencer {
 
     fn state_bytes(&self) -> usize {
         self.held.bytes() + self.judge.bytes()
-    }
-}
-
-/// A row whose turn it is.
-struct Turn<'a> {
-    time: i64,
-    partition: Option<&'a PartitionId>,
-    offset: i64,
-    batch: usize,
-    row: usize,
-}
-
-/// All rows of `ready` in their order.
-fn turns<'a>(ordered: &Ordered, ready: &'a [Keyed]) -> Vec<Turn<'a>> {
-    let mut turns = Vec::with_capacity(ready.iter().map(|rows| rows.keys.len()).sum());
-    for (batch, rows) in ready.iter().enumerate() {
-        let partition = match &rows.batch.origin {
-            Origin::Partition(id) => Some(id.as_ref()),
-            Origin::Derived => None,
-        };
-        let records = &rows.batch.records;
-        let offsets = ordered
-            .offset()
-            .map(|column| records.column(column).as_primitive::<Int64Type>().values());
-        for (row, time) in ordered.times(records).values().iter().enumerate() {
-            turns.push(Turn {
-                time: *time,
-                partition,
-                offset: offsets.map_or(0, |offsets| offsets[row]),
-                batch,
-                row,
-            });
-        }
-    }
-    turns.sort_by(Turn::compare);
-    turns
-}
-
-impl Turn<'_> {
-    /// Rows that are equal in all this keep the order in which they came.
-    fn compare(&self, other: &Self) -> Ordering {
-        self.time
-            .cmp(&other.time)
-            .then_with(|| self.partition.cmp(&other.partition))
-            .then_with(|| self.offset.cmp(&other.offset))
     }
 }

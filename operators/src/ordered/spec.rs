@@ -3,19 +3,18 @@
 use std::{collections::BTreeSet, fmt::Write, sync::Arc, time::Duration};
 
 use arrow::{
-    array::{ArrayRef, AsArray, BooleanArray, StringArray, TimestampMicrosecondArray},
-    datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType},
+    array::{ArrayRef, AsArray, BooleanArray, StringArray},
+    datatypes::{DataType, Field, FieldRef, Schema, SchemaRef},
     record_batch::RecordBatch,
 };
 use tagflow_engine::{
-    Error, Result,
-    graph::OFFSET_COLUMN,
-    operator::OperatorFactory,
-    state::{KeyHash, KeyHasher},
-    time::micros,
+    Error, Result, graph::OFFSET_COLUMN, operator::OperatorFactory, state::KeyHash, time::micros,
 };
 
-use super::{dedupe::Dedupe, judge::Judge, rate::Rate, sequencer::Sequencer, sessions::Sessions};
+use super::{
+    dedupe::Dedupe, judge::Judge, rate::Rate, sequencer::Sequencer, sessions::Sessions,
+    timeline::Timeline,
+};
 
 /// A step over the rows of each key in the order of their event time.
 #[derive(Debug, Clone)]
@@ -77,7 +76,8 @@ pub enum Rule {
 /// to them by the hash of the key columns.
 #[derive(Debug)]
 pub struct Ordered {
-    pub(super) spec: OrderedSpec,
+    spec: OrderedSpec,
+    pub(super) timeline: Timeline,
     output: SchemaRef,
 }
 
@@ -88,17 +88,17 @@ impl Ordered {
     /// `Config` where a key's type cannot be hashed; `Internal` where the event
     /// time is none, or the flag.
     pub fn new(spec: OrderedSpec) -> Result<Arc<Self>> {
-        let utc = DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into()));
-        let is = |column: usize, kind: &DataType| {
-            let field = spec.input.fields().get(column);
-            field.is_some_and(|field| field.data_type() == kind && !field.is_nullable())
+        let timeline = Timeline {
+            pipeline: Arc::clone(&spec.pipeline),
+            step: Arc::clone(&spec.step),
+            input: Arc::clone(&spec.input),
+            time: spec.time,
+            key: spec.key.clone(),
+            id: None,
+            shown: new_column(&spec.input),
+            personal: spec.personal.clone(),
         };
-        if !is(spec.time, &utc) {
-            return Err(Error::internal(format!(
-                "`{}` is given no event time",
-                spec.step
-            )));
-        }
+        timeline.check()?;
         let mut fields = spec.input.fields().to_vec();
         match &spec.rule {
             Rule::Dedupe { .. } => {}
@@ -108,16 +108,21 @@ impl Ordered {
                 fields.insert(new_column(&spec.input), Arc::new(field));
             }
             Rule::Rate { flag, .. } => {
-                if !is(*flag, &DataType::Boolean) {
+                let flag = fields.get(*flag);
+                let is_flag = |field: &FieldRef| {
+                    *field.data_type() == DataType::Boolean && !field.is_nullable()
+                };
+                if !flag.is_some_and(is_flag) {
                     return Err(Error::internal(format!("`{}` is given no flag", spec.step)));
                 }
             }
         }
         let ordered = Self {
             output: Arc::new(Schema::new(fields)),
+            timeline,
             spec,
         };
-        ordered.hasher()?;
+        ordered.timeline.hasher()?;
         Ok(Arc::new(ordered))
     }
 
@@ -162,22 +167,6 @@ impl Ordered {
                 over, more_than, ..
             } => Box::new(Rate::new(micros(over), more_than)),
         }
-    }
-
-    pub(super) fn hasher(&self) -> Result<KeyHasher> {
-        let columns = self.spec.key.iter();
-        KeyHasher::new(columns.map(|key| self.spec.input.field(*key).data_type().clone()))
-    }
-
-    pub(super) fn times<'a>(&self, rows: &'a RecordBatch) -> &'a TimestampMicrosecondArray {
-        rows.column(self.spec.time)
-            .as_primitive::<TimestampMicrosecondType>()
-    }
-
-    /// The place of the source offset in a row.
-    pub(super) fn offset(&self) -> Option<usize> {
-        let last = self.spec.input.fields().len().checked_sub(1)?;
-        (self.spec.input.field(last).name() == OFFSET_COLUMN).then_some(last)
     }
 
     /// `rows` that passed, with what was found of each.

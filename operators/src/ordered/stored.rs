@@ -45,7 +45,7 @@ pub(super) fn entries(part: &StatePart) -> Result<Vec<(KeyHash, i64)>> {
 }
 
 /// The number at the end of a part's name: what was put later has a higher one.
-pub(super) fn number(key: &str) -> u64 {
+pub(crate) fn number(key: &str) -> u64 {
     key.rsplit_once('-')
         .and_then(|(_, number)| number.parse().ok())
         .unwrap_or(0)

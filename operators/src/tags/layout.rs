@@ -1,0 +1,168 @@
+//! Which states a stored user has, so that tags can come and go.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, UInt8Array};
+use serde::{Deserialize, Serialize};
+use tagflow_engine::{
+    Error, Result,
+    state::{KEY_GROUP_COLUMN, Snapshot, StatePart},
+};
+
+use super::{
+    part::PartKind,
+    piece::{Piece, PieceKind, State},
+    plan::Plan,
+    user::{Member, User},
+};
+
+/// The key of the part that holds it.
+const PART: &str = "layout";
+const COLUMN: &str = "layout";
+
+/// What a stored user consists of, in its order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Layout {
+    pieces: Vec<PieceLayout>,
+    tags: Vec<TagLayout>,
+    segments: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct PieceLayout {
+    fingerprint: String,
+    /// Of a series.
+    windows: Vec<i64>,
+    parts: Vec<PartKind>,
+}
+
+/// A tag, with the time from which on it knows all events; none if from the first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct TagLayout {
+    fingerprint: String,
+    begun: Option<i64>,
+}
+
+impl Layout {
+    /// Of `plan`, with tags that begin with the first event.
+    pub(super) fn new(plan: &Plan) -> Self {
+        let pieces = plan.pieces.iter().map(|piece| {
+            let (windows, parts) = match &piece.kind {
+                PieceKind::Series(series) => (series.windows.clone(), series.parts.clone()),
+                _ => (Vec::new(), Vec::new()),
+            };
+            PieceLayout {
+                fingerprint: piece.fingerprint.clone(),
+                windows,
+                parts,
+            }
+        });
+        let tags = plan.tags.iter().map(|tag| TagLayout {
+            fingerprint: tag.fingerprint.clone(),
+            begun: None,
+        });
+        Self {
+            pieces: pieces.collect(),
+            tags: tags.collect(),
+            segments: plan.segments.clone(),
+        }
+    }
+
+    /// This layout after `earlier`: tags that are new begin at `now`.
+    pub(super) fn after(mut self, earlier: &Self, now: i64) -> Self {
+        for tag in &mut self.tags {
+            let known = earlier.tag(&tag.fingerprint);
+            tag.begun = known.map_or(Some(now), |known| earlier.tags[known].begun);
+        }
+        self
+    }
+
+    /// From when on a tag knows all events; none if from the first.
+    pub(super) fn begun(&self, tag: usize) -> Option<i64> {
+        self.tags[tag].begun
+    }
+
+    /// Whether users of one are users of the other.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let tags = |layout: &Self| -> Vec<String> {
+            let tags = layout.tags.iter();
+            tags.map(|tag| tag.fingerprint.clone()).collect()
+        };
+        (&self.pieces, &self.segments, tags(self)) == (&other.pieces, &other.segments, tags(other))
+    }
+
+    /// A user of this layout as `plan` has it: what is known stays, the rest begins.
+    pub(super) fn adapt<'a>(&self, plan: &Plan, mut user: User<'a>) -> User<'a> {
+        let clock = user.clock();
+        let known: Vec<State> = std::mem::take(&mut user.pieces)
+            .into_iter()
+            .map(Piece::into_state)
+            .collect();
+        let pieces = plan.pieces.iter().map(|of| {
+            let mut places = self.pieces.iter();
+            let place = places.position(|it| it.fingerprint == of.fingerprint);
+            let state = place.map(|place| known[place].clone());
+            Piece::new(match (state, &of.kind) {
+                (Some(State::Series(series)), PieceKind::Series(of)) => {
+                    State::Series(series.adapted(of, clock))
+                }
+                (Some(state), _) => state,
+                (None, _) => State::new(of),
+            })
+        });
+        let pieces = pieces.collect();
+        let since = |since: &[Option<i64>]| {
+            let tags = plan.tags.iter();
+            tags.map(|tag| since[self.tag(&tag.fingerprint)?]).collect()
+        };
+        let members = |members: &[Member]| {
+            let place = |name: &String| self.segments.iter().position(|it| it == name);
+            let segments = plan.segments.iter();
+            let known = segments.map(|name| place(name).map(|place| members[place].clone()));
+            known.map(Option::unwrap_or_default).collect()
+        };
+        user.adapted(plan, pieces, since, members)
+    }
+
+    /// The place of the tag with this fingerprint.
+    fn tag(&self, fingerprint: &str) -> Option<usize> {
+        let mut tags = self.tags.iter();
+        tags.position(|tag| tag.fingerprint == fingerprint)
+    }
+
+    /// Adds the part to `snapshot`.
+    pub(super) fn put(&self, is_stored: bool, snapshot: &mut Snapshot) -> Result<()> {
+        let text = serde_json::to_string(self);
+        let text =
+            text.map_err(|error| Error::internal("a layout cannot be written").with_source(error))?;
+        let columns: [(&str, ArrayRef); 2] = [
+            (COLUMN, Arc::new(StringArray::from(vec![text]))),
+            (KEY_GROUP_COLUMN, Arc::new(UInt8Array::new_null(1))),
+        ];
+        if is_stored {
+            snapshot.removed.push(PART.into());
+        }
+        snapshot.put.push(StatePart {
+            key: PART.into(),
+            rows: RecordBatch::try_from_iter_with_nullable(
+                columns.map(|(name, values)| (name, values, true)),
+            )?,
+        });
+        Ok(())
+    }
+
+    /// The layout in a stored part, if it is one.
+    pub(super) fn read(part: &StatePart) -> Result<Option<Self>> {
+        if part.key != PART {
+            return Ok(None);
+        }
+        let unreadable = || Error::data("the stored layout of tags cannot be read");
+        let texts = part.rows.column_by_name(COLUMN);
+        let texts = texts.and_then(|column| column.as_string_opt::<i32>());
+        let text = texts.and_then(|texts| texts.iter().flatten().next());
+        let layout = serde_json::from_str(text.ok_or_else(unreadable)?);
+        layout
+            .map(Some)
+            .map_err(|error| unreadable().with_source(error))
+    }
+}

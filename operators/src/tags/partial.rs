@@ -1,0 +1,300 @@
+//! What is kept of events that go into one aggregate: commutative monoids, so that
+//! tiles can be merged in any order and late events need no other way.
+
+use std::cmp::Ordering;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::value::Value;
+
+/// An event as an aggregate sees it.
+#[derive(Debug)]
+pub(super) struct Observation {
+    /// When it happened.
+    pub(super) time: i64,
+    /// Tells apart events of one time.
+    pub(super) tie: u64,
+    /// Its argument; null where there is none.
+    pub(super) value: Value,
+}
+
+/// What is kept of some events. `limit` is that of the part that it belongs to.
+pub(super) trait Partial: Clone + Default + Serialize + DeserializeOwned {
+    /// Of one event.
+    fn of(event: &Observation) -> Self;
+
+    /// Of both sets of events.
+    fn merge(&mut self, other: &Self, limit: u32);
+
+    /// Without events that it is of; false where that is not known.
+    fn subtract(&mut self, _other: &Self) -> bool {
+        false
+    }
+}
+
+/// How many.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Count(pub(super) u64);
+
+impl Partial for Count {
+    fn of(_: &Observation) -> Self {
+        Self(1)
+    }
+
+    fn merge(&mut self, other: &Self, _: u32) {
+        self.0 += other.0;
+    }
+
+    fn subtract(&mut self, other: &Self) -> bool {
+        self.0 -= other.0;
+        true
+    }
+}
+
+/// The sum of whole numbers, or of the digits of decimals.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Sum(pub(super) i128);
+
+impl Partial for Sum {
+    fn of(event: &Observation) -> Self {
+        Self(match event.value {
+            Value::Int(value) => i128::from(value),
+            Value::Decimal(digits) => digits,
+            _ => 0,
+        })
+    }
+
+    fn merge(&mut self, other: &Self, _: u32) {
+        self.0 = self.0.saturating_add(other.0);
+    }
+
+    fn subtract(&mut self, other: &Self) -> bool {
+        // A sum that was cut off is not known any more.
+        if self.0 == i128::MAX || self.0 == i128::MIN {
+            return false;
+        }
+        self.0 -= other.0;
+        true
+    }
+}
+
+/// Number, mean and sum of squared deviations, merged as in Chan, Golub and
+/// `LeVeque`, *Updating Formulae and a Pairwise Algorithm for Computing Sample
+/// Variances* (1979). The sum of floats comes from here too.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Moments {
+    pub(super) count: u64,
+    pub(super) sum: f64,
+    pub(super) squares: f64,
+}
+
+impl Moments {
+    fn mean(&self) -> f64 {
+        self.sum / self.count as f64
+    }
+
+    /// The sample standard deviation.
+    pub(super) fn deviation(&self) -> Option<f64> {
+        (self.count > 1).then(|| (self.squares / (self.count - 1) as f64).max(0.0).sqrt())
+    }
+}
+
+impl Moments {
+    pub(super) fn of_number(value: f64) -> Self {
+        Self {
+            count: 1,
+            sum: value,
+            squares: 0.0,
+        }
+    }
+}
+
+impl Partial for Moments {
+    fn of(event: &Observation) -> Self {
+        Self::of_number(match event.value {
+            Value::Int(value) => value as f64,
+            Value::Decimal(digits) => digits as f64,
+            Value::Float(value) => value,
+            _ => 0.0,
+        })
+    }
+
+    fn merge(&mut self, other: &Self, _: u32) {
+        if other.count == 0 {
+            return;
+        }
+        if self.count == 0 {
+            self.clone_from(other);
+            return;
+        }
+        let (mine, theirs) = (self.count as f64, other.count as f64);
+        let apart = other.mean() - self.mean();
+        self.squares += other.squares + apart * apart * mine * theirs / (mine + theirs);
+        self.sum += other.sum;
+        self.count += other.count;
+    }
+}
+
+/// The smallest value.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Low(pub(super) Value);
+
+impl Partial for Low {
+    fn of(event: &Observation) -> Self {
+        Self(event.value.clone())
+    }
+
+    fn merge(&mut self, other: &Self, _: u32) {
+        if self.0.is_null() || (!other.0.is_null() && other.0.compare(&self.0) == Ordering::Less) {
+            self.0 = other.0.clone();
+        }
+    }
+}
+
+/// The largest value.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct High(pub(super) Value);
+
+impl Partial for High {
+    fn of(event: &Observation) -> Self {
+        Self(event.value.clone())
+    }
+
+    fn merge(&mut self, other: &Self, _: u32) {
+        if other.0.compare(&self.0) == Ordering::Greater {
+            self.0 = other.0.clone();
+        }
+    }
+}
+
+/// A value with the place in time of its event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Placed {
+    pub(super) time: i64,
+    tie: u64,
+    pub(super) value: Value,
+}
+
+impl Placed {
+    fn of(event: &Observation) -> Self {
+        Self {
+            time: event.time,
+            tie: event.tie,
+            value: event.value.clone(),
+        }
+    }
+
+    fn place(&self) -> (i64, u64) {
+        (self.time, self.tie)
+    }
+}
+
+/// The value of the earliest event; of those at one place, of the one that came
+/// first.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct First(pub(super) Option<Placed>);
+
+impl Partial for First {
+    fn of(event: &Observation) -> Self {
+        Self(Some(Placed::of(event)))
+    }
+
+    fn merge(&mut self, other: &Self, _: u32) {
+        let Some(theirs) = &other.0 else { return };
+        if self
+            .0
+            .as_ref()
+            .is_none_or(|mine| theirs.place() < mine.place())
+        {
+            self.0 = Some(theirs.clone());
+        }
+    }
+}
+
+/// The values of the latest events, at most `limit` of them, the latest first; of
+/// those at one place, the one that came last first.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Recent(pub(super) Vec<Placed>);
+
+impl Partial for Recent {
+    fn of(event: &Observation) -> Self {
+        Self(vec![Placed::of(event)])
+    }
+
+    fn merge(&mut self, other: &Self, limit: u32) {
+        let limit = limit as usize;
+        for theirs in other.0.iter().rev() {
+            let after = |mine: &Placed| mine.place() > theirs.place();
+            let place = self.0.partition_point(after);
+            if place < limit {
+                self.0.truncate(limit - 1);
+                self.0.insert(place, theirs.clone());
+            }
+        }
+    }
+}
+
+/// Different values, by their hashes: all of them up to `limit`; beyond, the lowest
+/// `limit` hashes, from which the number of all is estimated (Bar-Yossef et al.,
+/// *Counting Distinct Elements in a Data Stream*, 2002; the theta of Dasgupta et
+/// al., *A Framework for Estimating Stream Expression Cardinalities*, 2016).
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Distinct {
+    /// Ascending.
+    hashes: Vec<u64>,
+    /// The lowest hash that was left out.
+    theta: Option<u64>,
+}
+
+impl Distinct {
+    /// How many there are.
+    pub(super) fn count(&self) -> i64 {
+        match self.theta {
+            None => self.hashes.len() as i64,
+            Some(theta) => {
+                let share = theta as f64 / (u64::MAX as f64 + 1.0);
+                (self.hashes.len() as f64 / share).round() as i64
+            }
+        }
+    }
+}
+
+impl Partial for Distinct {
+    fn of(event: &Observation) -> Self {
+        Self {
+            hashes: vec![event.value.hash()],
+            theta: None,
+        }
+    }
+
+    fn merge(&mut self, other: &Self, limit: u32) {
+        if let ([hash], None) = (other.hashes.as_slice(), other.theta) {
+            if let (Err(place), true) = (
+                self.hashes.binary_search(hash),
+                self.theta.is_none_or(|theta| *hash < theta),
+            ) {
+                self.hashes.insert(place, *hash);
+            }
+        } else {
+            let mut all = Vec::with_capacity(self.hashes.len() + other.hashes.len());
+            all.extend_from_slice(&self.hashes);
+            all.extend_from_slice(&other.hashes);
+            all.sort_unstable();
+            all.dedup();
+            self.hashes = all;
+            self.theta = match (self.theta, other.theta) {
+                (Some(mine), Some(theirs)) => Some(mine.min(theirs)),
+                (mine, theirs) => mine.or(theirs),
+            };
+            if let Some(theta) = self.theta {
+                self.hashes
+                    .truncate(self.hashes.partition_point(|hash| *hash < theta));
+            }
+        }
+        let limit = limit as usize;
+        if self.hashes.len() > limit {
+            self.theta = Some(self.hashes[limit]);
+            self.hashes.truncate(limit);
+        }
+    }
+}

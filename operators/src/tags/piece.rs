@@ -1,0 +1,134 @@
+//! A piece of a user's state: what some tags are made of.
+
+use std::cell::OnceCell;
+
+use serde::{Deserialize, Serialize};
+use tagflow_engine::{Error, Result};
+
+use super::{
+    absence::{Absence, AbsencePlan},
+    funnel::{Funnel, FunnelPlan},
+    ranking::{Ranking, RankingPlan},
+    series::{Series, SeriesPlan},
+};
+
+/// How a piece is kept.
+#[derive(Debug)]
+pub(super) struct PiecePlan {
+    /// What the state depends on, besides the parts and windows of a series.
+    pub(super) fingerprint: String,
+    pub(super) kind: PieceKind,
+    /// The tags that are made of it.
+    pub(super) tags: Vec<usize>,
+}
+
+/// What a piece is.
+#[derive(Debug)]
+pub(super) enum PieceKind {
+    Series(SeriesPlan),
+    Ranking(RankingPlan),
+    Funnel(FunnelPlan),
+    Absence(AbsencePlan),
+}
+
+/// The state of a piece.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) enum State {
+    Series(Series),
+    Ranking(Ranking),
+    Funnel(Funnel),
+    Absence(Absence),
+}
+
+/// A piece in hand. It is decoded when something looks into it, and encoded again
+/// if that has changed it: mostly an event, or time, touches few of a user's pieces.
+#[derive(Debug)]
+pub(super) struct Piece<'a> {
+    /// Nothing happens by itself before this.
+    pub(super) next: i64,
+    /// The encoded state, if it still is that.
+    rest: Option<&'a [u8]>,
+    /// Boxed, because most are not looked into.
+    state: OnceCell<Box<State>>,
+}
+
+impl State {
+    /// Without events.
+    pub(super) fn new(plan: &PiecePlan) -> Self {
+        match &plan.kind {
+            PieceKind::Series(plan) => Self::Series(Series::new(plan)),
+            PieceKind::Ranking(_) => Self::Ranking(Ranking::default()),
+            PieceKind::Funnel(_) => Self::Funnel(Funnel::default()),
+            PieceKind::Absence(_) => Self::Absence(Absence::new()),
+        }
+    }
+
+    /// The time of the newest event, where values can expire.
+    pub(super) fn newest(&self) -> Option<i64> {
+        match self {
+            Self::Series(series) => series.newest,
+            Self::Ranking(ranking) => ranking.newest,
+            Self::Funnel(_) | Self::Absence(_) => None,
+        }
+    }
+}
+
+impl<'a> Piece<'a> {
+    /// A new piece, with nothing to happen.
+    pub(super) fn new(state: State) -> Self {
+        Self {
+            next: i64::MAX,
+            rest: None,
+            state: OnceCell::from(Box::new(state)),
+        }
+    }
+
+    /// Takes the piece at the beginning of `bytes`.
+    pub(super) fn decode(bytes: &'a [u8]) -> Result<(Self, &'a [u8])> {
+        let piece = postcard::take_from_bytes::<(i64, &[u8])>(bytes);
+        let ((next, rest), bytes) = piece
+            .map_err(|error| Error::data("a stored user cannot be read").with_source(error))?;
+        let piece = Self {
+            next,
+            rest: Some(rest),
+            state: OnceCell::new(),
+        };
+        Ok((piece, bytes))
+    }
+
+    /// Adds the piece to `bytes`.
+    pub(super) fn encode(&self, mut bytes: Vec<u8>, scratch: &mut Vec<u8>) -> Result<Vec<u8>> {
+        let failed = |error| Error::internal("a user cannot be encoded").with_source(error);
+        if let Some(rest) = self.rest {
+            return postcard::to_extend(&(self.next, rest), bytes).map_err(failed);
+        }
+        scratch.clear();
+        let encoded = postcard::to_extend(self.state(), std::mem::take(scratch));
+        *scratch = encoded.map_err(failed)?;
+        bytes = postcard::to_extend(&(self.next, scratch.as_slice()), bytes).map_err(failed)?;
+        Ok(bytes)
+    }
+
+    /// Looks into it.
+    pub(super) fn state(&self) -> &State {
+        self.state.get_or_init(|| {
+            let rest = self.rest.unwrap_or_default();
+            // The store has verified what it gave back.
+            let state = postcard::from_bytes(rest);
+            Box::new(state.expect("a piece is as it was encoded"))
+        })
+    }
+
+    /// Looks into it, to change it.
+    pub(super) fn change(&mut self) -> &mut State {
+        self.state();
+        self.rest = None;
+        self.state.get_mut().expect("it was looked into")
+    }
+
+    /// Takes the state out.
+    pub(super) fn into_state(self) -> State {
+        self.state();
+        *self.state.into_inner().expect("it was looked into")
+    }
+}

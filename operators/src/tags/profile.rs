@@ -1,0 +1,56 @@
+//! Rows with all that is known of users.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{ArrayRef, RecordBatch, TimestampMicrosecondArray},
+    datatypes::{DataType, SchemaRef},
+};
+use tagflow_engine::Result;
+
+use super::{
+    plan::Plan,
+    user::User,
+    value::{self, Value},
+};
+
+/// Rows of [`tagflow_schemas::tags::profile`].
+#[derive(Debug, Default)]
+pub(super) struct Profiles {
+    keys: Vec<Value>,
+    /// By tag.
+    values: Vec<Vec<Value>>,
+    segments: Vec<Value>,
+}
+
+impl Profiles {
+    pub(super) fn push(&mut self, plan: &Plan, user: &User<'_>) {
+        self.keys.push(user.key().clone());
+        self.values.resize_with(plan.tags.len(), Vec::new);
+        for (tag, values) in self.values.iter_mut().enumerate() {
+            values.push(user.value(plan, tag));
+        }
+        self.segments.push(user.segments(plan));
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Takes the rows, in `schema`.
+    pub(super) fn take(&mut self, schema: &SchemaRef, as_of: i64) -> Result<RecordBatch> {
+        let profiles = std::mem::take(self);
+        let as_of = TimestampMicrosecondArray::from_value(as_of, profiles.keys.len());
+        let mut columns: Vec<ArrayRef> = vec![
+            value::array(&mut profiles.keys.iter(), schema.field(0).data_type())?,
+            Arc::new(as_of.with_timezone("UTC")),
+        ];
+        for (place, values) in profiles.values.iter().enumerate() {
+            let data_type = schema.field(place + 2).data_type();
+            columns.push(value::array(&mut values.iter(), data_type)?);
+        }
+        let names = DataType::new_list(DataType::Utf8, true);
+        columns.push(value::array(&mut profiles.segments.iter(), &names)?);
+        Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+    }
+}

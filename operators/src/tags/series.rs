@@ -1,0 +1,178 @@
+//! Events of one condition and argument over time: sparse tiles, shared by all
+//! windows and aggregates.
+//!
+//! ```text
+//! tiles   ▓ ▓     ▓  ▓▓      ▓        only those with events, in order
+//! 30 days [                        ]  leaves tile by tile at its end (the tail is
+//! 7 days                 [         ]  rounded); enters event by event (the head is
+//!                                     exact)
+//! ```
+//!
+//! The sawtooth windows of Chronon. A tile leaves a window together with its last
+//! instant; a tile of a microsecond is an exact window.
+
+use arrow::datatypes::DataType;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    part::{Part, PartKind},
+    partial::Observation,
+};
+
+/// How series of one kind are kept; times in microseconds.
+#[derive(Debug, Clone)]
+pub(super) struct SeriesPlan {
+    /// The column with the condition.
+    pub(super) filter: Option<usize>,
+    /// The column with the argument.
+    pub(super) argument: Option<usize>,
+    pub(super) argument_type: Option<DataType>,
+    /// How wide a tile is; none where there is but the lifetime.
+    pub(super) tile: Option<i64>,
+    /// The windows, in ascending order; one, without a meaning, for the lifetime.
+    pub(super) windows: Vec<i64>,
+    /// The aggregates.
+    pub(super) parts: Vec<PartKind>,
+}
+
+/// The state of a series.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Series {
+    /// The number of each tile: its start divided by the width.
+    tiles: Vec<i64>,
+    pub(super) parts: Vec<Part>,
+    /// The time of the newest event.
+    pub(super) newest: Option<i64>,
+}
+
+impl Series {
+    /// Without events.
+    pub(super) fn new(plan: &SeriesPlan) -> Self {
+        let parts = plan.parts.iter();
+        Self {
+            tiles: Vec::new(),
+            parts: parts
+                .map(|part| Part::new(*part, 0, plan.windows.len()))
+                .collect(),
+            newest: None,
+        }
+    }
+
+    /// As another plan with the same fingerprint has it: parts and windows that are
+    /// there stay, others begin. `clock` is the time up to which tiles have left.
+    pub(super) fn adapted(mut self, plan: &SeriesPlan, clock: i64) -> Self {
+        let parts = plan.parts.iter().map(|kind| {
+            let known = self.parts.iter().find(|part| part.kind() == *kind);
+            let fresh = || Part::new(*kind, self.tiles.len(), plan.windows.len());
+            known.cloned().unwrap_or_else(fresh)
+        });
+        self.parts = parts.collect();
+        if let Some(width) = plan.tile {
+            for part in &mut self.parts {
+                part.reset_windows(plan.windows.len());
+            }
+            for (window, length) in plan.windows.iter().enumerate() {
+                let first = self.first_within(width, *length, clock);
+                for part in &mut self.parts {
+                    part.fold(window, first);
+                }
+            }
+        }
+        self
+    }
+
+    /// Adds an event that is not after `clock`.
+    pub(super) fn add(&mut self, plan: &SeriesPlan, event: &Observation, clock: i64) {
+        self.newest = self.newest.max(Some(event.time));
+        let Some(width) = plan.tile else {
+            for part in &mut self.parts {
+                part.add(event, None, false, &[true]);
+            }
+            return;
+        };
+        let tile = event.time.div_euclid(width);
+        let end = end_of(tile, width);
+        let is_in = plan.windows.iter();
+        let is_in: Vec<bool> = is_in
+            .map(|window| end.saturating_add(*window) > clock)
+            .collect();
+        if !is_in.contains(&true) {
+            return;
+        }
+        let (place, is_new) = match self.tiles.binary_search(&tile) {
+            Ok(place) => (place, false),
+            Err(place) => (place, true),
+        };
+        if is_new {
+            self.tiles.insert(place, tile);
+        }
+        for part in &mut self.parts {
+            part.add(event, Some(place), is_new, &is_in);
+        }
+    }
+
+    /// When the next tile leaves a window, after `clock`.
+    pub(super) fn next(&self, plan: &SeriesPlan, clock: i64) -> Option<i64> {
+        let windows = 0..plan.windows.len();
+        windows
+            .filter_map(|window| self.next_of(plan, window, clock))
+            .min()
+    }
+
+    /// When the next tile leaves this window, after `clock`.
+    pub(super) fn next_of(&self, plan: &SeriesPlan, window: usize, clock: i64) -> Option<i64> {
+        let (width, window) = (plan.tile?, plan.windows[window]);
+        let tile = self.tiles.get(self.first_within(width, window, clock))?;
+        Some(end_of(*tile, width).saturating_add(window))
+    }
+
+    /// The start and the end of each tile that is in a window as of `clock`, with its
+    /// parts as those of a window.
+    pub(super) fn tiles_of(
+        &self,
+        plan: &SeriesPlan,
+        window: usize,
+        clock: i64,
+    ) -> impl Iterator<Item = (i64, i64, Vec<Part>)> {
+        let width = plan.tile.unwrap_or(i64::MAX);
+        let first = self.first_within(width, plan.windows[window], clock);
+        (first..self.tiles.len()).map(move |place| {
+            let end = end_of(self.tiles[place], width).saturating_add(1);
+            let parts = self.parts.iter().map(|part| part.of_tile(place));
+            (end.saturating_sub(width), end, parts.collect())
+        })
+    }
+
+    /// Lets tiles leave that do so after `clock` and not after `to`.
+    pub(super) fn advance(&mut self, plan: &SeriesPlan, clock: i64, to: i64) {
+        let Some(width) = plan.tile else { return };
+        let mut gone = self.tiles.len();
+        for (window, length) in plan.windows.iter().enumerate() {
+            let first = self.first_within(width, *length, clock);
+            let stay = self.first_within(width, *length, to);
+            gone = gone.min(stay);
+            if first < stay {
+                for part in &mut self.parts {
+                    part.leave(window, first..stay);
+                }
+            }
+        }
+        self.tiles.drain(..gone);
+        for part in &mut self.parts {
+            part.forget(gone);
+        }
+    }
+
+    /// The first tile that is in a window as of `clock`.
+    fn first_within(&self, width: i64, window: i64, clock: i64) -> usize {
+        self.tiles
+            .partition_point(|tile| end_of(*tile, width).saturating_add(window) <= clock)
+    }
+}
+
+/// The last instant of a tile.
+fn end_of(tile: i64, width: i64) -> i64 {
+    tile.saturating_add(1)
+        .saturating_mul(width)
+        .saturating_sub(1)
+}

@@ -1,0 +1,110 @@
+//! A checked set of tags and segments.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use tagflow_engine::{Error, Port, Result, operator::OperatorFactory};
+use tagflow_schemas::tags;
+
+use super::{
+    definition::{Tag, TagsSpec},
+    plan::{self, Plan},
+    tagger::Tagger,
+};
+use crate::ordered::Timeline;
+
+/// A checked [`TagsSpec`], from which the operators are made. Rows must come to them
+/// by the hash of the key column. Changes of tags go to [`Port::MAIN`], late rows to
+/// [`Port::ASIDE`].
+#[derive(Debug)]
+pub struct Tags {
+    pub(super) spec: TagsSpec,
+    pub(super) timeline: Timeline,
+    pub(super) plan: Plan,
+    pub(super) changes: SchemaRef,
+    pub(super) profile: SchemaRef,
+    pub(super) segments: SchemaRef,
+}
+
+impl Tags {
+    /// The output of all tags of all keys.
+    pub const PROFILE: Port = Port(2);
+    /// The output of who enters and leaves segments.
+    pub const SEGMENTS: Port = Port(3);
+
+    /// Checks `spec`.
+    ///
+    /// # Errors
+    /// `Config` where a tag cannot be; `Internal` where a column is not what it is
+    /// said to be.
+    pub fn new(spec: TagsSpec) -> Result<Arc<Self>> {
+        let timeline = Timeline {
+            pipeline: Arc::clone(&spec.pipeline),
+            step: Arc::clone(&spec.node),
+            input: Arc::clone(&spec.input),
+            time: spec.time,
+            key: vec![spec.key],
+            id: spec.id,
+            shown: spec.shown,
+            personal: spec.personal.clone(),
+        };
+        timeline.check()?;
+        let key = spec.input.field(spec.key);
+        if !matches!(key.data_type(), DataType::Utf8 | DataType::Int64) {
+            return Err(Error::config(format!(
+                "the key `{}` of `{}` is {}; tags are of a text or a whole number",
+                key.name(),
+                spec.node,
+                key.data_type()
+            )));
+        }
+        let fields = plan::fields(&spec.tags, &spec.input)?;
+        Ok(Arc::new(Self {
+            changes: tags::changes(key),
+            profile: tags::profile(key, &fields),
+            segments: tags::segments(key),
+            plan: Plan::new(&spec)?,
+            timeline,
+            spec,
+        }))
+    }
+
+    /// The fields of `tags` over rows of `input`, as they are in profiles and rules.
+    ///
+    /// # Errors
+    /// `Config` where a tag cannot be.
+    pub fn fields(tags: &[Tag], input: &Schema) -> Result<Vec<Field>> {
+        plan::fields(tags, input)
+    }
+
+    /// The operator of one lane.
+    pub fn factory(self: &Arc<Self>) -> OperatorFactory {
+        let tags = Arc::clone(self);
+        Arc::new(move |_| Ok(Box::new(Tagger::new(Arc::clone(&tags))?)))
+    }
+
+    /// The rows at [`Port::MAIN`].
+    pub fn changes_schema(&self) -> SchemaRef {
+        Arc::clone(&self.changes)
+    }
+
+    /// The rows at [`Tags::PROFILE`].
+    pub fn profile_schema(&self) -> SchemaRef {
+        Arc::clone(&self.profile)
+    }
+
+    /// The rows at [`Tags::SEGMENTS`].
+    pub fn segments_schema(&self) -> SchemaRef {
+        Arc::clone(&self.segments)
+    }
+
+    /// What the state as a whole depends on; tags come and go one by one.
+    pub fn fingerprint(&self) -> String {
+        let name = |column: usize| self.spec.input.field(column).name();
+        format!(
+            "tags of {} by {}",
+            name(self.spec.key),
+            name(self.spec.time)
+        )
+    }
+}

@@ -1,0 +1,767 @@
+//! All that is known of a key, and how it changes.
+
+use std::cmp::Ordering;
+
+use arrow::{
+    array::{Array, AsArray, RecordBatch},
+    datatypes::Float64Type,
+};
+use serde::{Deserialize, Serialize};
+use tagflow_engine::{Error, Result};
+
+use super::{
+    absence::{self, AbsencePlan},
+    changes::{Cause, Op},
+    part,
+    partial::Observation,
+    piece::{Piece, PieceKind, State},
+    plan::{Plan, Source, TagPlan, Tick},
+    value::Value,
+};
+
+/// A key's state: what its tags are made of, as of its clock.
+///
+/// Everything at a time T goes in the order: what leaves at T, the events at T, what
+/// did not happen until T.
+#[derive(Debug)]
+pub(super) struct User<'a> {
+    head: Head,
+    /// As in the plan.
+    pub(super) pieces: Vec<Piece<'a>>,
+}
+
+/// What is decoded whenever a user is.
+#[derive(Debug, Serialize, Deserialize)]
+struct Head {
+    key: Value,
+    /// Up to when everything is done.
+    clock: i64,
+    /// The time of the newest event; none before the first, and after all was
+    /// forgotten.
+    newest: Option<i64>,
+    /// Since when each tag has its value.
+    since: Vec<Option<i64>>,
+    /// When time alone may change rules, by tick.
+    ticks: Vec<i64>,
+    /// What it is to each segment.
+    members: Vec<Member>,
+}
+
+/// What a key is to a segment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Member {
+    /// When it entered, if it is in.
+    pub(super) since: Option<i64>,
+    /// Whether it will leave as soon as it may.
+    pub(super) is_leaving: bool,
+}
+
+impl Member {
+    /// When it leaves, if it is to.
+    pub(super) fn may_leave(&self, hold_us: i64) -> Option<i64> {
+        let since = self.since.filter(|_| self.is_leaving)?;
+        Some(since.saturating_add(hold_us))
+    }
+}
+
+/// An event of a key: a row of the input.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Event<'a> {
+    pub(super) time: i64,
+    pub(super) tie: u64,
+    pub(super) rows: &'a RecordBatch,
+    pub(super) row: usize,
+}
+
+/// Which of the things at a time are done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Until {
+    /// Those before its events.
+    Events,
+    /// All.
+    End,
+}
+
+/// What becomes known.
+pub(super) trait Observer {
+    /// A tag has changed.
+    fn change(&mut self, user: &User<'_>, change: Change<'_>);
+    /// Rules may have changed as of the user's clock.
+    fn check(&mut self, plan: &Plan, user: &User<'_>);
+}
+
+/// Events of a span of time, its end outside, that a value is made of.
+#[derive(Debug)]
+pub(super) struct Tile {
+    pub(super) start: i64,
+    pub(super) end: i64,
+    /// The value over them alone.
+    pub(super) value: Value,
+}
+
+/// A change of a tag.
+#[derive(Debug)]
+pub(super) struct Change<'a> {
+    pub(super) tag: &'a TagPlan,
+    pub(super) op: Op,
+    pub(super) cause: Cause,
+    pub(super) old: &'a Value,
+    pub(super) new: &'a Value,
+    /// The time of the event that did it.
+    pub(super) event_time: Option<i64>,
+    pub(super) effective_at: i64,
+}
+
+impl<'a> User<'a> {
+    /// Of whom nothing is known.
+    pub(super) fn new(plan: &Plan, key: Value, clock: i64) -> Self {
+        let pieces = plan.pieces.iter();
+        Self {
+            head: Head {
+                key,
+                clock,
+                newest: None,
+                since: vec![None; plan.tags.len()],
+                ticks: vec![i64::MAX; plan.ticks.len()],
+                members: vec![Member::default(); plan.holds_us.len()],
+            },
+            pieces: pieces.map(|plan| Piece::new(State::new(plan))).collect(),
+        }
+    }
+
+    /// From what [`encode`](Self::encode) made.
+    pub(super) fn decode(bytes: &'a [u8]) -> Result<Self> {
+        let head = postcard::take_from_bytes(bytes);
+        let (head, mut rest) =
+            head.map_err(|error| Error::data("a stored user cannot be read").with_source(error))?;
+        let mut pieces = Vec::with_capacity(16);
+        while !rest.is_empty() {
+            let (piece, behind) = Piece::decode(rest)?;
+            pieces.push(piece);
+            rest = behind;
+        }
+        Ok(Self { head, pieces })
+    }
+
+    /// As bytes.
+    pub(super) fn encode(&self, bytes: Vec<u8>, scratch: &mut Vec<u8>) -> Result<Vec<u8>> {
+        let head = postcard::to_extend(&self.head, bytes);
+        let mut bytes =
+            head.map_err(|error| Error::internal("a user cannot be encoded").with_source(error))?;
+        for piece in &self.pieces {
+            bytes = piece.encode(bytes, scratch)?;
+        }
+        Ok(bytes)
+    }
+
+    /// This user with other pieces, tags and segments: `since` and `members` are
+    /// those of the new plan.
+    pub(super) fn adapted(
+        self,
+        plan: &Plan,
+        pieces: Vec<Piece<'a>>,
+        since: impl Fn(&[Option<i64>]) -> Vec<Option<i64>>,
+        members: impl Fn(&[Member]) -> Vec<Member>,
+    ) -> Self {
+        let mut user = Self {
+            head: Head {
+                since: since(&self.head.since),
+                members: members(&self.head.members),
+                ticks: vec![i64::MAX; plan.ticks.len()],
+                ..self.head
+            },
+            pieces,
+        };
+        for piece in 0..user.pieces.len() {
+            user.find_next(plan, piece);
+        }
+        user.find_ticks(plan);
+        user
+    }
+
+    pub(super) fn key(&self) -> &Value {
+        &self.head.key
+    }
+
+    pub(super) fn clock(&self) -> i64 {
+        self.head.clock
+    }
+
+    /// Whether there has been an event that is not forgotten.
+    pub(super) fn is_known(&self) -> bool {
+        self.head.newest.is_some()
+    }
+
+    /// What it is to each segment.
+    pub(super) fn members(&self) -> &[Member] {
+        &self.head.members
+    }
+
+    /// The same, to change it.
+    pub(super) fn members_mut(&mut self) -> &mut [Member] {
+        &mut self.head.members
+    }
+
+    /// The names of the segments that it is in: a list.
+    pub(super) fn segments(&self, plan: &Plan) -> Value {
+        let members = self.head.members.iter().zip(&plan.segments);
+        let is_in = members.filter(|(member, _)| member.since.is_some());
+        Value::List(
+            is_in
+                .map(|(_, name)| Value::Text(name.as_str().into()))
+                .collect(),
+        )
+    }
+
+    /// When something happens next by itself; not before the clock.
+    pub(super) fn next(&self, plan: &Plan) -> i64 {
+        let pieces = self.pieces.iter().map(|piece| piece.next);
+        let ticks = self.head.ticks.iter().copied();
+        let all = pieces.chain(ticks).chain(self.may_leave(plan));
+        all.chain(self.forgotten_at(plan)).min().unwrap_or(i64::MAX)
+    }
+
+    /// Takes an event that comes in its turn.
+    pub(super) fn take(&mut self, plan: &Plan, event: Event<'_>, observer: &mut impl Observer) {
+        self.advance(plan, event.time, Until::Events, observer);
+        self.apply(plan, event, Cause::Event, observer);
+    }
+
+    /// Takes an event from before `done`, up to which all others have been taken.
+    pub(super) fn correct(
+        &mut self,
+        plan: &Plan,
+        event: Event<'_>,
+        done: i64,
+        observer: &mut impl Observer,
+    ) {
+        self.advance(plan, done, Until::End, observer);
+        self.apply(plan, event, Cause::LateEvent, observer);
+    }
+
+    /// Lets time go by to `to`.
+    pub(super) fn advance(
+        &mut self,
+        plan: &Plan,
+        to: i64,
+        until: Until,
+        observer: &mut impl Observer,
+    ) {
+        loop {
+            let now = self.next(plan);
+            if now > to {
+                break;
+            }
+            self.leave(plan, now, observer);
+            if now == to && until == Until::Events {
+                break;
+            }
+            self.end_waits(plan, now, observer);
+        }
+        self.head.clock = self.head.clock.max(to);
+    }
+
+    /// Lets time go by to `to`, when nothing happens until then.
+    pub(super) fn pass(&mut self, to: i64) {
+        self.head.clock = self.head.clock.max(to);
+    }
+
+    /// The value of a tag as of the clock.
+    pub(super) fn value(&self, plan: &Plan, tag: usize) -> Value {
+        let tag = &plan.tags[tag];
+        if let Some(expiry) = self.expiry(tag)
+            && expiry <= self.head.clock
+        {
+            return tag.default.clone();
+        }
+        match &tag.source {
+            Source::Piece { piece, read } => {
+                let state = self.pieces[*piece].state();
+                match (state, &plan.pieces[*piece].kind) {
+                    (State::Series(series), PieceKind::Series(of)) => {
+                        let Some(read) = read else { return Value::Null };
+                        part::value(
+                            read.function,
+                            of.argument_type.as_ref(),
+                            &series.parts,
+                            read.window,
+                        )
+                    }
+                    (State::Ranking(ranking), PieceKind::Ranking(of)) => ranking.top(of.k),
+                    (State::Funnel(funnel), PieceKind::Funnel(of)) => funnel.stage(of),
+                    (State::Absence(absence), PieceKind::Absence(of)) => {
+                        absence.value(of, self.head.clock)
+                    }
+                    _ => unreachable!("a piece is what its plan says"),
+                }
+            }
+            Source::TimeSince { tag, unit_us } => match self.value(plan, *tag) {
+                Value::Int(since) => {
+                    Value::Int(self.head.clock.saturating_sub(since).div_euclid(*unit_us))
+                }
+                _ => Value::Null,
+            },
+            Source::Score {
+                tag,
+                cuts,
+                is_reversed,
+            } => {
+                let of = &plan.tags[*tag];
+                let Some(number) = self.value(plan, *tag).number(&of.data_type) else {
+                    return Value::Null;
+                };
+                let passed = cuts.partition_point(|cut| *cut <= number);
+                let score = if *is_reversed {
+                    cuts.len() - passed
+                } else {
+                    passed
+                };
+                Value::Int(score as i64 + 1)
+            }
+        }
+    }
+
+    /// Since when a tag has its value; none if since before any event.
+    pub(super) fn since(&self, tag: usize) -> Option<i64> {
+        self.head.since[tag]
+    }
+
+    /// When a tag falls, or may fall, if no event comes.
+    pub(super) fn falls_at(&self, plan: &Plan, tag: usize) -> Option<i64> {
+        let of = &plan.tags[tag];
+        let clock = self.head.clock;
+        let (piece, read) = match &of.source {
+            Source::Piece { piece, read } => (*piece, read),
+            Source::Score { tag, .. } => return self.falls_at(plan, *tag),
+            Source::TimeSince { .. } => return None,
+        };
+        let expiry = self.expiry(of).filter(|expiry| *expiry > clock);
+        let leaves = match (self.pieces[piece].state(), &plan.pieces[piece].kind, read) {
+            (State::Series(series), PieceKind::Series(of), Some(read)) => {
+                series.next_of(of, read.window, clock)
+            }
+            (State::Funnel(funnel), PieceKind::Funnel(of), _) => funnel.next(of),
+            (State::Absence(absence), PieceKind::Absence(of), _) => absence.next_expiry(of, clock),
+            _ => None,
+        };
+        expiry.into_iter().chain(leaves).min()
+    }
+
+    /// The tiles that a tag is made of.
+    pub(super) fn tiles(&self, plan: &Plan, tag: usize) -> Vec<Tile> {
+        let Source::Piece {
+            piece,
+            read: Some(read),
+        } = &plan.tags[tag].source
+        else {
+            return Vec::new();
+        };
+        let (State::Series(series), PieceKind::Series(of)) =
+            (self.pieces[*piece].state(), &plan.pieces[*piece].kind)
+        else {
+            return Vec::new();
+        };
+        let tiles = series.tiles_of(of, read.window, self.head.clock);
+        let tiles = tiles.map(|(start, end, parts)| Tile {
+            start,
+            end,
+            value: part::value(read.function, of.argument_type.as_ref(), &parts, 0),
+        });
+        tiles.collect()
+    }
+
+    /// Takes out what leaves at `now`, and moves the clock there.
+    fn leave(&mut self, plan: &Plan, now: i64, observer: &mut impl Observer) {
+        if self.forgotten_at(plan).is_some_and(|at| at <= now) {
+            self.forget(plan, now.max(self.head.clock), observer);
+            return;
+        }
+        if now <= self.head.clock {
+            return;
+        }
+        let is_tick = self.head.ticks.contains(&now);
+        let may_leave = self.may_leave(plan).any(|at| at == now);
+        let clock = self.head.clock;
+        let due: Vec<usize> = (0..self.pieces.len())
+            .filter(|piece| self.pieces[*piece].next == now)
+            .collect();
+        let mut before = Vec::new();
+        for piece in &due {
+            let of = &plan.pieces[*piece];
+            let is_leaving = match (self.pieces[*piece].state(), &of.kind) {
+                (State::Series(series), PieceKind::Series(of)) => {
+                    series.next(of, clock) == Some(now)
+                }
+                (State::Funnel(funnel), PieceKind::Funnel(of)) => funnel.next(of) == Some(now),
+                _ => false,
+            };
+            for &tag in &of.tags {
+                let is_old = self.expiry(&plan.tags[tag]) == Some(now);
+                let is_absence = matches!(of.kind, PieceKind::Absence(_));
+                if is_leaving || is_old || is_absence {
+                    let cause = if is_leaving && !is_old {
+                        Cause::Expiry
+                    } else {
+                        Cause::Ttl
+                    };
+                    before.push((tag, cause, self.value(plan, tag)));
+                }
+            }
+        }
+        self.head.clock = now;
+        for &piece in &due {
+            match (self.pieces[piece].change(), &plan.pieces[piece].kind) {
+                (State::Series(series), PieceKind::Series(of)) => series.advance(of, clock, now),
+                (State::Funnel(funnel), PieceKind::Funnel(of)) => funnel.advance(of, now),
+                (State::Absence(absence), PieceKind::Absence(of)) => absence.forget(of, now),
+                _ => {}
+            }
+            self.find_next(plan, piece);
+        }
+        self.find_ticks(plan);
+        let mut is_changed = is_tick || may_leave;
+        for (tag, cause, old) in before {
+            let moment = Moment {
+                cause,
+                event_time: None,
+                effective_at: now,
+            };
+            is_changed |= self.report(plan, tag, &old, moment, observer);
+        }
+        if is_changed {
+            observer.check(plan, self);
+        }
+    }
+
+    /// Ends waits that end at `now`.
+    fn end_waits(&mut self, plan: &Plan, now: i64, observer: &mut impl Observer) {
+        let mut is_changed = false;
+        for (piece, of) in plan.pieces.iter().enumerate() {
+            let (PieceKind::Absence(_), [tag]) = (&of.kind, of.tags.as_slice()) else {
+                continue;
+            };
+            if self.pieces[piece].next > now {
+                continue;
+            }
+            let mut old = self.value(plan, *tag);
+            let State::Absence(absence) = self.pieces[piece].change() else {
+                continue;
+            };
+            for at in absence.end(now) {
+                let new = Value::Bool(true);
+                self.head.since[*tag] = Some(at);
+                let change = Change {
+                    tag: &plan.tags[*tag],
+                    op: Op::Set,
+                    cause: Cause::Absence,
+                    old: &old,
+                    new: &new,
+                    event_time: None,
+                    effective_at: at,
+                };
+                observer.change(self, change);
+                is_changed |= plan.is_in_rules[*tag];
+                old = new;
+            }
+            self.find_next(plan, piece);
+        }
+        if is_changed {
+            observer.check(plan, self);
+        }
+    }
+
+    /// Adds an event to all that it belongs to.
+    fn apply(&mut self, plan: &Plan, event: Event<'_>, cause: Cause, observer: &mut impl Observer) {
+        let mut is_changed = self.head.newest.is_none();
+        self.head.newest = self.head.newest.max(Some(event.time));
+        let moment = Moment {
+            cause,
+            event_time: Some(event.time),
+            effective_at: event.time,
+        };
+        for (piece, of) in plan.pieces.iter().enumerate() {
+            if let PieceKind::Absence(of) = &of.kind {
+                is_changed |= self.wait(plan, (piece, of), event, cause, observer);
+                continue;
+            }
+            let Some(part) = event.part(&of.kind) else {
+                continue;
+            };
+            let old: Vec<Value> = of.tags.iter().map(|tag| self.value(plan, *tag)).collect();
+            let clock = self.head.clock;
+            let place = (event.time, event.tie);
+            match (self.pieces[piece].change(), &of.kind, part) {
+                (State::Series(series), PieceKind::Series(of), EventPart::Value(value)) => {
+                    let (time, tie) = place;
+                    series.add(of, &Observation { time, tie, value }, clock);
+                }
+                (State::Ranking(it), PieceKind::Ranking(of), EventPart::Weighted(item, weight)) => {
+                    it.add(of, &item, weight, event.time);
+                }
+                (State::Funnel(funnel), PieceKind::Funnel(of), EventPart::Steps(steps)) => {
+                    funnel.add(of, place, steps, clock);
+                }
+                _ => unreachable!("a piece is what its plan says"),
+            }
+            self.find_next(plan, piece);
+            for (tag, old) in of.tags.iter().zip(&old) {
+                is_changed |= self.report(plan, *tag, old, moment, observer);
+            }
+        }
+        self.find_ticks(plan);
+        if is_changed {
+            observer.check(plan, self);
+        }
+    }
+
+    /// Adds an event to an absence. Says whether rules may have changed.
+    fn wait(
+        &mut self,
+        plan: &Plan,
+        (piece, of): (usize, &AbsencePlan),
+        event: Event<'_>,
+        cause: Cause,
+        observer: &mut impl Observer,
+    ) -> bool {
+        let (is_after, is_expected) = (event.passes(Some(of.after)), event.passes(Some(of.expect)));
+        let [tag] = plan.pieces[piece].tags[..] else {
+            return false;
+        };
+        if !is_after && !is_expected {
+            return false;
+        }
+        let same = of.same.iter().map(|column| event.value(*column));
+        let part = absence::Event {
+            time: event.time,
+            tie: event.tie,
+            same: Value::List(same.collect()).hash(),
+            is_after,
+            is_expected,
+        };
+        let clock = self.head.clock;
+        let mut old = self.value(plan, tag);
+        let State::Absence(absence) = self.pieces[piece].change() else {
+            unreachable!("a piece is what its plan says");
+        };
+        if cause == Cause::Event {
+            absence.add(of, part);
+            absence.forget(of, clock);
+            self.find_next(plan, piece);
+            return false;
+        }
+        let revised = absence.add_late(of, part, clock);
+        self.find_next(plan, piece);
+        let new = self.value(plan, tag);
+        let since = self.head.since[tag].unwrap_or(clock);
+        let fired = revised.fired.iter().map(|at| (Op::Set, *at));
+        let retracted = (0..revised.retracted).map(|_| (Op::Retract, since));
+        let changes: Vec<(Op, i64)> = fired.chain(retracted).collect();
+        for (op, effective_at) in &changes {
+            self.head.since[tag] = self.head.since[tag].max(Some(*effective_at));
+            let change = Change {
+                tag: &plan.tags[tag],
+                op: *op,
+                cause,
+                old: &old,
+                new: &new,
+                event_time: Some(event.time),
+                effective_at: *effective_at,
+            };
+            observer.change(self, change);
+            old.clone_from(&new);
+        }
+        !changes.is_empty() && plan.is_in_rules[tag]
+    }
+
+    /// Forgets all, with the tags falling to what they were before any event.
+    fn forget(&mut self, plan: &Plan, now: i64, observer: &mut impl Observer) {
+        let values: Vec<Value> = (0..plan.tags.len())
+            .map(|tag| self.value(plan, tag))
+            .collect();
+        let members = std::mem::take(&mut self.head.members);
+        *self = Self::new(plan, std::mem::take(&mut self.head.key), now);
+        self.head.members = members;
+        for (tag, old) in plan.tags.iter().zip(&values) {
+            if *old != tag.default && tag.has_changes() {
+                let change = Change {
+                    tag,
+                    op: Op::Forget,
+                    cause: Cause::StateTtl,
+                    old,
+                    new: &Value::Null,
+                    event_time: None,
+                    effective_at: now,
+                };
+                observer.change(self, change);
+            }
+        }
+        observer.check(plan, self);
+    }
+
+    /// Tells of a tag if it is not what is `old` any more. Says whether rules read
+    /// it.
+    fn report(
+        &mut self,
+        plan: &Plan,
+        tag: usize,
+        old: &Value,
+        moment: Moment,
+        observer: &mut impl Observer,
+    ) -> bool {
+        let new = self.value(plan, tag);
+        if *old == new {
+            return false;
+        }
+        // What a late event corrects has been so since the last change at least.
+        let since = self.head.since[tag].unwrap_or(i64::MIN);
+        let effective_at = since.max(moment.effective_at);
+        self.head.since[tag] = Some(effective_at);
+        let change = Change {
+            tag: &plan.tags[tag],
+            op: Op::Set,
+            cause: moment.cause,
+            old,
+            new: &new,
+            event_time: moment.event_time,
+            effective_at,
+        };
+        observer.change(self, change);
+        plan.is_in_rules[tag]
+    }
+
+    /// Finds out when something happens to a piece by itself.
+    fn find_next(&mut self, plan: &Plan, piece: usize) {
+        let of = &plan.pieces[piece];
+        let clock = self.head.clock;
+        let by_state = match (self.pieces[piece].state(), &of.kind) {
+            (State::Series(series), PieceKind::Series(of)) => series.next(of, clock),
+            (State::Funnel(funnel), PieceKind::Funnel(of)) => funnel.next(of),
+            (State::Absence(absence), PieceKind::Absence(of)) => {
+                let times = [absence.next_end(), absence.next_expiry(of, clock)];
+                times.into_iter().flatten().min()
+            }
+            _ => None,
+        };
+        let expiries = of
+            .tags
+            .iter()
+            .filter_map(|tag| self.expiry(&plan.tags[*tag]));
+        let expiry = expiries.filter(|expiry| *expiry > clock).min();
+        let next = by_state.into_iter().chain(expiry).min();
+        self.pieces[piece].next = next.unwrap_or(i64::MAX);
+    }
+
+    /// Finds out when time alone may change rules.
+    fn find_ticks(&mut self, plan: &Plan) {
+        for (place, tick) in plan.ticks.iter().enumerate() {
+            self.head.ticks[place] = self.next_tick(plan, tick).unwrap_or(i64::MAX);
+        }
+    }
+
+    /// When a time since comes to a number of units at which rules look.
+    fn next_tick(&self, plan: &Plan, tick: &Tick) -> Option<i64> {
+        let Value::Int(since) = self.value(plan, tick.since) else {
+            return None;
+        };
+        let passed = self
+            .head
+            .clock
+            .saturating_sub(since)
+            .div_euclid(tick.unit_us);
+        let units = match tick.after.as_slice() {
+            [] => passed + 1,
+            after => *after.get(after.partition_point(|units| *units <= passed))?,
+        };
+        Some(since.saturating_add(units.saturating_mul(tick.unit_us)))
+    }
+
+    /// When a tag's value falls, or fell, because it is old.
+    fn expiry(&self, tag: &TagPlan) -> Option<i64> {
+        let ttl = tag.ttl_us?;
+        let Source::Piece { piece, .. } = tag.source else {
+            return None;
+        };
+        Some(self.pieces[piece].state().newest()?.saturating_add(ttl))
+    }
+
+    /// When it may leave the segments that it is to leave, after the clock.
+    fn may_leave<'b>(&'b self, plan: &'b Plan) -> impl Iterator<Item = i64> + 'b {
+        let members = self.head.members.iter().zip(&plan.holds_us);
+        let at = members.filter_map(|(member, hold)| member.may_leave(*hold));
+        at.filter(|at| *at > self.head.clock)
+    }
+
+    /// When all will be forgotten.
+    fn forgotten_at(&self, plan: &Plan) -> Option<i64> {
+        Some(self.head.newest?.saturating_add(plan.state_ttl_us?))
+    }
+}
+
+/// When and why tags change.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    cause: Cause,
+    event_time: Option<i64>,
+    effective_at: i64,
+}
+
+/// What a piece needs to know of an event.
+enum EventPart {
+    Value(Value),
+    Weighted(Value, f64),
+    Steps(u32),
+}
+
+impl Event<'_> {
+    /// What a piece takes of it; none if nothing.
+    fn part(&self, kind: &PieceKind) -> Option<EventPart> {
+        match kind {
+            PieceKind::Series(of) => {
+                if !self.passes(of.filter) {
+                    return None;
+                }
+                let value = of.argument.map(|column| self.value(column));
+                let is_null = value.as_ref().is_some_and(Value::is_null);
+                (!is_null).then(|| EventPart::Value(value.unwrap_or_default()))
+            }
+            PieceKind::Ranking(of) => {
+                let weight = self.weight(of.weight);
+                let has_weight = weight.partial_cmp(&0.0) == Some(Ordering::Greater);
+                if !has_weight || !self.passes(of.filter) {
+                    return None;
+                }
+                let item = self.value(of.argument);
+                (!item.is_null()).then_some(EventPart::Weighted(item, weight))
+            }
+            PieceKind::Funnel(of) => {
+                let steps = of.steps.iter().enumerate();
+                let steps = steps.filter(|(_, (_, column))| self.passes(Some(*column)));
+                let steps = steps.fold(0, |steps, (step, _)| steps | (1 << step));
+                of.counts(steps).then_some(EventPart::Steps(steps))
+            }
+            PieceKind::Absence(_) => None,
+        }
+    }
+
+    fn value(&self, column: usize) -> Value {
+        Value::at(self.rows.column(column), self.row)
+    }
+
+    fn passes(&self, column: Option<usize>) -> bool {
+        column.is_none_or(|column| {
+            let column = self.rows.column(column).as_boolean();
+            column.is_valid(self.row) && column.value(self.row)
+        })
+    }
+
+    fn weight(&self, column: Option<usize>) -> f64 {
+        column.map_or(1.0, |column| {
+            let column = self.rows.column(column).as_primitive::<Float64Type>();
+            if column.is_valid(self.row) {
+                column.value(self.row)
+            } else {
+                0.0
+            }
+        })
+    }
+}

@@ -1,0 +1,272 @@
+//! A value outside of Arrow.
+
+use std::{cmp::Ordering, fmt::Write, sync::Arc};
+
+use arrow::{
+    array::{
+        Array, ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, Float64Array,
+        Int64Array, ListArray, StringArray, TimestampMicrosecondArray,
+    },
+    buffer::OffsetBuffer,
+    datatypes::{
+        DataType, Date32Type, Decimal128Type, DecimalType, Field, Float64Type, Int64Type, TimeUnit,
+        TimestampMicrosecondType,
+    },
+};
+use serde::{Deserialize, Serialize};
+use tagflow_engine::{Error, EventTime, Result};
+use twox_hash::XxHash3_64;
+
+/// A value of one of the types that tags have. Which one, the tag's
+/// [`DataType`] says.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Value {
+    /// None.
+    #[default]
+    Null,
+    /// A `Boolean`.
+    Bool(bool),
+    /// An `Int64`, the days of a `Date32`, the microseconds of a `Timestamp`.
+    Int(i64),
+    /// The digits of a `Decimal128`.
+    Decimal(i128),
+    /// A `Float64`.
+    Float(f64),
+    /// A `Utf8`.
+    Text(Arc<str>),
+    /// A `List`.
+    List(Vec<Value>),
+}
+
+impl Value {
+    /// The value in a row of a column.
+    pub(super) fn at(column: &dyn Array, row: usize) -> Self {
+        if column.is_null(row) {
+            return Self::Null;
+        }
+        match column.data_type() {
+            DataType::Boolean => Self::Bool(column.as_boolean().value(row)),
+            DataType::Int64 => Self::Int(column.as_primitive::<Int64Type>().value(row)),
+            DataType::Date32 => {
+                Self::Int(i64::from(column.as_primitive::<Date32Type>().value(row)))
+            }
+            DataType::Timestamp(TimeUnit::Microsecond, _) => {
+                let column = column.as_primitive::<TimestampMicrosecondType>();
+                Self::Int(column.value(row))
+            }
+            DataType::Decimal128(..) => {
+                Self::Decimal(column.as_primitive::<Decimal128Type>().value(row))
+            }
+            DataType::Float64 => Self::Float(column.as_primitive::<Float64Type>().value(row)),
+            DataType::Utf8 => Self::Text(column.as_string::<i32>().value(row).into()),
+            _ => Self::Null,
+        }
+    }
+
+    /// Whether values of this type can be read.
+    pub(super) fn can_be(data_type: &DataType) -> bool {
+        match data_type {
+            DataType::Boolean
+            | DataType::Int64
+            | DataType::Date32
+            | DataType::Decimal128(..)
+            | DataType::Float64
+            | DataType::Utf8 => true,
+            DataType::Timestamp(TimeUnit::Microsecond, zone) => zone.as_deref() == Some("UTC"),
+            _ => false,
+        }
+    }
+
+    pub(super) fn is_null(&self) -> bool {
+        matches!(self, Self::Null)
+    }
+
+    /// The order of values of one type; null is below all.
+    pub(super) fn compare(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Bool(one), Self::Bool(other)) => one.cmp(other),
+            (Self::Int(one), Self::Int(other)) => one.cmp(other),
+            (Self::Decimal(one), Self::Decimal(other)) => one.cmp(other),
+            (Self::Float(one), Self::Float(other)) => one.total_cmp(other),
+            (Self::Text(one), Self::Text(other)) => one.cmp(other),
+            (one, other) => other.is_null().cmp(&one.is_null()),
+        }
+    }
+
+    /// A hash of 64 bits, the same on every machine.
+    pub(super) fn hash(&self) -> u64 {
+        match self {
+            Self::Null => XxHash3_64::oneshot(&[]),
+            Self::Bool(value) => XxHash3_64::oneshot(&[u8::from(*value)]),
+            Self::Int(value) => XxHash3_64::oneshot(&value.to_le_bytes()),
+            Self::Decimal(value) => XxHash3_64::oneshot(&value.to_le_bytes()),
+            Self::Float(value) => XxHash3_64::oneshot(&value.to_bits().to_le_bytes()),
+            Self::Text(value) => XxHash3_64::oneshot(value.as_bytes()),
+            Self::List(values) => {
+                let hashes = values.iter().flat_map(|value| value.hash().to_le_bytes());
+                XxHash3_64::oneshot(&hashes.collect::<Vec<u8>>())
+            }
+        }
+    }
+
+    /// As a number, where it is one.
+    pub(super) fn number(&self, data_type: &DataType) -> Option<f64> {
+        match (self, data_type) {
+            (Self::Decimal(digits), DataType::Decimal128(_, scale)) => {
+                Some(*digits as f64 / 10f64.powi(i32::from(*scale)))
+            }
+            (Self::Int(value), _) => Some(*value as f64),
+            (Self::Float(value), _) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// As people read it; none for null. A list is a JSON array.
+    pub(crate) fn text(&self, data_type: &DataType) -> Option<String> {
+        let mut text = String::new();
+        match self {
+            Self::Null => return None,
+            Self::List(_) => self.write_json(data_type, &mut text),
+            _ => self.write(data_type, &mut text),
+        }
+        Some(text)
+    }
+
+    /// As JSON: numbers where JSON has them, text for times and decimals.
+    pub(super) fn json(&self, data_type: &DataType) -> String {
+        let mut json = String::new();
+        self.write_json(data_type, &mut json);
+        json
+    }
+
+    fn write_json(&self, data_type: &DataType, out: &mut String) {
+        match (self, data_type) {
+            (Self::Null, _) => out.push_str("null"),
+            (Self::List(values), DataType::List(item)) => {
+                out.push('[');
+                for (place, value) in values.iter().enumerate() {
+                    if place > 0 {
+                        out.push(',');
+                    }
+                    value.write_json(item.data_type(), out);
+                }
+                out.push(']');
+            }
+            (Self::Bool(_) | Self::Float(_), _) | (Self::Int(_), DataType::Int64) => {
+                self.write(data_type, out);
+            }
+            (Self::Text(text), _)
+                if !text.contains(['"', '\\']) && !text.contains(char::is_control) =>
+            {
+                out.push('"');
+                out.push_str(text);
+                out.push('"');
+            }
+            _ => {
+                let mut text = String::new();
+                self.write(data_type, &mut text);
+                out.push_str(&serde_json::Value::from(text).to_string());
+            }
+        }
+    }
+
+    fn write(&self, data_type: &DataType, out: &mut String) {
+        let written = match (self, data_type) {
+            (Self::Null | Self::List(_), _) => Ok(()),
+            (Self::Bool(value), _) => write!(out, "{value}"),
+            (Self::Int(micros), DataType::Timestamp(..)) => {
+                write!(out, "{}", EventTime::from_micros(*micros))
+            }
+            (Self::Int(days), DataType::Date32) => {
+                match Date32Type::to_naive_date_opt(*days as i32) {
+                    Some(date) => write!(out, "{date}"),
+                    None => write!(out, "{days}"),
+                }
+            }
+            (Self::Int(value), _) => write!(out, "{value}"),
+            (Self::Decimal(digits), DataType::Decimal128(precision, scale)) => {
+                let text = Decimal128Type::format_decimal(*digits, *precision, *scale);
+                out.write_str(&text)
+            }
+            (Self::Decimal(digits), _) => write!(out, "{digits}"),
+            (Self::Float(value), _) => write!(out, "{value}"),
+            (Self::Text(value), _) => out.write_str(value),
+        };
+        written.expect("a string takes what is written");
+    }
+}
+
+/// The column of `values`.
+///
+/// # Errors
+/// `Internal` where a value is not of the type.
+pub(super) fn array(
+    values: &mut dyn Iterator<Item = &'_ Value>,
+    data_type: &DataType,
+) -> Result<ArrayRef> {
+    let int = |value: &Value| match value {
+        Value::Int(value) => Some(*value),
+        _ => None,
+    };
+    Ok(match data_type {
+        DataType::Boolean => {
+            let values = values.map(|value| match value {
+                Value::Bool(value) => Some(*value),
+                _ => None,
+            });
+            Arc::new(values.collect::<BooleanArray>())
+        }
+        DataType::Int64 => Arc::new(values.map(int).collect::<Int64Array>()),
+        DataType::Date32 => {
+            let values = values.map(|value| int(value).map(|days| days as i32));
+            Arc::new(values.collect::<Date32Array>())
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            let values: TimestampMicrosecondArray = values.map(int).collect();
+            Arc::new(values.with_timezone("UTC"))
+        }
+        DataType::Decimal128(precision, scale) => {
+            let values = values.map(|value| match value {
+                Value::Decimal(value) => Some(*value),
+                _ => None,
+            });
+            let values: Decimal128Array = values.collect();
+            Arc::new(values.with_precision_and_scale(*precision, *scale)?)
+        }
+        DataType::Float64 => {
+            let values = values.map(|value| match value {
+                Value::Float(value) => Some(*value),
+                _ => None,
+            });
+            Arc::new(values.collect::<Float64Array>())
+        }
+        DataType::Utf8 => {
+            let values = values.map(|value| match value {
+                Value::Text(value) => Some(value.as_ref()),
+                _ => None,
+            });
+            Arc::new(values.collect::<StringArray>())
+        }
+        DataType::List(item) => list(values, item.data_type())?,
+        other => return Err(Error::internal(format!("tags have no values of {other}"))),
+    })
+}
+
+/// A column of lists of `item`.
+fn list(values: &mut dyn Iterator<Item = &'_ Value>, item: &DataType) -> Result<ArrayRef> {
+    let values: Vec<&Value> = values.collect();
+    let mut items = values.iter().flat_map(|value| match value {
+        Value::List(items) => items.as_slice(),
+        _ => &[],
+    });
+    let items = array(&mut items, item)?;
+    let lengths = values.iter().map(|value| match value {
+        Value::List(items) => items.len(),
+        _ => 0,
+    });
+    let offsets = OffsetBuffer::from_lengths(lengths);
+    let nulls = values.iter().map(|value| !value.is_null()).collect();
+    let field = Field::new_list_field(item.clone(), true);
+    let list = ListArray::try_new(Arc::new(field), offsets, items, Some(nulls))?;
+    Ok(Arc::new(list))
+}

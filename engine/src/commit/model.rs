@@ -761,5 +761,11 @@ fn removing_before_what_was_staged_goes_shows() {
 
 #[test]
 fn copying_what_a_later_commit_removes_shows() {
-    check_broken_with(Files::AreReplaced, Protocol::CopyWhatIsRemovedLater, 2, 3, 0);
+    check_broken_with(
+        Files::AreReplaced,
+        Protocol::CopyWhatIsRemovedLater,
+        2,
+        3,
+        0,
+    );
 }

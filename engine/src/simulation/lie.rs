@@ -5,17 +5,10 @@
 //! write is what hears "created" instead. This breaks the driver that runs, and
 //! leaves no switches in it.
 
-use std::{
-    fmt,
-    future::ready,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-use futures::{StreamExt, TryStreamExt, stream::BoxStream};
+use futures::stream::BoxStream;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
     ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
@@ -38,27 +31,15 @@ pub(super) enum Lie {
     Overwrite,
     /// Claims are collected like commits.
     ClaimsAreCollected,
-    /// The log is not listed again after a claim.
-    NoSecondListing,
 }
 
 /// A store that lies to a driver.
 pub(super) struct Liar {
-    store: Arc<dyn ObjectStore>,
-    lie: Lie,
-    /// The slot of the claim that was put last.
-    claimed: AtomicU64,
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) lie: Lie,
 }
 
 impl Liar {
-    pub(super) fn new(store: Arc<dyn ObjectStore>, lie: Lie) -> Self {
-        Self {
-            store,
-            lie,
-            claimed: AtomicU64::new(u64::MAX),
-        }
-    }
-
     /// Deletes the claims that a commit lets go.
     async fn collect_claims(&self, commit: &Record) {
         for seq in 1..=commit.collected_upto {
@@ -97,13 +78,9 @@ impl Liar {
 
 /// The record that a put is about, if it is one.
 fn record_in(path: &Path, payload: &PutPayload) -> Option<Record> {
-    let seq = seq_of(path)?;
+    let seq = path.filename()?.strip_suffix(".json")?.parse().ok()?;
     let bytes: Vec<u8> = payload.iter().flat_map(|bytes| bytes.to_vec()).collect();
     Record::decode(&bytes, path.as_ref(), seq).ok()
-}
-
-fn seq_of(path: &Path) -> Option<u64> {
-    path.filename()?.strip_suffix(".json")?.parse().ok()
 }
 
 fn record_path(seq: u64) -> Path {
@@ -118,13 +95,10 @@ impl ObjectStore for Liar {
         payload: PutPayload,
         mut options: PutOptions,
     ) -> Result<PutResult> {
-        let Some(record) = record_in(location, &payload) else {
+        let record = record_in(location, &payload);
+        let Some(record) = record.filter(|record| record.kind == Kind::Commit) else {
             return self.store.put_opts(location, payload, options).await;
         };
-        if record.kind == Kind::Claim {
-            self.claimed.store(record.seq, Ordering::Relaxed);
-            return self.store.put_opts(location, payload, options).await;
-        }
         if self.lie == Lie::ClaimsAreCollected {
             self.collect_claims(&record).await;
         }
@@ -166,16 +140,7 @@ impl ObjectStore for Liar {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        let claimed = self.claimed.swap(u64::MAX, Ordering::Relaxed);
-        let listed = self.store.list(prefix);
-        if self.lie != Lie::NoSecondListing {
-            return listed;
-        }
-        let is_known =
-            move |object: &ObjectMeta| seq_of(&object.location).is_none_or(|seq| seq <= claimed);
-        listed
-            .try_filter(move |object| ready(is_known(object)))
-            .boxed()
+        self.store.list(prefix)
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {

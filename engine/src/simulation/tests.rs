@@ -87,7 +87,7 @@ fn a_seed_is_a_run() {
 }
 
 fn check_found(lie: Lie) {
-    let Err((seed, what)) = run_all(seeds_or_one(1500), Some(lie)) else {
+    let Err((seed, what)) = run_all(seeds_or_one(300), Some(lie)) else {
         panic!("{lie:?} is not found");
     };
     eprintln!("{lie:?}, seed {seed}: {what}");
@@ -116,9 +116,4 @@ fn overwriting_is_found() {
 #[test]
 fn collecting_claims_is_found() {
     check_found(Lie::ClaimsAreCollected);
-}
-
-#[test]
-fn listing_only_once_is_found() {
-    check_found(Lie::NoSecondListing);
 }

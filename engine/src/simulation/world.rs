@@ -107,7 +107,10 @@ impl World {
         let store = self.first.of_another_process();
         direct(pid, &store);
         let seen: Arc<dyn ObjectStore> = match run.lie {
-            Some(lie) => Arc::new(Liar::new(Arc::new(store.clone()), lie)),
+            Some(lie) => Arc::new(Liar {
+                store: Arc::new(store.clone()),
+                lie,
+            }),
             None => Arc::new(store.clone()),
         };
         let source = |(broker, name): (&Arc<Broker>, &'static str)| SimSource {

@@ -374,7 +374,7 @@ async fn a_run_goes_on_where_the_last_stopped() {
     assert_eq!(rig.run().await.unwrap().status.totals.late, 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_second_owner_fences_the_first() {
     let mut rig = Rig::new();
     rig.bounded = Bounded::No;

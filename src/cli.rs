@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use tagflow_engine::EventTime;
 use tagflow_pipelines::LoadOptions;
 
 use crate::exit;
@@ -38,6 +39,10 @@ pub(crate) enum Command {
     Diff(Diff),
     /// Show how a pipeline would run: its steps, lanes and state.
     Explain(Explain),
+    /// Ask what is known of users.
+    Tags(Tags),
+    /// Ask about segments.
+    Segments(Segments),
     /// Ask the written tables with SQL.
     Query(Query),
     /// Send events to a Kafka topic.
@@ -102,6 +107,28 @@ pub(crate) struct PipelineFile {
 }
 
 impl PipelineFile {
+    /// How the file is loaded: with the variables of this process.
+    pub(crate) fn load_options(&self) -> LoadOptions {
+        LoadOptions {
+            set: self.set.clone(),
+            ..LoadOptions::default()
+        }
+    }
+}
+
+/// A pipeline file, where something else is asked for first.
+#[derive(Debug, Args)]
+pub(crate) struct PipelineOption {
+    /// The pipeline file.
+    #[arg(long)]
+    pub(crate) file: PathBuf,
+
+    /// Sets a param of the file. May be given again.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_set)]
+    pub(crate) set: Vec<(String, String)>,
+}
+
+impl PipelineOption {
     /// How the file is loaded: with the variables of this process.
     pub(crate) fn load_options(&self) -> LoadOptions {
         LoadOptions {
@@ -302,6 +329,33 @@ pub(crate) struct Explain {
     /// The SQL that each block of `metrics` stands for.
     #[arg(long, conflicts_with = "dot")]
     pub(crate) lowered: bool,
+
+    /// How much memory the state of each node will take, by what is assumed of its
+    /// rows.
+    #[arg(long, conflicts_with_all = ["dot", "lowered"])]
+    pub(crate) sizes: bool,
+
+    /// How many different keys there are.
+    #[arg(
+        long,
+        requires = "sizes",
+        value_name = "COUNT",
+        default_value_t = 100_000
+    )]
+    pub(crate) keys: u64,
+
+    /// How many rows a second of event time come into each node.
+    #[arg(
+        long,
+        requires = "sizes",
+        value_name = "COUNT",
+        default_value_t = 1_000
+    )]
+    pub(crate) rate: u64,
+
+    /// How long texts are, in bytes.
+    #[arg(long, requires = "sizes", value_name = "COUNT", default_value_t = 16)]
+    pub(crate) text_bytes: u64,
 }
 
 const QUERY_EXAMPLES: &str = "\
@@ -313,6 +367,81 @@ Examples:
   tagflow query \"select campaign_id, sum(clicks) from campaign_metrics group by 1\"
   tagflow query \"select reason, count(*) from dead_letters group by 1\" --format csv
   tagflow query \"select count(*) from './lake/campaign_metrics/**/*.parquet'\"";
+
+const TAGS_EXAMPLES: &str = "\
+What a user's tags were at the last commit, or will be at a later time if no
+event comes. A pipeline may be running meanwhile.
+
+Examples:
+  tagflow tags get u1 --file user_tags.yaml
+  tagflow tags get u1 --file user_tags.yaml --as-of 2026-02-01T00:00:00Z
+  tagflow tags get u1 --file user_tags.yaml --why spend_30d
+  tagflow tags get u1 --file user_tags.yaml --scene checkout --json";
+
+/// Ask what is known of users.
+#[derive(Debug, Args)]
+#[command(after_help = TAGS_EXAMPLES)]
+pub(crate) struct Tags {
+    #[command(subcommand)]
+    pub(crate) command: TagsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TagsCommand {
+    /// Show a user's tags and segments.
+    Get(TagsGet),
+}
+
+/// Show a user's tags and segments.
+#[derive(Debug, Args)]
+#[command(after_help = TAGS_EXAMPLES)]
+pub(crate) struct TagsGet {
+    /// The value of the tags' key.
+    pub(crate) user: String,
+
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineOption,
+
+    /// As of this time, not before the last commit's: RFC 3339, or a date at
+    /// midnight UTC. Default: the last commit's.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub(crate) as_of: Option<EventTime>,
+
+    /// Show what this tag's value is made of.
+    #[arg(long, value_name = "TAG")]
+    pub(crate) why: Option<String>,
+
+    /// Only what this scene of the pipeline file sees.
+    #[arg(long, value_name = "SCENE")]
+    pub(crate) scene: Option<String>,
+
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Ask about segments.
+#[derive(Debug, Args)]
+pub(crate) struct Segments {
+    #[command(subcommand)]
+    pub(crate) command: SegmentsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SegmentsCommand {
+    /// Count the users in a segment at the last commit.
+    Size(SegmentsSize),
+}
+
+/// Count the users in a segment at the last commit.
+#[derive(Debug, Args)]
+pub(crate) struct SegmentsSize {
+    /// The segment.
+    pub(crate) segment: String,
+
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineOption,
+}
 
 /// Ask the written tables with SQL.
 #[derive(Debug, Args)]
@@ -410,6 +539,20 @@ fn parse_rows(text: &str) -> Result<usize, String> {
 }
 
 /// `name=value`.
+fn parse_time(text: &str) -> Result<EventTime, String> {
+    let time = text
+        .parse::<humantime::Timestamp>()
+        .map(std::time::SystemTime::from)
+        .or_else(|_| humantime::parse_rfc3339_weak(&format!("{text} 00:00:00")));
+    let time = time.map_err(|_| "expected a time like `2026-01-05T12:00:00Z` or a date")?;
+    let micros = match time.duration_since(std::time::UNIX_EPOCH) {
+        Ok(after) => i64::try_from(after.as_micros()),
+        Err(before) => i64::try_from(before.duration().as_micros()).map(|micros| -micros),
+    };
+    let micros = micros.map_err(|_| "the time is too far off")?;
+    Ok(EventTime::from_micros(micros))
+}
+
 fn parse_set(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),

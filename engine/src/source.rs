@@ -286,7 +286,7 @@ pub struct Rejected {
     pub row: u32,
     /// A short, stable name of the reason: `not_json`, `wrong_type`,
     /// `missing_field`, `no_event_time`, `implausible_time`, `too_large`,
-    /// `empty`, `tombstone`, `invalid_utf8`.
+    /// `empty`, `empty_key`, `tombstone`, `invalid_utf8`.
     pub reason: &'static str,
     /// The field where it happened, where there is one.
     pub field: Option<String>,

@@ -2,7 +2,8 @@
 //! of the example. Prints what an event costs, how large a user is, and what commits
 //! cost.
 //!
-//! `cargo bench --bench tags -- 10000000 1000000`: so many events and users.
+//! `cargo bench --bench tags -- 10000000 1000000 [2048]`: so many events and users,
+//! and so many MiB of memory for users; the rest goes to disk.
 
 use std::{
     collections::BTreeSet,
@@ -30,7 +31,8 @@ use tagflow_engine::{
 use tagflow_operators::{
     expr::physical,
     tags::{
-        Again, Function, FunnelMode, Over, Rule, Segment, Segments, Tag, TagKind, Tags, TagsSpec,
+        Again, Function, FunnelMode, Over, Rule, Segment, Segments, Spill, Tag, TagKind, Tags,
+        TagsSpec,
     },
 };
 
@@ -48,7 +50,11 @@ fn main() {
     let numbers: Vec<u64> = numbers.collect();
     let events = numbers.first().copied().unwrap_or(10_000_000);
     let users = numbers.get(1).copied().unwrap_or(1_000_000);
-    let tags = tags();
+    let spill = numbers.get(2).map(|mib| Spill {
+        folder: std::env::temp_dir().join("tagflow-bench-tags"),
+        memory_bytes: (*mib as usize) << 20,
+    });
+    let tags = tags(spill);
     let lane = LaneContext {
         node: "tags".into(),
         lane: 0,
@@ -115,7 +121,7 @@ fn time_of(event: u64, events: u64) -> i64 {
 }
 
 /// The tags of `tags.md`.
-fn tags() -> Arc<Tags> {
+fn tags(spill: Option<Spill>) -> Arc<Tags> {
     let input = batch(0, 1, 1).schema();
     let column = |name: &str| input.index_of(name).expect("a column of the bench");
     let over = |days: u32| Over::Rolling {
@@ -244,6 +250,7 @@ fn tags() -> Arc<Tags> {
         personal: BTreeSet::new(),
         lateness: Duration::ZERO,
         state_ttl: Some(DAY * 400),
+        spill,
         profile: None,
         input,
         tags,

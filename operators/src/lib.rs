@@ -7,7 +7,8 @@
 //!   time;
 //! - [`aggregate`]: aggregate functions that `DataFusion` has not;
 //! - [`bots`]: which user agents are of bots;
-//! - [`window`]: tumbling windows, aggregated in two phases.
+//! - [`window`]: windows, aggregated in two phases;
+//! - [`size`]: how much memory state will take.
 //!
 //! Operators use `DataFusion`'s expressions, group values and accumulators, which
 //! are synchronous and columnar; no operator runs a query plan.
@@ -20,6 +21,7 @@ pub mod join;
 mod late;
 pub mod map;
 pub mod ordered;
+pub mod size;
 pub mod tags;
 pub mod top;
 pub mod window;

@@ -23,6 +23,7 @@ use crate::{
     expr::evaluate,
     held::{Held, Slot, by_window_end},
     late::LateRows,
+    size::{Load, StateSize},
     window::StoredWatermark,
 };
 
@@ -52,6 +53,17 @@ pub struct TopSpec {
     pub limit: u64,
     /// The output: the input's columns, then the rank, from 1.
     pub output: SchemaRef,
+}
+
+impl TopSpec {
+    /// What it will hold: a row a key, until their window has closed.
+    pub fn size(&self, load: &Load) -> StateSize {
+        StateSize {
+            entries: load.keys,
+            unit: "rows",
+            bytes: load.keys * load.row_bytes(&self.input),
+        }
+    }
 }
 
 /// Operators that hold the rows of a window until it has closed, then emit the

@@ -7,6 +7,7 @@ use tagflow_connectors::storage;
 use tagflow_engine::{
     Error, Result,
     commit::{self, Record},
+    state::StatePart,
 };
 
 use crate::plan::StoredPlan;
@@ -55,6 +56,15 @@ impl StateFolder {
     /// `Data` where it is damaged; `External` where the store fails.
     pub async fn last(&self, pipeline: &str) -> Result<Option<Record>> {
         commit::read_last(&self.store, &self.root.clone().join(pipeline), TASK).await
+    }
+
+    /// The state of a node at a pipeline's last commit; none without a commit.
+    ///
+    /// # Errors
+    /// `Data` where it is damaged; `External` where the store fails.
+    pub async fn state(&self, pipeline: &str, node: &str) -> Result<Option<Vec<StatePart>>> {
+        let root = self.root.clone().join(pipeline);
+        commit::read_state(&self.store, &root, TASK, node).await
     }
 
     /// The plan of this hash; none if it is gone.

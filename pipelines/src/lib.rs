@@ -20,6 +20,7 @@ pub mod explain;
 pub mod inspect;
 pub mod interpolate;
 pub mod json_schema;
+pub mod known;
 pub mod launch;
 mod load;
 pub mod lower;

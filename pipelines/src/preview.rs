@@ -80,6 +80,7 @@ pub async fn preview(
         clock: Arc::clone(&clock),
         sinks: Sinks::None,
         taps: BTreeSet::from([node.to_owned()]),
+        ..LowerOptions::default()
     };
     let lowered = lower(spec, &options).map_err(|problems| Error::config(problems.human()))?;
     let mut graph = lowered.graph;

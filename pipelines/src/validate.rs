@@ -1,5 +1,6 @@
 //! Checks across the blocks of a file that need neither SQL nor a network.
 
+mod tags;
 mod test_cases;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ pub(crate) fn validate(spec: &Spec, diagnostics: &mut Diagnostics) {
     for (name, table) in spec.tables.iter() {
         check.dimension(name, table);
     }
+    check.tags();
     check.references();
     check.cycles();
     check.tables();
@@ -270,7 +272,9 @@ impl Check<'_, '_> {
             }
         }
         for (name, sink) in spec.sinks.iter() {
-            self.reference(&sink.from, &format!("sinks.{name}.from"));
+            if !spec.tag_tables().contains(&sink.from.as_str()) {
+                self.reference(&sink.from, &format!("sinks.{name}.from"));
+            }
         }
     }
 
@@ -288,9 +292,16 @@ impl Check<'_, '_> {
         if is_known || spec.is_unreadable(from) {
             return;
         }
-        let names: Vec<_> = spec.relations().map(|name| &**name).collect();
+        let mut names: Vec<_> = spec.relations().map(|name| &**name).collect();
+        if path.starts_with("sinks.") {
+            names.extend(spec.tag_tables());
+        }
         let list = names.join(", ");
         let message = match closest(from, names.iter().copied()) {
+            _ if spec.tag_tables().contains(&from.as_str()) => format!(
+                "`{}` is for sinks; rows come from (have: {list})",
+                from.shown()
+            ),
             _ if spec.sinks.get(from).is_some() => {
                 format!(
                     "`{}` is a sink; rows come from (have: {list})",

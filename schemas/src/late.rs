@@ -18,7 +18,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 /// | `window_end` | the end of the window that it belonged to; of a step, the watermark until which the row would have been in time; its own time where a join has none |
 /// | `watermark` | the watermark when it came |
 /// | `delay_us` | how far `window_end` lay behind the watermark, µs |
-/// | `reason` | `window_closed`, or `behind_watermark` of a step or a join |
+/// | `reason` | `window_closed`, `behind_watermark` of a step or a join, or `key_forgotten` of an aggregate without a window |
 /// | `row` | the columns that the query or step reads, as a JSON object, personal values masked |
 pub fn schema() -> SchemaRef {
     let utc = DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")));

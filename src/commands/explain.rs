@@ -1,8 +1,14 @@
 //! `tagflow explain`.
 
-use tagflow_pipelines::{Pipeline, explain, launch::lanes};
+use std::fmt::Write as _;
 
-use crate::{cli::Explain, exit::Exit, output};
+use tagflow_pipelines::{
+    Pipeline, Spec, explain,
+    launch::lanes,
+    lower::{Load, Lowered},
+};
+
+use crate::{cli::Explain, exit::Exit, figures, output};
 
 pub(crate) fn execute(args: Explain) -> anyhow::Result<Exit> {
     let Pipeline { spec, lowered } =
@@ -11,9 +17,41 @@ pub(crate) fn execute(args: Explain) -> anyhow::Result<Exit> {
         explain::dot(&spec.name, &lowered)
     } else if args.lowered {
         explain::lowered(&lowered)
+    } else if args.sizes {
+        sizes(&args, &spec, &lowered)
     } else {
         explain::text(&spec.name, &lowered, lanes(&spec, None))
     };
     output::print(&text)?;
     Ok(Exit::Success)
+}
+
+/// What the state of each node will take.
+fn sizes(args: &Explain, spec: &Spec, lowered: &Lowered) -> String {
+    let sources = spec.sources.iter();
+    let delays = sources.map(|(_, source)| source.time.delay.as_secs_f64());
+    let load = Load {
+        keys: args.keys as f64,
+        rate: args.rate as f64,
+        delay_s: delays.fold(0.0, f64::max),
+        text_bytes: args.text_bytes as f64,
+    };
+    let (keys, rate) = (figures::count(args.keys), figures::count(args.rate));
+    let mut text = format!("{keys} keys, {rate} rows a second into each node\n");
+    let nodes = lowered.sizes.iter();
+    let nodes: Vec<_> = nodes.map(|(node, size)| (node, size(&load))).collect();
+    let width = nodes.iter().map(|(node, _)| node.len()).max().unwrap_or(0);
+    for (node, size) in &nodes {
+        let (entries, bytes) = (size.entries.round() as u64, size.bytes.round() as u64);
+        let (entries, bytes) = (figures::count(entries), figures::bytes(bytes));
+        let _ = writeln!(text, "{node:<width$}  {bytes:>9}  {entries} {}", size.unit);
+    }
+    let all: f64 = nodes.iter().map(|(_, size)| size.bytes).sum();
+    let _ = writeln!(
+        text,
+        "{:<width$}  {:>9}",
+        "",
+        figures::bytes(all.round() as u64)
+    );
+    text
 }

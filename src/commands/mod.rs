@@ -8,7 +8,9 @@ mod produce;
 mod query;
 mod run;
 mod schema;
+mod segments;
 mod status;
+mod tags;
 mod test;
 mod validate;
 
@@ -27,6 +29,8 @@ pub(crate) async fn execute(command: Command) -> anyhow::Result<Exit> {
         Command::Preview(args) => Box::pin(preview::execute(args)).await,
         Command::Diff(args) => diff::execute(args).await,
         Command::Explain(args) => explain::execute(args),
+        Command::Tags(args) => tags::execute(args).await,
+        Command::Segments(args) => segments::execute(args).await,
         Command::Query(args) => query::execute(args).await,
         Command::Produce(args) => produce::execute(args).await,
         Command::Demo(args) => Box::pin(demo::execute(args)).await,

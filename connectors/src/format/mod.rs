@@ -18,6 +18,7 @@ mod columns;
 mod csv;
 mod encoded;
 mod json;
+mod key;
 mod mask;
 mod problem;
 mod scalar;
@@ -29,6 +30,7 @@ pub use chrono_tz::Tz;
 pub use columns::ColumnsFormat;
 pub use csv::{CsvFormat, CsvHeader, CsvOptions};
 pub use json::{JsonFormat, JsonOptions};
+pub use key::not_empty;
 pub use mask::Mask;
 
 /// The largest row that is decoded if nothing else is said: 1 MiB.

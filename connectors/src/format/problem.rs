@@ -34,6 +34,11 @@ impl Problem {
         Self::of_field("missing_field", field, message)
     }
 
+    pub(super) fn empty_key(field: &str) -> Self {
+        let message = format!("`{field}` is empty, and rows go by it");
+        Self::of_field("empty_key", field, message)
+    }
+
     pub(super) fn invalid_utf8(byte: usize) -> Self {
         Self::of_row("invalid_utf8", format!("not UTF-8 at byte {byte}"))
     }

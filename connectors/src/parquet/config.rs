@@ -27,7 +27,7 @@ pub struct ParquetSinkConfig {
     pub partition_by: Vec<PartitionColumn>,
     /// Where rows come out more than once and the newest is to take the place
     /// of those before: how to tell. Else all of them stay.
-    pub revisions: Option<Revisions>,
+    pub newest: Option<Newest>,
     /// What the files look like.
     pub files: FileOptions,
 }
@@ -40,6 +40,16 @@ pub struct PartitionColumn {
     /// The input column that holds the value: a string, an integer, a boolean,
     /// a date, a timestamp or a decimal.
     pub column: usize,
+}
+
+/// Which rows take the place of which.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Newest {
+    /// A row that of its revisions before.
+    Revisions(Revisions),
+    /// Those of the newest time that of all others. The input column with the time,
+    /// a timestamp; all rows of one time come before the next cut.
+    Snapshot(usize),
 }
 
 /// Which rows are revisions of one another. All of them lie in one Hive folder.

@@ -37,5 +37,5 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Compression, FileOptions, ParquetSinkConfig, PartitionColumn, Revisions};
+pub use config::{Compression, FileOptions, Newest, ParquetSinkConfig, PartitionColumn, Revisions};
 pub use sink::ParquetSinkFactory;

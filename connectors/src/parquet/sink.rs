@@ -9,19 +9,23 @@ use std::{
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
-use object_store::path::{Path, PathPart};
+use object_store::{
+    ObjectStoreExt,
+    path::{Path, PathPart},
+};
 use tagflow_engine::{
     Batch, Clock, EventTime, Ids, Result,
     element::BarrierKind,
     sink::{Sink, SinkContext, SinkCut, SinkFactory, Table},
     state::StatePart,
+    store_error,
 };
 
 use super::{
-    config::ParquetSinkConfig,
+    config::{Newest, ParquetSinkConfig},
     layout::Layout,
     partition::Partitioner,
-    replace::{ReplacingSink, RevisionColumns},
+    replace::{ReplacingSink, RevisionColumns, SnapshotSink},
     rolling::{FinishedFile, OpenFile},
     writer::FileWriter,
 };
@@ -52,8 +56,10 @@ impl ParquetSinkFactory {
     /// `Config` where the rows cannot be written as configured.
     pub fn new(config: ParquetSinkConfig) -> Result<Self> {
         let layout = Layout::new(&config)?;
-        let revisions = config.revisions.as_ref();
-        let revisions = revisions.map(|revisions| RevisionColumns::new(revisions, &layout));
+        let revisions = match &config.newest {
+            Some(Newest::Revisions(revisions)) => Some(RevisionColumns::new(revisions, &layout)),
+            Some(Newest::Snapshot(_)) | None => None,
+        };
         Ok(Self {
             config: Arc::new(config),
             layout: Arc::new(layout),
@@ -81,9 +87,14 @@ impl ParquetSinkFactory {
 
 impl SinkFactory for ParquetSinkFactory {
     fn open(&self, context: SinkContext) -> Result<Box<dyn Sink>> {
-        Ok(match &self.revisions {
-            None => Box::new(self.open_lane(context)?),
-            Some(revisions) => Box::new(ReplacingSink::new(
+        Ok(match (&self.revisions, &self.config.newest) {
+            (None, Some(Newest::Snapshot(as_of))) => {
+                let rows = self.open_lane(context)?;
+                let layout = Arc::clone(&self.layout);
+                Box::new(SnapshotSink::new(rows, layout, *as_of)?)
+            }
+            (None, _) => Box::new(self.open_lane(context)?),
+            (Some(revisions), _) => Box::new(ReplacingSink::new(
                 Arc::clone(&self.config),
                 Arc::clone(&self.layout),
                 Arc::clone(revisions),
@@ -93,6 +104,10 @@ impl SinkFactory for ParquetSinkFactory {
     }
 
     fn fingerprint(&self) -> Option<String> {
+        if let Some(Newest::Snapshot(_)) = self.config.newest {
+            // The state is the names of files, whatever their columns.
+            return Some(format!("snapshot in {}", self.config.url));
+        }
         let table = self.table()?.fingerprint();
         Some(match &self.revisions {
             None => table,
@@ -172,7 +187,23 @@ impl Sink for ParquetSink {
 }
 
 impl ParquetSink {
-    async fn write_rows(&mut self, rows: RecordBatch) -> Result<()> {
+    /// Forgets all rows since the last cut.
+    pub(super) async fn discard(&mut self) -> Result<()> {
+        self.open.clear();
+        (self.memory_bytes, self.pending_bytes) = (0, 0);
+        let store = &self.config.store;
+        for file in mem::take(&mut self.finished) {
+            // No commit will name it.
+            let staged = file.staged.staged;
+            let deleted = store.delete(&staged).await;
+            deleted
+                .map_err(|error| store_error::failed(store.as_ref(), "delete", &staged, error))?;
+        }
+        Ok(())
+    }
+
+    /// Writes rows of the table's shape.
+    pub(super) async fn write_rows(&mut self, rows: RecordBatch) -> Result<()> {
         for (folder, rows) in self.partitioner.split(rows)? {
             self.write_partition(folder.clone(), rows).await?;
             let target_bytes = self.config.files.target_bytes;

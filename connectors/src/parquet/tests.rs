@@ -38,7 +38,7 @@ pub(super) fn config(rows: &RecordBatch) -> ParquetSinkConfig {
         root: Path::from("lake/campaigns"),
         schema: rows.schema(),
         partition_by: Vec::new(),
-        revisions: None,
+        newest: None,
         files: FileOptions::default(),
     }
 }

@@ -133,7 +133,7 @@ async fn staged_files_are_copied_and_read_back() {
         root: root.clone(),
         schema: rows(0, 0, 0).schema(),
         partition_by: vec![partition("dt", 0), partition("channel", 1)],
-        revisions: None,
+        newest: None,
         files: FileOptions {
             compression: "none".parse().unwrap(),
             row_group_rows: 5_000,

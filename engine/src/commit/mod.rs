@@ -42,7 +42,7 @@ mod tests;
 
 pub use driver::{CommitLog, Committed, Cut, LogConfig, Plan, Recovered};
 pub use paths::STAGING;
-pub use reader::{pipelines, read_last};
+pub use reader::{pipelines, read_last, read_state};
 pub use record::{
     Attempt, ByPartition, Checkpoint, FileRef, Kind, Owner, Reason, Record, StateRef, VERSION,
     counts,

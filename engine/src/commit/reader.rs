@@ -7,9 +7,10 @@ use object_store::{ObjectStore, path::Path};
 use super::{
     paths::{self, Paths},
     record::{Kind, Record},
+    state::{Loaded, StateStore},
     store::LogStore,
 };
-use crate::{Error, Result, SystemClock};
+use crate::{Error, RandomIds, Result, SystemClock, state::StatePart};
 
 /// How often a listing is repeated when its last record is gone by the time it
 /// is read, because the log has moved on.
@@ -139,6 +140,47 @@ pub async fn read_last(
         paths: Paths::new(root.clone(), task),
     };
     Ok(reader.last().await?.1)
+}
+
+/// The state that `node` had at a task's last commit; none where there is no commit.
+/// Takes nothing over: a running owner may collect a part while it is read, and then
+/// there is a newer commit to read.
+pub async fn read_state(
+    store: &Arc<dyn ObjectStore>,
+    root: &Path,
+    task: &str,
+    node: &str,
+) -> Result<Option<Vec<StatePart>>> {
+    let reader = LogReader {
+        store: LogStore::new(Arc::clone(store), Arc::new(SystemClock)),
+        paths: Paths::new(root.clone(), task),
+    };
+    'rounds: for _ in 0..ROUNDS {
+        let (_, last) = reader.last().await?;
+        let Some(checkpoint) = last.as_ref().and_then(|last| last.checkpoint.as_ref()) else {
+            return Ok(None);
+        };
+        let state = StateStore {
+            store: reader.store.clone(),
+            paths: reader.paths.clone(),
+            claim_seq: 0,
+            ids: Arc::new(RandomIds),
+        };
+        let mut parts = Vec::new();
+        for part in checkpoint.state.iter().filter(|part| part.node == node) {
+            match state.load(part).await? {
+                Loaded::Rows(rows) => parts.push(StatePart {
+                    key: part.key.clone(),
+                    rows,
+                }),
+                Loaded::Missing => continue 'rounds,
+            }
+        }
+        return Ok(Some(parts));
+    }
+    Err(Error::external(format!(
+        "the state of `{node}` is gone whenever it is to be read; commits come too fast"
+    )))
 }
 
 /// The pipelines that have a log in a folder under `root`, the state URL's, in

@@ -4,10 +4,12 @@
 //! written; a snapshot names the parts that are new and those that are gone, so
 //! that a commit writes only what changed.
 
+mod cold;
 mod key_group;
 
 use arrow::record_batch::RecordBatch;
 
+pub use cold::{ColdStore, DiskStore};
 pub use key_group::{KEY_GROUP_COLUMN, KEY_GROUPS, KeyGroup, KeyHash, KeyHasher, lane_of};
 
 /// A part of an operator's state, named by the operator.

@@ -29,7 +29,7 @@ use crate::{
 const MIN_SLOT_US: i64 = 60_000_000;
 
 /// A row stays for this many slots or one more.
-const SLOTS: i64 = 16;
+pub(super) const SLOTS: i64 = 16;
 
 /// Joins each row as it comes with what is held of the other side, then holds it
 /// itself, until the watermark shows that no row can come that belongs to it.

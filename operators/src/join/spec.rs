@@ -6,7 +6,11 @@ use arrow::datatypes::SchemaRef;
 use datafusion::physical_plan::PhysicalExpr;
 use tagflow_engine::{Result, operator::OperatorFactory};
 
-use super::{interval::IntervalJoin, window::WindowJoin};
+use super::{
+    interval::{IntervalJoin, SLOTS},
+    window::WindowJoin,
+};
+use crate::size::{Load, StateSize};
 
 /// A join of two streams, exchanged by their keys.
 #[derive(Debug, Clone)]
@@ -82,6 +86,28 @@ impl JoinSpec {
                 }
             })
         })
+    }
+}
+
+impl JoinSpec {
+    /// What both sides will hold: of events, the rows that may still get company, a
+    /// slot of time too long; of windows, a row a key until the window has closed.
+    pub fn size(&self, load: &Load) -> StateSize {
+        let entries = match self.bound {
+            Bound::Window => [load.keys; 2],
+            Bound::Interval { min_us, max_us } => [max_us, min_us.saturating_neg()].map(|reach| {
+                let reach_s = reach.max(0) as f64 / 1e6;
+                let slots = 1.0 + 1.5 / SLOTS as f64;
+                load.rate * (reach_s * slots + load.delay_s)
+            }),
+        };
+        let bytes = entries.iter().zip(&self.sides);
+        let bytes = bytes.map(|(rows, side)| rows * load.row_bytes(&side.input));
+        StateSize {
+            entries: entries.iter().sum(),
+            unit: "rows",
+            bytes: bytes.sum(),
+        }
     }
 }
 

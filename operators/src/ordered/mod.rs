@@ -18,6 +18,7 @@ mod late;
 mod rate;
 mod sequencer;
 mod sessions;
+mod size;
 mod slices;
 mod spec;
 mod stored;

@@ -12,7 +12,7 @@ use super::stored;
 
 /// How many slices there are to the time that is remembered: what has expired
 /// stays for one slice more, and a look-up asks this many.
-const SLICES: i64 = 8;
+pub(super) const SLICES: i64 = 8;
 
 /// A set of keys with their times. A slice of time is forgotten as a whole, in
 /// memory and in the store.

@@ -76,7 +76,7 @@ pub enum Rule {
 /// to them by the hash of the key columns.
 #[derive(Debug)]
 pub struct Ordered {
-    spec: OrderedSpec,
+    pub(super) spec: OrderedSpec,
     pub(super) timeline: Timeline,
     output: SchemaRef,
 }

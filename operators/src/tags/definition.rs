@@ -1,6 +1,6 @@
 //! What tags and segments are made of.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
@@ -35,12 +35,23 @@ pub struct TagsSpec {
     pub lateness: Duration,
     /// A key is forgotten this long after its last event; never without it.
     pub state_ttl: Option<Duration>,
+    /// Where keys rest that memory has no room for; all stay in memory without it.
+    pub spill: Option<Spill>,
     /// When all tags of all keys come out; never without it.
     pub profile: Option<Profile>,
     /// The tags. A tag that reads another stands after it.
     pub tags: Vec<Tag>,
     /// The segments.
     pub segments: Segments,
+}
+
+/// Where keys rest that memory has no room for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spill {
+    /// A folder on a local disk.
+    pub folder: PathBuf,
+    /// The states of keys take no more memory than this, about, all lanes together.
+    pub memory_bytes: usize,
 }
 
 /// When all tags of all keys come out.

@@ -69,7 +69,7 @@ impl Known {
     /// # Errors
     /// `Data` where a part cannot be read.
     pub fn new(tags: &Arc<Tags>, parts: Vec<StatePart>) -> Result<Self> {
-        let mut tagger = Tagger::new(Arc::clone(tags))?;
+        let mut tagger = Tagger::new(Arc::clone(tags), 1)?;
         tagger.restore(LaneState {
             parts,
             lanes: Lanes::Changed,
@@ -112,15 +112,17 @@ impl Known {
     ///
     /// # Errors
     /// `Data` where a key's state cannot be read.
-    pub fn segment_size(&self, name: &str) -> Result<Option<usize>> {
+    pub fn segment_size(&mut self, name: &str) -> Result<Option<usize>> {
         let mut segments = self.tags.plan.segments.iter();
         let Some(segment) = segments.position(|segment| segment == name) else {
             return Ok(None);
         };
         let mut size = 0;
         for key in self.tagger.users.keys() {
+            self.tagger.users.warm([key])?;
             let user = self.tagger.users.get(key)?;
             size += usize::from(user.is_some_and(|user| user.members()[segment].since.is_some()));
+            self.tagger.users.cool()?;
         }
         Ok(Some(size))
     }

@@ -44,7 +44,8 @@ mod users;
 mod value;
 
 pub use definition::{
-    Again, Function, FunnelMode, Over, Profile, Rule, Segment, Segments, Tag, TagKind, TagsSpec,
+    Again, Function, FunnelMode, Over, Profile, Rule, Segment, Segments, Spill, Tag, TagKind,
+    TagsSpec,
 };
 pub use known::{Known, Profiled, TagTile, TagValue};
 pub use set::Tags;

@@ -33,10 +33,6 @@ impl Profiles {
         self.segments.push(user.segments(plan));
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.keys.len()
-    }
-
     /// Takes the rows, in `schema`.
     pub(super) fn take(&mut self, schema: &SchemaRef, as_of: i64) -> Result<RecordBatch> {
         let profiles = std::mem::take(self);

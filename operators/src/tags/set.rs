@@ -80,7 +80,7 @@ impl Tags {
     /// The operator of one lane.
     pub fn factory(self: &Arc<Self>) -> OperatorFactory {
         let tags = Arc::clone(self);
-        Arc::new(move |_| Ok(Box::new(Tagger::new(Arc::clone(&tags))?)))
+        Arc::new(move |context| Ok(Box::new(Tagger::new(Arc::clone(&tags), context.lanes)?)))
     }
 
     /// The rows at [`Port::MAIN`].
@@ -96,6 +96,12 @@ impl Tags {
     /// The rows at [`Tags::SEGMENTS`].
     pub fn segments_schema(&self) -> SchemaRef {
         Arc::clone(&self.segments)
+    }
+
+    /// Each tag's name, and what its state depends on.
+    pub fn definitions(&self) -> impl Iterator<Item = (&str, &str)> {
+        let tags = self.plan.tags.iter();
+        tags.map(|tag| (tag.name.as_str(), tag.fingerprint.as_str()))
     }
 
     /// What the state as a whole depends on; tags come and go one by one.

@@ -10,7 +10,7 @@ use arrow::{
 use tagflow_engine::{
     Batch, EventTime, Port, Result,
     operator::{Operator, Output},
-    state::{KeyHash, KeyHasher, LaneState, Lanes, Snapshot},
+    state::{DiskStore, KeyHash, KeyHasher, LaneState, Lanes, Snapshot},
     time::micros,
 };
 
@@ -22,7 +22,7 @@ use super::{
     segments::{Checks, Moves},
     set::Tags,
     user::{Change, Event, Observer, Until, User},
-    users::{self, AtRest, Users},
+    users::{self, AtRest, Users, Warmth},
     value::Value,
 };
 use crate::{
@@ -87,12 +87,18 @@ struct Work {
 }
 
 impl Tagger {
-    pub(super) fn new(tags: Arc<Tags>) -> Result<Self> {
+    /// Of one of so many lanes.
+    pub(super) fn new(tags: Arc<Tags>, lanes: usize) -> Result<Self> {
+        let mut users = Users::default();
+        if let Some(spill) = &tags.spec.spill {
+            let cold = DiskStore::open(&spill.folder)?;
+            users.keep_warm(Warmth::new(spill.memory_bytes / lanes, Box::new(cold)));
+        }
         Ok(Self {
             hasher: tags.timeline.hasher()?,
             held: Held::default(),
             watermark: StoredWatermark::default(),
-            users: Users::default(),
+            users,
             layout: Layout::new(&tags.plan),
             is_layout_stored: false,
             has_stored_layout: false,
@@ -198,6 +204,7 @@ impl Tagger {
         let plan = &tags.plan;
         let done = self.done();
         for work in work.chunks(USERS_AT_ONCE) {
+            self.users.warm(work.iter().map(|it| it.key))?;
             let mut users = Vec::with_capacity(work.len());
             for it in work {
                 self.rows.place = users.len();
@@ -233,6 +240,7 @@ impl Tagger {
             for (it, user) in work.iter().zip(at_rest) {
                 self.users.put(it.key, user);
             }
+            self.users.cool()?;
             self.emit(out)?;
         }
         Ok(())
@@ -245,19 +253,18 @@ impl Tagger {
         }
         let tags = Arc::clone(&self.tags);
         let mut profiles = Profiles::default();
-        for key in self.users.keys() {
-            let Some(mut user) = self.users.get(key)? else {
-                continue;
-            };
-            user.pass(as_of);
-            profiles.push(&tags.plan, &user);
-            if profiles.len() == BATCH_ROWS {
-                let rows = profiles.take(&tags.profile, as_of)?;
-                out.emit_to(Tags::PROFILE, Batch::derived(rows));
+        for keys in self.users.keys().chunks(BATCH_ROWS) {
+            self.users.warm(keys.iter().copied())?;
+            for key in keys {
+                if let Some(mut user) = self.users.get(*key)? {
+                    user.pass(as_of);
+                    profiles.push(&tags.plan, &user);
+                }
             }
+            let rows = profiles.take(&tags.profile, as_of)?;
+            out.emit_to(Tags::PROFILE, Batch::derived(rows));
+            self.users.cool()?;
         }
-        let rows = profiles.take(&tags.profile, as_of)?;
-        out.emit_to(Tags::PROFILE, Batch::derived(rows));
         Ok(())
     }
 
@@ -272,6 +279,7 @@ impl Tagger {
 
     /// Lets time pass for a user alone, to `to`.
     pub(super) fn pass(&mut self, key: KeyHash, to: i64, out: &mut Output) -> Result<()> {
+        self.users.warm([key])?;
         if self.users.get(key)?.is_none() {
             return Ok(());
         }

@@ -13,7 +13,7 @@ use arrow::{
 use hashbrown::{HashTable, hash_table::Entry};
 use tagflow_engine::{
     Error, Result,
-    state::{KEY_GROUP_COLUMN, KeyHash, Lanes, Snapshot, StatePart},
+    state::{ColdStore, KEY_GROUP_COLUMN, KeyHash, Lanes, Snapshot, StatePart},
 };
 
 use super::{plan::Plan, user::User};
@@ -26,14 +26,19 @@ const LOW: &str = "low";
 const NEXT: &str = "next_us";
 const STATE: &str = "state";
 
+/// With fewer timers than this it does not matter that many are out of date.
+const MIN_TIMERS: usize = 1024;
+
 /// A stored part has about so many bytes at most.
 const PART_BYTES: usize = 64 << 20;
 
 /// Users as bytes, by the hash of their key. They are decoded when something
-/// happens to them, and only then.
+/// happens to them, and only then. With a [`Warmth`], those to whom nothing has
+/// happened lately are on disk.
 #[derive(Default)]
 pub(super) struct Users {
     slots: HashTable<Slot>,
+    warmth: Option<Warmth>,
     /// When something happens to a user by itself. Entries that a user's `next` does
     /// not confirm are out of date.
     timers: BinaryHeap<Reverse<(i64, KeyHash)>>,
@@ -70,14 +75,37 @@ impl AtRest {
     }
 }
 
+/// How much memory there is, and where the rest goes.
+pub(super) struct Warmth {
+    limit_bytes: usize,
+    cold: Box<dyn ColdStore>,
+}
+
 /// A user in the map.
 struct Slot {
     key: KeyHash,
-    /// The encoded state; empty where the user was forgotten after it was stored.
+    /// The encoded state; empty where it is cold, and where the user was forgotten
+    /// after it was stored.
     state: Box<[u8]>,
     next: i64,
     /// The stored part that has it; 0 for none.
     part: u32,
+    temperature: Temperature,
+    /// Whether the cold store has this state.
+    is_on_disk: bool,
+}
+
+/// Where a user's state is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Temperature {
+    /// In memory, and something happened lately.
+    Hot,
+    /// In memory.
+    Warm,
+    /// On disk.
+    Cold,
+    /// Nowhere: the user was forgotten.
+    Gone,
 }
 
 /// A stored part.
@@ -94,13 +122,37 @@ impl Users {
         self.slots.is_empty()
     }
 
+    /// Lets users go to disk when they take too much memory.
+    pub(super) fn keep_warm(&mut self, warmth: Warmth) {
+        self.warmth = Some(warmth);
+    }
+
     /// The keys of all users.
     pub(super) fn keys(&self) -> Vec<KeyHash> {
-        let known = self.slots.iter().filter(|slot| !slot.state.is_empty());
+        let slots = self.slots.iter();
+        let known = slots.filter(|slot| slot.temperature != Temperature::Gone);
         known.map(|slot| slot.key).collect()
     }
 
-    /// The user with this key.
+    /// Brings users into memory: a call of [`get`](Self::get) may follow.
+    pub(super) fn warm(&mut self, keys: impl IntoIterator<Item = KeyHash>) -> Result<()> {
+        let Some(warmth) = &self.warmth else {
+            return Ok(());
+        };
+        for key in keys {
+            let slot = self.slots.find_mut(key.low, |slot| slot.key == key);
+            if let Some(slot) = slot
+                && slot.temperature == Temperature::Cold
+            {
+                slot.state = warmth.get(key)?.into();
+                slot.temperature = Temperature::Warm;
+                self.bytes += size(&slot.state);
+            }
+        }
+        Ok(())
+    }
+
+    /// The user with this key, if it is in memory.
     pub(super) fn get(&self, key: KeyHash) -> Result<Option<User<'_>>> {
         match self.slots.find(key.low, |slot| slot.key == key) {
             Some(slot) if !slot.state.is_empty() => Ok(Some(User::decode(&slot.state)?)),
@@ -112,6 +164,44 @@ impl Users {
     pub(super) fn put(&mut self, key: KeyHash, user: AtRest) {
         self.insert(key, user.state, user.next, 0);
         self.fresh.push(key);
+    }
+
+    /// Takes users to disk while they take too much memory: first those to whom
+    /// nothing has happened since this was done last.
+    pub(super) fn cool(&mut self) -> Result<()> {
+        let Some(warmth) = &mut self.warmth else {
+            return Ok(());
+        };
+        let mut is_first = true;
+        while self.bytes > warmth.limit_bytes {
+            let enough = warmth.limit_bytes / 10 * 9;
+            let mut bytes = self.bytes;
+            let mut leaving = Vec::new();
+            for slot in &mut self.slots {
+                match slot.temperature {
+                    Temperature::Hot => slot.temperature = Temperature::Warm,
+                    Temperature::Warm if bytes > enough => {
+                        bytes -= size(&slot.state);
+                        slot.temperature = Temperature::Cold;
+                        leaving.push(slot);
+                    }
+                    _ => {}
+                }
+            }
+            if leaving.is_empty() && !is_first {
+                break;
+            }
+            is_first = false;
+            let new = leaving.iter().filter(|slot| !slot.is_on_disk);
+            let mut new = new.map(|slot| (slot.key, slot.state.as_ref()));
+            warmth.cold.put(&mut new)?;
+            for slot in leaving {
+                slot.is_on_disk = true;
+                slot.state = Box::default();
+            }
+            self.bytes = bytes;
+        }
+        Ok(())
     }
 
     /// Takes the keys of up to `limit` users to whom something happens at `to` or
@@ -164,7 +254,8 @@ impl Users {
         }
         if self.parts.is_empty() {
             // No older part knows a user who was forgotten.
-            self.slots.retain(|slot| !slot.state.is_empty());
+            self.slots
+                .retain(|slot| slot.temperature != Temperature::Gone);
         }
         let mut rows = Rows::default();
         for key in fresh {
@@ -177,7 +268,12 @@ impl Users {
                     .push(std::mem::take(&mut rows).put(self.next_part, snapshot)?);
             }
             slot.part = self.next_part + 1;
-            rows.push(slot);
+            match &self.warmth {
+                Some(warmth) if slot.temperature == Temperature::Cold => {
+                    rows.push(slot, &warmth.get(key)?);
+                }
+                _ => rows.push(slot, &slot.state),
+            }
         }
         if rows.keys.is_empty() {
             return Ok(());
@@ -222,19 +318,22 @@ impl Users {
             for ((&high, &low), (next, state)) in keys.zip(states) {
                 self.insert(KeyHash { high, low }, state.into(), *next, number);
             }
+            self.cool()?;
         }
         let must_put = lanes == Lanes::Changed || adapt.is_some();
         if must_put {
             self.slots
-                .retain(|slot| !slot.state.is_empty() || slot.part != 0);
+                .retain(|slot| slot.temperature != Temperature::Gone || slot.part != 0);
             let keys: Vec<KeyHash> = self.slots.iter().map(|slot| slot.key).collect();
-            for key in &keys {
-                let slot = self.slots.find(key.low, |slot| slot.key == *key);
-                if let (Some(adapt), Some(slot)) = (&mut adapt, slot)
-                    && !slot.state.is_empty()
-                {
-                    let user = adapt(&slot.state)?;
-                    self.put(*key, user);
+            if let Some(adapt) = &mut adapt {
+                for key in &keys {
+                    self.warm([*key])?;
+                    let slot = self.slots.find(key.low, |slot| slot.key == *key);
+                    if let Some(slot) = slot.filter(|slot| !slot.state.is_empty()) {
+                        let user = adapt(&slot.state)?;
+                        self.put(*key, user);
+                    }
+                    self.cool()?;
                 }
             }
             self.fresh = keys;
@@ -250,44 +349,65 @@ impl Users {
     }
 
     fn insert(&mut self, key: KeyHash, state: Box<[u8]>, next: i64, part: u32) {
-        // An allocation has a header and is rounded up.
-        let size = |state: &[u8]| state.len().next_multiple_of(16) + 8;
         self.bytes += size(&state);
-        let entry = self
-            .slots
-            .entry(key.low, |slot| slot.key == key, |slot| slot.key.low);
-        let mut is_earlier = true;
-        match entry {
+        let slot = Slot {
+            key,
+            temperature: if state.is_empty() {
+                Temperature::Gone
+            } else {
+                Temperature::Hot
+            },
+            state,
+            next,
+            part,
+            is_on_disk: false,
+        };
+        let is_key = |slot: &Slot| slot.key == key;
+        let mut is_new_time = true;
+        match self.slots.entry(key.low, is_key, |slot| slot.key.low) {
             Entry::Occupied(mut entry) => {
-                let slot = entry.get_mut();
-                self.bytes -= size(&slot.state);
-                let before = self.parts.iter_mut().find(|part| part.number == slot.part);
-                if let Some(before) = before {
-                    before.live -= 1;
+                let before = std::mem::replace(entry.get_mut(), slot);
+                self.bytes -= size(&before.state);
+                is_new_time = next != before.next;
+                if let Some(part) = self.parts.iter_mut().find(|it| it.number == before.part) {
+                    part.live -= 1;
                 }
-                is_earlier = next != slot.next;
-                *slot = Slot {
-                    key,
-                    state,
-                    next,
-                    part,
-                };
             }
             Entry::Vacant(entry) => {
-                entry.insert(Slot {
-                    key,
-                    state,
-                    next,
-                    part,
-                });
+                entry.insert(slot);
             }
         }
         if let Some(part) = self.parts.iter_mut().find(|it| it.number == part) {
             part.live += 1;
         }
-        if is_earlier && next < i64::MAX {
+        if is_new_time && next < i64::MAX {
             self.timers.push(Reverse((next, key)));
+            if self.timers.len() > 2 * self.slots.len() + MIN_TIMERS {
+                let slots = self.slots.iter().filter(|slot| slot.next < i64::MAX);
+                self.timers = slots.map(|slot| Reverse((slot.next, slot.key))).collect();
+            }
         }
+    }
+}
+
+impl Warmth {
+    /// Of so many bytes, with the rest in `cold`.
+    pub(super) fn new(limit_bytes: usize, cold: Box<dyn ColdStore>) -> Self {
+        Self { limit_bytes, cold }
+    }
+
+    /// The state of a cold user.
+    fn get(&self, key: KeyHash) -> Result<Vec<u8>> {
+        let state = self.cold.get(key)?;
+        state.ok_or_else(|| Error::external("cold state is gone from the local disk"))
+    }
+}
+
+/// What a state takes: an allocation has a header and is rounded up.
+fn size(state: &[u8]) -> usize {
+    match state.len() {
+        0 => 0,
+        length => length.next_multiple_of(16) + 8,
     }
 }
 
@@ -302,11 +422,11 @@ struct Rows {
 }
 
 impl Rows {
-    fn push(&mut self, slot: &Slot) {
+    fn push(&mut self, slot: &Slot, state: &[u8]) {
         self.keys.push(slot.key);
         self.nexts.push(slot.next);
         self.offsets.push(self.states.len() as i64);
-        self.states.extend_from_slice(&slot.state);
+        self.states.extend_from_slice(state);
     }
 
     fn put(mut self, number: u32, snapshot: &mut Snapshot) -> Result<Part> {

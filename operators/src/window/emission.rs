@@ -1,10 +1,22 @@
 //! When the results of a window come out.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use arrow::datatypes::{DataType, Field, FieldRef};
 use tagflow_engine::time::micros;
 
-use super::Windows;
+use super::{Period, Windows, spec::utc};
+
+/// The column that numbers the results of one window: negative ones are
+/// previews, 0 is what the window was when it closed, positive ones correct it.
+pub const REVISION: &str = "revision";
+/// The column that tells results of a closed window from previews.
+pub const IS_FINAL: &str = "is_final";
+/// The column that says what became of a key without a window: `insert`, `update`
+/// or `delete`.
+pub const OP: &str = "op";
+/// The column with the event time up to which rows count in a change.
+pub const CHANGED_AT: &str = "changed_at";
 
 /// When the results of a window come out: once when it closes, and what is said
 /// here besides.
@@ -16,6 +28,10 @@ pub struct Emission {
     /// For so long after its end, for the keys that late rows changed. Rows that
     /// come later still are late.
     pub lateness: Duration,
+    /// There are no windows: [`Emission::previews`], and as wide as windows are,
+    /// apart, the keys come out whose aggregates over all rows changed. A key is
+    /// forgotten when its last row is longer ago than this.
+    pub ttl: Option<Duration>,
 }
 
 impl Emission {
@@ -24,11 +40,37 @@ impl Emission {
         self.previews.is_some() || !self.lateness.is_zero()
     }
 
+    /// The columns that tell apart what comes out more than once.
+    pub fn columns(&self) -> Vec<FieldRef> {
+        let columns = match (self.ttl, self.revises()) {
+            (Some(_), _) => vec![(OP, DataType::Utf8), (CHANGED_AT, utc())],
+            (None, true) => vec![(REVISION, DataType::Int64), (IS_FINAL, DataType::Boolean)],
+            (None, false) => Vec::new(),
+        };
+        let columns = columns.into_iter();
+        columns
+            .map(|(name, kind)| Arc::new(Field::new(name, kind, false)))
+            .collect()
+    }
+
     /// Whether it can be done for such windows.
     ///
     /// # Errors
     /// The reason why not, for a user.
     pub fn check(&self, windows: &Windows) -> Result<(), &'static str> {
+        if let Some(ttl) = self.ttl {
+            return match (self.previews, windows) {
+                _ if !self.lateness.is_zero() => {
+                    Err("`allowed_lateness` is for windows; a key takes rows until its `ttl`")
+                }
+                (Some(every), Windows::Tumble(Period::Fixed(width)))
+                    if every == *width && micros(every) <= micros(ttl) =>
+                {
+                    Ok(())
+                }
+                _ => Err("`ttl` is shorter than changes are apart"),
+            };
+        }
         if let Windows::Session { .. } = windows
             && self.revises()
         {

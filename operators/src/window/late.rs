@@ -22,11 +22,14 @@ pub(super) fn rows(
         times.as_primitive::<TimestampMicrosecondType>()
     };
     let event_times = times(aggregation.group_width() + aggregation.spec.time);
+    let spec = &aggregation.spec;
     let mut ends = Vec::with_capacity(stragglers.num_rows());
     for (start, time) in times(0).values().iter().zip(event_times.values()) {
-        ends.push(match aggregation.spec.windows {
-            Windows::Session { gap } => time.saturating_add(micros(gap)),
-            ref windows => windows.last_end(aggregation.pane(*start)?),
+        ends.push(match (spec.emission.ttl, &spec.windows) {
+            (Some(after), _) | (None, &Windows::Session { gap: after }) => {
+                time.saturating_add(micros(after))
+            }
+            (None, windows) => windows.last_end(aggregation.pane(*start)?),
         });
     }
     let offset = aggregation.straggler_offset();
@@ -44,7 +47,10 @@ pub(super) fn rows(
             offsets.as_primitive::<Int64Type>().clone()
         }),
         watermark,
-        reason: "window_closed",
+        reason: match spec.emission.ttl {
+            Some(_) => "key_forgotten",
+            None => "window_closed",
+        },
         personal: &aggregation.spec.personal,
         rows: stragglers.project(&read)?,
     };

@@ -9,9 +9,9 @@
 //! the rows of one lane by pane and key before the exchange, and keeps nothing
 //! over a barrier. The *final* stage merges what it sends, holds the panes of
 //! the open windows, and closes windows as the watermark passes; for session
-//! windows it is another one, which joins panes key by key. Only the final
-//! stage judges whether a row is late: rows that may be late go to it as they
-//! are.
+//! windows it is another one, which joins panes key by key, and a third adds
+//! panes up where there is no window. Only the final stage judges whether a row is
+//! late: rows that may be late go to it as they are.
 
 mod aggregate;
 mod assigner;
@@ -23,15 +23,18 @@ mod pane;
 mod panes;
 mod partial;
 mod session;
+mod size;
 mod spec;
 mod table;
+mod totals;
+mod updating;
 mod watermark;
 mod windows;
 mod zone;
 
 pub use aggregate::{Aggregate, check};
-pub use emission::Emission;
-pub use spec::{Aggregation, AggregationSpec, IS_FINAL, Key, REVISION, window_type};
+pub use emission::{CHANGED_AT, Emission, IS_FINAL, OP, REVISION};
+pub use spec::{Aggregation, AggregationSpec, Key, window_type};
 pub(crate) use watermark::StoredWatermark;
 pub use windows::{Period, Span, Windows};
 pub use zone::{CalendarUnit, TZ_VARIANTS, Tz, Weekday, misaligned};

@@ -160,7 +160,7 @@ impl Pane {
 }
 
 /// `states` as they are stored: with the key group of each row.
-fn with_key_groups(
+pub(super) fn with_key_groups(
     aggregation: &Aggregation,
     hasher: &KeyHasher,
     states: &RecordBatch,

@@ -260,8 +260,8 @@ impl Panes {
     }
 }
 
-/// The columns of `states`, all of the pane that starts at `start`.
-fn starting(start: i64, states: &RecordBatch) -> Vec<ArrayRef> {
+/// The columns of `states` or stragglers, all of the pane that starts at `start`.
+pub(super) fn starting(start: i64, states: &RecordBatch) -> Vec<ArrayRef> {
     let starts = TimestampMicrosecondArray::from_value(start, states.num_rows());
     let mut columns = states.columns().to_vec();
     columns[0] = Arc::new(starts.with_timezone("UTC"));

@@ -32,8 +32,9 @@ use super::{
 /// A pane is narrower than the gap, so the rows of a key in one pane are of one
 /// session, and panes hold partial aggregates with the first and the last event
 /// time of each key. When the watermark passes the end of a pane it is *sealed*:
-/// its groups are joined with the open sessions of their keys, where less than
-/// the gap lies between. Sessions whose gap has passed by then go out.
+/// its groups are joined with the open sessions of their keys, where no more than
+/// the gap lies between. Sessions whose last row is more than the gap before that
+/// end go out.
 ///
 /// A straggler is late if its own gap has passed and it joins no open session.
 pub(super) struct Sessions {
@@ -143,7 +144,7 @@ impl Sessions {
         let sessions = join(&keys, &bounds, self.gap_us);
         let mut late = Vec::with_capacity(rows.num_rows());
         for (row, session) in sessions.iter().enumerate() {
-            let over = session.last.saturating_add(self.gap_us) <= sealed.as_micros();
+            let over = session.last.saturating_add(self.gap_us) < sealed.as_micros();
             late.push(over && !self.joins_open(&keys.row(row).owned(), *session)?);
         }
         let late = BooleanArray::from(late);
@@ -177,7 +178,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// Whether less than the gap lies between `session` and an open one of `key`.
+    /// Whether no more than the gap lies between `session` and an open one of `key`.
     fn joins_open(&mut self, key: &OwnedRow, session: Bounds) -> Result<bool> {
         let index = if let Some(index) = self.index.take() {
             index
@@ -190,8 +191,8 @@ impl Sessions {
         };
         let gap = self.gap_us;
         let near = |open: &Bounds| {
-            session.first.saturating_sub(open.last) < gap
-                && open.first.saturating_sub(session.last) < gap
+            session.first.saturating_sub(open.last) <= gap
+                && open.first.saturating_sub(session.last) <= gap
         };
         let joins = index.get(key).is_some_and(|open| open.iter().any(near));
         self.index = Some(index);
@@ -220,7 +221,7 @@ impl Sessions {
     fn seal(&mut self, through: i64, out: &mut Output) -> Result<()> {
         let aggregation = Arc::clone(&self.aggregation);
         let mut parts = self.panes.seal(&aggregation, through)?;
-        let over = |bounds: Bounds| bounds.last.saturating_add(self.gap_us) <= through;
+        let over = |bounds: Bounds| bounds.last.saturating_add(self.gap_us) < through;
         if parts.is_empty() {
             let mut open = self.open.iter();
             if !open.any(|open| bounds(&open.states).any(over)) {
@@ -404,7 +405,7 @@ fn bounds(states: &RecordBatch) -> impl Iterator<Item = Bounds> {
 }
 
 /// The bounds of the session that each row is of: rows of one key, of which no
-/// two neighbours are `gap` or more apart.
+/// two neighbours are more than `gap` apart.
 fn join(keys: &Rows, bounds: &[Bounds], gap: i64) -> Vec<Bounds> {
     let mut order: Vec<usize> = (0..bounds.len()).collect();
     order.sort_unstable_by(|a, b| {
@@ -417,7 +418,7 @@ fn join(keys: &Rows, bounds: &[Bounds], gap: i64) -> Vec<Bounds> {
         let mut session = bounds[start];
         let next = rest.iter().position(|row| {
             let goes_on = keys.row(*row) == keys.row(start)
-                && bounds[*row].first.saturating_sub(session.last) < gap;
+                && bounds[*row].first.saturating_sub(session.last) <= gap;
             if goes_on {
                 session.last = session.last.max(bounds[*row].last);
             }

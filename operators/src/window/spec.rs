@@ -26,6 +26,7 @@ use super::{
     partial::Partial,
     session::Sessions,
     table::{Inputs, Table},
+    updating::Updating,
     windows::Span,
 };
 use crate::expr::sql;
@@ -69,12 +70,6 @@ pub fn window_type() -> DataType {
     DataType::Struct(window_fields())
 }
 
-/// The column that numbers the results of one window: negative ones are
-/// previews, 0 is what the window was when it closed, positive ones correct it.
-pub const REVISION: &str = "revision";
-/// The column that tells results of a closed window from previews.
-pub const IS_FINAL: &str = "is_final";
-
 pub(super) fn window_fields() -> Fields {
     Fields::from(vec![
         Field::new("start", utc(), false),
@@ -104,6 +99,8 @@ pub struct Aggregation {
     pub(super) spec: AggregationSpec,
     /// Whether there were no keys, so that a constant was put in their place.
     pub(super) keyless: bool,
+    /// How many of the aggregates come out; the others bound sessions, or date keys.
+    visible: usize,
     /// How long after its end a window takes rows.
     pub(super) lateness_us: i64,
     pub(super) partial: SchemaRef,
@@ -165,11 +162,12 @@ impl Aggregation {
             });
         }
         let visible = spec.aggregates.len();
+        let time: Arc<dyn PhysicalExpr> = Arc::new(Column::new(&time, spec.time));
         if let Windows::Session { .. } = spec.windows {
-            let time: Arc<dyn PhysicalExpr> = Arc::new(Column::new(&time, spec.time));
-            for bound in [Aggregate::first, Aggregate::last] {
-                spec.aggregates.push(bound(&time, &spec.input)?);
-            }
+            spec.aggregates.push(Aggregate::first(&time, &spec.input)?);
+            spec.aggregates.push(Aggregate::last(&time, &spec.input)?);
+        } else if spec.emission.ttl.is_some() {
+            spec.aggregates.push(Aggregate::last(&time, &spec.input)?);
         }
 
         let unplannable = |error: DataFusionError| {
@@ -215,10 +213,8 @@ impl Aggregation {
             });
         }
 
-        if spec.emission.revises() {
-            output.push(Field::new(REVISION, DataType::Int64, false));
-            output.push(Field::new(IS_FINAL, DataType::Boolean, false));
-        }
+        let more = spec.emission.columns();
+        output.extend(more.iter().map(|field| field.as_ref().clone()));
 
         let mut stored = states.clone();
         stored.push(Field::new(KEY_GROUP_COLUMN, DataType::UInt8, true));
@@ -227,6 +223,7 @@ impl Aggregation {
 
         let aggregation = Self {
             keyless,
+            visible,
             lateness_us: time::micros(spec.emission.lateness),
             partial: Arc::new(Schema::new(states)),
             straggler: Arc::new(Schema::new(straggler)),
@@ -252,9 +249,11 @@ impl Aggregation {
         let aggregation = Arc::clone(self);
         Arc::new(move |_| {
             let aggregation = Arc::clone(&aggregation);
-            let stage: Box<dyn Operator> = match aggregation.spec.windows {
-                Windows::Session { gap } => Box::new(Sessions::new(aggregation, gap)?),
-                _ => Box::new(Finalize::new(aggregation)?),
+            let spec = &aggregation.spec;
+            let stage: Box<dyn Operator> = match (spec.emission.ttl, &spec.windows) {
+                (Some(ttl), _) => Box::new(Updating::new(aggregation, ttl)?),
+                (None, &Windows::Session { gap }) => Box::new(Sessions::new(aggregation, gap)?),
+                (None, _) => Box::new(Finalize::new(aggregation)?),
             };
             Ok(stage)
         })
@@ -277,7 +276,7 @@ impl Aggregation {
     }
 
     /// The results: `window` (of [`window_type`]), the keys, the aggregates, and
-    /// where a window comes out more than once [`REVISION`] and [`IS_FINAL`].
+    /// the [`Emission::columns`].
     pub fn output_schema(&self) -> SchemaRef {
         Arc::clone(&self.output)
     }
@@ -294,6 +293,10 @@ impl Aggregation {
         if !spec.emission.lateness.is_zero() {
             let lateness = humantime::format_duration(spec.emission.lateness);
             let _ = write!(text, "; corrected for {lateness}");
+        }
+        if let Some(ttl) = spec.emission.ttl {
+            let ttl = humantime::format_duration(ttl);
+            let _ = write!(text, "; keys forgotten after {ttl}");
         }
         let fields = &self.partial.fields()[LEAD..self.group_width()];
         for (key, field) in spec.keys.iter().zip(fields).skip(usize::from(self.keyless)) {
@@ -319,6 +322,11 @@ impl Aggregation {
     pub(super) fn closes(&self, pane: Span) -> EventTime {
         let end = self.spec.windows.last_end(pane);
         EventTime::from_micros(end.saturating_add(self.lateness_us))
+    }
+
+    /// The aggregates that come out.
+    pub(super) fn visible(&self) -> &[Aggregate] {
+        &self.spec.aggregates[..self.visible]
     }
 
     /// The types of the keys.

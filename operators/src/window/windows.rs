@@ -34,9 +34,10 @@ pub enum Windows {
         within: Period,
     },
     /// For each key, from its first row to `gap` after its last, where no two
-    /// neighbours are `gap` or more apart.
+    /// neighbours are more than `gap` apart: a row just `gap` after the last is
+    /// still of the session.
     Session {
-        /// How long a key must be silent.
+        /// A key that is silent for longer begins another.
         gap: Duration,
     },
 }

@@ -40,6 +40,10 @@ pub enum Kind {
     Step,
     /// A query, with its open windows or joins if it has some.
     Query,
+    /// A block of metrics, with its open windows.
+    Metrics,
+    /// A table that streams are joined with.
+    Lookup,
     /// A table that is written.
     Table,
 }
@@ -59,13 +63,16 @@ pub enum Fate {
     Removed,
 }
 
-/// All sources, steps, queries and tables of two versions, in this order.
+/// All that is in two versions: sources, tables that are looked up, steps, queries,
+/// metrics and tables that are written, in this order.
 pub fn compare(old: &Version, new: &Version) -> Vec<Difference> {
     let mut all = Vec::new();
     for (kind, block) in [
         (Kind::Source, "sources"),
+        (Kind::Lookup, "tables"),
         (Kind::Step, "steps"),
         (Kind::Query, "queries"),
+        (Kind::Metrics, "metrics"),
     ] {
         for name in names(&old.plan.pipeline[block], &new.plan.pipeline[block]) {
             all.push(definition(kind, block, name, old, new));
@@ -105,7 +112,7 @@ fn names<'a>(old: &'a Value, new: &'a Value) -> BTreeSet<&'a str> {
         .collect()
 }
 
-/// A source, step or query.
+/// Anything with a definition in the file, but for sinks.
 fn definition(kind: Kind, block: &str, name: &str, old: &Version, new: &Version) -> Difference {
     let (was, is) = (
         &old.plan.pipeline[block][name],

@@ -18,6 +18,8 @@ use crate::plan::StoredColumn;
 pub fn human(differences: &[Difference]) -> String {
     let width = differences.iter().map(|it| it.name.chars().count());
     let width = width.max().unwrap_or(0);
+    let kinds = differences.iter().map(|it| it.kind.to_string().len());
+    let kinds = kinds.fold("source".len(), usize::max);
     let mut text = String::new();
     for difference in differences {
         let Difference {
@@ -27,7 +29,7 @@ pub fn human(differences: &[Difference]) -> String {
             details,
         } = difference;
         let line = format!(
-            "{kind:<6}  {name:<width$}  {fate:<7}  {}",
+            "{kind:<kinds$}  {name:<width$}  {fate:<7}  {}",
             remark(*kind, *fate)
         );
         let _ = writeln!(text, "{}", line.trim_end());
@@ -42,8 +44,11 @@ fn remark(kind: Kind, fate: Fate) -> &'static str {
     match (kind, fate) {
         (Kind::Source, Fate::Added) => "is read from its start",
         (Kind::Source, Fate::Removed) => "how far it was read is forgotten",
-        (Kind::Query, Fate::Added) => "begins with the rows that come next",
-        (Kind::Query | Kind::Step, Fate::Reset) => "its state does not fit any more",
+        (Kind::Query | Kind::Metrics, Fate::Added) => "begins with the rows that come next",
+        (Kind::Lookup, Fate::Changed) => "is read anew",
+        (Kind::Query | Kind::Metrics | Kind::Step, Fate::Reset) => {
+            "its state does not fit any more"
+        }
         (Kind::Table, Fate::Removed) => "its files stay where they are",
         (Kind::Table, Fate::Changed) => "from the next file on",
         _ => "",
@@ -56,6 +61,8 @@ impl fmt::Display for Kind {
             Self::Source => "source",
             Self::Step => "step",
             Self::Query => "query",
+            Self::Metrics => "metrics",
+            Self::Lookup => "lookup",
             Self::Table => "table",
         })
     }

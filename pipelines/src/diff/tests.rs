@@ -167,3 +167,52 @@ fn other_settings_of_a_source_keep_its_positions() {
         &[],
     );
 }
+
+#[test]
+fn metrics_and_tables_are_told_too() {
+    let head = FILE.split("queries:").next().unwrap();
+    let file = |measure: &str, refresh: &str| {
+        version(&format!(
+            "{head}tables:
+  people:
+    url: /nowhere/people.csv
+    format: {{csv: {{}}}}
+    columns: {{who: string, age: int64}}
+    key: [who]
+    refresh: {refresh}
+metrics:
+  hourly:
+    key: [who]
+    window: {{tumble: 1h}}
+    measures: {{rows: {{from: clicks, agg: {measure}}}}}
+sinks:
+  hours: {{from: hourly, parquet: {{url: /nowhere/hours}}}}
+"
+        ))
+    };
+    let (old, new) = (file("count", "1m"), file("sum, arg: n", "5m"));
+    let mut differences = compare(&old, &new);
+    differences.retain(|it| it.fate != Fate::Kept);
+    assert_eq!(
+        human(&differences),
+        "\
+lookup   people  changed  is read anew
+          ~ refresh
+metrics  hourly  reset    its state does not fit any more
+          - count(1) FILTER (WHERE rows where): Int64
+          - select at, who, true
+          - read clicks: who, at
+          - select who, at
+          - read events: who, kind, at
+          + sum(rows arg) FILTER (WHERE rows where): Int64
+          + select at, who, true, n
+          + read clicks: who, n, at
+          + select who, n, at
+          + read events: who, kind, n, at
+table    hours   changed  from the next file on
+          - rows Int64
+          + rows Int64?
+"
+    );
+    assert_eq!(resets(&old, &new), ["hourly"]);
+}

@@ -68,7 +68,7 @@ impl Version {
         self.plan.tables.iter().find(|table| table.name == name)
     }
 
-    /// The nodes with the state of a query or step, whose names begin with its
+    /// The nodes with the state of a query, step or block of metrics, whose names begin with its
     /// own; what is aggregated before an exchange is no state yet.
     pub(super) fn nodes_of(&self, relation: &str) -> impl Iterator<Item = &String> {
         let mut nodes: Vec<_> = self.fingerprints.keys().collect();
@@ -81,8 +81,9 @@ impl Version {
         if let Some(state) = &self.state {
             return state.contains(node);
         }
-        // Of what a file says, steps and queries; tables are finished at a stop.
-        let blocks = ["steps", "queries"].map(|block| self.plan.pipeline[block].as_object());
+        // Of what a file says, these; tables are finished at a stop.
+        let blocks =
+            ["steps", "queries", "metrics"].map(|block| self.plan.pipeline[block].as_object());
         let mut relations = blocks.into_iter().flatten().flat_map(|block| block.keys());
         relations.any(|relation| self.nodes_of(relation).any(|found| found == node))
     }

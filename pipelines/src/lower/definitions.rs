@@ -1,15 +1,18 @@
 //! What the file says of its relations, and the way back to places in it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use tagflow_operators::window::Emission;
 
 use super::{metrics, stages};
 use crate::{
     diagnostic::{Diagnostics, Position},
-    spec::{Name, Spec, SqlText},
+    spec::{Name, Query, Spec, SqlText},
     sql::{Definition, Fault, MetricsPart, Part, SelectItem, SqlError},
 };
+
+/// How far apart the changes of a query with `ttl` are, where it does not say.
+const CHANGES_EVERY: Duration = Duration::from_mins(1);
 
 /// The sources, steps, queries, metrics and tables of a file.
 pub(super) fn definitions(spec: &Spec) -> BTreeMap<String, Definition> {
@@ -49,10 +52,7 @@ pub(super) fn definitions(spec: &Spec) -> BTreeMap<String, Definition> {
     for (name, query) in spec.queries.iter() {
         let definition = Definition::Query {
             sql: query.sql.text().to_owned(),
-            emission: Emission {
-                previews: query.emit.previews(),
-                lateness: *query.allowed_lateness.value(),
-            },
+            emission: emission(query),
         };
         definitions.insert(name.to_string(), definition);
     }
@@ -63,6 +63,17 @@ pub(super) fn definitions(spec: &Spec) -> BTreeMap<String, Definition> {
         );
     }
     definitions
+}
+
+/// When the rows of a query come out.
+fn emission(query: &Query) -> Emission {
+    let ttl = query.ttl.as_ref().map(|ttl| *ttl.value());
+    let every = ttl.map(|_| CHANGES_EVERY);
+    Emission {
+        previews: query.emit.previews().or(every),
+        lateness: *query.allowed_lateness.value(),
+        ttl,
+    }
 }
 
 /// Where the relation `name`, or the step that it is part of, is defined.

@@ -23,7 +23,7 @@ use tagflow_operators::{
 };
 
 use super::{
-    Lowering,
+    Lowering, SizeOf,
     flow::{Computed, Flow, Offsets, column_name},
     streams::Place,
 };
@@ -119,7 +119,9 @@ impl Lowering<'_> {
             (right, spec.sides[1].hash_columns()),
         ];
         let stream = Stream::Join(join.clone());
-        let node = self.holder(relation, &stream, spec.factory(), &inputs)?;
+        let of = spec.clone();
+        let size: SizeOf = Box::new(move |load| of.size(load));
+        let node = self.holder(relation, &stream, spec.factory(), size, &inputs)?;
         Ok(Flow {
             ends: vec![node],
             ..flow
@@ -169,7 +171,9 @@ impl Lowering<'_> {
         let output = Arc::clone(&spec.output);
         let inputs = [(input, top.partition.clone())];
         let stream = Stream::Top(top.clone());
-        let node = self.holder(relation, &stream, top::factory(spec), &inputs)?;
+        let of = spec.clone();
+        let size: SizeOf = Box::new(move |load| of.size(load));
+        let node = self.holder(relation, &stream, top::factory(spec), size, &inputs)?;
         Ok(Flow {
             ends: vec![node],
             schema: output,
@@ -227,6 +231,7 @@ impl Lowering<'_> {
         relation: &str,
         stream: &Stream,
         factory: OperatorFactory,
+        size: SizeOf,
         inputs: &[(NodeId, Vec<usize>)],
     ) -> Result<NodeId> {
         // What comes in is part of what the state means.
@@ -238,6 +243,7 @@ impl Lowering<'_> {
             fingerprint: Some(definition),
         };
         let label = stream.headline();
+        self.sizes.insert(name.clone(), size);
         let node = self.graph.add(name, label, NodeKind::Operator(operator));
         for (port, (input, columns)) in (0..).map(Port).zip(inputs) {
             let by_key = Partitioning::Hash(columns.clone());

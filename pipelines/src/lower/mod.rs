@@ -5,11 +5,12 @@
 //! | a source | a source node that decodes only the columns that are read |
 //! | a step, a query without a window | one map, `<name>` |
 //! | a step's `dedupe`, `flag_bots`, `sessions` | ⇄ `<name>.dedupe` ▷ `<name>.bots` ⇄ `<name>.rate` ⇄ `<name>.sessions` before that map |
-//! | a query with a window | `<name>.input` ▷ `<name>.partial` ⇄ `<name>` ▷ `<name>.select` |
+//! | a query with a window or a `ttl` | `<name>.input` ▷ `<name>.partial` ⇄ `<name>` ▷ `<name>.select` |
 //! | a join with a table | `<name>.lookup` |
 //! | a join of streams | `<name>.left`, `<name>.right` ⇄ `<name>` ▷ `<name>.select` |
 //! | the best rows of a window | `<name>.input` ⇄ `<name>` ▷ `<name>.select` |
 //! | a block of metrics | as the query that it stands for |
+//! | `tags`, `segments` | `tags.input` ⇄ `tags` ▷ `tags.changes`, `tags.current`, `segments.changes` |
 //! | a sink | `<name>.columns` ▷ `<name>` |
 //! | `errors` | `errors.dead_letters` and `errors.late`, as sinks |
 //!
@@ -31,12 +32,14 @@ mod sources;
 mod stages;
 mod streams;
 mod tables;
+mod tags;
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use arrow::datatypes::SchemaRef;
@@ -45,14 +48,16 @@ use tagflow_engine::{
     graph::{self, Graph, NodeId},
     sink::Table,
 };
-use tagflow_operators::join::CurrentDimension;
+use tagflow_operators::{join::CurrentDimension, tags::Tags};
 
 use crate::{
     diagnostic::{Diagnostics, Position},
     spec::Spec,
-    sql::{Needs, Program},
+    sql::{Needs, Program, tags::PlannedTags},
 };
 use flow::Flows;
+pub(crate) use tables::table_of;
+pub use tagflow_operators::size::{Load, StateSize};
 
 /// What a graph is made with.
 #[derive(Clone)]
@@ -64,6 +69,8 @@ pub struct LowerOptions {
     /// Relations that are watched: each leads to a sink more, [`tap`], which
     /// drops its rows unless another one is put in its place.
     pub taps: BTreeSet<String>,
+    /// Tables whose rows are given, and not read from where they are.
+    pub tables: BTreeMap<String, CurrentDimension>,
 }
 
 /// Which of the file's sinks take part.
@@ -87,6 +94,7 @@ impl Default for LowerOptions {
             clock: Arc::new(SystemClock),
             sinks: Sinks::All,
             taps: BTreeSet::new(),
+            tables: BTreeMap::new(),
         }
     }
 }
@@ -103,9 +111,18 @@ pub struct Lowered {
     pub relations: Vec<Needs>,
     /// The SQL that each block of metrics stands for.
     pub metrics: BTreeMap<String, String>,
+    /// How much memory the state of each node will take.
+    pub sizes: BTreeMap<String, SizeOf>,
+    /// What the state of each tag depends on.
+    pub definitions: BTreeMap<String, String>,
+    /// The tags and segments, if there are any.
+    pub known: Option<Arc<Tags>>,
     /// The columns of each node that is watched or that tests look at.
     pub shapes: BTreeMap<String, SchemaRef>,
 }
+
+/// How much memory the state of a node will take.
+pub type SizeOf = Box<dyn Fn(&Load) -> StateSize + Send + Sync>;
 
 /// Lowers a pipeline. Touches no network and creates nothing.
 ///
@@ -137,6 +154,7 @@ struct Lowering<'a> {
     diagnostics: Diagnostics,
     graph: Graph,
     tables: Vec<Table>,
+    sizes: BTreeMap<String, SizeOf>,
     shapes: BTreeMap<String, SchemaRef>,
     flows: Flows,
     /// Sources whose bad rows become dead letters.
@@ -145,6 +163,14 @@ struct Lowering<'a> {
     windows: Vec<NodeId>,
     /// The tables that are looked up.
     dimensions: BTreeMap<String, CurrentDimension>,
+    /// Tags and segments, until they are in the graph.
+    tags: Option<PlannedTags>,
+    /// The columns of sources by which tags go: nobody is called nothing.
+    keys: BTreeMap<String, BTreeSet<String>>,
+    /// And from then on.
+    known: Option<Arc<Tags>>,
+    /// What the state of each tag depends on.
+    definitions: BTreeMap<String, String>,
 }
 
 impl<'a> Lowering<'a> {
@@ -159,11 +185,16 @@ impl<'a> Lowering<'a> {
             diagnostics: Diagnostics::new(Arc::clone(&spec.file)),
             graph: Graph::default(),
             tables: Vec::new(),
+            sizes: BTreeMap::new(),
             shapes: BTreeMap::new(),
             flows: Flows::default(),
             rejecting: Vec::new(),
             windows: Vec::new(),
             dimensions: BTreeMap::new(),
+            tags: None,
+            known: None,
+            keys: BTreeMap::new(),
+            definitions: BTreeMap::new(),
         }
     }
 
@@ -174,10 +205,15 @@ impl<'a> Lowering<'a> {
         }
         self.check_sources();
         self.check_tables();
+        self.planned_tags();
         let sinks = self.sinks();
         self.expectations(&sinks);
         let outputs: BTreeSet<String> = sinks.iter().map(|sink| sink.from.clone()).collect();
-        let relations = match self.program.needs(&outputs) {
+        let tables = self.spec.tag_tables();
+        let is_tagged = tables.iter().any(|table| outputs.contains(*table));
+        let events = self.tags.as_ref().filter(|_| is_tagged);
+        let events = events.map(|tags| (tags.from.as_str(), tags.reads.as_slice()));
+        let relations = match self.program.needs(&outputs, events) {
             Ok(relations) => relations,
             Err(fault) => {
                 definitions::report(self.spec, &fault, &mut self.diagnostics);
@@ -188,7 +224,14 @@ impl<'a> Lowering<'a> {
             return None;
         }
 
+        if is_tagged {
+            self.find_keys();
+        }
         for needs in &relations {
+            if self.diagnostics.has_errors() && !self.are_inputs_there(needs) {
+                // What is wrong with them has been said.
+                continue;
+            }
             let lowered = match &needs.stream {
                 None => self.source(needs),
                 Some(stream) => self.relation(needs, stream),
@@ -197,6 +240,9 @@ impl<'a> Lowering<'a> {
                 let at = definitions::position(self.spec, &needs.relation);
                 self.report(at, needs.relation.clone(), &error);
             }
+        }
+        if is_tagged {
+            self.tags(&outputs);
         }
         if self.diagnostics.has_errors() {
             return None;
@@ -219,11 +265,25 @@ impl<'a> Lowering<'a> {
         Some(Lowered {
             graph: std::mem::take(&mut self.graph),
             tables: std::mem::take(&mut self.tables),
+            sizes: std::mem::take(&mut self.sizes),
             shapes: std::mem::take(&mut self.shapes),
             bounded,
             relations,
             metrics: self.program.metrics().clone(),
+            definitions: std::mem::take(&mut self.definitions),
+            known: self.known.take(),
         })
+    }
+
+    /// Whether all that a relation reads is in the graph.
+    fn are_inputs_there(&self, needs: &Needs) -> bool {
+        let mut there = true;
+        if let Some(stream) = &needs.stream {
+            stream.scans(Duration::ZERO, &mut |scan, _| {
+                there &= self.flows.contains_key(&scan.relation);
+            });
+        }
+        there
     }
 
     fn report(&mut self, at: Position, path: String, error: &Error) {

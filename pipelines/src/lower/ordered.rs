@@ -64,6 +64,9 @@ impl Lowering<'_> {
                 fingerprint: Some(format!("{}; {input_is}", operator.fingerprint())),
             }),
         );
+        let of = Arc::clone(&operator);
+        self.sizes
+            .insert(relation.to_owned(), Box::new(move |load| of.size(load)));
         for end in &input.ends {
             let by_key = Partitioning::Hash(key.clone());
             self.graph

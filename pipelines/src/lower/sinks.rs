@@ -3,12 +3,13 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use arrow::datatypes::{Schema, SchemaRef};
-use datafusion::common::DFSchema;
+use datafusion::{common::DFSchema, logical_expr::Expr};
 use tagflow_connectors::{
     blackhole::BlackholeSinkFactory,
     console::ConsoleSinkFactory,
     parquet::{
-        Compression, FileOptions, ParquetSinkConfig, ParquetSinkFactory, PartitionColumn, Revisions,
+        Compression, FileOptions, Newest, ParquetSinkConfig, ParquetSinkFactory, PartitionColumn,
+        Revisions,
     },
     storage,
 };
@@ -32,11 +33,17 @@ use crate::{
 /// How many rows a console sink prints for each lane and commit.
 const CONSOLE_ROWS: usize = 40;
 
+/// The Hive folder of a snapshot, and its column with the time of which it is.
+const BUCKET: &str = "bucket";
+const AS_OF: &str = "as_of";
+
 /// A sink that is right in itself.
 pub(super) struct PlannedSink {
     pub(super) name: String,
     pub(super) from: String,
     pub(super) columns: Vec<OutputColumn>,
+    /// Which rows it takes; all, if there is none.
+    filter: Option<Expr>,
     factory: Arc<dyn SinkFactory>,
     label: String,
 }
@@ -77,6 +84,7 @@ impl Lowering<'_> {
             name: tap(from),
             from: from.to_owned(),
             columns: output.columns().to_vec(),
+            filter: None,
             factory: Arc::new(BlackholeSinkFactory::default()),
             label: "watched".to_owned(),
         })
@@ -109,6 +117,7 @@ impl Lowering<'_> {
                 return None;
             }
         };
+        let mut filter = None;
         let (columns, factory, label) = match sink.output() {
             spec::Output::Console(_) => {
                 let factory: Arc<dyn SinkFactory> =
@@ -121,17 +130,27 @@ impl Lowering<'_> {
             }
             spec::Output::Parquet(parquet) => {
                 let replacing = match *parquet.mode {
-                    WriteMode::Append => None,
+                    WriteMode::Append | WriteMode::Snapshot => None,
                     WriteMode::ReplaceWindows => {
                         Some(self.replacing(name, sink, parquet, &output)?)
                     }
                 };
-                let (columns, partitions) =
-                    self.partitions(name, parquet, &output, replacing.as_ref())?;
+                let (columns, partitions) = match *parquet.mode {
+                    WriteMode::Snapshot => self.buckets(name, parquet, &output)?,
+                    WriteMode::Append | WriteMode::ReplaceWindows => {
+                        self.partitions(name, parquet, &output, replacing.as_ref())?
+                    }
+                };
+                filter = self.profile_filter(&sink.from, parquet);
                 let schema = schema_of(&columns);
-                let revisions = replacing.map(|replacing| replacing.revisions);
-                let factory =
-                    self.parquet(name, parquet, schema, partitions, revisions, &output)?;
+                let newest = match replacing {
+                    Some(replacing) => Some(Newest::Revisions(replacing.revisions)),
+                    None => (*parquet.mode == WriteMode::Snapshot)
+                        .then(|| schema.index_of(AS_OF).map(Newest::Snapshot))
+                        .transpose()
+                        .ok()?,
+                };
+                let factory = self.parquet(name, parquet, schema, partitions, newest, &output)?;
                 let label = format!("parquet {}", parquet.url.shown());
                 (columns, factory, label)
             }
@@ -140,6 +159,7 @@ impl Lowering<'_> {
             name: name.to_string(),
             from: sink.from.value().clone(),
             columns,
+            filter,
             factory,
             label,
         })
@@ -164,6 +184,10 @@ impl Lowering<'_> {
                 ),
                 "carry the window, every GROUP BY column and `revision` through unchanged, and \
                  have no WHERE and no UNION ALL over the query's result",
+            ),
+            (None, Rows::Changes) => (
+                format!("`replace_windows` goes by windows, and the rows of `{from}` have none"),
+                "leave `mode` out; the row with the latest `changed_at` says what a key is",
             ),
             (None, Rows::Windows | Rows::Pairs | Rows::Events) => (
                 format!(
@@ -239,13 +263,47 @@ impl Lowering<'_> {
         sound.then_some((columns, partitions))
     }
 
+    /// The columns that a snapshot's rows have with that of their folder: so many
+    /// by the hash of the key.
+    fn buckets(
+        &mut self,
+        name: &Name,
+        parquet: &ParquetSink,
+        output: &Output,
+    ) -> Option<(Vec<OutputColumn>, Vec<PartitionColumn>)> {
+        let key = output.schema().field(0).name().replace('"', "\"\"");
+        let text = format!("bucket(\"{key}\", {})", *parquet.buckets);
+        let bucket = match output.compute(BUCKET, &text, self.program.catalog()) {
+            Ok(bucket) => bucket,
+            Err(errors) => {
+                let path = format!("sinks.{name}.parquet.buckets");
+                for error in errors {
+                    definitions::add(
+                        parquet.buckets.at(),
+                        path.clone(),
+                        &error,
+                        &mut self.diagnostics,
+                    );
+                }
+                return None;
+            }
+        };
+        let mut columns = output.columns().to_vec();
+        let partition = PartitionColumn {
+            name: BUCKET.to_owned(),
+            column: columns.len(),
+        };
+        columns.push(bucket);
+        Some((columns, vec![partition]))
+    }
+
     fn parquet(
         &mut self,
         name: &Name,
         parquet: &ParquetSink,
         schema: SchemaRef,
         partition_by: Vec<PartitionColumn>,
-        revisions: Option<Revisions>,
+        newest: Option<Newest>,
         output: &Output,
     ) -> Option<Arc<dyn SinkFactory>> {
         let mut sound = true;
@@ -268,7 +326,7 @@ impl Lowering<'_> {
             return None;
         }
         let files = file_options(parquet);
-        match table(name, &parquet.url, schema, partition_by, revisions, files) {
+        match table(name, &parquet.url, schema, partition_by, newest, files) {
             Ok(factory) => Some(factory),
             Err(error) => {
                 self.report(parquet.url.at(), format!("sinks.{name}.parquet"), &error);
@@ -283,19 +341,25 @@ impl Lowering<'_> {
             return;
         };
         let position = definitions::position(self.spec, &sink.from);
-        let map = match self.columns(&sink.name, &flow, sink.columns) {
+        let map = match self.columns(&sink.name, &flow, sink.filter.as_ref(), sink.columns) {
             Ok(map) => map,
             Err(error) => return self.report(position, format!("sinks.{}", sink.name), &error),
         };
         let partitioning = match flow.rows {
             Rows::Events | Rows::Pairs => Partitioning::Forward,
-            Rows::Windows | Rows::Revisions => Partitioning::Gather,
+            Rows::Windows | Rows::Revisions | Rows::Changes => Partitioning::Gather,
         };
         self.end(sink.name, sink.label, sink.factory, &[map], &partitioning);
     }
 
     /// Adds the map that computes what a sink writes.
-    fn columns(&mut self, name: &str, flow: &Flow, columns: Vec<OutputColumn>) -> Result<NodeId> {
+    fn columns(
+        &mut self,
+        name: &str,
+        flow: &Flow,
+        filter: Option<&Expr>,
+        columns: Vec<OutputColumn>,
+    ) -> Result<NodeId> {
         let names: Vec<&str> = columns.iter().map(|it| it.field.name().as_str()).collect();
         let label = format!("columns {}", names.join(", "));
         let computed = columns
@@ -303,7 +367,7 @@ impl Lowering<'_> {
             .map(|OutputColumn { field, expr }| Computed { expr, field })
             .collect();
         let planned = flow.resolved(&DFSchema::empty())?;
-        let spec = flow.map(&planned, None, computed, Offsets::Drop)?;
+        let spec = flow.map(&planned, filter, computed, Offsets::Drop)?;
         let map = self.add_map(&format!("{name}.columns"), label, spec);
         self.forward(&flow.ends, map);
         Ok(map)
@@ -333,7 +397,7 @@ pub(super) fn table(
     url: &Setting<String>,
     schema: SchemaRef,
     partition_by: Vec<PartitionColumn>,
-    revisions: Option<Revisions>,
+    newest: Option<Newest>,
     files: FileOptions,
 ) -> Result<Arc<dyn SinkFactory>> {
     let (store, root) = storage::open(url)?;
@@ -344,7 +408,7 @@ pub(super) fn table(
         root,
         schema,
         partition_by,
-        revisions,
+        newest,
         files,
     })?;
     Ok(Arc::new(factory))

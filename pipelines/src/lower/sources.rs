@@ -6,7 +6,9 @@ use arrow::datatypes::{DataType, Field, Schema};
 use tagflow_connectors::{
     dead_letter::DeadLetterRows,
     files::{FileFormat, FilesConfig, FilesSource},
-    format::{ColumnsFormat, CsvFormat, CsvHeader, CsvOptions, JsonFormat, JsonOptions, Mask},
+    format::{
+        ColumnsFormat, CsvFormat, CsvHeader, CsvOptions, JsonFormat, JsonOptions, Mask, not_empty,
+    },
     generator::{self, GeneratorConfig},
     kafka::{self, KafkaConfig, KafkaSource, StartAt},
 };
@@ -116,6 +118,7 @@ impl Lowering<'_> {
         let pipeline = Arc::clone(&self.pipeline);
         let clock = Arc::clone(&self.options.clock);
         let mask = mask(source);
+        let keys = self.keys.remove(name).unwrap_or_default();
         let node = self.graph.add(
             name,
             label,
@@ -129,7 +132,7 @@ impl Lowering<'_> {
                         max_row_bytes(source),
                     );
                     let mask = mask.clone();
-                    Arc::new(move || Ok(mask.over(decoder()?)))
+                    Arc::new(move || Ok(mask.over(not_empty(decoder()?, keys.clone()))))
                 },
                 dead_letters: Arc::new(move || {
                     Ok(Box::new(DeadLetterRows::new(

@@ -105,11 +105,8 @@ impl Lowering<'_> {
                     Error::config(format!("cannot compute `{expr}`")).with_source(error)
                 })?;
             let field = match shape.and_then(|shape| shape.fields().get(index)) {
-                Some(shape) => Field::new(
-                    shape.name(),
-                    field.data_type().clone(),
-                    shape.is_nullable() || field.is_nullable(),
-                ),
+                // Whether a column has nulls is not the same in all inputs.
+                Some(shape) => Field::new(shape.name(), field.data_type().clone(), true),
                 None => Field::new(
                     column_name(&map.schema, index),
                     field.data_type().clone(),
@@ -236,6 +233,9 @@ impl Lowering<'_> {
             factory: window.finalize(),
             fingerprint,
         });
+        let of = Arc::clone(&window);
+        self.sizes
+            .insert(name.clone(), Box::new(move |load| of.size(load)));
         let finalize = self.graph.add(name, label, finalize);
         self.forward(&input.ends, partial);
         for port in [Port::MAIN, Port::ASIDE] {
@@ -255,11 +255,7 @@ impl Lowering<'_> {
         Ok(Flow {
             ends: vec![finalize],
             schema,
-            rows: if windowed.emission.revises() {
-                Rows::Revisions
-            } else {
-                Rows::Windows
-            },
+            rows: windowed.rows(),
             personal,
         })
     }

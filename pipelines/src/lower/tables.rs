@@ -7,12 +7,15 @@ use tagflow_connectors::{
     files::{FilesConfig, TableFiles, TableVersion},
     format::DEFAULT_MAX_ROW_BYTES,
 };
-use tagflow_engine::{Error, ErrorKind, Result, side_input::SideInput};
+use tagflow_engine::{Error, ErrorKind, Result, side_input::SideInput, source::Rows};
 use tagflow_operators::join::{CurrentDimension, Dimension};
 use tagflow_schemas::Column;
 use tokio::sync::Mutex;
 
-use super::{Lowering, sources};
+use super::{
+    Lowering,
+    sources::{self, DecoderFactory},
+};
 use crate::spec;
 
 impl Lowering<'_> {
@@ -27,18 +30,17 @@ impl Lowering<'_> {
 
     /// The table `name` as it is while the job runs.
     pub(super) fn dimension(&mut self, name: &str) -> Result<CurrentDimension> {
-        if let Some(known) = self.dimensions.get(name) {
+        let given = self.options.tables.get(name);
+        if let Some(known) = given.or_else(|| self.dimensions.get(name)) {
             return Ok(known.clone());
         }
         let table = self.spec.tables.get(name);
         let table = table.ok_or_else(|| Error::internal(format!("`{name}` is no table")))?;
-        let columns = table.columns.as_slice();
-        let place = |key: &str| columns.iter().position(|column| column.name == key);
         let current = CurrentDimension::default();
         self.graph.side_inputs.push(Arc::new(TableInput {
             name: name.to_owned(),
             files: files(table)?,
-            key: table.key.iter().filter_map(|key| place(key)).collect(),
+            key: key(table),
             refresh_every: *table.refresh,
             current: current.clone(),
             version: Mutex::new(None),
@@ -48,21 +50,47 @@ impl Lowering<'_> {
     }
 }
 
+/// The table `name` of these rows alone.
+///
+/// # Errors
+/// `Data` where a row cannot be read, or two have the same key.
+pub(crate) fn table_of(name: &str, table: &spec::Dimension, rows: &Rows) -> Result<Dimension> {
+    let decoded = decoder(table)()?.decode(rows)?;
+    if let Some(bad) = decoded.rejected.first() {
+        return Err(Error::data(format!(
+            "row {} of `{name}` cannot be read: {}",
+            bad.row + 1,
+            bad.message
+        )));
+    }
+    Dimension::new(name, decoded.records, &key(table))
+}
+
 fn files(table: &spec::Dimension) -> Result<TableFiles> {
-    let columns = table.columns.as_slice().to_vec();
+    let columns = table.columns.as_slice();
     let names = columns.iter().map(|column| column.name.clone());
     let config = FilesConfig {
         columns: Some(names.collect()),
         ..FilesConfig::new(table.url.as_str(), sources::file_format(&table.format))
     };
-    let schema = Column::schema(&columns);
-    let decoder = sources::decoder(
+    TableFiles::new(config, Column::schema(columns), decoder(table))
+}
+
+fn decoder(table: &spec::Dimension) -> DecoderFactory {
+    let columns = table.columns.as_slice().to_vec();
+    sources::decoder(
         &table.format,
         &table.columns,
         columns,
         DEFAULT_MAX_ROW_BYTES,
-    );
-    TableFiles::new(config, schema, decoder)
+    )
+}
+
+/// The places of the columns that name a row.
+fn key(table: &spec::Dimension) -> Vec<usize> {
+    let columns = table.columns.as_slice();
+    let place = |key: &str| columns.iter().position(|column| column.name == key);
+    table.key.iter().filter_map(|key| place(key)).collect()
 }
 
 /// A table that is read before the job starts and while it runs.

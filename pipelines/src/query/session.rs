@@ -18,10 +18,11 @@ use datafusion::{
 use object_store::{ObjectStore, path::Path};
 use tagflow_connectors::storage;
 use tagflow_engine::{Error, ErrorKind, Result};
+use tagflow_operators::aggregate;
 use url::Url;
 
 use super::{Answer, PipelineTable, is_place, quoted::Place};
-use crate::diagnostic::closest;
+use crate::{diagnostic::closest, sql::batch_functions};
 
 /// The catalog and the schema of tables that are named without them.
 const CATALOG: &str = "datafusion";
@@ -35,7 +36,7 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// These, and any other Parquet by its place.
+    /// These, and any other Parquet by its place; with the functions of pipelines.
     pub fn new(tables: Vec<PipelineTable>) -> Self {
         let mut config = SessionConfig::new().with_information_schema(false);
         config
@@ -47,16 +48,18 @@ impl Tables {
             .execution
             .parquet
             .schema_force_view_types = false;
+        let context = SessionContext::new_with_config(config);
+        for function in batch_functions() {
+            context.register_udf(function);
+        }
+        for function in aggregate::functions() {
+            context.register_udaf(function);
+        }
         Self {
-            context: SessionContext::new_with_config(config),
+            context,
             known: tables,
             stores: 0,
         }
-    }
-
-    /// The session, for functions to be added to.
-    pub fn context(&self) -> &SessionContext {
-        &self.context
     }
 
     /// Runs a query. It may read and nothing else.
@@ -150,6 +153,11 @@ impl Tables {
     fn unknown(&self, name: &TableReference) -> Error {
         let names: BTreeSet<_> = self.known.iter().map(|it| it.table.name.as_str()).collect();
         let names = Vec::from_iter(names);
+        if name.table() == "parquet" {
+            return Error::config(format!(
+                "there is no table `{name}`; a file stands in quotes: `'{name}'`"
+            ));
+        }
         let more = match (
             closest(name.table(), names.iter().copied()),
             names.as_slice(),

@@ -157,3 +157,22 @@ async fn what_cannot_be_asked_says_why() {
         "{message}"
     );
 }
+
+#[tokio::test]
+async fn functions_of_pipelines_are_there() {
+    let root = TempDir::new().unwrap();
+    let mut tables = Tables::new(vec![clicks(&root).await]);
+    let sql = "select theta_estimate(theta_sketch(campaign, 12)) as reach, \
+               frequency_histogram(campaign, '1,2') as often from clicks";
+    let answer = tables.ask(sql).await.unwrap();
+    assert_eq!(answer.json().unwrap(), "{\"reach\":2,\"often\":[1,1]}\n");
+}
+
+#[tokio::test]
+async fn a_file_without_quotes_is_told_of_them() {
+    let mut tables = Tables::new(Vec::new());
+    assert_eq!(
+        problem(&mut tables, "select * from nowhere.parquet").await,
+        "there is no table `nowhere.parquet`; a file stands in quotes: `'nowhere.parquet'`"
+    );
+}

@@ -24,19 +24,22 @@ mod parquet;
 mod query;
 mod read;
 mod scalars;
+mod scenes;
 mod secret;
+mod segments;
 mod sessions;
 mod setting;
 mod sink;
 mod source;
 mod sql_text;
 mod step;
+pub mod tags;
 mod test_case;
 mod test_row;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -64,13 +67,16 @@ pub use params::Params;
 pub use parquet::{Compression, ParquetFiles, ParquetSink, WriteMode};
 pub use query::{Emit, Query};
 pub use scalars::{ByteSize, Ratio};
+pub use scenes::Scene;
 pub use secret::Secret;
+pub use segments::Segment;
 pub use sessions::Sessions;
 pub use setting::Setting;
 pub use sink::{BlackholeSink, ConsoleSink, Output, Sink};
 pub use source::{Input, OnError, Source};
 pub use sql_text::SqlText;
 pub use step::{Select, Step};
+pub use tags::Tags;
 pub use test_case::{Action, Promise, TestCase, TestStep, Tick};
 pub use test_row::{Content, TestRow};
 
@@ -107,6 +113,20 @@ pub struct Spec {
     /// Measures by key and window, from several sources into one table, by name.
     #[schemars(extend("default" = serde_json::json!({})))]
     pub metrics: Nodes<Metrics>,
+    /// Tags of each user: values over rolling windows, by their events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tags: Option<Tags>,
+    /// Whether `tags` is in the file, but in error.
+    #[serde(skip)]
+    tags_are_unreadable: bool,
+    /// Who belongs to what, by their tags.
+    #[serde(skip_serializing_if = "Nodes::is_empty")]
+    #[schemars(extend("default" = serde_json::json!({})))]
+    pub segments: Nodes<Segment>,
+    /// Which tags and segments a caller sees, by the caller's name.
+    #[serde(skip_serializing_if = "Nodes::is_empty")]
+    #[schemars(extend("default" = serde_json::json!({})))]
+    pub scenes: Nodes<Scene>,
     /// Where results go, by name.
     pub sinks: Nodes<Sink>,
     /// What becomes of rows that cannot be used.
@@ -128,16 +148,14 @@ pub struct Spec {
 }
 
 /// Blocks that are designed but that this version cannot run.
-const LATER: [&str; 8] = [
-    "tags",
-    "segments",
-    "scenes",
-    "attribution",
-    "experiments",
-    "checks",
-    "docs",
-    "serve",
-];
+const LATER: [&str; 5] = ["attribution", "experiments", "checks", "docs", "serve"];
+
+/// What the `tags` and `segments` blocks give, for sinks.
+pub const TAG_CHANGES: &str = "tags.changes";
+/// All tags of all keys, every so often.
+pub const TAGS_CURRENT: &str = "tags.current";
+/// Who entered and left which segment.
+pub const SEGMENT_CHANGES: &str = "segments.changes";
 
 impl Spec {
     /// The pipeline as canonical JSON, to be stored: every setting with its
@@ -156,6 +174,32 @@ impl Spec {
             || self.steps.is_unreadable(name)
             || self.queries.is_unreadable(name)
             || self.metrics.is_unreadable(name)
+            || (self.tags_are_unreadable && name.contains('.'))
+    }
+
+    /// Whether rows come from `name`.
+    pub fn is_node(&self, name: &str) -> bool {
+        self.relations().any(|relation| **relation == *name) || self.tag_tables().contains(&name)
+    }
+
+    /// What sinks can take from `tags` and `segments`.
+    pub fn tag_tables(&self) -> &'static [&'static str] {
+        match (&self.tags, self.segments.names().next()) {
+            (None, _) => &[],
+            (Some(_), None) => &[TAG_CHANGES, TAGS_CURRENT],
+            (Some(_), Some(_)) => &[TAG_CHANGES, TAGS_CURRENT, SEGMENT_CHANGES],
+        }
+    }
+
+    /// How often all tags of all keys come out: as often as some table wants them.
+    pub fn profile_every(&self) -> Duration {
+        let sinks = self.sinks.iter().map(|(_, sink)| sink);
+        let sinks = sinks.filter(|sink| *sink.from == TAGS_CURRENT);
+        let periods = sinks.filter_map(|sink| match sink.output() {
+            Output::Parquet(parquet) => Some(*parquet.every),
+            Output::Console(_) | Output::Blackhole(_) => None,
+        });
+        periods.min().unwrap_or(parquet::PROFILE_EVERY)
     }
 
     /// The names that `from` and SQL can refer to: sources, steps, queries, metrics.
@@ -182,6 +226,9 @@ impl Spec {
         let steps = fields.optional(reader, "steps");
         let queries = fields.optional(reader, "queries");
         let metrics = fields.optional(reader, "metrics");
+        let tags = fields.optional(reader, "tags");
+        let segments = fields.optional(reader, "segments");
+        let scenes = fields.optional(reader, "scenes");
         let sinks = fields.required(reader, "sinks");
         let checkpoint = fields.optional(reader, "checkpoint");
         let errors = fields.optional(reader, "errors");
@@ -210,6 +257,10 @@ impl Spec {
             steps: steps.map_or_else(Nodes::unreadable, Option::unwrap_or_default),
             queries: queries.map_or_else(Nodes::unreadable, Option::unwrap_or_default),
             metrics: metrics.map_or_else(Nodes::unreadable, Option::unwrap_or_default),
+            tags_are_unreadable: tags.is_none(),
+            tags: tags.flatten(),
+            segments: segments.map_or_else(Nodes::unreadable, Option::unwrap_or_default),
+            scenes: scenes.map_or_else(Nodes::unreadable, Option::unwrap_or_default),
             sinks: sinks.unwrap_or_else(Nodes::unreadable),
             checkpoint,
             parallelism: parallelism.flatten(),

@@ -18,6 +18,9 @@ use crate::{
     yaml::{Kind, Node},
 };
 
+/// How often all tags come out where nothing is said.
+pub(super) const PROFILE_EVERY: Duration = Duration::from_mins(15);
+
 /// A table of Parquet files on a local disk or an object store.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -36,9 +39,16 @@ pub struct ParquetSink {
     pub sort_by: Vec<Setting<String>>,
     /// What becomes of rows that come out more than once: `append` keeps them
     /// all, `replace_windows` only the newest of each window and key, by writing
-    /// the files anew that hold older ones.
+    /// the files anew that hold older ones. `snapshot` of `tags.current` keeps only
+    /// the newest row of each key.
     #[schemars(extend("default" = "append"))]
     pub mode: Setting<WriteMode>,
+    /// Of `tags.current`: how often, in event time, all tags come out.
+    #[schemars(extend("default" = "15m"))]
+    pub every: Setting<Duration>,
+    /// With `mode: snapshot`: over how many folders keys are spread, by their hash.
+    #[schemars(extend("default" = 16))]
+    pub buckets: Setting<u64>,
     /// How large files grow, and how they are written.
     #[schemars(extend("default" = serde_json::json!({})))]
     pub files: ParquetFiles,
@@ -51,13 +61,16 @@ pub enum WriteMode {
     Append,
     /// The newest of each window and key is.
     ReplaceWindows,
+    /// Those of the newest time at which all came out are.
+    Snapshot,
 }
 
 impl Choice for WriteMode {
-    const EXPECTED: &'static str = "`append` or `replace_windows`";
+    const EXPECTED: &'static str = "`append`, `replace_windows` or `snapshot`";
     const NAMES: &'static [(&'static str, Self)] = &[
         ("append", Self::Append),
         ("replace_windows", Self::ReplaceWindows),
+        ("snapshot", Self::Snapshot),
     ];
 }
 
@@ -149,12 +162,16 @@ impl Read for ParquetSink {
         let sort_by = fields.optional::<Vec<_>>(reader, "sort_by");
         let files = fields.optional(reader, "files");
         let mode = fields.or(reader, "mode", WriteMode::Append);
+        let every = fields.or(reader, "every", PROFILE_EVERY);
+        let buckets = fields.or(reader, "buckets", 16);
         fields.finish(reader);
         Some(Self {
             url: url?,
             partition_by: partition_by?.unwrap_or_default(),
             sort_by: sort_by?.unwrap_or_default(),
             mode: mode?,
+            every: every?,
+            buckets: buckets?,
             files: files?.unwrap_or_else(|| ParquetFiles::default_at(node.at)),
         })
     }

@@ -13,7 +13,8 @@ use super::{
 };
 use crate::yaml::{Node, Value};
 
-/// A query: its SQL alone, or a map with `sql`, `emit` and `allowed_lateness`.
+/// A query: its SQL alone, or a map with `sql`, `emit`, `allowed_lateness` and
+/// `ttl`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Query {
     /// The SQL.
@@ -22,6 +23,8 @@ pub struct Query {
     pub emit: Emit,
     /// For how long after its end a window takes rows, and is corrected.
     pub allowed_lateness: Setting<Duration>,
+    /// An aggregate without a window forgets a key so long after its last row.
+    pub ttl: Option<Setting<Duration>>,
 }
 
 /// When the rows of a window come out.
@@ -76,6 +79,7 @@ impl Read for Query {
                     sql: SqlText::read(node, reader)?,
                     emit: once,
                     allowed_lateness: Setting::default_at(Duration::ZERO, node.at),
+                    ttl: None,
                 });
             }
             Value::List(_) => {
@@ -87,11 +91,13 @@ impl Read for Query {
         let sql = fields.required(reader, "sql");
         let emit = fields.optional(reader, "emit");
         let allowed_lateness = fields.or(reader, "allowed_lateness", Duration::ZERO);
+        let ttl = fields.optional(reader, "ttl");
         fields.finish(reader);
         Some(Self {
             sql: sql?,
             emit: emit?.unwrap_or(once),
             allowed_lateness: allowed_lateness?,
+            ttl: ttl?,
         })
     }
 }
@@ -103,8 +109,8 @@ impl JsonSchema for Query {
 
     fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "A query: its SQL alone, or a map with `sql`, `emit` and \
-                `allowed_lateness`.",
+            "description": "A query: its SQL alone, or a map with `sql`, `emit`, \
+                `allowed_lateness` and `ttl`.",
             "anyOf": [
                 {"type": "string"},
                 {
@@ -114,7 +120,8 @@ impl JsonSchema for Query {
                         "emit": {
                             "description": "When results come out: `on_close`, when a window \
                                 closes; `{every: 10s}`, and before that previews of what \
-                                changed, so far apart in event time.",
+                                changed, so far apart in event time. With `ttl`, how far apart \
+                                changes are; one minute if nothing is said.",
                             "default": "on_close",
                             "anyOf": [
                                 OnClose::schema(),
@@ -136,6 +143,11 @@ impl JsonSchema for Query {
                             "description": "For so long after its end a window takes rows, and \
                                 comes out again where they changed it. Later rows are late.",
                             "default": "0s",
+                            "anyOf": [Duration::schema()],
+                        },
+                        "ttl": {
+                            "description": "Of an aggregate without a window, changes come out; \
+                                a key is forgotten so long after its last row.",
                             "anyOf": [Duration::schema()],
                         },
                     },

@@ -270,6 +270,19 @@ pub(crate) fn positive(
     Some(duration)
 }
 
+/// A time of more than nothing, if it is there.
+#[expect(clippy::option_option, reason = "absent is not unreadable")]
+pub(crate) fn positive_or_none(
+    fields: &mut Fields<'_>,
+    reader: &mut Reader<'_>,
+    name: &'static str,
+) -> Option<Option<Setting<Duration>>> {
+    match fields.get(name) {
+        Some(_) => positive(fields, reader, name).map(Some),
+        None => Some(None),
+    }
+}
+
 impl<T: Read> Read for Vec<T> {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         let Value::List(items) = &node.value else {

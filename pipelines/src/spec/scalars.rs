@@ -51,6 +51,27 @@ impl Leaf for u64 {
     }
 }
 
+impl Leaf for f64 {
+    const EXPECTED: &'static str = "a number";
+
+    fn parse(text: &str, kind: Kind) -> Result<Self, Mistake> {
+        let number = text.parse().ok().filter(|number: &Self| number.is_finite());
+        match (kind, number) {
+            (Kind::Integer | Kind::Float, Some(number)) => Ok(number),
+            (Kind::String, Some(_)) => Err(Mistake::TypeWithHelp("take the quotes off".into())),
+            _ => Err(Mistake::Type),
+        }
+    }
+
+    fn plan(&self) -> serde_json::Value {
+        json!(self)
+    }
+
+    fn schema() -> Schema {
+        json_schema!({"type": "number"})
+    }
+}
+
 impl Leaf for bool {
     const EXPECTED: &'static str = "`true` or `false`";
 

@@ -4,6 +4,7 @@ mod damaged;
 pub(crate) mod everything;
 mod messages;
 mod plan;
+mod tags;
 
 use std::sync::Arc;
 

@@ -38,6 +38,8 @@ pub enum Rows {
     Windows,
     /// One a window, key and revision.
     Revisions,
+    /// One a change of a key without a window.
+    Changes,
 }
 
 impl Relation {

@@ -14,6 +14,7 @@ use datafusion::{
     sql::unparser::{Unparser, dialect::Dialect},
 };
 
+use humantime::format_duration;
 use tagflow_operators::join::lookup::Missing;
 
 use super::{
@@ -51,7 +52,10 @@ impl Stream {
             Self::Join(join) => join.headline(),
             Self::Top(top) => top.headline(),
             Self::Windowed(windowed) => {
-                let mut text = format!("{} of {}", windowed.windows, sql(&windowed.time));
+                let mut text = match windowed.emission.ttl {
+                    Some(ttl) => format!("changes, forgotten after {}", format_duration(ttl)),
+                    None => format!("{} of {}", windowed.windows, sql(&windowed.time)),
+                };
                 if !windowed.keys.is_empty() {
                     text.push_str(" by ");
                     text.push_str(&list(&windowed.keys));
@@ -69,7 +73,7 @@ impl Stream {
 impl Ordered {
     fn headline(&self) -> String {
         let key = self.key.join(", ");
-        let time = |duration: &Duration| humantime::format_duration(*duration).to_string();
+        let time = |duration: &Duration| format_duration(*duration).to_string();
         match &self.rule {
             OrderedRule::Dedupe { within } => format!("dedupe by {key} within {}", time(within)),
             OrderedRule::Rate {

@@ -126,7 +126,7 @@ impl Walk<'_> {
         ];
         if [left, right]
             .iter()
-            .any(|side| side.rows(self.catalog) == Rows::Revisions)
+            .any(|side| side.rows(self.catalog) >= Rows::Revisions)
         {
             return Err(SqlError::new(
                 "a join with results that are corrected would keep the old ones",

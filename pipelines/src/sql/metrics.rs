@@ -46,6 +46,7 @@ pub(super) struct PlannedMetrics {
 /// Plans a block whose sources are in `catalog`.
 pub(super) fn plan(metrics: &Metrics, catalog: &Catalog) -> Result<PlannedMetrics, Faults> {
     let emission = Emission {
+        ttl: None,
         previews: metrics.emit.preview.as_deref().copied(),
         lateness: match &metrics.emit.corrections {
             Some(corrections) => *corrections.until,

@@ -20,7 +20,8 @@
 //!    SQL of its blocks.
 //! 6. `program`: which columns each relation must deliver; `optimize` narrows
 //!    plans to them.
-//! 7. `output`: what a sink sees.
+//! 7. `tags`: the columns and rules of tags and segments.
+//! 8. `output`: what a sink sees.
 
 mod bound;
 mod catalog;
@@ -42,7 +43,9 @@ mod refuse;
 mod resolve;
 mod stages;
 mod stream;
+pub(crate) mod tags;
 mod top;
+mod updating;
 mod upsert;
 mod windowed;
 

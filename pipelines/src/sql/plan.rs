@@ -24,8 +24,8 @@ use super::{
     join,
     optimize::optimize,
     parse,
-    stream::{Map, Scan, Stream, Union, with_revisions},
-    top,
+    stream::{Map, Scan, Stream, Union, with_columns},
+    top, updating,
 };
 
 /// The name of a window's column where the query gives it none.
@@ -119,6 +119,10 @@ pub(crate) fn finish(
     let plan = Analyzer::new()
         .execute_and_check(plan, catalog.config(), |_, _| {})
         .map_err(|error| SqlError::of_planner(&error))?;
+    let plan = match (emission.ttl, emission.previews) {
+        (Some(_), Some(every)) => updating::cut(plan, every, catalog, places)?,
+        _ => plan,
+    };
     let mut stream = walk(&plan, Emission::default(), catalog, places)?;
     let mut lineage = stream.lineage(catalog);
     let plan = name_columns(plan, &lineage, places)?;
@@ -128,7 +132,7 @@ pub(crate) fn finish(
     let mut schema = Arc::clone(plan.schema());
     if emission.revises() {
         stream.revise(emission)?;
-        schema = with_revisions(&schema)?;
+        schema = with_columns(&schema, emission)?;
         lineage.resize(schema.fields().len(), Lineage::Plain);
     }
     let relation = Relation {
@@ -208,8 +212,7 @@ impl Stream {
 
     fn own_rows(&self) -> Rows {
         match self {
-            Self::Windowed(windowed) if windowed.emission.revises() => Rows::Revisions,
-            Self::Windowed(_) => Rows::Windows,
+            Self::Windowed(windowed) => windowed.rows(),
             other => {
                 let inputs = other.inputs().into_iter().map(Self::own_rows);
                 let rows = inputs.max().unwrap_or(Rows::Events);

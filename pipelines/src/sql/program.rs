@@ -13,7 +13,8 @@ use tagflow_engine::time;
 use tagflow_operators::window::Emission;
 
 use super::{
-    Catalog, Definition, Fault, Lineage, Ordered, Part, Relation, Rows, SqlError, Stream, optimize,
+    Catalog, Definition, EXACT, Fault, Lineage, Lookup, Ordered, Part, Relation, Rows, SqlError,
+    Stream, optimize,
     plan::{self, Places},
     planning::Planning,
 };
@@ -78,13 +79,24 @@ impl Program {
         self.catalog.relation(name)
     }
 
+    /// Adds a relation that no other one reads, and that something else makes.
+    pub fn add(&mut self, name: &str, relation: Relation) {
+        self.catalog.add(name, relation);
+    }
+
     /// What each relation must deliver so that all columns of `outputs` can be
-    /// written, inputs first. Relations that none of them reads are left out.
+    /// written, and so that `exact` can be read with the watermark of each instant,
+    /// a relation and its columns; inputs first. Relations that none of them reads
+    /// are left out.
     ///
     /// # Errors
     /// A plan that can no longer run after it was optimized; the relation's
     /// name comes with it.
-    pub fn needs(&self, outputs: &BTreeSet<String>) -> Result<Vec<Needs>, Fault> {
+    pub fn needs(
+        &self,
+        outputs: &BTreeSet<String>,
+        exact: Option<(&str, &[String])>,
+    ) -> Result<Vec<Needs>, Fault> {
         let mut wanted: BTreeMap<String, Wanted> = BTreeMap::new();
         for output in outputs {
             if let Some(relation) = self.relation(output) {
@@ -95,6 +107,11 @@ impl Program {
                     .columns
                     .extend(all.map(|field| field.name().clone()));
             }
+        }
+        if let Some((relation, columns)) = exact {
+            let read = wanted.entry(relation.to_owned()).or_default();
+            read.columns.extend(columns.iter().cloned());
+            read.grain = EXACT;
         }
         let mut needs = Vec::new();
         for name in self.order.iter().rev() {
@@ -143,6 +160,67 @@ impl Program {
             }
         }
         Ok(definition)
+    }
+
+    /// As [`Program::definition`], of some columns of a relation; none of a source.
+    ///
+    /// # Errors
+    /// As [`Program::needs`].
+    pub fn definition_of(&self, name: &str, columns: &[&str]) -> Result<Option<String>, Fault> {
+        let Some(relation) = self.relation(name) else {
+            return Ok(None);
+        };
+        let fields = relation.schema.fields().iter().map(|field| field.name());
+        let columns = fields.filter(|field| columns.contains(&field.as_str()));
+        let columns: Vec<String> = columns.cloned().collect();
+        let stream = self.stream(name, relation, &columns)?;
+        stream.map(|stream| self.definition(&stream)).transpose()
+    }
+
+    /// The columns of sources that come out of a relation as its column, just as they
+    /// are.
+    pub fn carried_from(&self, name: &str, column: &str) -> Vec<(String, String)> {
+        let of_source = || vec![(name.to_owned(), column.to_owned())];
+        let Some(relation) = self.relation(name) else {
+            return Vec::new();
+        };
+        match self.stream(name, relation, &[column.to_owned()]) {
+            Ok(Some(stream)) => {
+                let mut columns = stream.schema().fields().iter();
+                let place = columns.position(|field| field.name() == column);
+                place.map_or_else(Vec::new, |place| self.carried_through(&stream, place))
+            }
+            Ok(None) => of_source(),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// As [`Program::carried_from`], of a column of `stream`.
+    fn carried_through(&self, stream: &Stream, place: usize) -> Vec<(String, String)> {
+        match stream {
+            Stream::Scan(scan) => self.carried_from(&scan.relation, &scan.columns[place]),
+            Stream::Map(map) => {
+                let column = map.columns.as_ref().map(|columns| &columns[place]);
+                let place = match column.map(|column| column.clone().unalias_nested().data) {
+                    None => Some(place),
+                    Some(Expr::Column(column)) => map.input.schema().maybe_index_of_column(&column),
+                    Some(_) => None,
+                };
+                place.map_or_else(Vec::new, |place| self.carried_through(&map.input, place))
+            }
+            Stream::Union(union) => {
+                let inputs = union.inputs.iter();
+                inputs
+                    .flat_map(|input| self.carried_through(input, place))
+                    .collect()
+            }
+            Stream::Ordered(Ordered { input, .. }) | Stream::Lookup(Lookup { input, .. })
+                if place < input.schema().fields().len() =>
+            {
+                self.carried_through(input, place)
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// What makes `columns` of a relation; nothing makes a source.

@@ -12,7 +12,10 @@ use datafusion::sql::sqlparser::{
 };
 
 use super::{Functions, SqlError, parse, top::ROW_NUMBER};
-use crate::diagnostic::closest;
+use crate::{
+    diagnostic::closest,
+    spec::{SEGMENT_CHANGES, TAG_CHANGES, TAGS_CURRENT},
+};
 
 /// The reasons why a query or an expression cannot run on a stream, by place.
 pub(crate) fn refuse(syntax: &impl Visit, functions: &Functions) -> Vec<SqlError> {
@@ -136,7 +139,14 @@ impl Visitor for Refusals<'_> {
                 sample: None,
                 ..
             } => {
-                if name.0.len() > 1 {
+                let folded = parse::fold_name(name);
+                if [TAG_CHANGES, TAGS_CURRENT, SEGMENT_CHANGES].contains(&folded.as_str()) {
+                    self.add(
+                        name.span(),
+                        format!("`{folded}` cannot be read by a query in this version"),
+                        format!("write it to a table: `from: {folded}` in a sink"),
+                    );
+                } else if name.0.len() > 1 {
                     self.add(
                         name.span(),
                         format!("`{name}` is no relation: their names have one part"),

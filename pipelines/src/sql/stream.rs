@@ -2,7 +2,6 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use arrow::datatypes::{DataType, Field};
 use datafusion::{
     common::{Column, DFSchema, DFSchemaRef, JoinType, TableReference},
     logical_expr::{Expr, SortExpr as Sort},
@@ -10,10 +9,10 @@ use datafusion::{
 };
 use tagflow_operators::{
     join::lookup::Missing,
-    window::{Emission, IS_FINAL, REVISION, Windows},
+    window::{Emission, Windows},
 };
 
-use super::{OrderedRule, SqlError, program::common_grain};
+use super::{OrderedRule, Rows, SqlError, program::common_grain};
 
 /// A relation as a tree of what happens to its rows. Expressions are
 /// DataFusion's logical ones, typed and simplified, over the schema of the
@@ -90,9 +89,10 @@ pub struct Union {
     pub schema: DFSchemaRef,
 }
 
-/// An aggregate over windows. Output: the group expressions in their order with
-/// the window at [`Windowed::window`], then the aggregates, and where a window
-/// may come out more than once [`REVISION`] and [`IS_FINAL`].
+/// An aggregate over windows; or without, where keys are forgotten
+/// ([`Emission::ttl`]): then windows are as wide as changes are apart. Output: the
+/// group expressions in their order with the window at [`Windowed::window`], then
+/// the aggregates, and the [`Emission::columns`].
 #[derive(Debug, Clone)]
 pub struct Windowed {
     /// Where rows come from.
@@ -247,7 +247,7 @@ impl Stream {
             Self::Windowed(windowed) => {
                 emission.check(&windowed.windows).map_err(SqlError::new)?;
                 windowed.emission = emission;
-                windowed.schema = with_revisions(&windowed.schema)?;
+                windowed.schema = with_columns(&windowed.schema, emission)?;
                 Ok(())
             }
             Self::Map(map) if map.filter.is_some() => Err(SqlError::new(
@@ -257,9 +257,10 @@ impl Stream {
             Self::Map(map) => {
                 map.input.revise(emission)?;
                 if let Some(columns) = &mut map.columns {
-                    columns.extend([REVISION, IS_FINAL].map(col));
+                    let more = emission.columns();
+                    columns.extend(more.iter().map(|column| col(column.name())));
                 }
-                map.schema = with_revisions(&map.schema)?;
+                map.schema = with_columns(&map.schema, emission)?;
                 Ok(())
             }
             Self::Scan(_)
@@ -268,7 +269,7 @@ impl Stream {
             | Self::Lookup(_)
             | Self::Join(_)
             | Self::Top(_) => Err(SqlError::new(
-                "only a query that is one aggregate over windows emits more than once",
+                "only a query that is one aggregate and nothing more emits more than once",
             )
             .help("say it where the aggregate is")),
         }
@@ -327,26 +328,38 @@ impl Stream {
 impl Windowed {
     /// A width at whose multiples windows close, are previewed or let go.
     pub fn grain(&self) -> Duration {
-        let Emission { previews, lateness } = self.emission;
+        let Emission {
+            previews, lateness, ..
+        } = self.emission;
         let grain = common_grain(self.windows.grain(), lateness);
         common_grain(grain, previews.unwrap_or_default())
     }
+
+    /// What its rows are.
+    pub(crate) fn rows(&self) -> Rows {
+        match (self.emission.ttl, self.emission.revises()) {
+            (Some(_), _) => Rows::Changes,
+            (None, true) => Rows::Revisions,
+            (None, false) => Rows::Windows,
+        }
+    }
 }
 
-/// `schema` with the columns that tell revisions apart.
-pub(crate) fn with_revisions(schema: &DFSchema) -> Result<DFSchemaRef, SqlError> {
+/// `schema` with the columns that tell apart what comes out more than once.
+pub(crate) fn with_columns(schema: &DFSchema, emission: Emission) -> Result<DFSchemaRef, SqlError> {
     let columns = schema.iter();
     let mut columns: Vec<_> = columns
         .map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)))
         .collect();
-    for (name, kind) in [(REVISION, DataType::Int64), (IS_FINAL, DataType::Boolean)] {
+    for column in emission.columns() {
+        let name = column.name();
         if schema.fields().iter().any(|field| field.name() == name) {
             return Err(SqlError::new(format!(
                 "the column name `{name}` is Tagflow's own where results are corrected"
             ))
             .help("give it another: `… AS name`"));
         }
-        columns.push((None, Arc::new(Field::new(name, kind, false))));
+        columns.push((None, column));
     }
     let schema = DFSchema::new_with_metadata(columns, HashMap::new());
     schema

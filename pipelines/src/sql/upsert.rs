@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use datafusion::{common::DFSchema, logical_expr::Expr};
 
-use super::{Catalog, Stream};
+use super::{Catalog, Rows, Stream};
 
 /// The columns, by place, by which a row's revisions are known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Stream {
                     columns.iter().position(carries)
                 })
             }
-            Self::Windowed(windowed) if windowed.emission.revises() => {
+            Self::Windowed(windowed) if windowed.rows() == Rows::Revisions => {
                 let groups = windowed.keys.len() + 1;
                 Some(Upsert {
                     window: windowed.window,

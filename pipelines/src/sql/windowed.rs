@@ -40,7 +40,8 @@ impl Walk<'_> {
                     "an aggregate without a window never has its final value",
                 )
                 .help(format!(
-                    "add a window to GROUP BY: `{}`",
+                    "add a window to GROUP BY: `{}`; or give the query a `ttl`, and its changes \
+                     come out",
                     WindowKind::Tumble.example(&time)
                 ))
                 .at_token_if(self.places.aggregate(self.catalog)));
@@ -222,7 +223,7 @@ fn time_column(input: &Stream, lineage: &[Lineage]) -> Option<String> {
     })
 }
 
-fn as_window(expr: &Expr) -> Option<(WindowKind, &ScalarFunction)> {
+pub(super) fn as_window(expr: &Expr) -> Option<(WindowKind, &ScalarFunction)> {
     match expr {
         Expr::ScalarFunction(call) => Some((WindowKind::named(call.func.name())?, call)),
         _ => None,

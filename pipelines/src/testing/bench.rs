@@ -17,6 +17,7 @@ use tagflow_engine::{
     runtime::{Control, End, JobConfig, Outcome, Supervised, Until, supervise},
     testing::ManualClock,
 };
+use tagflow_operators::join::{CurrentDimension, Dimension};
 use tokio::sync::Notify;
 
 use super::{
@@ -54,6 +55,8 @@ impl Pulse {
 pub(super) struct Bench<'a> {
     spec: &'a Spec,
     taps: &'a BTreeSet<String>,
+    /// Those that the test fills.
+    tables: BTreeMap<String, CurrentDimension>,
     lanes: usize,
     clock: Arc<ManualClock>,
     store: Arc<dyn ObjectStore>,
@@ -72,19 +75,25 @@ struct Running {
 }
 
 impl<'a> Bench<'a> {
-    /// Starts `spec` at the time `now`; beside its sinks, `taps` are watched.
+    /// Starts `spec` at the time `now`; beside its sinks, `taps` are watched, and
+    /// `tables` are empty until they are filled.
     ///
     /// # Errors
     /// As [`lower`], in words.
     pub(super) fn start(
         spec: &'a Spec,
         taps: &'a BTreeSet<String>,
+        tables: &BTreeSet<String>,
         lanes: usize,
         now: EventTime,
     ) -> Result<Self> {
         let mut bench = Self {
             spec,
             taps,
+            tables: tables
+                .iter()
+                .map(|name| (name.clone(), CurrentDimension::default()))
+                .collect(),
             lanes,
             clock: Arc::new(ManualClock::at(now)),
             store: Arc::new(InMemory::new()),
@@ -110,6 +119,13 @@ impl<'a> Bench<'a> {
     /// All that rows can be sent to.
     pub(super) fn inboxes(&self) -> impl Iterator<Item = &Inbox> {
         self.inboxes.values().map(AsRef::as_ref)
+    }
+
+    /// Rows find `rows` in the table `name` from now on.
+    pub(super) fn fill(&self, name: &str, rows: Dimension) {
+        if let Some(table) = self.tables.get(name) {
+            table.replace(rows);
+        }
     }
 
     /// What the sink `node` of the graph has written since the last call.
@@ -215,6 +231,7 @@ impl<'a> Bench<'a> {
         let options = LowerOptions {
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             taps: self.taps.clone(),
+            tables: self.tables.clone(),
             ..LowerOptions::default()
         };
         let lowered =

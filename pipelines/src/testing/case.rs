@@ -17,10 +17,10 @@ use super::{
 use crate::{
     Pipeline, Spec,
     diagnostic::{Diagnostics, Position},
-    lower::tap,
+    lower::{table_of, tap},
     spec::{
-        Action, DEAD_LETTERS, Expect, Expectation, Input, LATE, Nodes, Promise, Setting, TestCase,
-        TestRow, Tick,
+        Action, DEAD_LETTERS, Dimension, Expect, Expectation, Input, LATE, Nodes, Promise, Setting,
+        TestCase, TestRow, Tick,
     },
 };
 
@@ -90,16 +90,21 @@ async fn case(
     test: &TestCase,
     lanes: usize,
 ) -> Result<Vec<Failure>> {
-    let taps = taps(spec, test);
+    let (taps, tables) = (taps(spec, test), tables(spec, test));
     let start = start(test);
     let now = start.unwrap_or(EventTime::from_micros(0));
     let mut case = Case {
         spec,
         shapes,
-        bench: Bench::start(spec, &taps, lanes, now)?,
+        bench: Bench::start(spec, &taps, &tables, lanes, now)?,
         is_time_told: start.is_some(),
         after: None,
     };
+    for (name, table) in spec.tables.iter() {
+        if tables.contains(&**name) {
+            case.fill(name, table, &[])?;
+        }
+    }
     for step in &test.steps {
         let failures = match case.step(&step.action).await {
             Ok(failures) => failures,
@@ -129,7 +134,20 @@ fn taps(spec: &Spec, test: &TestCase) -> BTreeSet<String> {
     });
     let names = expects.flat_map(|expect| expect.nodes.names());
     names
-        .filter(|name| spec.relations().any(|relation| relation[..] == name[..]))
+        .filter(|name| spec.is_node(name))
+        .map(ToString::to_string)
+        .collect()
+}
+
+/// The tables that a test fills.
+fn tables(spec: &Spec, test: &TestCase) -> BTreeSet<String> {
+    let sent = test.steps.iter().filter_map(|step| match &step.action {
+        Action::Send(sent) => Some(sent),
+        _ => None,
+    });
+    let names = sent.flat_map(Nodes::names);
+    names
+        .filter(|name| spec.tables.get(name).is_some())
         .map(ToString::to_string)
         .collect()
 }
@@ -158,7 +176,7 @@ struct Case<'a> {
 impl Case<'_> {
     async fn step(&mut self, action: &Action) -> Result<Vec<Failure>> {
         match action {
-            Action::Send(sent) => self.send(sent)?,
+            Action::Send(sent) => self.send(sent).await?,
             Action::Watermark(Promise::All(at)) => {
                 self.bench.inboxes().for_each(|inbox| inbox.promise(**at));
             }
@@ -186,15 +204,28 @@ impl Case<'_> {
         Ok(Vec::new())
     }
 
-    fn send(&self, sent: &Nodes<Vec<TestRow>>) -> Result<()> {
+    /// Lets a table have these rows alone.
+    fn fill(&self, name: &str, table: &Dimension, rows: &[TestRow]) -> Result<()> {
+        let rows = encode(rows, (&table.format, &table.columns), 0, None)?;
+        self.bench.fill(name, table_of(name, table, &rows)?);
+        Ok(())
+    }
+
+    async fn send(&mut self, sent: &Nodes<Vec<TestRow>>) -> Result<()> {
         for (name, rows) in sent.iter() {
+            if let Some(table) = self.spec.tables.get(name) {
+                // Rows that came before find the table as it was.
+                self.bench.settle().await?;
+                self.fill(name, table, rows)?;
+            }
             // What leads nowhere has no inbox.
             if let (Some(source), Some(inbox)) =
                 (self.spec.sources.get(name), self.bench.inbox(name))
             {
                 let is_live = matches!(source.input(), Input::Kafka(_)) && self.is_time_told;
                 let received = is_live.then(|| self.bench.clock().now());
-                inbox.send(encode(rows, source, inbox.next(), received)?);
+                let shape = (&source.format, &source.columns);
+                inbox.send(encode(rows, shape, inbox.next(), received)?);
             }
         }
         Ok(())
@@ -205,7 +236,7 @@ impl Case<'_> {
         for (name, expectation) in expect.nodes.iter() {
             let node = match &**name {
                 DEAD_LETTERS | LATE => format!("errors.{name}"),
-                relation if self.spec.relations().any(|it| **it == *relation) => tap(relation),
+                relation if self.spec.is_node(relation) => tap(relation),
                 sink => sink.to_owned(),
             };
             let table = Table::of(&self.bench.take(&node))?;

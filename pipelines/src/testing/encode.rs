@@ -1,4 +1,4 @@
-//! Rows of a test as what its source would read.
+//! Rows of a test as what a source or table would read.
 
 use std::sync::Arc;
 
@@ -13,24 +13,24 @@ use tagflow_engine::{
 };
 use tagflow_schemas::{Column, ColumnType, TimeUnit};
 
-use crate::spec::{Content, Format, Source, TestRow};
+use crate::spec::{Columns, Content, Format, TestRow};
 
-/// `rows` as `source` would read them, the first at offset `first`; `received`
-/// is what their event times are judged against.
+/// `rows` as they would be read in `format` with `columns`, the first at offset
+/// `first`; `received` is what their event times are judged against.
 pub(super) fn encode(
     rows: &[TestRow],
-    source: &Source,
+    (format, columns): (&Format, &Columns),
     first: Offset,
     received: Option<EventTime>,
 ) -> Result<Rows> {
     let mut data = String::new();
-    let delimiter = match &source.format {
-        Format::Parquet(_) => return columns(rows, source, first).map(Rows::Columns),
+    let delimiter = match format {
+        Format::Parquet(_) => return texts(rows, columns, first).map(Rows::Columns),
         Format::Json(_) => None,
         Format::Csv(csv) => {
             let delimiter = csv.delimiter.value().as_str();
             if *csv.header {
-                let columns = source.columns.as_slice().iter();
+                let columns = columns.as_slice().iter();
                 let names: Vec<_> = columns.map(|column| quoted(&column.name)).collect();
                 data = names.join(delimiter) + "\n";
             }
@@ -48,14 +48,14 @@ pub(super) fn encode(
             (Content::Fields(fields), None) => {
                 let field = |(name, value): &(_, Value)| {
                     let name = ToString::to_string(name);
-                    let value = written(value, source.columns.get(&name));
+                    let value = written(value, columns.get(&name));
                     (name, value)
                 };
                 let object: Map<_, _> = fields.iter().map(field).collect();
                 data.push_str(&Value::Object(object).to_string());
             }
             (Content::Fields(_), Some(delimiter)) => {
-                let columns = source.columns.as_slice().iter();
+                let columns = columns.as_slice().iter();
                 let values: Vec<_> = columns
                     .map(|column| text(row, column).map_or_else(String::new, |it| quoted(&it)))
                     .collect();
@@ -72,8 +72,8 @@ pub(super) fn encode(
 
 /// Rows of a columnar file. Its columns are texts, so that a value of the wrong
 /// type can be sent.
-fn columns(rows: &[TestRow], source: &Source, first: Offset) -> Result<ColumnRows> {
-    let columns = source.columns.as_slice().iter();
+fn texts(rows: &[TestRow], columns: &Columns, first: Offset) -> Result<ColumnRows> {
+    let columns = columns.as_slice().iter();
     let (fields, arrays): (Vec<_>, Vec<_>) = columns
         .map(|column| {
             let values: StringArray = rows.iter().map(|row| text(row, column)).collect();

@@ -134,6 +134,98 @@ fn a_restart_goes_on_from_the_commit() {
     );
 }
 
+/// Every change of a key without a window: in order, late, forgotten, anew.
+#[test]
+fn changes_come_out_by_key_until_it_is_forgotten() {
+    let tally = r"  tally:
+    sql: SELECT who, sum(n) AS n FROM both GROUP BY who
+    emit: {every: 1m}
+    ttl: 2m
+sinks:
+  out: {from: tally,";
+    let steps = r#"- send:
+    b: [{who: x, n: 1, at: "2026-01-05T12:00:01Z"}, {who: y, n: 1, at: "2026-01-05T12:00:02Z"}]
+- watermark: "2026-01-05T12:01:00Z"
+- expect:
+    tally:
+      equals:
+        - {who: x, n: 1, op: insert, changed_at: "2026-01-05T12:01:00Z"}
+        - {who: y, n: 1, op: insert, changed_at: "2026-01-05T12:01:00Z"}
+- send:
+    b: [{who: x, n: 2, at: "2026-01-05T12:01:01Z"}, {who: y, n: 0, at: "2026-01-05T12:01:02Z"}]
+- restart
+- watermark: "2026-01-05T12:02:00Z"
+- expect: {tally: {equals: [{who: x, n: 3, op: update, changed_at: "2026-01-05T12:02:00Z"}]}}
+- send:
+    b: [{who: x, n: 4, at: "2026-01-05T12:01:30Z"}, {who: x, n: 9, at: "2026-01-05T12:00:59Z"}]
+- expect: {tally: empty, late: {contains: [{offset: 5, reason: key_forgotten}], count: 1}}
+- restart
+- watermark: "2026-01-05T12:03:30Z"
+- expect: {tally: {equals: [{who: x, n: 7, op: update, changed_at: "2026-01-05T12:03:00Z"}]}}
+- watermark: "2026-01-05T12:05:00Z"
+- expect:
+    tally:
+      equals:
+        - {who: y, n: 1, op: delete, changed_at: "2026-01-05T12:04:00Z"}
+        - {who: x, n: 7, op: delete, changed_at: "2026-01-05T12:04:00Z"}
+- restart
+- send: {b: [{who: x, n: 5, at: "2026-01-05T12:05:10Z"}]}
+- watermark: "2026-01-05T12:30:00Z"
+- expect:
+    tally:
+      equals:
+        - {who: x, n: 5, op: insert, changed_at: "2026-01-05T12:06:00Z"}
+        - {who: x, n: 5, op: delete, changed_at: "2026-01-05T12:08:00Z"}
+    counters: {in: 7, late: 1}"#;
+    let file = test(steps).replace("sinks:\n  out: {from: minute,", tally);
+    for lanes in [1, 4] {
+        assert_eq!(failures(&file, lanes), [""; 0], "on {lanes} lanes");
+    }
+}
+
+#[test]
+fn a_table_has_the_rows_that_are_sent_to_it() {
+    let tables = r"  named:
+    sql: SELECT b.who, p.name FROM b LEFT JOIN people p ON b.who = p.who
+tables:
+  people:
+    url: /nowhere/people.csv
+    format: {csv: {}}
+    columns: {who: string, name: string}
+    key: [who]
+sinks:
+  out: {from: named,";
+    let steps = r#"- send: {b: [{who: x, at: "2026-01-05T12:00:01Z"}]}
+- send: {people: [{who: x, name: Xaver}, {who: y, name: "Y, the second"}]}
+- send: {b: [{who: x, at: "2026-01-05T12:00:02Z"}]}
+- restart
+- send: {b: [{who: y, at: "2026-01-05T12:00:03Z"}]}
+- send: {people: [{who: x, name: Xenia}]}
+- send: {b: [{who: x, at: "2026-01-05T12:00:04Z"}, {who: y, at: "2026-01-05T12:00:05Z"}]}
+- expect:
+    named:
+      equals:
+        - {who: x, name: null}
+        - {who: x, name: Xaver}
+        - {who: y, name: "Y, the second"}
+        - {who: x, name: Xenia}
+        - {who: y, name: null}"#;
+    let file = test(steps).replace("sinks:\n  out: {from: minute,", tables);
+    for lanes in [1, 4] {
+        assert_eq!(failures(&file, lanes), [""; 0], "on {lanes} lanes");
+    }
+    let twice =
+        "- send: {people: [{who: x, name: a}, {who: x, name: b}]}\n- expect: {named: empty}";
+    let file = test(twice).replace("sinks:\n  out: {from: minute,", tables);
+    assert_eq!(
+        failures(&file, 1),
+        [
+            "9: after -: p: that it goes on: two rows of the table `people` have the key `who = \
+             x`; a row is looked up by its key, so each may stand there once"
+        ]
+    );
+}
+
 #[test]
 fn a_silent_source_is_left_out_when_the_clock_has_moved() {
     let steps = |wait: &str| {

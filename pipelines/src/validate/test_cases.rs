@@ -28,7 +28,9 @@ impl Check<'_, '_> {
                 match &step.action {
                     Action::Send(sent) => {
                         for (name, rows) in sent.iter() {
-                            self.sent_to(name);
+                            if self.spec.tables.get(name).is_none() {
+                                self.sent_to(name);
+                            }
                             for row in rows {
                                 if let Content::Text(_) = row.content {
                                     self.text_to(name, row.at);
@@ -85,8 +87,9 @@ impl Check<'_, '_> {
 
     /// A columnar file has no rows to be broken.
     fn text_to(&mut self, name: &Name, at: Position) {
-        let source = self.spec.sources.get(name);
-        if source.is_some_and(|source| matches!(source.format, Format::Parquet(_))) {
+        let source = self.spec.sources.get(name).map(|source| &source.format);
+        let table = self.spec.tables.get(name).map(|table| &table.format);
+        if let Some(Format::Parquet(_)) = source.or(table) {
             let message = "a row of a Parquet file is a map of columns and values";
             self.diagnostics.error(at, "tests", message);
         }
@@ -96,13 +99,14 @@ impl Check<'_, '_> {
         let spec = self.spec;
         for (name, expectation) in expect.nodes.iter() {
             let is_known = [DEAD_LETTERS, LATE].contains(&&**name)
-                || spec.relations().any(|relation| relation[..] == name[..])
+                || spec.is_node(name)
                 || spec.sinks.get(name).is_some();
             if !is_known && !spec.is_unreadable(name) && !spec.sinks.is_unreadable(name) {
                 let relations = spec.relations().map(|name| &**name);
                 let sinks = spec.sinks.names().map(|name| &**name);
                 let others = [DEAD_LETTERS, LATE, "counters"];
-                let names: Vec<_> = relations.chain(sinks).chain(others).collect();
+                let tags = spec.tag_tables().iter().copied();
+                let names: Vec<_> = relations.chain(tags).chain(sinks).chain(others).collect();
                 let message = format!("nothing is called `{name}`{}", unknown(name, names));
                 self.diagnostics.error(name.at(), "tests", message);
             }

@@ -28,7 +28,8 @@ pub(crate) const COLUMNS: &str = "
       b: bool?
       ts: timestamp(ms)";
 
-const AGGREGATES: [&str; 20] = [
+/// Aggregates over them.
+pub(crate) const AGGREGATES: [&str; 20] = [
     "count(*)",
     "count(n)",
     "count(DISTINCT k)",
@@ -53,7 +54,8 @@ const AGGREGATES: [&str; 20] = [
 
 const KEYS: [&str; 5] = ["k", "n", "coalesce(k, 'none')", "b", "n % 3"];
 
-const PREDICATES: [&str; 6] = [
+/// Conditions over them.
+pub(crate) const PREDICATES: [&str; 6] = [
     "n IS NOT NULL",
     "k IN ('a', 'b', 'c')",
     "d > 1.5 OR b",
@@ -251,6 +253,8 @@ pub(crate) fn rows_of(
 ) -> Vec<String> {
     let (step, delay_ms) = (arrival.step_ms, arrival.delay_ms);
     let mut latest = arrival.from_ms;
+    // Some rows come at whole half seconds: at the ends of windows and gaps.
+    let grid = if random.random_bool(0.3) { 500 } else { 1 };
     let mut made: Vec<String> = Vec::with_capacity(rows);
     for row in 0..rows {
         latest += random.random_range(0..step);
@@ -259,7 +263,8 @@ pub(crate) fn rows_of(
             made.push(last.clone());
             continue;
         }
-        let time = (latest - random.random_range(0..=delay_ms.saturating_sub(step).max(0))).max(1);
+        let time = latest - random.random_range(0..=delay_ms.saturating_sub(step).max(0));
+        let time = (time - time.rem_euclid(grid)).max(1);
         let mut fields = vec![format!("\"id\":{}", partition * 1_000_000 + row)];
         let mut field = |text: String, random: &mut SmallRng| match random.random_range(0..10) {
             0 => {}

@@ -211,7 +211,8 @@ fn values(steps: Vec<String>) -> String {
     format!("(VALUES ({})) AS steps(step)", steps.join("), ("))
 }
 
-/// Gaps and islands: a row opens a session where the one before it is a gap away.
+/// Gaps and islands: a row opens a session where the one before it is more than a
+/// gap away.
 fn sessions(rows: &str, keys: &[String], gap: &str) -> String {
     let by = |more: &str| match keys.join(", ") {
         keys if keys.is_empty() && more.is_empty() => String::new(),
@@ -220,7 +221,7 @@ fn sessions(rows: &str, keys: &[String], gap: &str) -> String {
         keys => format!("PARTITION BY {keys}, {more}"),
     };
     let opened = format!(
-        "SELECT *, CASE WHEN ts < lag(ts) OVER ({} ORDER BY ts) + {gap} THEN 0 ELSE 1 END \
+        "SELECT *, CASE WHEN ts <= lag(ts) OVER ({} ORDER BY ts) + {gap} THEN 0 ELSE 1 END \
          AS opens FROM ({rows})",
         by("")
     );

@@ -10,11 +10,8 @@ use crate::{
     case::{Arrival, COLUMNS, rows_of},
     oracle::{answer, context, register, with_crashes},
     rig::Rig,
+    seeds::{self, CASES},
 };
-
-/// How many cases of each kind CI runs; `TAGFLOW_ORACLE_CASES` runs more,
-/// `TAGFLOW_ORACLE_SEED` one alone.
-const CASES: u64 = 300;
 
 /// What was seen in one case.
 struct Checked {
@@ -24,22 +21,13 @@ struct Checked {
 
 /// Runs `check` with many seeds.
 fn cases<F: Future<Output = Checked>>(kind: &str, check: impl Fn(u64) -> F) {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    if let Some(seed) = number("TAGFLOW_ORACLE_SEED") {
-        runtime.block_on(check(seed));
-        return;
-    }
-    let cases = number("TAGFLOW_ORACLE_CASES").unwrap_or(CASES);
     let (mut restarts, mut rows) = (0, 0);
-    for seed in 0..cases {
-        let checked = runtime.block_on(check(seed));
+    let checked = seeds::check_all(CASES, async |seed| {
+        let checked = check(seed).await;
         restarts += checked.restarts;
         rows += checked.rows;
-    }
+    });
+    let Some(cases) = checked else { return };
     println!("{cases} {kind}, {restarts} crashes, {rows} result rows");
     assert!(restarts > cases / 4, "too few crashes to show anything");
     assert!(rows as u64 > cases * 5, "too few rows to show anything");

@@ -9,4 +9,8 @@ mod metrics;
 mod oracle;
 mod ordered;
 mod rig;
+mod seeds;
+mod sizes;
+mod tags;
 mod trouble;
+mod updating;

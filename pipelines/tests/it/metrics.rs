@@ -9,10 +9,10 @@ use crate::{
     case::{Arrival, COLUMNS, Case, rows_of},
     cut::{Cut, Kind},
     oracle::{batch, run},
+    seeds,
 };
 
-/// How many cases of each kind CI runs; `TAGFLOW_ORACLE_CASES` runs more,
-/// `TAGFLOW_ORACLE_SEED` one alone.
+/// How many cases of each kind CI runs.
 const CASES: u64 = 100;
 
 #[test]
@@ -31,22 +31,13 @@ fn metrics_of_hopping_windows_equal_datafusion() {
 }
 
 fn check_all(kind: Kind) {
-    let number = |name: &str| std::env::var(name).ok().and_then(|it| it.parse().ok());
-    let cases = number("TAGFLOW_ORACLE_CASES").unwrap_or(CASES);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    if let Some(seed) = number("TAGFLOW_ORACLE_SEED") {
-        runtime.block_on(check(kind, seed));
-        return;
-    }
     let (mut restarts, mut rows) = (0, 0);
-    for seed in 0..cases {
-        let checked = runtime.block_on(check(kind, seed));
+    let checked = seeds::check_all(CASES, async |seed| {
+        let checked = check(kind, seed).await;
         restarts += checked.0;
         rows += checked.1;
-    }
+    });
+    let Some(cases) = checked else { return };
     println!("{cases} cases, {restarts} crashes, {rows} rows");
     assert!(restarts > cases / 4, "too few crashes to show anything");
     assert!(rows > cases as usize * 5, "too few rows to show anything");

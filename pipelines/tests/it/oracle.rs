@@ -18,14 +18,11 @@ use crate::{
     case::{COLUMNS, Case},
     cut::Kind,
     rig::Rig,
+    seeds::{self, CASES},
 };
 use tagflow_engine::status::JobStatus;
 use tagflow_pipelines::sql::batch_functions;
 use tagflow_schemas::Column;
-
-/// How many cases of each kind CI runs; `TAGFLOW_ORACLE_CASES` runs more,
-/// `TAGFLOW_ORACLE_SEED` one alone.
-const CASES: u64 = 300;
 
 #[test]
 fn tumbling_windows_equal_datafusion() {
@@ -58,22 +55,13 @@ fn windows_of_windows_equal_datafusion() {
 }
 
 fn equal_datafusion(kind: Kind) {
-    let setting = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let cases = setting("TAGFLOW_ORACLE_CASES").unwrap_or(CASES);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
     let (mut restarts, mut rows) = (0, 0);
-    if let Some(seed) = setting("TAGFLOW_ORACLE_SEED") {
-        runtime.block_on(check(kind, seed));
-        return;
-    }
-    for seed in 0..cases {
-        let checked = runtime.block_on(check(kind, seed));
+    let checked = seeds::check_all(CASES, async |seed| {
+        let checked = check(kind, seed).await;
         restarts += checked.restarts;
         rows += checked.rows;
-    }
+    });
+    let Some(cases) = checked else { return };
     println!("{kind:?}: {cases} pipelines, {restarts} crashes, {rows} result rows");
     assert!(restarts > cases / 4, "too few crashes to show anything");
     assert!(rows as u64 > cases * 10, "too few rows to show anything");

@@ -9,11 +9,8 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use crate::{
     case::{Arrival, COLUMNS, Case, rows_of},
     oracle::{batch, run},
+    seeds::{self, CASES},
 };
-
-/// How many cases of each kind CI runs; `TAGFLOW_ORACLE_CASES` runs more,
-/// `TAGFLOW_ORACLE_SEED` one alone.
-const CASES: u64 = 300;
 
 #[test]
 fn copies_equal_datafusion() {
@@ -49,20 +46,11 @@ struct Stages {
 
 /// Checks cases that have the parts `with`, and some of the others.
 fn check_all(with: Stages) {
-    let number = |name: &str| std::env::var(name).ok().and_then(|it| it.parse().ok());
-    let cases = number("TAGFLOW_ORACLE_CASES").unwrap_or(CASES);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
     let mut sum = Sum::default();
-    if let Some(seed) = number("TAGFLOW_ORACLE_SEED") {
-        runtime.block_on(check(seed, with, &mut sum));
+    let Some(cases) = seeds::check_all(CASES, async |seed| check(seed, with, &mut sum).await)
+    else {
         return;
-    }
-    for seed in 0..cases {
-        runtime.block_on(check(seed, with, &mut sum));
-    }
+    };
     println!("{cases} cases: {sum:?}");
     assert!(sum.restarts > cases / 4, "too few crashes to show anything");
     assert!(sum.rows > cases * 10, "too few rows to show anything");

@@ -16,15 +16,20 @@
 //! All rows come to one lane. At a barrier every window behind the table's
 //! newest final one is final on all lanes, so then it is known which files have
 //! settled.
+//!
+//! Simpler are the rows of `snapshot`, all of which give way to those of a newer
+//! time.
 
 mod files;
 mod pending;
 mod published;
 mod revisions;
 mod sink;
+mod snapshot;
 
 #[cfg(test)]
 mod tests;
 
 pub(super) use revisions::RevisionColumns;
 pub(super) use sink::ReplacingSink;
+pub(super) use snapshot::SnapshotSink;

@@ -89,6 +89,21 @@ impl Published {
         taken
     }
 
+    /// Takes out the files with times before `time` alone.
+    pub(super) fn take_before(&mut self, time: i64) -> Vec<WindowFile> {
+        let taken: Vec<_> = self
+            .files
+            .extract_if(.., |file| file.ends.last < time)
+            .collect();
+        self.changed |= !taken.is_empty();
+        taken
+    }
+
+    /// The latest time of any file.
+    pub(super) fn newest(&self) -> Option<i64> {
+        self.files.iter().map(|file| file.ends.last).max()
+    }
+
     /// Forgets the files that need no second look.
     pub(super) fn retain(&mut self, is_open: impl Fn(&WindowFile) -> bool) {
         let before = self.files.len();

@@ -15,7 +15,8 @@ use tagflow_engine::{
 
 use crate::{
     parquet::{
-        FileOptions, ParquetSinkConfig, ParquetSinkFactory, PartitionColumn, Revisions, tests,
+        FileOptions, Newest, ParquetSinkConfig, ParquetSinkFactory, PartitionColumn, Revisions,
+        tests,
     },
     sink_conformance::{Log, ManualClock, context, context_with},
 };
@@ -55,12 +56,12 @@ fn config() -> ParquetSinkConfig {
             name: "part".to_owned(),
             column: 5,
         }],
-        revisions: Some(Revisions {
+        newest: Some(Newest::Revisions(Revisions {
             key: vec![0, 1, 2],
             window_end: 1,
             revision: 4,
             lateness: Duration::from_secs(LATENESS as u64),
-        }),
+        })),
         files: FileOptions {
             max_open: Duration::ZERO,
             ..FileOptions::default()
@@ -269,7 +270,7 @@ async fn what_the_state_means_is_in_the_fingerprint() {
         "{replacing}"
     );
     let appending = ParquetSinkConfig {
-        revisions: None,
+        newest: None,
         ..config()
     };
     assert_ne!(factory(appending).fingerprint().unwrap(), replacing);

@@ -143,7 +143,7 @@ proptest! {
             0..100,
         ),
     ) {
-        let emission = Emission { previews: None, lateness: us(lateness) };
+        let emission = Emission { lateness: us(lateness), ..Emission::default() };
         let plan = oracle::plan_windows(windows.clone(), emission, &["item"], &["count(*)"]);
         let mut driver = Driver::new(&plan.unwrap(), lanes, delay);
         for (i, chunk) in rows.chunks(chunk).enumerate() {
@@ -193,6 +193,7 @@ fn previews_count_up_to_the_close() {
     let mut driver = driver(Emission {
         previews: Some(us(10)),
         lateness: Duration::ZERO,
+        ..Emission::default()
     });
     driver.send(&all_at(5, 1));
     driver.send(&all_at(21, 2));
@@ -221,6 +222,7 @@ fn a_window_that_was_empty_is_corrected_too() {
     let mut driver = driver(Emission {
         previews: None,
         lateness: us(100),
+        ..Emission::default()
     });
     driver.send(&all_at(130, 1));
     driver.send(&[row(0, 10, 2)]);

@@ -54,11 +54,25 @@ fn sessions(driver: &Driver, item: i64) -> Vec<(i64, i64, i64)> {
 }
 
 #[test]
-fn a_row_a_gap_after_another_begins_a_session() {
+fn more_than_a_gap_ends_a_session() {
     let mut driver = driver();
-    driver.send(&[row(0, 0, 1), row(0, 79, 1), row(0, 159, 1)]);
+    driver.send(&[row(0, 0, 1), row(0, 80, 1), row(0, 161, 1)]);
     driver.end();
-    assert_eq!(sessions(&driver, 1), [(0, 159, 2), (159, 239, 1)]);
+    assert_eq!(sessions(&driver, 1), [(0, 160, 2), (161, 241, 1)]);
+}
+
+#[test]
+fn a_session_waits_for_a_row_at_its_end() {
+    let mut driver = driver();
+    driver.send(&[row(0, 100, 1)]);
+    advance(&mut driver, 180);
+    assert_eq!(sessions(&driver, 1), []);
+    // 100 is just the gap behind the watermark, so not late.
+    driver.send(&[row(1, 180, 1), row(0, 100, 2)]);
+    driver.end();
+    assert_eq!(driver.counts().late, 0);
+    assert_eq!(sessions(&driver, 1), [(100, 260, 2)]);
+    assert_eq!(sessions(&driver, 2), [(100, 180, 1)]);
 }
 
 #[test]

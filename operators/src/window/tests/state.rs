@@ -109,7 +109,11 @@ fn a_fingerprint_is_of_what_the_state_means() {
     let emitted = |previews, lateness| {
         let size = Duration::from_micros(60);
         let windows = Windows::Tumble(Period::Fixed(size));
-        let emission = Emission { previews, lateness };
+        let emission = Emission {
+            previews,
+            lateness,
+            ttl: None,
+        };
         let plan = oracle::plan_windows(windows, emission, &["campaign"], &["count(x)"]);
         plan.unwrap().fingerprint()
     };

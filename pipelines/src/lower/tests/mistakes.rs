@@ -106,6 +106,80 @@ sinks:
 }
 
 #[test]
+fn only_one_aggregate_without_a_window_has_a_ttl() {
+    let wrong = |sql: &str, more: &str, expected: &[&str]| {
+        let query = format!("{{ttl: 7d{more}, sql: \"{sql}\"}}");
+        check(
+            &format!("queries:\n  q: {query}\nsinks:\n  t: {{from: q, console: {{}}}}\n"),
+            expected,
+        );
+    };
+    let sound = "SELECT campaign_id AS c, count(*) AS n FROM events GROUP BY 1";
+    wrong(sound, "", &[]);
+    wrong(sound, ", emit: {every: 7d}", &[]);
+    wrong("SELECT count(DISTINCT user_id) AS n FROM events", "", &[]);
+
+    wrong(
+        sound,
+        ", emit: {every: 8d}",
+        &["2:41 queries.q: `ttl` is shorter than changes are apart"],
+    );
+    wrong(
+        sound,
+        ", allowed_lateness: 1h",
+        &["2:44 queries.q: `allowed_lateness` is for windows; a key takes rows until its `ttl`"],
+    );
+    wrong(
+        "SELECT user_id FROM events",
+        "",
+        &[
+            "2:22 queries.q: `ttl` is for an aggregate without a window, and there is no \
+             aggregate [leave `ttl` out]",
+        ],
+    );
+    wrong(
+        "SELECT tumble(occurred_at, INTERVAL '1 hour') AS w, count(*) AS n FROM events GROUP BY 1",
+        "",
+        &[
+            "2:74 queries.q: `ttl` is for an aggregate without a window, and this one has a \
+             window [leave `ttl` out: a window is over by itself]",
+        ],
+    );
+    wrong(
+        "SELECT max(n) AS n FROM (SELECT count(*) AS n FROM events GROUP BY user_id)",
+        "",
+        &[
+            "2:29 queries.q: a query with `ttl` is one aggregate and nothing more [write the \
+             inner one as a query of its own]",
+        ],
+    );
+    wrong(
+        "SELECT user_id, count(*) AS op FROM events GROUP BY 1",
+        "",
+        &[
+            "2:22 queries.q: the column name `op` is Tagflow's own where results are corrected \
+             [give it another: `… AS name`]",
+        ],
+    );
+    wrong(
+        "SELECT user_id, count(*) AS n FROM events GROUP BY 1 HAVING count(*) > 1",
+        "",
+        &[
+            "2:22 queries.q: HAVING cannot take back a row that it once let pass, and this query \
+             corrects rows [leave HAVING out, and filter where the result is read]",
+        ],
+    );
+    wrong(
+        "SELECT n, count(*) AS m FROM (SELECT length(user_id) AS n FROM events) GROUP BY 1",
+        "",
+        &[
+            "2:32 queries.q: the rows have no event time, by which a key could be forgotten \
+             [carry the event time of the source through unchanged]",
+        ],
+    );
+}
+
+#[test]
 fn only_windows_that_come_out_again_replace_others() {
     let pipeline = |query: &str, step: &str, from: &str, more: &str| {
         format!(
@@ -272,6 +346,25 @@ sinks: {out: {from: m, console: {}}}
             "37:3 metrics.u: a circle: `u` reads `u` [one of them must read something else]",
             "41:19 metrics.v.window: windows that slide by more than their size leave rows out",
             "45:57 metrics.w.measures.rows: `theta_sketch` is of a string or an integer, and of `lg_k`",
+        ],
+    );
+}
+
+#[test]
+fn a_mistake_is_not_followed_by_those_that_it_makes() {
+    check(
+        "queries:
+  a: |
+    SELECT tumble(occurred_at, INTERVAL '1 minute') AS w,
+           theta_sketch(user_id, length(user_id)) AS n
+    FROM events GROUP BY 1
+  b: SELECT w, n FROM a
+sinks: {out: {from: b, console: {}}}
+",
+        &[
+            "3:5 a: cannot plan the aggregate `theta_sketch(events.user_id,length(events.user_id))`: \
+             Error during planning: the second argument of \
+             `theta_sketch(events.user_id,length(events.user_id))` must be a constant",
         ],
     );
 }

@@ -2,6 +2,7 @@ mod driver;
 mod graphs;
 mod mistakes;
 mod results;
+mod tags;
 
 use std::sync::Arc;
 

@@ -286,3 +286,51 @@ window_start window_end campaign_id users dt
         ["window_start", "window_end", "users", "dt", "campaign_id"]
     );
 }
+
+/// A column that has no nulls in one input, and may have some in another.
+#[test]
+fn rows_flow_together_whether_they_have_nulls_or_not() {
+    check(
+        "SELECT event_id AS k, occurred_at FROM events WHERE event_type = 'click' \
+         UNION ALL SELECT campaign_id AS k, occurred_at FROM events WHERE user_id = 'u3'",
+        "
+k occurred_at
+- 2026-01-05T00:01:00Z
+c2 2026-01-05T00:01:00Z
+e3 2026-01-05T00:00:02Z
+",
+    );
+    check(
+        "SELECT tumble(occurred_at, INTERVAL '1 minute') AS w, 0 AS n FROM events GROUP BY 1 \
+         UNION ALL \
+         SELECT tumble(occurred_at, INTERVAL '1 minute') AS w, count(*) AS n FROM events GROUP BY 1",
+        "
+w_start w_end n
+2026-01-05T00:00:00Z 2026-01-05T00:01:00Z 0
+2026-01-05T00:00:00Z 2026-01-05T00:01:00Z 4
+2026-01-05T00:01:00Z 2026-01-05T00:02:00Z 0
+2026-01-05T00:01:00Z 2026-01-05T00:02:00Z 2
+",
+    );
+}
+
+#[test]
+fn the_best_rows_flow_together_with_all() {
+    let v = "SELECT tumble(occurred_at, INTERVAL '1 minute') AS w, user_id, count(*) AS n \
+             FROM events GROUP BY 1, 2";
+    let q = "SELECT w, user_id, n FROM v UNION ALL SELECT w, user_id, n FROM (\
+             SELECT *, row_number() OVER (PARTITION BY w ORDER BY n DESC) AS rank FROM v) \
+             WHERE rank <= 1";
+    let blocks =
+        format!("queries:\n  v: {v}\n  q: {q}\nsinks: {{out: {{from: q, console: {{}}}}}}\n");
+    let results = run(&lowered(&blocks), &[("events", EVENTS)]);
+    assert_eq!(
+        results["out"],
+        "w_start w_end user_id n
+2026-01-05T00:00:00Z 2026-01-05T00:01:00Z u1 3
+2026-01-05T00:00:00Z 2026-01-05T00:01:00Z u1 3
+2026-01-05T00:00:00Z 2026-01-05T00:01:00Z u2 1
+2026-01-05T00:01:00Z 2026-01-05T00:02:00Z u3 2
+2026-01-05T00:01:00Z 2026-01-05T00:02:00Z u3 2"
+    );
+}

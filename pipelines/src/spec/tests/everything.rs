@@ -36,6 +36,10 @@ fn every_key_is_read() {
     );
     assert!(live.columns.get("tags").unwrap().nullable);
 
+    let forgetful = spec.queries.get("forgetful").unwrap();
+    let ttl = forgetful.ttl.as_ref().unwrap();
+    assert_eq!(*ttl.value(), Duration::from_hours(168));
+
     let Format::Csv(csv) = &spec.sources.get("old").unwrap().format else {
         panic!("not CSV");
     };

@@ -179,8 +179,8 @@ fn tests_that_cannot_be_read() {
 #[test]
 fn blocks_of_later_versions() {
     check(
-        &with("sinks:\n", "tags: {a: {}}\nchecks: []\nsinks:\n"),
-        "p.yaml:8:1  error  `tags` is not available in this version yet\n\
+        &with("sinks:\n", "serve: {a: {}}\nchecks: []\nsinks:\n"),
+        "p.yaml:8:1  error  `serve` is not available in this version yet\n\
          p.yaml:9:1  error  `checks` is not available in this version yet",
     );
 }

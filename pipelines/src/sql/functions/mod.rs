@@ -4,10 +4,12 @@
 //! | --- | --- |
 //! | `tumble(ts, interval)` and its like | the window that a time lies in: a struct of `start` and `end` |
 //! | `date(x)` | the calendar day (UTC) of a time, or of a `YYYY-MM-DD` text |
+//! | `bucket(key, n)` | the folder of a key in a snapshot |
 //! | `is_bot(text)` | whether a user agent is known to be of a bot |
 //! | `theta_estimate(sketch)` | how many distinct values a theta sketch has seen |
 //! | `theta_sketch(x, lg_k)` and its like | aggregates, see [`tagflow_operators::aggregate`] |
 
+mod bucket;
 mod date;
 mod is_bot;
 mod theta_estimate;
@@ -33,6 +35,7 @@ pub fn batch_functions() -> Vec<ScalarUDF> {
     let windows = windows.into_iter().map(ScalarUDF::new_from_impl);
     windows
         .chain([
+            ScalarUDF::new_from_impl(bucket::Bucket::new()),
             ScalarUDF::new_from_impl(date::Date::new()),
             ScalarUDF::new_from_impl(is_bot::IsBot::new()),
             ScalarUDF::new_from_impl(theta_estimate::ThetaEstimate::new()),

@@ -87,5 +87,5 @@ fn fault(fault: &Fault) -> String {
 pub(super) fn needs(program: &Program, outputs: &[&str]) -> Vec<Needs> {
     assert_eq!(faults(program), Vec::<String>::new());
     let outputs: BTreeSet<String> = outputs.iter().map(|name| (*name).to_owned()).collect();
-    program.needs(&outputs).unwrap()
+    program.needs(&outputs, None).unwrap()
 }

@@ -142,14 +142,14 @@ fn aggregates_without_a_window() {
     check(
         "SELECT count(*) AS n FROM events",
         &[
-            "1:8 an aggregate without a window never has its final value [add a window to GROUP BY: `tumble(occurred_at, INTERVAL '1 minute')`]",
+            "1:8 an aggregate without a window never has its final value [add a window to GROUP BY: `tumble(occurred_at, INTERVAL '1 minute')`; or give the query a `ttl`, and its changes come out]",
         ],
     );
     check(
         r"SELECT campaign_id, count(*) AS n
 FROM events GROUP BY campaign_id",
         &[
-            "1:21 an aggregate without a window never has its final value [add a window to GROUP BY: `tumble(occurred_at, INTERVAL '1 minute')`]",
+            "1:21 an aggregate without a window never has its final value [add a window to GROUP BY: `tumble(occurred_at, INTERVAL '1 minute')`; or give the query a `ttl`, and its changes come out]",
         ],
     );
     check(
@@ -504,7 +504,7 @@ fn windows() {
     check(
         "WITH m AS (SELECT tumble(occurred_at, INTERVAL '1 minute') AS w, count(*) AS n FROM events GROUP BY 1) SELECT max(n) AS x FROM m",
         &[
-            "1:66 an aggregate without a window never has its final value [add a window to GROUP BY: `tumble(w, INTERVAL '1 minute')`]",
+            "1:66 an aggregate without a window never has its final value [add a window to GROUP BY: `tumble(w, INTERVAL '1 minute')`; or give the query a `ttl`, and its changes come out]",
         ],
     );
     check(

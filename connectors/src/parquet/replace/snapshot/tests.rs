@@ -1,0 +1,228 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use arrow::{
+    array::{ArrayRef, AsArray, Int64Array, StringArray, TimestampMicrosecondArray},
+    datatypes::{Int64Type, TimestampMicrosecondType},
+    record_batch::RecordBatch,
+};
+use futures::TryStreamExt;
+use object_store::ObjectStore;
+use proptest::prelude::*;
+use tagflow_engine::{
+    Batch,
+    element::BarrierKind,
+    sink::{Sink, SinkFactory},
+};
+
+use crate::{
+    parquet::{FileOptions, Newest, ParquetSinkConfig, ParquetSinkFactory, PartitionColumn, tests},
+    sink_conformance::{Log, context},
+};
+
+/// The users of a snapshot at a time: each with the time as its value.
+fn batch(as_of: i64, users: &[&str]) -> RecordBatch {
+    let times = vec![as_of * 1_000_000; users.len()];
+    let buckets = users.iter().map(|user| user.len().to_string());
+    RecordBatch::try_from_iter([
+        (
+            "user",
+            Arc::new(StringArray::from(users.to_vec())) as ArrayRef,
+        ),
+        (
+            "as_of",
+            Arc::new(TimestampMicrosecondArray::from(times).with_timezone("UTC")),
+        ),
+        (
+            "orders",
+            Arc::new(Int64Array::from(vec![as_of; users.len()])),
+        ),
+        ("bucket", Arc::new(StringArray::from_iter_values(buckets))),
+    ])
+    .unwrap()
+}
+
+fn factory(files: FileOptions) -> ParquetSinkFactory {
+    let config = ParquetSinkConfig {
+        partition_by: vec![PartitionColumn {
+            name: "bucket".to_owned(),
+            column: 3,
+        }],
+        newest: Some(Newest::Snapshot(1)),
+        files,
+        ..tests::config(&batch(0, &[]))
+    };
+    ParquetSinkFactory::new(config).unwrap()
+}
+
+/// What readers see: users with the time of which they are.
+async fn seen(log: &Log) -> Vec<(String, i64)> {
+    let mut seen = Vec::new();
+    for (_, batches) in log.file_rows().await {
+        for rows in batches {
+            let users = rows["user"].as_string::<i32>();
+            let times = rows["as_of"].as_primitive::<TimestampMicrosecondType>();
+            let orders = rows["orders"].as_primitive::<Int64Type>();
+            for row in 0..rows.num_rows() {
+                assert_eq!(orders.value(row) * 1_000_000, times.value(row));
+                seen.push((users.value(row).to_owned(), orders.value(row)));
+            }
+        }
+    }
+    seen.sort();
+    seen
+}
+
+async fn assert_seen(log: &Log, as_of: i64, users: &[&str]) {
+    let expected: Vec<_> = users.iter().map(|it| ((*it).to_owned(), as_of)).collect();
+    assert_eq!(seen(log).await, expected);
+}
+
+async fn write(sink: &mut Box<dyn Sink>, as_of: i64, users: &[&str]) {
+    let batch = Batch::derived(batch(as_of, users));
+    sink.write(batch).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_snapshot_replaces_the_one_before_in_one_commit() {
+    let factory = factory(FileOptions::default());
+    let mut log = Log::new(&factory);
+    let mut sink = factory.open(context()).unwrap();
+    write(&mut sink, 10, &["a", "b", "cc"]).await;
+    let first = sink.cut(BarrierKind::Checkpoint).await.unwrap();
+    let folders: Vec<_> = first
+        .files
+        .iter()
+        .map(|file| file.folder.to_string())
+        .collect();
+    assert_eq!(
+        (folders, first.removed.len()),
+        (vec!["bucket=1".to_owned(), "bucket=2".to_owned()], 0)
+    );
+    log.commit(first).await;
+    log.publish().await;
+
+    // Nothing new, nothing to do.
+    let none = sink.cut(BarrierKind::Checkpoint).await.unwrap();
+    assert!(none.files.is_empty() && none.removed.is_empty() && none.snapshot.is_empty());
+
+    write(&mut sink, 20, &["a", "cc"]).await;
+    let second = sink.cut(BarrierKind::Checkpoint).await.unwrap();
+    assert_eq!((second.files.len(), second.removed.len()), (2, 2));
+    log.commit(second).await;
+    log.publish().await;
+    assert_seen(&log, 20, &["a", "cc"]).await;
+}
+
+#[tokio::test]
+async fn a_time_that_is_overtaken_is_never_seen() {
+    // Small files are finished at once, and so must be deleted.
+    for target_bytes in [1, 1 << 28] {
+        let factory = factory(FileOptions {
+            target_bytes,
+            ..FileOptions::default()
+        });
+        let mut log = Log::new(&factory);
+        let mut sink = factory.open(context()).unwrap();
+        write(&mut sink, 10, &["a", "b"]).await;
+        // Lanes are not equally far.
+        write(&mut sink, 20, &["a"]).await;
+        write(&mut sink, 10, &["c"]).await;
+        write(&mut sink, 20, &["b"]).await;
+        log.commit(sink.cut(BarrierKind::Checkpoint).await.unwrap())
+            .await;
+        assert_seen(&log, 20, &["a", "b"]).await;
+        let table = factory.table().unwrap();
+        let objects: Vec<_> = table
+            .store
+            .list(Some(&table.root))
+            .try_collect()
+            .await
+            .unwrap();
+        assert_eq!(objects.len(), log.files.len(), "{objects:?}");
+
+        // Nor one that comes after it was.
+        write(&mut sink, 10, &["d"]).await;
+        let none = sink.cut(BarrierKind::Checkpoint).await.unwrap();
+        assert!(none.files.is_empty() && none.removed.is_empty());
+    }
+}
+
+#[test]
+fn the_state_does_not_depend_on_the_columns() {
+    let fingerprint = factory(FileOptions::default()).fingerprint().unwrap();
+    assert!(!fingerprint.contains("orders"), "{fingerprint}");
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// All users of the next time.
+    Write(usize),
+    Cut,
+    Crash,
+    LostCommit,
+    Stop,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (1_usize..4).prop_map(Step::Write),
+        4 => Just(Step::Cut),
+        1 => Just(Step::Crash),
+        1 => Just(Step::LostCommit),
+        1 => Just(Step::Stop),
+    ]
+}
+
+async fn the_newest_committed_is_there(steps: Vec<Step>, target_bytes: u64) {
+    let factory = factory(FileOptions {
+        target_bytes,
+        ..FileOptions::default()
+    });
+    let users = ["a", "bb", "cc"];
+    let mut log = Log::new(&factory);
+    let mut sink = factory.open(context()).unwrap();
+    let (mut now, mut written, mut committed) = (0, BTreeMap::new(), BTreeMap::new());
+    for step in steps {
+        match step {
+            Step::Write(count) => {
+                now += 1;
+                let users = &users[..count];
+                write(&mut sink, now, users).await;
+                written = users.iter().map(|it| ((*it).to_owned(), now)).collect();
+                continue;
+            }
+            Step::Cut | Step::Stop => {
+                let kind = match step {
+                    Step::Stop => BarrierKind::Stop,
+                    _ => BarrierKind::Checkpoint,
+                };
+                log.commit(sink.cut(kind).await.unwrap()).await;
+                committed = written.clone();
+            }
+            Step::LostCommit => {
+                sink.cut(BarrierKind::Checkpoint).await.unwrap();
+            }
+            Step::Crash => {}
+        }
+        if !matches!(step, Step::Cut) {
+            log.publish().await;
+            sink = log.recover(&factory, context()).await;
+            written = committed.clone();
+        }
+        let expected: Vec<_> = committed.clone().into_iter().collect();
+        assert_eq!(seen(&log).await, expected);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn the_newest_snapshot_is_there_through_crashes(
+        steps in prop::collection::vec(step(), 1..30),
+        target_bytes in prop_oneof![Just(1_u64), Just(1 << 28)],
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(the_newest_committed_is_there(steps, target_bytes));
+    }
+}

@@ -1,0 +1,172 @@
+//! State that is too much for memory, on the local disk.
+
+use std::{
+    fs::{self, File, TryLockError},
+    path::{Path, PathBuf},
+};
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+
+use super::KeyHash;
+use crate::{Error, Result};
+
+/// Bytes by key, out of memory. What is in it is a copy: when it is lost, so is
+/// nothing, because commits hold all state.
+pub trait ColdStore: Send {
+    /// The bytes of a key.
+    fn get(&self, key: KeyHash) -> Result<Option<Vec<u8>>>;
+
+    /// Puts bytes in place of those of their keys.
+    fn put(&mut self, entries: &mut dyn Iterator<Item = (KeyHash, &[u8])>) -> Result<()>;
+}
+
+/// A [`ColdStore`] in a folder of its own, which goes when it is dropped. What a
+/// process that was killed has left goes when the next one opens its own.
+pub struct DiskStore {
+    entries: Keyspace,
+    database: Database,
+    /// Held as long as this lives: others must leave the folder alone.
+    _lock: File,
+}
+
+/// Blocks of cold state in memory.
+const CACHE_BYTES: u64 = 8 << 20;
+
+impl DiskStore {
+    /// Opens a new one under `folder`, which is made.
+    ///
+    /// # Errors
+    /// `External` where the disk does not take it.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the folder goes with its process: no later run sees its name"
+    )]
+    pub fn open(folder: &Path) -> Result<Self> {
+        let failed = |what: &str, path: &Path| {
+            Error::external(format!("cannot {what} `{}` for cold state", path.display()))
+        };
+        fs::create_dir_all(folder).map_err(|error| failed("make", folder).with_source(error))?;
+        sweep(folder).map_err(|error| failed("look through", folder).with_source(error))?;
+        let own = folder.join(uuid::Uuid::new_v4().to_string());
+        let lock = lock_of(&own);
+        let lock = File::create(&lock)
+            .and_then(|file| file.lock().map(|()| file))
+            .map_err(|error| failed("lock", &lock).with_source(error))?;
+        let database = Database::builder(&own)
+            .temporary(true)
+            .cache_size(CACHE_BYTES)
+            .manual_journal_persist(true)
+            .worker_threads(1)
+            .open()
+            .map_err(|error| failed("open", &own).with_source(error))?;
+        let entries = database
+            .keyspace("state", KeyspaceCreateOptions::default)
+            .map_err(|error| failed("open", &own).with_source(error))?;
+        Ok(Self {
+            entries,
+            database,
+            _lock: lock,
+        })
+    }
+}
+
+impl ColdStore for DiskStore {
+    fn get(&self, key: KeyHash) -> Result<Option<Vec<u8>>> {
+        let value = self.entries.get(bytes(key));
+        let value = value
+            .map_err(|error| Error::external("cold state cannot be read").with_source(error))?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+
+    fn put(&mut self, entries: &mut dyn Iterator<Item = (KeyHash, &[u8])>) -> Result<()> {
+        let mut batch = self.database.batch();
+        for (key, value) in entries {
+            batch.insert(&self.entries, bytes(key), value);
+        }
+        batch
+            .commit()
+            .map_err(|error| Error::external("cold state cannot be written").with_source(error))
+    }
+}
+
+fn bytes(key: KeyHash) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&key.high.to_be_bytes());
+    bytes[8..].copy_from_slice(&key.low.to_be_bytes());
+    bytes
+}
+
+/// Removes the stores in `folder` whose processes are gone.
+fn sweep(folder: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let lock = entry?.path();
+        if lock.extension().is_none_or(|extension| extension != "lock") {
+            continue;
+        }
+        let Ok(file) = File::open(&lock) else {
+            continue;
+        };
+        match file.try_lock() {
+            Ok(()) => {
+                let store = lock.with_extension("");
+                if store.exists() {
+                    fs::remove_dir_all(&store)?;
+                }
+                fs::remove_file(&lock)?;
+            }
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn lock_of(store: &Path) -> PathBuf {
+    store.with_extension("lock")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: u64) -> KeyHash {
+        KeyHash {
+            high: number,
+            low: !number,
+        }
+    }
+
+    #[test]
+    fn what_was_put_last_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = DiskStore::open(folder.path()).unwrap();
+        let mut entries = (0..1000).map(|number| (key(number), &b"old"[..]));
+        store.put(&mut entries).unwrap();
+        store
+            .put(&mut std::iter::once((key(7), &b"new"[..])))
+            .unwrap();
+        assert_eq!(store.get(key(7)).unwrap().unwrap(), b"new");
+        assert_eq!(store.get(key(8)).unwrap().unwrap(), b"old");
+        assert_eq!(store.get(key(1000)).unwrap(), None);
+    }
+
+    #[test]
+    fn the_living_are_left_alone_and_the_dead_are_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut living = DiskStore::open(folder.path()).unwrap();
+        living
+            .put(&mut std::iter::once((key(1), &b"one"[..])))
+            .unwrap();
+        let dead = folder.path().join("dead");
+        fs::create_dir(&dead).unwrap();
+        fs::write(dead.join("journal"), "left behind").unwrap();
+        File::create(lock_of(&dead)).unwrap();
+
+        drop(DiskStore::open(folder.path()).unwrap());
+        assert!(!dead.exists() && !lock_of(&dead).exists());
+        assert_eq!(living.get(key(1)).unwrap().unwrap(), b"one");
+        drop(living);
+        let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+        assert!(left.iter().all(|it| it.as_ref().unwrap().path().is_file()));
+    }
+}

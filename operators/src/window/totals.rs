@@ -1,0 +1,436 @@
+//! What is known of each key of an aggregate without a window.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, BooleanArray, TimestampMicrosecondArray, new_null_array},
+    compute::{filter, interleave_record_batch},
+    datatypes::{DataType, TimestampMicrosecondType},
+    record_batch::RecordBatch,
+    row::{RowConverter, Rows, SortField},
+};
+use tagflow_engine::{
+    Result,
+    state::{KeyHasher, Lanes, Snapshot, StatePart},
+};
+
+use super::{
+    pane::with_key_groups,
+    panes::starting,
+    spec::{Aggregation, LEAD},
+    table::Table,
+};
+
+/// The state of each key, in parts that never change: a newer part holds the keys
+/// that changed, and replaces what older ones have of them. Of a key that was
+/// forgotten it holds a *tombstone*: states that are null. Parts are merged when
+/// the newer ones together are as large as the one before (O'Neil et al., "The
+/// log-structured merge-tree", 1996), so there are few, a snapshot stores what
+/// changed, and each state is written again a logarithmic number of times.
+pub(super) struct Totals {
+    /// Converts keys.
+    keys: RowConverter,
+    /// Converts keys and results.
+    values: RowConverter,
+    places: HashMap<Arc<[u8]>, Place>,
+    /// The keys by a tick at which each may be forgotten: since then its last row
+    /// may have moved on, or the key be gone.
+    expiries: BTreeMap<i64, Vec<Arc<[u8]>>>,
+    /// The oldest first.
+    parts: Vec<Part>,
+    next_part: u64,
+    /// Stored parts that went since the last snapshot.
+    removed: Vec<String>,
+}
+
+/// Where the state of a key is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    /// The number of the part.
+    part: u64,
+    row: usize,
+    /// The event time of the key's last row.
+    last: i64,
+}
+
+struct Part {
+    number: u64,
+    /// The name of the part in the store; none before a snapshot has put it.
+    key: Option<String>,
+    /// Of [`Aggregation::partial_schema`]; the first column is the same everywhere.
+    states: RecordBatch,
+}
+
+/// When keys are forgotten.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Expiry {
+    /// How long after its last row.
+    pub(super) ttl_us: i64,
+    /// Ticks are the multiples of this.
+    pub(super) every_us: i64,
+}
+
+/// What comes out of some keys.
+pub(super) struct Change {
+    /// When it happened.
+    pub(super) tick: i64,
+    pub(super) op: &'static str,
+    /// The group columns, then the aggregates that are seen.
+    pub(super) columns: Vec<ArrayRef>,
+}
+
+const PART: &str = "totals-";
+const INSERT: &str = "insert";
+const UPDATE: &str = "update";
+const DELETE: &str = "delete";
+
+impl Expiry {
+    /// Whether a row at `last` lies too far behind `tick`.
+    pub(super) fn is_over(self, last: i64, tick: i64) -> bool {
+        last.saturating_add(self.ttl_us) < tick
+    }
+
+    /// The first tick at which a key with its last row at `last` is forgotten.
+    fn tick(self, last: i64) -> i64 {
+        let ticks = last.saturating_add(self.ttl_us).div_euclid(self.every_us);
+        ticks.saturating_add(1).saturating_mul(self.every_us)
+    }
+}
+
+impl Totals {
+    pub(super) fn new(aggregation: &Aggregation) -> Result<Self> {
+        let converter = |types: &mut dyn Iterator<Item = DataType>| {
+            RowConverter::new(types.map(SortField::new).collect())
+        };
+        let visible = aggregation.visible().iter();
+        let visible = visible.map(|aggregate| aggregate.function.field().data_type().clone());
+        let mut values = aggregation.key_types().chain(visible);
+        Ok(Self {
+            keys: converter(&mut aggregation.key_types())?,
+            values: converter(&mut values)?,
+            places: HashMap::new(),
+            expiries: BTreeMap::new(),
+            parts: Vec::new(),
+            next_part: 0,
+            removed: Vec::new(),
+        })
+    }
+
+    /// Adds the states of the pane before `tick`, of which several may be of one
+    /// key; says which keys are new, and which have other values than before. Keys
+    /// that should have been forgotten before begin anew.
+    pub(super) fn add(
+        &mut self,
+        aggregation: &Aggregation,
+        came: &[RecordBatch],
+        tick: i64,
+        expiry: Expiry,
+    ) -> Result<Vec<Change>> {
+        if came.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut table = Table::new(aggregation)?;
+        for states in came {
+            table.merge(aggregation, &starting(0, states))?;
+        }
+        let came = table.into_states(aggregation)?;
+        let keys = self.keys(aggregation, &came)?;
+        let mut over: BTreeMap<i64, Vec<Place>> = BTreeMap::new();
+        for key in &keys {
+            if let Some(place) = self.places.get(key.as_ref())
+                && expiry.tick(place.last) < tick
+            {
+                let of_tick = over.entry(expiry.tick(place.last)).or_default();
+                of_tick.extend(self.places.remove(key.as_ref()));
+            }
+        }
+        let mut changes = Vec::new();
+        for (tick, over) in over {
+            changes.push(self.bury(aggregation, over, tick)?);
+        }
+
+        let places: Vec<Option<Place>> = keys
+            .iter()
+            .map(|key| self.places.get(key.as_ref()).copied())
+            .collect();
+        let known = self.gather(aggregation, places.iter().flatten().copied())?;
+        let mut before = None;
+
+        // Groups keep the order in which they were first seen.
+        let mut table = Table::new(aggregation)?;
+        table.merge(aggregation, came.columns())?;
+        if known.num_rows() > 0 {
+            table.merge(aggregation, known.columns())?;
+            let known = results(aggregation, &known)?;
+            before = Some(self.values.convert_columns(&known[LEAD..])?);
+        }
+        let states = table.into_states(aggregation)?;
+        let now = results(aggregation, &states)?;
+        self.put(&keys, states, expiry);
+
+        let values = self.values.convert_columns(&now[LEAD..])?;
+        let mut before = before.iter().flatten();
+        let ops = places.iter().zip(values.iter());
+        let ops: Vec<Option<&'static str>> = ops
+            .map(|(place, value)| match place {
+                None => Some(INSERT),
+                Some(_) => (before.next() != Some(value)).then_some(UPDATE),
+            })
+            .collect();
+        for op in [INSERT, UPDATE] {
+            let of_op: BooleanArray = ops.iter().map(|it| Some(*it == Some(op))).collect();
+            if of_op.has_true() {
+                let columns = now.iter().map(|column| filter(column, &of_op));
+                let columns = columns.collect::<Result<_, _>>()?;
+                changes.push(Change { tick, op, columns });
+            }
+        }
+        Ok(changes)
+    }
+
+    /// The first tick at which a key may be forgotten.
+    pub(super) fn next_expiry(&self) -> Option<i64> {
+        self.expiries.keys().next().copied()
+    }
+
+    /// Forgets the keys whose time is over at `tick`; says what they were.
+    pub(super) fn expire(
+        &mut self,
+        aggregation: &Aggregation,
+        tick: i64,
+        expiry: Expiry,
+    ) -> Result<Option<Change>> {
+        let mut over = Vec::new();
+        while let Some(first) = self.expiries.first_entry()
+            && *first.key() <= tick
+        {
+            for key in first.remove() {
+                let Some(place) = self.places.get(&key).copied() else {
+                    continue;
+                };
+                if expiry.is_over(place.last, tick) {
+                    self.places.remove(&key);
+                    over.push(place);
+                } else {
+                    let tick = expiry.tick(place.last);
+                    self.expiries.entry(tick).or_default().push(key);
+                }
+            }
+        }
+        if over.is_empty() {
+            return Ok(None);
+        }
+        self.bury(aggregation, over, tick).map(Some)
+    }
+
+    /// Puts tombstones for keys that were at `over`; says what they were.
+    fn bury(&mut self, aggregation: &Aggregation, over: Vec<Place>, tick: i64) -> Result<Change> {
+        let states = self.gather(aggregation, over.into_iter())?;
+        let groups = aggregation.group_width();
+        let mut tombstones = states.columns()[..groups].to_vec();
+        let nulls = states.columns()[groups..].iter();
+        tombstones.extend(nulls.map(|it| new_null_array(it.data_type(), it.len())));
+        let tombstones = RecordBatch::try_new(states.schema(), tombstones)?;
+        self.push(tombstones);
+        Ok(Change {
+            tick,
+            op: DELETE,
+            columns: results(aggregation, &states)?,
+        })
+    }
+
+    /// Merges the newer parts while they are as large as the one before.
+    pub(super) fn compact(&mut self, aggregation: &Aggregation) -> Result<()> {
+        let mut from = self.parts.len().saturating_sub(1);
+        let mut rows = self.parts.last().map_or(0, |part| part.states.num_rows());
+        while from > 0 && self.parts[from - 1].states.num_rows() <= rows {
+            from -= 1;
+            rows += self.parts[from].states.num_rows();
+        }
+        if self.parts.len() - from < 2 {
+            return Ok(());
+        }
+        let merged: Vec<Part> = self.parts.drain(from..).collect();
+        let number = self.next_part + 1;
+        let mut kept = Vec::new();
+        for (index, part) in merged.iter().enumerate() {
+            let keys = self.keys(aggregation, &part.states)?;
+            let last = last_times(&part.states);
+            for (row, key) in keys.iter().enumerate() {
+                match self.places.get_mut(key.as_ref()) {
+                    Some(place) if (place.part, place.row) == (part.number, row) => {
+                        (place.part, place.row) = (number, kept.len());
+                        kept.push((index, row));
+                    }
+                    // Older parts may have states of the key.
+                    None if from > 0 && last.is_null(row) => kept.push((index, row)),
+                    _ => {}
+                }
+            }
+        }
+        if !kept.is_empty() {
+            let states: Vec<&RecordBatch> = merged.iter().map(|part| &part.states).collect();
+            self.push(interleave_record_batch(&states, &kept)?);
+        }
+        self.removed
+            .extend(merged.into_iter().filter_map(|part| part.key));
+        Ok(())
+    }
+
+    /// Adds to `snapshot` what changed since the last.
+    pub(super) fn snapshot(
+        &mut self,
+        aggregation: &Aggregation,
+        hasher: &KeyHasher,
+        snapshot: &mut Snapshot,
+    ) -> Result<()> {
+        snapshot.removed.append(&mut self.removed);
+        for part in &mut self.parts {
+            if part.key.is_none() {
+                let key = format!("{PART}{}", part.number);
+                snapshot.put.push(StatePart {
+                    key: key.clone(),
+                    rows: with_key_groups(aggregation, hasher, &part.states)?,
+                });
+                part.key = Some(key);
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of a stored part, if it is one of these.
+    pub(super) fn number(key: &str) -> Option<u64> {
+        key.strip_prefix(PART)?.parse().ok()
+    }
+
+    /// Takes back stored parts, with their numbers and names. A key is of one lane,
+    /// so where parts of several lanes meet, numbers still tell which of its states
+    /// is the newest.
+    pub(super) fn restore(
+        &mut self,
+        aggregation: &Aggregation,
+        mut parts: Vec<(u64, String, RecordBatch)>,
+        lanes: Lanes,
+        expiry: Expiry,
+    ) -> Result<()> {
+        parts.sort_unstable_by_key(|(number, ..)| *number);
+        for (number, key, states) in parts {
+            let (number, key) = match lanes {
+                Lanes::Same => (number, Some(key)),
+                Lanes::Changed => (self.next_part + 1, None),
+            };
+            self.next_part = number;
+            let keys = self.keys(aggregation, &states)?;
+            for (row, (key, last)) in keys.iter().zip(&last_times(&states)).enumerate() {
+                match last {
+                    Some(last) => {
+                        let part = number;
+                        let place = Place { part, row, last };
+                        self.places.insert(key.as_ref().into(), place);
+                    }
+                    None => {
+                        self.places.remove(key.as_ref());
+                    }
+                }
+            }
+            self.parts.push(Part {
+                number,
+                key,
+                states,
+            });
+        }
+        for (key, place) in &self.places {
+            let tick = self.expiries.entry(expiry.tick(place.last));
+            tick.or_default().push(Arc::clone(key));
+        }
+        Ok(())
+    }
+
+    /// Bytes in memory, an estimate.
+    pub(super) fn bytes(&self) -> usize {
+        let parts = self.parts.iter();
+        let states = parts.map(|part| part.states.get_array_memory_size());
+        // Each key with the counts of its `Arc`, here and among the expiries.
+        let each = size_of::<(Arc<[u8]>, Place)>() + 1;
+        let keys = self.places.keys();
+        let keys = keys.map(|key| key.len() + 2 * size_of::<usize>() + size_of::<Arc<[u8]>>());
+        states.sum::<usize>() + keys.sum::<usize>() + self.places.capacity() * each * 8 / 7
+    }
+
+    /// Makes the states of `keys` the newest.
+    fn put(&mut self, keys: &Rows, states: RecordBatch, expiry: Expiry) {
+        let last = last_times(&states);
+        let part = self.push(states);
+        for (row, (key, last)) in keys.iter().zip(last.values()).enumerate() {
+            let place = Place {
+                part,
+                row,
+                last: *last,
+            };
+            if let Some(known) = self.places.get_mut(key.as_ref()) {
+                *known = place;
+                continue;
+            }
+            let key: Arc<[u8]> = key.as_ref().into();
+            let tick = self.expiries.entry(expiry.tick(*last));
+            tick.or_default().push(Arc::clone(&key));
+            self.places.insert(key, place);
+        }
+    }
+
+    /// Adds a part; its number.
+    fn push(&mut self, states: RecordBatch) -> u64 {
+        self.next_part += 1;
+        self.parts.push(Part {
+            number: self.next_part,
+            key: None,
+            states,
+        });
+        self.next_part
+    }
+
+    /// The states at `places`.
+    fn gather(
+        &self,
+        aggregation: &Aggregation,
+        places: impl Iterator<Item = Place>,
+    ) -> Result<RecordBatch> {
+        let index = |place: Place| {
+            let part = self
+                .parts
+                .binary_search_by_key(&place.part, |part| part.number);
+            (part.expect("a place is in a part"), place.row)
+        };
+        let rows: Vec<(usize, usize)> = places.map(index).collect();
+        if rows.is_empty() {
+            return Ok(RecordBatch::new_empty(aggregation.partial_schema()));
+        }
+        let states: Vec<&RecordBatch> = self.parts.iter().map(|part| &part.states).collect();
+        Ok(interleave_record_batch(&states, &rows)?)
+    }
+
+    fn keys(&self, aggregation: &Aggregation, states: &RecordBatch) -> Result<Rows> {
+        let keys = &states.columns()[LEAD..aggregation.group_width()];
+        Ok(self.keys.convert_columns(keys)?)
+    }
+}
+
+/// The group columns of `states`, of different keys, and the aggregates that are
+/// seen.
+fn results(aggregation: &Aggregation, states: &RecordBatch) -> Result<Vec<ArrayRef>> {
+    let mut table = Table::new(aggregation)?;
+    table.merge(aggregation, states.columns())?;
+    let mut columns = table.into_results(aggregation)?;
+    columns.truncate(aggregation.group_width() + aggregation.visible().len());
+    Ok(columns)
+}
+
+/// The event times of the last rows: the last column of states, null in
+/// tombstones.
+fn last_times(states: &RecordBatch) -> TimestampMicrosecondArray {
+    let last = states.column(states.num_columns() - 1);
+    last.as_primitive::<TimestampMicrosecondType>().clone()
+}

@@ -1,0 +1,231 @@
+//! Tags and segments: from their plan to the operator.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::{
+    common::DFSchema,
+    logical_expr::{Expr, cast},
+    prelude::{col, lit},
+};
+use tagflow_engine::{
+    Error, Port, Result,
+    graph::{NodeId, NodeKind, OperatorNode, Partitioning},
+    time::micros,
+};
+use tagflow_operators::tags::{Profile, Tags, TagsSpec};
+
+use super::{
+    Lowering,
+    flow::{Computed, Flow, Offsets},
+};
+use crate::{
+    diagnostic::Position,
+    spec::{
+        Output, ParquetSink, SEGMENT_CHANGES, Setting, Sink, TAG_CHANGES, TAGS_CURRENT, WriteMode,
+    },
+    sql::{Lineage, Relation, Rows, tags},
+};
+
+impl Lowering<'_> {
+    /// Plans tags and segments, and makes what they give known to sinks.
+    pub(super) fn planned_tags(&mut self) {
+        let Some(planned) = tags::plan(self.spec, &self.program, &mut self.diagnostics) else {
+            return;
+        };
+        let tags = match Tags::new(planned.spec.clone()) {
+            Ok(tags) => tags,
+            Err(error) => return self.report(self.tags_at(), "tags".to_owned(), &error),
+        };
+        let tables = [
+            (TAG_CHANGES, tags.changes_schema(), Rows::Events),
+            (TAGS_CURRENT, tags.profile_schema(), Rows::Windows),
+            (SEGMENT_CHANGES, tags.segments_schema(), Rows::Events),
+        ];
+        for (name, schema, rows) in tables {
+            if self.spec.tag_tables().contains(&name) {
+                self.program.add(name, relation(schema, rows));
+            }
+        }
+        self.tags = Some(planned);
+    }
+
+    /// Finds the columns of sources that are the key as they are.
+    pub(super) fn find_keys(&mut self) {
+        let Some(tags) = &self.spec.tags else {
+            return;
+        };
+        for (source, column) in self.program.carried_from(&tags.from, &tags.key) {
+            self.keys.entry(source).or_default().insert(column);
+        }
+    }
+
+    /// Adds the operator, which some of `outputs` are of.
+    pub(super) fn tags(&mut self, outputs: &BTreeSet<String>) {
+        if let Some(planned) = self.tags.take()
+            && let Err(error) = self.add_tags(planned, outputs)
+        {
+            self.report(self.tags_at(), "tags".to_owned(), &error);
+        }
+    }
+
+    fn add_tags(&mut self, planned: tags::PlannedTags, outputs: &BTreeSet<String>) -> Result<()> {
+        let from = self.flows.get(&planned.from).cloned().ok_or_else(|| {
+            Error::internal(format!("`{}` is read before it is made", planned.from))
+        })?;
+        let columns = from.resolved(&planned.schema)?;
+        let computed = planned
+            .columns
+            .into_iter()
+            .map(|(expr, field)| Computed { expr, field });
+        let map = from.map(&columns, None, computed.collect(), Offsets::Keep)?;
+        let schema = Arc::clone(&map.schema);
+        let names: Vec<&str> = planned
+            .spec
+            .input
+            .fields()
+            .iter()
+            .map(|it| it.name().as_str())
+            .collect();
+        let label = format!("select {}", names.join(", "));
+        let shown = names
+            .iter()
+            .take(planned.spec.shown)
+            .map(|name| (*name).to_owned());
+        let personal = shown.filter(|name| from.personal.contains(name));
+        let personal: BTreeSet<String> = personal.collect();
+        let input = self.add_map("tags.input", label, map);
+        self.forward(&from.ends, input);
+
+        let key = planned.spec.key;
+        let spec = TagsSpec {
+            input: schema,
+            personal: personal.clone(),
+            profile: outputs.contains(TAGS_CURRENT).then(|| self.profile()),
+            ..planned.spec
+        };
+        let label = label_of(&spec);
+        let node = Arc::clone(&spec.node);
+        let tags = Tags::new(spec)?;
+        self.known = Some(Arc::clone(&tags));
+        let definitions = tags.definitions();
+        self.definitions = definitions
+            .map(|(name, definition)| (name.to_owned(), definition.to_owned()))
+            .collect();
+        let fingerprint = match planned.events {
+            None => tags.fingerprint(),
+            Some(events) => format!("{}; {events}", tags.fingerprint()),
+        };
+        let operator = NodeKind::Operator(OperatorNode {
+            factory: tags.factory(),
+            fingerprint: Some(fingerprint),
+        });
+        let node = self.graph.add(node, label, operator);
+        let by_key = Partitioning::Hash(vec![key]);
+        let edge = ((input, Port::MAIN), (node, Port::MAIN));
+        self.graph.connect(edge.0, edge.1, by_key);
+        self.windows.push(node);
+
+        let tables = [
+            (TAG_CHANGES, Port::MAIN, tags.changes_schema(), Rows::Events),
+            (
+                TAGS_CURRENT,
+                Tags::PROFILE,
+                tags.profile_schema(),
+                Rows::Windows,
+            ),
+            (
+                SEGMENT_CHANGES,
+                Tags::SEGMENTS,
+                tags.segments_schema(),
+                Rows::Events,
+            ),
+        ];
+        for (name, port, schema, rows) in tables {
+            if outputs.contains(name) {
+                let flow = Flow {
+                    ends: vec![node],
+                    schema,
+                    rows,
+                    personal: personal.clone(),
+                };
+                let ends = vec![self.port(name, &flow, port)?];
+                self.flows.insert(name.to_owned(), Flow { ends, ..flow });
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows that leave `flow` by `port`, as a node's main output.
+    fn port(&mut self, name: &str, flow: &Flow, port: Port) -> Result<NodeId> {
+        let planned = flow.resolved(&DFSchema::empty())?;
+        let columns = flow.schema.fields().iter().map(|field| Computed {
+            expr: Expr::Column(datafusion::common::Column::new_unqualified(field.name())),
+            field: Arc::clone(field),
+        });
+        let map = flow.map(&planned, None, columns.collect(), Offsets::Drop)?;
+        let map = self.add_map(name, format!("the rows of {name}"), map);
+        for end in &flow.ends {
+            let edge = ((*end, port), (map, Port::MAIN));
+            self.graph.connect(edge.0, edge.1, Partitioning::Forward);
+        }
+        Ok(map)
+    }
+
+    /// When all tags come out: as often as some table wants them. Where all tables
+    /// have but the newest, and at the same times, those before it are of no use.
+    fn profile(&self) -> Profile {
+        let every = self.spec.profile_every();
+        let sinks = self.spec.sinks.iter().map(|(_, sink)| sink);
+        let mut sinks = sinks.filter(|sink| *sink.from == TAGS_CURRENT);
+        let is_snapshot = |sink: &Sink| match sink.output() {
+            Output::Parquet(parquet) => {
+                *parquet.mode == WriteMode::Snapshot && *parquet.every == every
+            }
+            Output::Console(_) | Output::Blackhole(_) => false,
+        };
+        let is_watched = self.options.taps.contains(TAGS_CURRENT);
+        Profile {
+            every,
+            only_last: !is_watched && sinks.all(is_snapshot),
+        }
+    }
+
+    /// Which of the rows of `tags.current` a table keeps: those at its own times.
+    pub(super) fn profile_filter(&self, from: &str, parquet: &ParquetSink) -> Option<Expr> {
+        let every = *parquet.every;
+        if from != TAGS_CURRENT || every == self.spec.profile_every() {
+            return None;
+        }
+        let as_of = cast(col("as_of"), DataType::Int64);
+        Some((as_of % lit(micros(every))).eq(lit(0_i64)))
+    }
+
+    fn tags_at(&self) -> Position {
+        let tags = self.spec.tags.as_ref();
+        tags.map_or(Position::START, |tags| Setting::at(&tags.from))
+    }
+}
+
+fn relation(schema: SchemaRef, rows: Rows) -> Relation {
+    Relation {
+        lineage: vec![Lineage::Plain; schema.fields().len()],
+        schema,
+        rows,
+        upsert: None,
+    }
+}
+
+/// One line for `explain`.
+fn label_of(spec: &TagsSpec) -> String {
+    let names = |names: Vec<&str>| names.join(", ");
+    let tags = names(spec.tags.iter().map(|tag| tag.name.as_str()).collect());
+    let key = spec.input.field(spec.key).name();
+    let mut label = format!("tags by {key}: {tags}");
+    let segments = &spec.segments.segments;
+    if !segments.is_empty() {
+        let segments = segments.iter().map(|segment| &*segment.name).collect();
+        label = format!("{label}; segments: {}", names(segments));
+    }
+    label
+}

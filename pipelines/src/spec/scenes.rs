@@ -1,0 +1,35 @@
+//! `scenes`: which tags and segments a caller sees.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{
+    Setting,
+    read::{Read, Reader},
+};
+use crate::yaml::Node;
+
+/// The tags and segments that one kind of caller sees.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Scene {
+    /// Tags. The name of one with windows stands for all of them.
+    #[schemars(extend("default" = serde_json::json!([])))]
+    pub tags: Vec<Setting<String>>,
+    /// Segments.
+    #[schemars(extend("default" = serde_json::json!([])))]
+    pub segments: Vec<Setting<String>>,
+}
+
+impl Read for Scene {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let mut fields = reader.fields(node)?;
+        let tags: Option<Option<Vec<_>>> = fields.optional(reader, "tags");
+        let segments: Option<Option<Vec<_>>> = fields.optional(reader, "segments");
+        fields.finish(reader);
+        Some(Self {
+            tags: tags?.unwrap_or_default(),
+            segments: segments?.unwrap_or_default(),
+        })
+    }
+}

@@ -1,0 +1,115 @@
+//! `time_since` and `score`: values that follow from another tag.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::{
+    spec::{
+        Setting,
+        read::{Read, Reader},
+        scalars::Choice,
+    },
+    yaml::Node,
+};
+
+/// How long ago another tag's time is, in whole units; null where that is null.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct TimeSinceTag {
+    /// The tag, whose value is a time.
+    pub time_since: Setting<String>,
+    /// In what it is counted: `s`, `m`, `h` or `d`.
+    pub unit: Setting<Unit>,
+}
+
+/// In what time is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Seconds.
+    Second,
+    /// Minutes.
+    Minute,
+    /// Hours.
+    Hour,
+    /// Days of 24 hours.
+    Day,
+}
+
+impl Unit {
+    /// How long it is.
+    pub fn duration(self) -> Duration {
+        match self {
+            Self::Second => Duration::from_secs(1),
+            Self::Minute => Duration::from_mins(1),
+            Self::Hour => Duration::from_hours(1),
+            Self::Day => Duration::from_hours(24),
+        }
+    }
+}
+
+impl Choice for Unit {
+    const EXPECTED: &'static str = "`s`, `m`, `h` or `d`";
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("s", Self::Second),
+        ("m", Self::Minute),
+        ("h", Self::Hour),
+        ("d", Self::Day),
+    ];
+}
+
+/// A score for another tag's value, from 1 to the number of cuts and one: 1 and the
+/// number of cuts that are not above the value; null where that is null. The
+/// recency, frequency and monetary scores of RFM are three of these.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ScoreTag {
+    /// The tag, whose value is a number.
+    pub score: Setting<String>,
+    /// Where the score goes up: numbers, ascending.
+    #[schemars(length(min = 1))]
+    pub cuts: Vec<Setting<f64>>,
+    /// Whether low values have the high scores, as for days since an order.
+    #[schemars(extend("default" = false))]
+    pub reversed: Setting<bool>,
+}
+
+impl Read for TimeSinceTag {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let mut fields = reader.fields(node)?;
+        let time_since = fields.required(reader, "time_since");
+        let unit = fields.required(reader, "unit");
+        fields.finish(reader);
+        Some(Self {
+            time_since: time_since?,
+            unit: unit?,
+        })
+    }
+}
+
+impl Read for ScoreTag {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let mut fields = reader.fields(node)?;
+        let score = fields.required(reader, "score");
+        fields.later(reader, "quantiles");
+        let cuts: Option<Vec<Setting<f64>>> = fields.required(reader, "cuts");
+        let reversed = fields.or(reader, "reversed", false);
+        fields.finish(reader);
+        let cuts = cuts?;
+        let place = reader.place();
+        if cuts.is_empty() {
+            reader.error(node.at, format!("`cuts` needs at least one{place}"));
+            return None;
+        }
+        if let Some(pair) = cuts.windows(2).find(|pair| *pair[0] >= *pair[1]) {
+            reader.error(pair[1].at(), format!("`cuts` go up{place}"));
+            return None;
+        }
+        Some(Self {
+            score: score?,
+            cuts,
+            reversed: reversed?,
+        })
+    }
+}

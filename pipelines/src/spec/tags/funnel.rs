@@ -1,0 +1,100 @@
+//! `funnel`: the furthest step that was reached in order.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::{
+    spec::{
+        Nodes, Setting, SqlText,
+        nodes::in_order,
+        read::{Read, Reader, positive},
+        scalars::Choice,
+    },
+    yaml::Node,
+};
+
+/// The furthest step that the events of each key reach in order; null where they do
+/// not reach the first.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct FunnelTag {
+    /// The steps, and how they follow each other.
+    pub funnel: Funnel,
+}
+
+/// The steps, and how they follow each other.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Funnel {
+    /// How long a passage may take; as long, the value lasts.
+    pub within: Setting<Duration>,
+    /// What may lie between the steps, by the names of `ClickHouse`'s
+    /// `windowFunnel`.
+    #[schemars(extend("default" = "default"))]
+    pub mode: Setting<FunnelMode>,
+    /// The steps in their order, at most 32: names and SQL conditions.
+    #[serde(serialize_with = "in_order")]
+    pub steps: Nodes<SqlText>,
+}
+
+/// What may lie between the steps of a funnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FunnelMode {
+    /// Anything.
+    Default,
+    /// No other event.
+    StrictOrder,
+    /// No step a second time.
+    StrictDeduplication,
+    /// Anything, but each step is later than the one before it.
+    StrictIncrease,
+}
+
+impl Choice for FunnelMode {
+    const EXPECTED: &'static str =
+        "`default`, `strict_order`, `strict_deduplication` or `strict_increase`";
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("default", Self::Default),
+        ("strict_order", Self::StrictOrder),
+        ("strict_deduplication", Self::StrictDeduplication),
+        ("strict_increase", Self::StrictIncrease),
+    ];
+}
+
+/// The most steps.
+const MOST_STEPS: usize = 32;
+
+impl Read for FunnelTag {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let mut fields = reader.fields(node)?;
+        let funnel = fields.required(reader, "funnel");
+        fields.finish(reader);
+        Some(Self { funnel: funnel? })
+    }
+}
+
+impl Read for Funnel {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let mut fields = reader.fields(node)?;
+        let within = positive(&mut fields, reader, "within");
+        let mode = fields.or(reader, "mode", FunnelMode::Default);
+        let steps: Option<Nodes<SqlText>> = fields.required(reader, "steps");
+        fields.finish(reader);
+        let steps = steps?;
+        let count = steps.names().count();
+        if !(2..=MOST_STEPS).contains(&count) {
+            let place = reader.place();
+            let message = format!("a funnel has from 2 to {MOST_STEPS} steps, got {count}{place}");
+            reader.error(node.at, message);
+            return None;
+        }
+        Some(Self {
+            within: within?,
+            mode: mode?,
+            steps,
+        })
+        .filter(|funnel| funnel.steps.len() == count)
+    }
+}

@@ -1,0 +1,61 @@
+//! The events that a tag goes over.
+
+use std::time::Duration;
+
+use schemars::{Schema, json_schema};
+use serde_json::json;
+
+use crate::{
+    spec::setting::{Leaf, Mistake},
+    yaml::Kind,
+};
+
+/// The events that a tag goes over: those of the last so long, or all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagWindow {
+    text: String,
+    width: Option<Duration>,
+}
+
+const LIFETIME: &str = "lifetime";
+
+impl TagWindow {
+    /// As written, without spaces: the end of a column's name.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// How far back it goes; without end for a lifetime.
+    pub fn width(&self) -> Option<Duration> {
+        self.width
+    }
+}
+
+impl Leaf for TagWindow {
+    const EXPECTED: &'static str = "a duration like `30d`, or `lifetime`";
+
+    fn parse(text: &str, kind: Kind) -> Result<Self, Mistake> {
+        let width = match text {
+            LIFETIME => None,
+            _ => Some(Duration::parse(text, kind)?),
+        };
+        if width == Some(Duration::ZERO) {
+            return Err(Mistake::Message(
+                "a window must be more than zero".to_owned(),
+            ));
+        }
+        Ok(Self {
+            text: text.split_whitespace().collect(),
+            width,
+        })
+    }
+
+    fn plan(&self) -> serde_json::Value {
+        json!(self.text)
+    }
+
+    fn schema() -> Schema {
+        let lifetime = json_schema!({"type": "string", "enum": [LIFETIME]});
+        json_schema!({"anyOf": [lifetime, Duration::schema()]})
+    }
+}

@@ -1,0 +1,186 @@
+//! The memory that a plan says its state will take is what it then takes.
+
+use std::{collections::BTreeMap, fmt::Write, sync::Arc};
+
+use arrow::{
+    array::{Int64Array, RecordBatch},
+    datatypes::{DataType, Field, Schema},
+};
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+use tagflow_engine::{
+    Batch, EventTime, Port,
+    graph::{Graph, NodeId, NodeKind, OFFSET_COLUMN, SourceNode, WithOffsets, validate},
+    operator::{LaneContext, Operator, Output},
+    source::{EncodedRows, PartitionId, Rows},
+};
+use tagflow_pipelines::{
+    LoadOptions, load_str,
+    lower::{self, Load, LowerOptions},
+};
+
+const MINUTE_US: i64 = 60_000_000;
+
+#[test]
+fn a_day_by_the_minute() {
+    let query = "queries: {q: \"SELECT hop(ts, INTERVAL '1 minute', INTERVAL '24 hours') AS w, k, \
+                 count(*) AS n, sum(n) AS s FROM a GROUP BY 1, 2\"}";
+    check(query, "q", 24 * 60 + 10, 300, 1_000);
+}
+
+#[test]
+fn seven_days_of_a_join() {
+    let query = "queries: {q: \"SELECT a.k, b.n, b.ts FROM a JOIN b ON a.k = b.k AND b.ts \
+                 BETWEEN a.ts AND a.ts + INTERVAL '7 days'\"}";
+    check(query, "q", 8 * 24 * 60, 10, 1_000_000);
+}
+
+#[test]
+fn a_day_of_ids() {
+    let query = "steps: {d: {from: a, dedupe: {key: [k], within: 24h}}}\n\
+                 queries: {q: SELECT k FROM d}";
+    check(query, "d.dedupe", 36 * 60, 200, 10_000_000);
+}
+
+#[test]
+fn totals_of_keys() {
+    let query = "queries: {q: {sql: \"SELECT k, count(*) AS n FROM a GROUP BY 1\", ttl: 7d}}";
+    check(query, "q", 120, 500, 20_000);
+}
+
+/// Runs `query` for so many minutes, each with `rows` rows of `keys` keys from each
+/// of two sources, and compares what its node holds with what its plan says.
+#[track_caller]
+fn check(query: &str, node: &str, minutes: i64, rows: u64, keys: u64) {
+    let file = format!(
+        "name: sized
+sources:
+  a: &source
+    files: {{url: /nowhere/*.ndjson}}
+    format: {{json: {{}}}}
+    columns: {{k: int64, n: int64, ts: timestamp(ms)}}
+    time: {{event_time: ts, delay: 0s}}
+  b: *source
+{query}
+sinks:
+  out: {{from: q, console: {{}}}}
+"
+    );
+    let spec = load_str("p.yaml", &file, &LoadOptions::default()).unwrap();
+    let lowered = lower::lower(&spec, &LowerOptions::default()).unwrap();
+    let mut lane = Lane::new(&lowered.graph);
+    for minute in 0..minutes {
+        lane.minute(minute, rows, keys);
+    }
+    let took = lane.state_bytes(node) as f64;
+
+    let said = lowered.sizes[node](&Load {
+        keys: keys as f64,
+        rate: rows as f64 / 60.0,
+        delay_s: 0.0,
+        text_bytes: 16.0,
+    });
+    let ratio = said.bytes / took;
+    println!("{node}: said {said:?}, took {took}: {ratio:.2}");
+    assert!(
+        (0.7..=1.3).contains(&ratio),
+        "{node}: {said:?}, took {took}"
+    );
+}
+
+/// A graph on one lane, a minute at a time.
+struct Lane<'a> {
+    graph: &'a Graph,
+    order: Vec<NodeId>,
+    operators: BTreeMap<usize, Box<dyn Operator>>,
+}
+
+impl<'a> Lane<'a> {
+    fn new(graph: &'a Graph) -> Self {
+        let operator = |id: NodeId| {
+            let NodeKind::Operator(operator) = &graph.node(id).kind else {
+                return None;
+            };
+            let context = LaneContext {
+                node: Arc::clone(&graph.node(id).name),
+                lane: 0,
+                lanes: 1,
+            };
+            Some((id.0, (operator.factory)(&context).unwrap()))
+        };
+        Self {
+            graph,
+            order: validate(graph).unwrap(),
+            operators: graph.ids().filter_map(operator).collect(),
+        }
+    }
+
+    fn minute(&mut self, minute: i64, rows: u64, keys: u64) {
+        let mut waiting: BTreeMap<usize, Vec<(Port, Batch)>> = BTreeMap::new();
+        for id in &self.order {
+            let node = self.graph.node(*id);
+            let batches = waiting.remove(&id.0).unwrap_or_default();
+            let mut out = Output::default();
+            match &node.kind {
+                NodeKind::Source(source) => {
+                    let partition = Arc::new(PartitionId::new(&*node.name, "0"));
+                    let records = records(source, minute, rows, keys);
+                    out.emit(Batch::of_partition(records, partition));
+                }
+                NodeKind::Operator(_) => {
+                    let operator = self.operators.get_mut(&id.0).unwrap();
+                    for (port, batch) in batches {
+                        operator.on_batch(port, batch, &mut out).unwrap();
+                    }
+                    let watermark = EventTime::from_micros((minute + 1) * MINUTE_US);
+                    operator.on_watermark(watermark, &mut out).unwrap();
+                    // As a commit does, now and then.
+                    if minute % 10 == 9 {
+                        operator.flush(&mut out).unwrap();
+                        operator.snapshot().unwrap();
+                    }
+                }
+                NodeKind::Sink(_) => {}
+            }
+            for (port, batch) in out.take() {
+                for edge in self.graph.outputs(*id).filter(|edge| edge.output == port) {
+                    let queue = waiting.entry(edge.to.0).or_default();
+                    queue.push((edge.input, batch.clone()));
+                }
+            }
+        }
+    }
+
+    fn state_bytes(&self, node: &str) -> usize {
+        let mut ids = self.graph.ids();
+        let id = ids.find(|id| *self.graph.node(*id).name == *node).unwrap();
+        self.operators[&id.0].state_bytes()
+    }
+}
+
+/// The rows of a minute, as the source decodes them.
+fn records(source: &SourceNode, minute: i64, rows: u64, keys: u64) -> RecordBatch {
+    let first = minute as u64 * rows;
+    let mut encoded = EncodedRows::default();
+    let mut text = String::new();
+    let mut random = SmallRng::seed_from_u64(first);
+    for row in first..first + rows {
+        let key = random.random_range(0..keys);
+        let time = minute * 60_000 + (row - first) as i64 * 60_000 / rows as i64;
+        let start = text.len() as u32;
+        write!(text, "{{\"k\":{key},\"n\":{row},\"ts\":{time}}}").unwrap();
+        encoded.spans.push((start, text.len() as u32));
+        encoded.offsets.push(row as i64);
+    }
+    encoded.data = text.into();
+    let offsets = Int64Array::from(encoded.offsets.clone());
+    let mut decoder = (source.decoder)().unwrap();
+    let records = decoder.decode(&Rows::Encoded(encoded)).unwrap().records;
+    if source.time.offsets == WithOffsets::No {
+        return records;
+    }
+    let mut columns = records.columns().to_vec();
+    columns.push(Arc::new(offsets));
+    let mut fields = records.schema().fields().to_vec();
+    fields.push(Arc::new(Field::new(OFFSET_COLUMN, DataType::Int64, false)));
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
+}

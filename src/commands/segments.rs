@@ -1,0 +1,33 @@
+//! `tagflow segments`.
+
+use tagflow_engine::Error;
+use tagflow_pipelines::{Pipeline, known::known};
+
+use crate::{
+    cli::{Segments, SegmentsCommand},
+    exit::Exit,
+    figures, output,
+};
+
+pub(crate) async fn execute(args: Segments) -> anyhow::Result<Exit> {
+    let SegmentsCommand::Size(args) = args.command;
+    let pipeline = Pipeline::open(&args.pipeline.file, &args.pipeline.load_options())?;
+    let mut known = known(&pipeline).await?;
+    let Some(size) = known.segment_size(&args.segment)? else {
+        let names = pipeline.spec.segments.names();
+        let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+        let message = format!(
+            "there is no segment `{}` (have: {})",
+            args.segment,
+            names.join(", ")
+        );
+        return Err(Error::config(message).into());
+    };
+    output::print(&format!(
+        "{} in `{}` as of {}\n",
+        figures::count(size as u64),
+        args.segment,
+        known.as_of()
+    ))?;
+    Ok(Exit::Success)
+}

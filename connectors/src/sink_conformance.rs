@@ -16,7 +16,7 @@ use object_store::{ObjectStoreExt, path::Path};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use sha2::{Digest, Sha256};
 use tagflow_engine::{
-    Batch, Clock, EventTime,
+    Batch, Clock, EventTime, RandomIds,
     element::BarrierKind,
     sink::{Sink, SinkContext, SinkCut, SinkFactory, StagedFile, Table},
     state::{KEY_GROUP_COLUMN, StatePart},
@@ -65,6 +65,7 @@ pub(crate) fn context_with(clock: Arc<dyn Clock>) -> SinkContext {
         lane: 0,
         staging: Path::from(STAGING),
         clock,
+        ids: Arc::new(RandomIds),
     }
 }
 

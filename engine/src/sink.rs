@@ -8,7 +8,7 @@ use object_store::{ObjectStore, path::Path};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Batch, Clock, Result,
+    Batch, Clock, Ids, Result,
     element::BarrierKind,
     state::{Snapshot, StatePart},
 };
@@ -88,6 +88,8 @@ pub struct SinkContext {
     pub staging: Path,
     /// Processing time, for the age of open files.
     pub clock: Arc<dyn Clock>,
+    /// Where the names of files come from.
+    pub ids: Arc<dyn Ids>,
 }
 
 /// What a sink hands over at a barrier.

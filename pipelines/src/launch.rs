@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::SocketAddr, num::NonZeroUsize, sync::Arc, 
 
 use tagflow_connectors::storage;
 use tagflow_engine::{
-    Clock, Result,
+    Clock, RandomIds, Result,
     commit::{LogConfig, Owner, STAGING},
     runtime::{End, JobConfig, StopWhen, Supervised, Until},
     sink::Table,
@@ -98,6 +98,7 @@ pub fn launch(pipeline: Pipeline, options: LaunchOptions, clock: Arc<dyn Clock>)
         },
         plan,
         keep_commits: KEEP_COMMITS,
+        ids: Arc::new(RandomIds),
     };
     let config = JobConfig {
         pipeline: name.clone(),

@@ -12,7 +12,7 @@ use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use object_store::{memory::InMemory, path::Path};
 use tagflow_engine::{
-    Batch, Clock, Error, EventTime, Result,
+    Batch, Clock, Error, EventTime, RandomIds, Result,
     commit::{LogConfig, Owner, Plan},
     element::BarrierKind,
     graph::NodeKind,
@@ -156,6 +156,7 @@ fn log(now: EventTime) -> LogConfig {
             json: "{}".into(),
         },
         keep_commits: 2,
+        ids: Arc::new(RandomIds),
     }
 }
 

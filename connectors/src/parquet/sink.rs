@@ -14,13 +14,12 @@ use object_store::{
     path::{Path, PathPart},
 };
 use tagflow_engine::{
-    Batch, Clock, EventTime, Result,
+    Batch, Clock, EventTime, Ids, Result,
     element::BarrierKind,
     sink::{Sink, SinkContext, SinkCut, SinkFactory, Table},
     state::StatePart,
     store_error,
 };
-use uuid::Uuid;
 
 use super::{
     config::{Newest, ParquetSinkConfig},
@@ -76,6 +75,7 @@ impl ParquetSinkFactory {
             partitioner: Partitioner::new(&self.layout)?,
             staging: root.chain(context.staging.parts()).collect(),
             clock: context.clock,
+            ids: context.ids,
             open: BTreeMap::new(),
             finished: Vec::new(),
             restored: Vec::new(),
@@ -134,6 +134,7 @@ pub(super) struct ParquetSink {
     /// The staging folder, from the store's root.
     staging: Path,
     clock: Arc<dyn Clock>,
+    ids: Arc<dyn Ids>,
     /// The open file of each Hive folder.
     pub(super) open: BTreeMap<Path, OpenFile>,
     /// Files that the next cut reports.
@@ -222,7 +223,7 @@ impl ParquetSink {
         let file = match self.open.entry(folder) {
             Entry::Occupied(open) => open.into_mut(),
             Entry::Vacant(vacant) => {
-                let name = Uuid::new_v4().simple().to_string();
+                let name = self.ids.unique().simple().to_string();
                 let staged = self.staging.parts().chain([PathPart::from(name.as_str())]);
                 let store = self.config.store.clone();
                 let writer = FileWriter::create(&self.layout, store, staged.collect())?;

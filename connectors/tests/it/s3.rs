@@ -20,7 +20,7 @@ use tagflow_connectors::parquet::{
     FileOptions, ParquetSinkConfig, ParquetSinkFactory, PartitionColumn,
 };
 use tagflow_engine::{
-    Batch, ErrorKind, EventTime, SystemClock,
+    Batch, ErrorKind, EventTime, RandomIds, SystemClock,
     commit::{CommitLog, LogConfig, Owner, Plan},
     element::BarrierKind,
     sink::{SinkContext, SinkFactory, StagedFile},
@@ -147,6 +147,7 @@ async fn staged_files_are_copied_and_read_back() {
             lane: 0,
             staging: Path::from("_staging/main/1"),
             clock: Arc::new(SystemClock),
+            ids: Arc::new(RandomIds),
         })
         .unwrap();
     sink.write(Batch::derived(rows(0, 10, 0))).await.unwrap();
@@ -226,6 +227,7 @@ async fn a_log_where_access_is_denied_is_refused() {
             json: "{}".into(),
         },
         keep_commits: 1,
+        ids: Arc::new(RandomIds),
     };
     let Err(error) = CommitLog::open(config, vec![], Arc::new(SystemClock)).await else {
         panic!("opened without access")

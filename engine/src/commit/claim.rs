@@ -1,6 +1,9 @@
 //! S2 to S4: taking the log over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use tracing::info;
 
@@ -10,7 +13,7 @@ use super::{
     record::{Attempt, Kind, Owner, Record, VERSION},
     slot::SlotWriter,
 };
-use crate::{Clock, Error, EventTime, Result};
+use crate::{Clock, Error, EventTime, Ids, Result};
 
 /// How often a claim starts over because another process was faster.
 const ROUNDS: usize = 64;
@@ -88,6 +91,7 @@ fn check_log(
 pub(super) struct Template {
     pub(super) owner: Owner,
     pub(super) plan_hash: String,
+    pub(super) ids: Arc<dyn Ids>,
 }
 
 impl Template {
@@ -97,7 +101,7 @@ impl Template {
             version: VERSION,
             kind: Kind::Claim,
             seq,
-            attempt: Attempt::unique(),
+            attempt: Attempt::unique(self.ids.as_ref()),
             previous: previous.map(|record| record.attempt),
             claim_seq: seq,
             owner: self.owner.clone(),

@@ -24,7 +24,7 @@ use super::{
     store::{LogStore, PutOutcome},
 };
 use crate::{
-    Clock, Epoch, Error, ErrorKind, EventTime, Result,
+    Clock, Epoch, Error, ErrorKind, EventTime, Ids, Result,
     ledger::Counts,
     sink::{RemovedFile, StagedFile, Table},
     source::Positions,
@@ -47,6 +47,8 @@ pub struct LogConfig {
     pub plan: Plan,
     /// How many commits to keep with their state, the last one among them.
     pub keep_commits: usize,
+    /// Where unique names come from.
+    pub ids: Arc<dyn Ids>,
 }
 
 /// A resolved pipeline, without secrets.
@@ -151,10 +153,11 @@ impl CommitLog {
             store: LogStore::new(Arc::clone(&config.store), Arc::clone(&clock)),
             paths: Paths::new(config.root, config.task),
         };
-        probe(&log.store, &log.paths).await?;
+        probe(&log.store, &log.paths, config.ids.as_ref()).await?;
         let template = Template {
             owner: config.owner,
             plan_hash: config.plan.hash.clone(),
+            ids: Arc::clone(&config.ids),
         };
         let (claim, predecessor) = claim(&log, &template, clock.as_ref()).await?;
         ensure_plan(&log, &config.plan).await?;
@@ -175,6 +178,7 @@ impl CommitLog {
                 store: log.store.clone(),
                 paths: log.paths.clone(),
                 claim_seq: claim.seq,
+                ids: config.ids,
             },
             log,
             clock,
@@ -200,6 +204,11 @@ impl CommitLog {
     /// Where this owner's sinks stage files, from a table's folder.
     pub fn staging(&self) -> Path {
         self.tables.staging(self.tail.claim_seq)
+    }
+
+    /// Where this owner's unique names come from.
+    pub fn ids(&self) -> Arc<dyn Ids> {
+        Arc::clone(&self.template.ids)
     }
 
     /// Reads a state part back, verified by its length and SHA-256.
@@ -296,7 +305,7 @@ impl CommitLog {
     /// The record that commits `cut`.
     fn draft(&self, cut: Cut) -> Result<Record> {
         let seq = self.tail.seq + 1;
-        let attempt = Attempt::unique();
+        let attempt = Attempt::unique(self.template.ids.as_ref());
         let at = self.clock.now();
         let mut commits: Vec<u64> = self.retained.iter().map(|commit| commit.seq).collect();
         commits.push(seq);

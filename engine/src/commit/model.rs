@@ -700,14 +700,16 @@ fn replaced_files_survive_two_reassignments() {
     check_right(Files::AreReplaced, 2, 3, 0);
 }
 
+/// A broken protocol must show within bounds in which the right one was looked
+/// through to the end, above: two commits, three assignments and a fault.
 fn check_broken(protocol: Protocol) {
-    check_broken_with(Files::Stay, protocol, 1);
+    check_broken_with(Files::Stay, protocol, 2, 3, 1);
 }
 
-fn check_broken_with(files: Files, protocol: Protocol, faults: u8) {
+fn check_broken_with(files: Files, protocol: Protocol, rows: u8, starts: u8, faults: u8) {
     let bounds = Bounds {
-        rows: 3,
-        starts: 3,
+        rows,
+        starts,
         faults,
         files,
     };
@@ -723,7 +725,8 @@ fn collecting_claims_shows() {
 
 #[test]
 fn listing_only_once_shows() {
-    check_broken(Protocol::NoSecondListing);
+    // A claim that is late for a collected slot needs a third commit.
+    check_broken_with(Files::Stay, Protocol::NoSecondListing, 3, 2, 1);
 }
 
 #[test]
@@ -748,15 +751,21 @@ fn publishing_before_the_commit_shows() {
 
 #[test]
 fn removing_before_the_copies_shows() {
-    check_broken_with(Files::AreReplaced, Protocol::RemoveBeforeCopy, 0);
+    check_broken_with(Files::AreReplaced, Protocol::RemoveBeforeCopy, 2, 3, 0);
 }
 
 #[test]
 fn removing_before_what_was_staged_goes_shows() {
-    check_broken_with(Files::AreReplaced, Protocol::RemoveBeforeUnstage, 0);
+    check_broken_with(Files::AreReplaced, Protocol::RemoveBeforeUnstage, 2, 3, 0);
 }
 
 #[test]
 fn copying_what_a_later_commit_removes_shows() {
-    check_broken_with(Files::AreReplaced, Protocol::CopyWhatIsRemovedLater, 0);
+    check_broken_with(
+        Files::AreReplaced,
+        Protocol::CopyWhatIsRemovedLater,
+        2,
+        3,
+        0,
+    );
 }

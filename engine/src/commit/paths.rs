@@ -1,7 +1,8 @@
 //! Where the objects of a task lie.
 
 use object_store::path::Path;
-use uuid::Uuid;
+
+use crate::Ids;
 
 /// The folders of one task, under its pipeline's folder.
 #[derive(Debug, Clone)]
@@ -43,11 +44,11 @@ impl Paths {
     }
 
     /// A fresh name to probe the store with.
-    pub(super) fn probe(&self) -> Path {
+    pub(super) fn probe(&self, ids: &dyn Ids) -> Path {
         self.root
             .clone()
             .join("probe")
-            .join(Uuid::new_v4().to_string())
+            .join(ids.unique().to_string())
     }
 
     /// Says that the commit `seq`, a task's last before a stop, is published.
@@ -65,10 +66,10 @@ impl Paths {
     }
 
     /// A fresh name for a state part.
-    pub(super) fn new_state(&self, claim_seq: u64) -> Path {
+    pub(super) fn new_state(&self, claim_seq: u64, ids: &dyn Ids) -> Path {
         self.state()
             .join(claim_seq.to_string())
-            .join(Uuid::new_v4().to_string())
+            .join(ids.unique().to_string())
     }
 
     /// Where the task stages files, from a table's folder. Several pipelines may
@@ -128,6 +129,7 @@ pub(super) fn absolute(base: &Path, path: &str) -> Path {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::RandomIds;
 
     #[test]
     fn names_sort_like_slots() {
@@ -150,7 +152,7 @@ mod tests {
     #[test]
     fn a_claims_folder_is_read_back() {
         let paths = Paths::new(Path::from("p"), "main");
-        let part = paths.new_state(12);
+        let part = paths.new_state(12, &RandomIds);
         assert_eq!(claim_of(&paths.state(), &part), Some(12));
         assert_eq!(claim_of(&Path::from("p/state/mai"), &part), None);
         assert_eq!(

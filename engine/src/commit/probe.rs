@@ -8,7 +8,7 @@ use super::{
     paths::Paths,
     store::{LogStore, PutOutcome},
 };
-use crate::{Error, Result};
+use crate::{Error, Ids, Result};
 
 /// Creates a key twice, and expects the first to win, to be read back and to be
 /// listed.
@@ -16,11 +16,11 @@ use crate::{Error, Result};
 /// # Errors
 /// `Config` where the store cannot hold a commit log; `External` where it does
 /// not answer or refuses.
-pub(super) async fn probe(store: &LogStore, paths: &Paths) -> Result<()> {
+pub(super) async fn probe(store: &LogStore, paths: &Paths, ids: &dyn Ids) -> Result<()> {
     let mut backoff = store.backoff();
     loop {
         // A key whose first put failed may be filled late: take another one.
-        let path = paths.probe();
+        let path = paths.probe(ids);
         let (first, second) = (Bytes::from_static(b"first"), Bytes::from_static(b"second"));
         match store.put_if_absent(&path, first.clone()).await {
             PutOutcome::Created => {}

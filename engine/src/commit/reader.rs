@@ -10,7 +10,7 @@ use super::{
     state::{Loaded, StateStore},
     store::LogStore,
 };
-use crate::{Error, Result, SystemClock, state::StatePart};
+use crate::{Error, RandomIds, Result, SystemClock, state::StatePart};
 
 /// How often a listing is repeated when its last record is gone by the time it
 /// is read, because the log has moved on.
@@ -164,6 +164,7 @@ pub async fn read_state(
             store: reader.store.clone(),
             paths: reader.paths.clone(),
             claim_seq: 0,
+            ids: Arc::new(RandomIds),
         };
         let mut parts = Vec::new();
         for part in checkpoint.state.iter().filter(|part| part.node == node) {

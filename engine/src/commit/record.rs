@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::{
-    Epoch, Error, EventTime, Result,
+    Epoch, Error, EventTime, Ids, Result,
     element::BarrierKind,
     ledger::{Counts, Ledger},
     sink::RemovedFile,
@@ -76,8 +76,8 @@ pub struct Attempt(Uuid);
 
 impl Attempt {
     /// A new one.
-    pub(super) fn unique() -> Self {
-        Self(Uuid::new_v4())
+    pub(super) fn unique(ids: &dyn Ids) -> Self {
+        Self(ids.unique())
     }
 
     /// Its first eight hex digits, for file names.

@@ -1,5 +1,7 @@
 //! State parts on the store, as Arrow IPC.
 
+use std::sync::Arc;
+
 use arrow::{
     array::RecordBatch,
     compute::concat_batches,
@@ -10,14 +12,17 @@ use arrow::{
     },
 };
 use bytes::Bytes;
-use tokio::task::spawn_blocking;
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    task::spawn_blocking,
+};
 
 use super::{
     paths::Paths,
     record::{StateRef, sha256_hex},
     store::LogStore,
 };
-use crate::{Error, Result, state::StatePart};
+use crate::{Error, Ids, Result, state::StatePart};
 
 /// Where one owner reads and writes state parts.
 #[derive(Clone)]
@@ -25,6 +30,7 @@ pub(super) struct StateStore {
     pub(super) store: LogStore,
     pub(super) paths: Paths,
     pub(super) claim_seq: u64,
+    pub(super) ids: Arc<dyn Ids>,
 }
 
 /// What a read of a state part found.
@@ -45,7 +51,7 @@ impl StateStore {
             Ok((bytes, sha256))
         })
         .await?;
-        let path = self.paths.new_state(self.claim_seq);
+        let path = self.paths.new_state(self.claim_seq, self.ids.as_ref());
         let size = bytes.len() as u64;
         self.store.put(&path, bytes).await?;
         Ok(StateRef {
@@ -107,10 +113,15 @@ fn decode(bytes: &[u8]) -> Result<RecordBatch> {
     Ok(concat_batches(&schema, &batches)?)
 }
 
-/// Runs what would hold up the async threads.
+/// Runs what would hold up the async threads. Where there is one thread for
+/// everything, there is no one to be held up, and what runs beside it would only
+/// make the order of events a matter of chance.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
+    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+        return work();
+    }
     spawn_blocking(work)
         .await
         .map_err(|error| Error::internal("encoding a state part panicked").with_source(error))?

@@ -68,8 +68,11 @@ pub(super) struct Reading {
     next: Offset,
     /// Rows read since the last cut.
     rows: u64,
-    /// Since when it has been at its end.
+    /// Since when it has been at its end, with someone looking.
     caught_up: Option<EventTime>,
+    /// It has given nothing since it was at its end: the source will not say so
+    /// again.
+    quiet: bool,
     /// Whether it has ever been at its end.
     reached_end: bool,
     idle: bool,
@@ -173,7 +176,7 @@ impl Reader {
                     // An end that lies before what was read is old news.
                     if end >= partition.next {
                         partition.caught_up.get_or_insert(now);
-                        partition.reached_end = true;
+                        (partition.quiet, partition.reached_end) = (true, true);
                         partition.gauge.lag.store(0, Ordering::Relaxed);
                     }
                 }
@@ -206,6 +209,9 @@ impl Reader {
                 self.report(Report::Reachable(Arc::clone(&self.source), Some(reason)));
             }
             SourceEvent::Reachable => {
+                let now = self.clock.now();
+                let quiet = self.partitions.values_mut().filter(|it| it.quiet);
+                quiet.for_each(|partition| partition.caught_up = Some(now));
                 self.report(Report::Reachable(Arc::clone(&self.source), None));
             }
             SourceEvent::Lost {
@@ -264,6 +270,7 @@ impl Reader {
                 next,
                 rows: 0,
                 caught_up: None,
+                quiet: false,
                 reached_end: false,
                 idle: false,
                 finished: false,
@@ -328,6 +335,7 @@ impl Reader {
         partition.next = chunk.next;
         partition.rows += rows as u64;
         partition.caught_up = None;
+        partition.quiet = false;
         partition.idle = false;
         partition.gauge.offset.store(chunk.next, Ordering::Relaxed);
         add(&partition.gauge.rows, rows);

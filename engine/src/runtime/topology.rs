@@ -134,6 +134,7 @@ pub(super) async fn build(
                     lane,
                     staging: log.staging(),
                     clock: Arc::clone(&surroundings.clock),
+                    ids: log.ids(),
                 };
                 let mut sink = factory.open(context)?;
                 let parts = restored.of_sink(&first.name, lane, lanes);

@@ -37,6 +37,10 @@ impl DiskStore {
     ///
     /// # Errors
     /// `External` where the disk does not take it.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the folder goes with its process: no later run sees its name"
+    )]
     pub fn open(folder: &Path) -> Result<Self> {
         let failed = |what: &str, path: &Path| {
             Error::external(format!("cannot {what} `{}` for cold state", path.display()))

@@ -9,7 +9,6 @@ use arrow::{
 use async_trait::async_trait;
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use sha2::{Digest, Sha256};
-use uuid::Uuid;
 
 use crate::{
     Batch, Result,
@@ -110,7 +109,7 @@ impl Sink for Open {
             "{}/{}/{}",
             self.table.root,
             self.context.staging,
-            Uuid::new_v4()
+            self.context.ids.unique()
         );
         let staged = Path::from(path);
         let (bytes, sha256) = (text.len() as u64, format!("{:x}", Sha256::digest(&text)));

@@ -10,7 +10,7 @@ use std::{
 use arrow::array::RecordBatch;
 use object_store::{ObjectStore, memory::InMemory, path::Path};
 use tagflow_engine::{
-    Clock, Error, EventTime, Result,
+    Clock, Error, EventTime, RandomIds, Result,
     commit::{LogConfig, Owner, Plan},
     graph::{Graph, NodeKind},
     ledger::Counts,
@@ -214,6 +214,7 @@ impl<'a> Bench<'a> {
                     json: "{}".into(),
                 },
                 keep_commits: 2,
+                ids: Arc::new(RandomIds),
             },
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             restarts: 0,

@@ -12,4 +12,5 @@ mod rig;
 mod seeds;
 mod sizes;
 mod tags;
+mod trouble;
 mod updating;

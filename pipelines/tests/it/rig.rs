@@ -6,13 +6,14 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use object_store::{ObjectStore, memory::InMemory, path::Path};
 use tagflow_engine::{
-    EventTime, SystemClock,
+    Clock, EventTime, RandomIds, SystemClock,
     commit::{LogConfig, Owner, Plan},
     graph::{Graph, NodeKind},
     runtime::{End, JobConfig, Supervised, Until, supervise},
-    source::Reference,
+    source::{Positions, Reference, Source, SourceEvent, SourceReader},
     status::JobStatus,
     testing::{Bounded, LinesSink, Script, ScriptedSource},
 };
@@ -28,6 +29,12 @@ pub(crate) struct Rig {
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) chunk: usize,
     pub(crate) lanes: usize,
+    /// How long the source takes for each chunk.
+    pub(crate) pace: Duration,
+    pub(crate) checkpoint_every: Duration,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// How often a job is started again after a failure that may pass.
+    pub(crate) restarts: u32,
 }
 
 impl Rig {
@@ -39,6 +46,10 @@ impl Rig {
             store: Arc::new(InMemory::new()),
             chunk: 100,
             lanes: 1,
+            pace: Duration::ZERO,
+            checkpoint_every: Duration::from_millis(2),
+            clock: Arc::new(SystemClock),
+            restarts: 0,
         }
     }
 
@@ -51,11 +62,16 @@ impl Rig {
         for node in &mut graph.nodes {
             match &mut node.kind {
                 NodeKind::Source(source) => {
-                    source.source = Arc::new(ScriptedSource {
-                        script: Arc::clone(self.scripts.get(&*node.name).unwrap_or(&self.script)),
-                        chunk: self.chunk,
-                        bounded: Bounded::Yes,
-                        reference: Reference::None,
+                    source.source = Arc::new(Paced {
+                        script: ScriptedSource {
+                            script: Arc::clone(
+                                self.scripts.get(&*node.name).unwrap_or(&self.script),
+                            ),
+                            chunk: self.chunk,
+                            bounded: Bounded::Yes,
+                            reference: Reference::None,
+                        },
+                        pace: self.pace,
                     });
                 }
                 NodeKind::Sink(sink) => {
@@ -76,7 +92,7 @@ impl Rig {
             config: JobConfig {
                 pipeline: "random".to_owned(),
                 lanes: self.lanes,
-                checkpoint_every: Duration::from_millis(2),
+                checkpoint_every: self.checkpoint_every,
                 queue_bytes: 64 * 1024,
                 until: Until::Stopped,
                 end: End::Keep,
@@ -98,9 +114,10 @@ impl Rig {
                     json: "{}".into(),
                 },
                 keep_commits: 2,
+                ids: Arc::new(RandomIds),
             },
-            clock: Arc::new(SystemClock),
-            restarts: 0,
+            clock: Arc::clone(&self.clock),
+            restarts: self.restarts,
         });
         async { Ok(job.await?.status) }
     }
@@ -111,5 +128,48 @@ impl Rig {
             .published()
             .await
             .unwrap()
+    }
+}
+
+/// A script that is read no faster than it should be.
+struct Paced {
+    script: ScriptedSource,
+    pace: Duration,
+}
+
+#[async_trait]
+impl Source for Paced {
+    async fn open(&self, positions: &Positions) -> tagflow_engine::Result<Box<dyn SourceReader>> {
+        Ok(Box::new(PacedReader {
+            script: self.script.open(positions).await?,
+            pace: self.pace,
+        }))
+    }
+}
+
+struct PacedReader {
+    script: Box<dyn SourceReader>,
+    pace: Duration,
+}
+
+#[async_trait]
+impl SourceReader for PacedReader {
+    async fn next(&mut self) -> tagflow_engine::Result<SourceEvent> {
+        if !self.pace.is_zero() {
+            tokio::time::sleep(self.pace).await;
+        }
+        self.script.next().await
+    }
+
+    fn pause(&mut self, partition: &str) {
+        self.script.pause(partition);
+    }
+
+    fn resume(&mut self, partition: &str) {
+        self.script.resume(partition);
+    }
+
+    fn committed(&mut self, positions: &Positions) {
+        self.script.committed(positions);
     }
 }

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use object_store::path::{Path, PathPart};
-use tagflow_engine::{Result, sink::StagedFile};
-use uuid::Uuid;
+use tagflow_engine::{Ids, Result, sink::StagedFile};
 
 use super::published::{Ends, WindowFile};
 use crate::parquet::{config::ParquetSinkConfig, layout::Layout, writer::FileWriter};
@@ -20,6 +19,7 @@ pub(super) struct Files<'a> {
     /// The staging folder, from the store's root.
     pub(super) staging: &'a Path,
     pub(super) folder: &'a Path,
+    pub(super) ids: &'a dyn Ids,
     /// The ends of the windows of all rows.
     pub(super) ends: Ends,
     pub(super) open: Option<(String, FileWriter)>,
@@ -35,7 +35,7 @@ impl Files<'_> {
         let (_, writer) = match &mut self.open {
             Some(open) => open,
             none => {
-                let name = Uuid::new_v4().simple().to_string();
+                let name = self.ids.unique().simple().to_string();
                 let staged = self.staging.parts().chain([PathPart::from(name.as_str())]);
                 let store = Arc::clone(&self.config.store);
                 let writer = FileWriter::create(self.layout, store, staged.collect())?;

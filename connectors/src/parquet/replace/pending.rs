@@ -1,8 +1,7 @@
 //! Rows of one folder that are not in a file yet.
 
 use arrow::{compute::concat_batches, record_batch::RecordBatch};
-use tagflow_engine::{EventTime, Result};
-use uuid::Uuid;
+use tagflow_engine::{EventTime, Ids, Result};
 
 use crate::parquet::{carry::Carry, sink::CUT_CARRY_BYTES};
 
@@ -18,12 +17,12 @@ pub(super) struct Pending {
 
 impl Pending {
     /// None yet, at `now`.
-    pub(super) fn new(now: EventTime) -> Self {
+    pub(super) fn new(now: EventTime, ids: &dyn Ids) -> Self {
         Self {
             batches: Vec::new(),
             bytes: 0,
             since: now,
-            carry: Carry::new(Uuid::new_v4().simple().to_string()),
+            carry: Carry::new(ids.unique().simple().to_string()),
         }
     }
 

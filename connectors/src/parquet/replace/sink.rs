@@ -14,7 +14,7 @@ use bytes::Bytes;
 use object_store::{Error as StoreError, ObjectStoreExt, path::Path};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tagflow_engine::{
-    Batch, Clock, Error, Result,
+    Batch, Clock, Error, Ids, Result,
     element::BarrierKind,
     sink::{RemovedFile, Sink, SinkContext, SinkCut, StagedFile},
     state::StatePart,
@@ -42,6 +42,7 @@ pub(in crate::parquet) struct ReplacingSink {
     /// The staging folder, from the store's root.
     staging: Path,
     clock: Arc<dyn Clock>,
+    ids: Arc<dyn Ids>,
     /// The rows of each Hive folder that are in no file.
     pending: BTreeMap<Path, Pending>,
     /// Their memory.
@@ -72,6 +73,7 @@ impl ReplacingSink {
             layout,
             revisions,
             clock: context.clock,
+            ids: context.ids,
             pending: BTreeMap::new(),
             pending_bytes: 0,
             published: Published::default(),
@@ -89,7 +91,7 @@ impl ReplacingSink {
             let pending = self
                 .pending
                 .entry(folder)
-                .or_insert_with(|| Pending::new(self.clock.now()));
+                .or_insert_with(|| Pending::new(self.clock.now(), self.ids.as_ref()));
             let before = pending.bytes();
             pending.push(rows);
             self.pending_bytes += pending.bytes() - before;
@@ -161,6 +163,7 @@ impl ReplacingSink {
             layout: &self.layout,
             staging: &self.staging,
             folder,
+            ids: self.ids.as_ref(),
             ends,
             open: None,
             finished: Vec::new(),

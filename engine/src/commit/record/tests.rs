@@ -1,6 +1,6 @@
 //! The stored form is a contract: what one version wrote, every later one reads.
 
-use crate::source::PartitionId;
+use crate::{RandomIds, source::PartitionId};
 
 use super::*;
 
@@ -124,5 +124,5 @@ fn removals_are_stored_where_there_are_some() {
 #[test]
 fn an_attempt_has_a_short_name() {
     assert_eq!(record().attempt.short(), "67e55044");
-    assert_ne!(Attempt::unique(), Attempt::unique());
+    assert_ne!(Attempt::unique(&RandomIds), Attempt::unique(&RandomIds));
 }

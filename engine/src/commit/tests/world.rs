@@ -16,10 +16,9 @@ use arrow::{
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path};
-use uuid::Uuid;
 
 use crate::{
-    Clock, Epoch, EventTime, Result,
+    Clock, Epoch, EventTime, Ids, RandomIds, Result,
     commit::{
         Checkpoint, CommitLog, Cut, Kind, LogConfig, Owner, Plan, Reason, Record, Recovered,
         StateRef, record::sha256_hex,
@@ -176,6 +175,7 @@ impl Process {
                 json: "{}".into(),
             },
             keep_commits: self.keep_commits,
+            ids: Arc::new(RandomIds),
         };
         let table = Table {
             name: "t".into(),
@@ -194,7 +194,7 @@ impl Process {
             .parts()
             .chain(inside.parts())
             .collect::<Path>()
-            .join(Uuid::new_v4().to_string());
+            .join(RandomIds.unique().to_string());
         let text = row.to_string();
         for _ in 0..3 {
             if self.faults.put(&staged, text.clone().into()).await.is_ok() {
@@ -203,7 +203,7 @@ impl Process {
         }
         Ok(StagedFile {
             table: self.table.into(),
-            name: self.replaces.then(|| Uuid::new_v4().to_string()),
+            name: self.replaces.then(|| RandomIds.unique().to_string()),
             staged,
             folder: Path::from(format!("dt={}", row % 2)),
             rows: 1,

@@ -10,18 +10,21 @@ use std::{
 };
 
 use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
 use object_store::{ObjectStore, memory::InMemory, path::Path};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 use self::tally::{Fault, Tally};
 use super::{Control, End, JobConfig, Outcome, Supervised, Until, supervise};
 use crate::{
-    Clock, ErrorKind, EventTime, Port, Result,
+    Clock, ErrorKind, EventTime, Port, RandomIds, Result,
     commit::{LogConfig, Owner, Plan},
     graph::{
         Graph, NodeKind, OnError, OperatorNode, Partitioning, SourceNode, TimePolicy, WithOffsets,
     },
-    source::{Chunk, DeadLetters, Reference, Rejected},
+    source::{
+        Chunk, DeadLetters, Positions, Reference, Rejected, Source, SourceEvent, SourceReader,
+    },
     testing::{Bounded, LinesSink, Script, ScriptDecoder, ScriptedSource, VirtualClock, parse},
 };
 
@@ -44,6 +47,8 @@ struct Rig {
     reference: Reference,
     window: i64,
     reset: BTreeSet<String>,
+    /// What to read instead of the script.
+    source: Option<Arc<dyn Source>>,
 }
 
 impl Rig {
@@ -62,6 +67,7 @@ impl Rig {
             reference: Reference::None,
             window: WINDOW,
             reset: BTreeSet::new(),
+            source: None,
         }
     }
 
@@ -71,16 +77,17 @@ impl Rig {
 
     fn graph(&self) -> Graph {
         let mut graph = Graph::default();
+        let script = ScriptedSource {
+            script: Arc::clone(&self.script),
+            chunk: self.chunk,
+            bounded: self.bounded,
+            reference: self.reference.clone(),
+        };
         let source = graph.add(
             "events",
             "",
             NodeKind::Source(SourceNode {
-                source: Arc::new(ScriptedSource {
-                    script: Arc::clone(&self.script),
-                    chunk: self.chunk,
-                    bounded: self.bounded,
-                    reference: self.reference.clone(),
-                }),
+                source: self.source.clone().unwrap_or_else(|| Arc::new(script)),
                 decoder: Arc::new(|| Ok(Box::new(ScriptDecoder))),
                 dead_letters: Arc::new(|| Ok(Box::new(Letters))),
                 time: TimePolicy {
@@ -159,6 +166,7 @@ impl Rig {
                     json: "{}".into(),
                 },
                 keep_commits: 2,
+                ids: Arc::new(RandomIds),
             },
             clock: Arc::clone(&self.clock),
             restarts: 0,
@@ -366,7 +374,7 @@ async fn a_run_goes_on_where_the_last_stopped() {
     assert_eq!(rig.run().await.unwrap().status.totals.late, 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_second_owner_fences_the_first() {
     let mut rig = Rig::new();
     rig.bounded = Bounded::No;
@@ -403,6 +411,60 @@ async fn changed_state_is_refused_by_name() {
     assert!(error.to_string().contains("--reset tally"), "{error}");
     rig.reset.insert("tally".to_owned());
     rig.run().await.unwrap();
+}
+
+/// Says what it is told to, and then nothing.
+struct Told(Vec<SourceEvent>);
+
+#[async_trait]
+impl SourceReader for Told {
+    async fn next(&mut self) -> Result<SourceEvent> {
+        if self.0.is_empty() {
+            std::future::pending::<()>().await;
+        }
+        Ok(self.0.remove(0))
+    }
+
+    fn pause(&mut self, _: &str) {}
+
+    fn resume(&mut self, _: &str) {}
+
+    fn committed(&mut self, _: &Positions) {}
+}
+
+#[async_trait]
+impl Source for Told {
+    async fn open(&self, _: &Positions) -> Result<Box<dyn SourceReader>> {
+        let quiet: Arc<str> = "quiet".into();
+        Ok(Box::new(Told(vec![
+            SourceEvent::Assigned(vec![(Arc::clone(&quiet), 0), ("busy".into(), 0)]),
+            SourceEvent::CaughtUp {
+                partition: quiet,
+                end: 0,
+            },
+            SourceEvent::Unreachable("away".to_owned()),
+            SourceEvent::Reachable,
+        ])))
+    }
+}
+
+/// The source says once that a partition is at its end. An outage made the reader
+/// forget it for good: the partition was never idle and held all others up, and
+/// with `max_drift` they were paused for ever (simulation, seed 208).
+#[tokio::test(start_paused = true)]
+async fn regression_an_outage_does_not_make_a_quiet_partition_hold_up_the_others() {
+    let mut rig = Rig::new();
+    rig.clock = Arc::new(VirtualClock::starting_at(EventTime::from_micros(0)));
+    rig.source = Some(Arc::new(Told(Vec::new())));
+    rig.checkpoint_every = Duration::from_secs(1);
+    let (control, job) = rig.start();
+    let job = tokio::spawn(job);
+    tokio::time::sleep(Duration::from_secs(70)).await;
+    let partitions = control.status.borrow().partitions.clone();
+    assert!(partitions["events:quiet"].idle);
+    assert!(!partitions["events:busy"].idle);
+    control.stop.cancel();
+    job.await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,119 @@
+//! Seeds, and what they must find.
+
+use std::{
+    collections::BTreeSet,
+    ops::Range,
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+};
+
+use super::{campaign::run, effect::Effect, lie::Lie};
+
+/// How many seeds run with every test.
+const SEEDS: u64 = 3000;
+
+/// The number in an environment variable.
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is no number: {text}")),
+    )
+}
+
+/// So many seeds, or the one that is asked for.
+fn seeds_or_one(seeds: u64) -> Range<u64> {
+    number("TAGFLOW_SIM_SEED").map_or(0..seeds, |seed| seed..seed + 1)
+}
+
+/// Runs seeds on all cores: all that they did, or the first that fails.
+fn run_all(seeds: Range<u64>, lie: Option<Lie>) -> Result<BTreeSet<Effect>, (u64, String)> {
+    let next = AtomicU64::new(seeds.start);
+    let failed = AtomicU64::new(u64::MAX);
+    let work = || {
+        let mut effects = BTreeSet::new();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end || failed.load(Ordering::Relaxed) < seed {
+                return Ok(effects);
+            }
+            match run(seed, lie) {
+                Ok(done) => effects.extend(done.effects),
+                Err(what) => {
+                    failed.fetch_min(seed, Ordering::Relaxed);
+                    return Err((seed, what));
+                }
+            }
+        }
+    };
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        let mut all = BTreeSet::new();
+        let mut first = None;
+        for worker in workers {
+            match worker.join().unwrap() {
+                Ok(effects) => all.extend(effects),
+                Err(failure) => first = first.into_iter().chain([failure]).min(),
+            }
+        }
+        first.map_or(Ok(all), Err)
+    })
+}
+
+#[test]
+fn whatever_happens_every_row_counts_once() {
+    let seeds = seeds_or_one(number("TAGFLOW_SIM_SEEDS").unwrap_or(SEEDS));
+    let many = seeds.end - seeds.start >= SEEDS;
+    match run_all(seeds, None) {
+        Err((seed, what)) => {
+            panic!("{what}; run TAGFLOW_SIM_SEED={seed} with TAGFLOW_SIM_TRACE=1 to see how")
+        }
+        // What never comes about was not tried.
+        Ok(effects) if many => assert_eq!(effects, BTreeSet::from(Effect::ALL)),
+        Ok(_) => {}
+    }
+}
+
+#[test]
+fn a_seed_is_a_run() {
+    let mut traces = BTreeSet::new();
+    for seed in 0..40 {
+        let done = run(seed, None).unwrap();
+        assert_eq!(run(seed, None).unwrap(), done, "seed {seed}");
+        traces.insert(done.trace);
+    }
+    assert_eq!(traces.len(), 40, "two seeds are the same run");
+}
+
+fn check_found(lie: Lie) {
+    let Err((seed, what)) = run_all(seeds_or_one(300), Some(lie)) else {
+        panic!("{lie:?} is not found");
+    };
+    eprintln!("{lie:?}, seed {seed}: {what}");
+}
+
+#[test]
+fn taking_exists_for_mine_is_found() {
+    check_found(Lie::ExistsMeansMine);
+}
+
+#[test]
+fn not_reading_back_is_found() {
+    check_found(Lie::NoReadBack);
+}
+
+#[test]
+fn publishing_before_the_commit_is_found() {
+    check_found(Lie::PublishBeforeCommit);
+}
+
+#[test]
+fn overwriting_is_found() {
+    check_found(Lie::Overwrite);
+}
+
+#[test]
+fn collecting_claims_is_found() {
+    check_found(Lie::ClaimsAreCollected);
+}

@@ -1,0 +1,488 @@
+//! The store of one process, as a test directs it.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use futures::{
+    FutureExt, StreamExt, TryStreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
+use object_store::{
+    CopyMode, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult,
+    MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult, Result, path::Path,
+};
+use tokio::sync::watch;
+
+use super::{
+    fault::{Fault, Moment, Operation},
+    upload::FaultyUpload,
+};
+
+/// A store that does to chosen operations what a test says, and everything else
+/// as the store that it wraps.
+///
+/// Clones share the script: give one to the code under test, keep one to direct.
+#[derive(Clone)]
+pub struct FaultyStore {
+    inner: Arc<dyn ObjectStore>,
+    script: Arc<Mutex<Script>>,
+    listings: Arc<Mutex<BTreeMap<Path, Vec<ObjectMeta>>>>,
+    released: watch::Sender<u64>,
+    frozen: watch::Sender<bool>,
+    died: watch::Sender<bool>,
+    copies: Copies,
+}
+
+/// Whether a store can copy without overwriting; S3 cannot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Copies {
+    /// It can.
+    IfAbsent,
+    /// It overwrites what is there, or refuses.
+    Overwrite,
+}
+
+/// Says what each operation meets.
+type Director = Box<dyn FnMut(Operation, &Path) -> Option<Fault> + Send>;
+
+#[derive(Default)]
+struct Script {
+    rules: Vec<Rule>,
+    death: Option<(u64, Moment)>,
+    single: Option<(u64, Fault)>,
+    director: Option<Director>,
+    writes: u64,
+    late: Vec<(Path, PutPayload, PutOptions)>,
+    waiting: usize,
+}
+
+struct Rule {
+    operation: Operation,
+    path_part: String,
+    times: usize,
+    fault: Fault,
+}
+
+impl FaultyStore {
+    /// A wrapper of `inner` without faults.
+    pub fn new(inner: Arc<dyn ObjectStore>) -> Self {
+        Self {
+            inner,
+            script: Arc::default(),
+            listings: Arc::default(),
+            released: watch::Sender::new(0),
+            frozen: watch::Sender::new(false),
+            died: watch::Sender::new(false),
+            copies: Copies::IfAbsent,
+        }
+    }
+
+    /// The same store, with this kind of copy.
+    #[must_use]
+    pub fn with_copies(mut self, copies: Copies) -> Self {
+        self.copies = copies;
+        self
+    }
+
+    /// The same objects as another process sees them, with a script of its own.
+    #[must_use]
+    pub fn of_another_process(&self) -> Self {
+        Self {
+            listings: Arc::clone(&self.listings),
+            copies: self.copies,
+            ..Self::new(Arc::clone(&self.inner))
+        }
+    }
+
+    /// Lets `director` say, before everything else, what each operation meets.
+    pub fn direct(&self, director: impl FnMut(Operation, &Path) -> Option<Fault> + Send + 'static) {
+        self.script().director = Some(Box::new(director));
+    }
+
+    /// The process dies: whatever it tries from now on fails, and of what it is
+    /// about, only what it has sent takes effect.
+    pub fn kill(&self) {
+        self.died.send_replace(true);
+    }
+
+    /// Waits for the process to die.
+    pub async fn died(&self) {
+        // The sender lives in `self`, so this cannot fail.
+        let _ = self.died.subscribe().wait_for(|died| *died).await;
+    }
+
+    /// Stops the process (SIGSTOP): from now on it starts nothing and hears no
+    /// answer, until [`FaultyStore::thaw`].
+    pub fn freeze(&self) {
+        self.frozen.send_replace(true);
+    }
+
+    /// Lets a stopped process go on.
+    pub fn thaw(&self) {
+        self.frozen.send_replace(false);
+    }
+
+    /// Waits while the process is stopped.
+    pub async fn awake(&self) {
+        // As above.
+        let _ = self.frozen.subscribe().wait_for(|frozen| !*frozen).await;
+    }
+
+    /// The next `times` operations of this kind, on a path with `path_part` in
+    /// it, meet `fault`.
+    pub fn fail(&self, operation: Operation, path_part: &str, times: usize, fault: Fault) {
+        self.script().rules.push(Rule {
+            operation,
+            path_part: path_part.to_owned(),
+            times,
+            fault,
+        });
+    }
+
+    /// The write number `index`, from 0, meets `fault`.
+    pub fn fail_write(&self, index: u64, fault: Fault) {
+        self.script().single = Some((index, fault));
+    }
+
+    /// The process that uses this handle dies at its write number `index`, from
+    /// 0: whatever it tries from then on fails.
+    pub fn die_at_write(&self, index: u64, moment: Moment) {
+        self.script().death = Some((index, moment));
+    }
+
+    /// How many writes were tried.
+    pub fn writes(&self) -> u64 {
+        self.script().writes
+    }
+
+    /// How many operations wait for [`FaultyStore::release`].
+    pub fn waiting(&self) -> usize {
+        self.script().waiting
+    }
+
+    /// Lets land what is late, and goes on with what waits.
+    pub async fn release(&self) {
+        let late = std::mem::take(&mut self.script().late);
+        for (path, payload, options) in late {
+            // A late write may find its slot taken: that is the point of it.
+            let _ = self.inner.put_opts(&path, payload, options).await;
+        }
+        self.released.send_modify(|releases| *releases += 1);
+    }
+
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The fault that this operation meets.
+    pub(super) fn meet(&self, operation: Operation, path: &Path) -> Option<Fault> {
+        if self.is_dead() {
+            return Some(Fault::ErrorBefore);
+        }
+        let mut script = self.script();
+        if let Some(director) = &mut script.director
+            && let Some(fault) = director(operation, path)
+        {
+            return Some(fault);
+        }
+        if operation.writes() {
+            let index = script.writes;
+            script.writes += 1;
+            if let Some((at, moment)) = script.death
+                && at == index
+            {
+                return Some(match moment {
+                    Moment::Before => Fault::DiesBefore,
+                    Moment::After => Fault::DiesAfter,
+                });
+            }
+            if let Some((at, fault)) = script.single
+                && at == index
+            {
+                return Some(fault);
+            }
+        }
+        let rule = script.rules.iter_mut().find(|rule| {
+            rule.operation == operation && rule.times > 0 && path.as_ref().contains(&rule.path_part)
+        })?;
+        rule.times -= 1;
+        Some(rule.fault)
+    }
+
+    fn is_dead(&self) -> bool {
+        *self.died.borrow()
+    }
+
+    /// Waits for the next release.
+    async fn wait(&self) {
+        let mut released = self.released.subscribe();
+        self.script().waiting += 1;
+        // The sender lives in `self`, so this cannot fail.
+        let _ = released.changed().await;
+        self.script().waiting -= 1;
+    }
+
+    /// Does what can be done again with the fault that it meets.
+    async fn suffer<T: Send + 'static>(
+        &self,
+        fault: Option<Fault>,
+        path: &Path,
+        effect: impl Fn(Arc<dyn ObjectStore>) -> BoxFuture<'static, Result<T>> + Send + Sync,
+    ) -> Result<T> {
+        let effect = || effect(Arc::clone(&self.inner));
+        match fault {
+            Some(Fault::Twice) => {
+                // Whatever the first try met, the second one meets as well.
+                let again = effect();
+                let both = effect().then(|_| again);
+                self.suffer_once(None, path, both).await
+            }
+            Some(Fault::LandsAfter(while_)) => {
+                let late = effect();
+                tokio::spawn(async move {
+                    tokio::time::sleep(while_).await;
+                    // It may find that the world has moved on.
+                    let _ = late.await;
+                });
+                self.suffer_once(Some(Fault::ErrorBefore), path, effect())
+                    .await
+            }
+            fault => self.suffer_once(fault, path, effect()).await,
+        }
+    }
+
+    /// Does what can be done once with the fault that it meets.
+    pub(super) async fn suffer_once<T>(
+        &self,
+        fault: Option<Fault>,
+        path: &Path,
+        effect: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        self.awake().await;
+        if let Some(Fault::Slow(while_)) = fault {
+            tokio::time::sleep(while_).await;
+        }
+        if self.is_dead() {
+            return Err(injected("after death"));
+        }
+        let answer = match fault {
+            Some(Fault::ErrorAfter) => effect.await.and(Err(injected("after"))),
+            Some(Fault::ExistsThoughMine) => effect.await.and(Err(exists(path))),
+            Some(Fault::ConflictNothingLanded) => Err(exists(path)),
+            Some(Fault::Waits) => {
+                self.wait().await;
+                effect.await
+            }
+            Some(Fault::Denied) => Err(Error::PermissionDenied {
+                path: path.to_string(),
+                source: "access denied".into(),
+            }),
+            Some(Fault::Full) => Err(Error::Generic {
+                store: "faulty",
+                source: Box::new(std::io::Error::from(std::io::ErrorKind::StorageFull)),
+            }),
+            Some(Fault::ErrorBefore | Fault::LandsLate | Fault::LandsAfter(_)) => {
+                Err(injected("before"))
+            }
+            Some(Fault::DiesBefore) => {
+                self.kill();
+                Err(injected("before"))
+            }
+            Some(Fault::DiesAfter) => {
+                let landed = effect.await;
+                self.kill();
+                landed.and(Err(injected("after")))
+            }
+            _ => effect.await,
+        };
+        if let Some(Fault::Slow(while_)) = fault {
+            tokio::time::sleep(while_).await;
+        }
+        self.awake().await;
+        if self.is_dead() {
+            return Err(injected("after death"));
+        }
+        answer
+    }
+
+    /// What a listing shows.
+    async fn listing(
+        &self,
+        fault: Option<Fault>,
+        folder: &Path,
+        prefix: Option<Path>,
+    ) -> Result<Vec<ObjectMeta>> {
+        let list = move |store: Arc<dyn ObjectStore>| -> BoxFuture<'static, Result<Vec<_>>> {
+            let listed = store.list(prefix.as_ref());
+            listed.try_collect().boxed()
+        };
+        // What is done twice here is the showing.
+        let once = fault.filter(|fault| *fault != Fault::Twice);
+        let mut listed = self.suffer(once, folder, list).await?;
+        let before = self
+            .listings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(folder.clone(), listed.clone());
+        match (fault, before) {
+            (Some(Fault::Hidden), _) => listed.clear(),
+            (Some(Fault::Stale), Some(before)) => listed = before,
+            (Some(Fault::Reversed), _) => listed.reverse(),
+            (Some(Fault::Twice), _) => listed.extend(listed.clone()),
+            _ => {}
+        }
+        Ok(listed)
+    }
+}
+
+fn injected(when: &str) -> Error {
+    Error::Generic {
+        store: "faulty",
+        source: format!("injected {when} the effect").into(),
+    }
+}
+
+fn exists(path: &Path) -> Error {
+    Error::AlreadyExists {
+        path: path.to_string(),
+        source: "injected".into(),
+    }
+}
+
+impl fmt::Debug for FaultyStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FaultyStore({})", self.inner)
+    }
+}
+
+impl fmt::Display for FaultyStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for FaultyStore {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        mut options: PutOptions,
+    ) -> Result<PutResult> {
+        let fault = self.meet(Operation::Put, location);
+        match fault {
+            Some(Fault::Overwrites) => options.mode = PutMode::Overwrite,
+            Some(Fault::LandsLate) => {
+                let late = (location.clone(), payload.clone(), options.clone());
+                self.script().late.push(late);
+            }
+            _ => {}
+        }
+        let put = |store: Arc<dyn ObjectStore>| -> BoxFuture<'static, _> {
+            let (path, payload, options) = (location.clone(), payload.clone(), options.clone());
+            async move { store.put_opts(&path, payload, options).await }.boxed()
+        };
+        self.suffer(fault, location, put).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        let fault = self.meet(Operation::UploadBegin, location);
+        let begun = self.inner.put_multipart_opts(location, options);
+        Ok(Box::new(FaultyUpload {
+            store: self.clone(),
+            path: location.clone(),
+            inner: self.suffer_once(fault, location, begun).await?,
+        }))
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let fault = self.meet(Operation::Get, location);
+        let only_size = options.head;
+        let get = |store: Arc<dyn ObjectStore>| -> BoxFuture<'static, _> {
+            let (path, options) = (location.clone(), options.clone());
+            async move { store.get_opts(&path, options).await }.boxed()
+        };
+        let got = self.suffer(fault, location, get).await?;
+        if fault == Some(Fault::Truncated) && !only_size {
+            return truncated(got).await;
+        }
+        Ok(got)
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        let store = self.clone();
+        locations
+            .and_then(move |path| {
+                let store = store.clone();
+                async move {
+                    let fault = store.meet(Operation::Delete, &path);
+                    let delete = |store: Arc<dyn ObjectStore>| -> BoxFuture<'static, _> {
+                        let path = path.clone();
+                        async move { store.delete(&path).await }.boxed()
+                    };
+                    store.suffer(fault, &path, delete).await?;
+                    Ok(path)
+                }
+            })
+            .boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let (store, prefix) = (self.clone(), prefix.cloned());
+        let folder = prefix.clone().unwrap_or_default();
+        let fault = store.meet(Operation::List, &folder);
+        stream::once(async move { store.listing(fault, &folder, prefix).await })
+            .map_ok(|listed| stream::iter(listed.into_iter().map(Ok)))
+            .try_flatten()
+            .boxed()
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        let folder = prefix.cloned().unwrap_or_default();
+        let fault = self.meet(Operation::List, &folder);
+        let listed = self.inner.list_with_delimiter(prefix);
+        self.suffer_once(fault, &folder, listed).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        if self.copies == Copies::Overwrite && options.mode == CopyMode::Create {
+            return Err(Error::NotImplemented {
+                operation: "copy_if_not_exists".to_owned(),
+                implementer: self.to_string(),
+            });
+        }
+        let fault = self.meet(Operation::Copy, from);
+        let copy = |store: Arc<dyn ObjectStore>| -> BoxFuture<'static, _> {
+            let (from, to, options) = (from.clone(), to.clone(), options.clone());
+            async move { store.copy_opts(&from, &to, options).await }.boxed()
+        };
+        self.suffer(fault, from, copy).await
+    }
+}
+
+/// Half of what was read, and then an error.
+async fn truncated(got: GetResult) -> Result<GetResult> {
+    let (meta, range) = (got.meta.clone(), got.range.clone());
+    let (attributes, bytes) = (got.attributes.clone(), got.bytes().await?);
+    let half = bytes.slice(..bytes.len() / 2);
+    let broken = stream::iter([Ok(half), Err(injected("in the middle of"))]);
+    Ok(GetResult {
+        payload: GetResultPayload::Stream(broken.boxed()),
+        meta,
+        range,
+        attributes,
+    })
+}

@@ -17,4 +17,5 @@ mod run;
 mod snapshot;
 mod status;
 mod store;
+mod tags;
 mod takeover;

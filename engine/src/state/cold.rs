@@ -26,7 +26,20 @@ pub struct DiskStore {
     entries: Keyspace,
     database: Database,
     /// Held as long as this lives: others must leave the folder alone.
-    _lock: File,
+    _lock: Lock,
+}
+
+/// A locked file, which goes with the lock.
+struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // What is left is swept by the next process.
+        let _ = fs::remove_file(&self.path);
+    }
 }
 
 /// Blocks of cold state in memory.
@@ -48,10 +61,11 @@ impl DiskStore {
         fs::create_dir_all(folder).map_err(|error| failed("make", folder).with_source(error))?;
         sweep(folder).map_err(|error| failed("look through", folder).with_source(error))?;
         let own = folder.join(uuid::Uuid::new_v4().to_string());
-        let lock = lock_of(&own);
-        let lock = File::create(&lock)
+        let path = lock_of(&own);
+        let file = File::create(&path)
             .and_then(|file| file.lock().map(|()| file))
-            .map_err(|error| failed("lock", &lock).with_source(error))?;
+            .map_err(|error| failed("lock", &path).with_source(error))?;
+        let lock = Lock { path, _file: file };
         let database = Database::builder(&own)
             .temporary(true)
             .cache_size(CACHE_BYTES)
@@ -166,7 +180,6 @@ mod tests {
         assert!(!dead.exists() && !lock_of(&dead).exists());
         assert_eq!(living.get(key(1)).unwrap().unwrap(), b"one");
         drop(living);
-        let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
-        assert!(left.iter().all(|it| it.as_ref().unwrap().path().is_file()));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

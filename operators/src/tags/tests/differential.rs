@@ -22,7 +22,7 @@ use super::{
     model::{Model, Shown},
     reference::firings,
 };
-use crate::tags::{Tag, TagKind, Tags, value::Value};
+use crate::tags::{Spill, Tag, TagKind, Tags, value::Value};
 
 /// What happens after an arrival.
 #[derive(Debug, Clone, Copy)]
@@ -357,6 +357,46 @@ fn chunk() -> impl Strategy<Value = usize> {
     prop_oneof![1..4_usize, Just(100)]
 }
 
+/// All rows as lines.
+fn all(driver: &Driver, port: Port) -> Vec<String> {
+    let batches = driver.output(port).iter();
+    let rows = batches.flat_map(|batch| {
+        (0..batch.num_rows()).map(|place| {
+            let columns = batch.columns().iter();
+            let columns = columns.map(|it| array_value_to_string(it, place).unwrap());
+            columns.collect::<Vec<_>>().join(" | ")
+        })
+    });
+    rows.collect()
+}
+
+proptest! {
+    #![proptest_config(config(15))]
+
+    #[test]
+    fn users_on_disk_are_as_those_in_memory(
+        case in case(true),
+        arrivals in arrivals(16, late(), true),
+        lanes in lanes(),
+        chunk in chunk(),
+        disruptions in vec(disruption(), 0..30),
+    ) {
+        let in_memory = run(&case, &arrivals, lanes, chunk, &disruptions);
+        let folder = tempfile::tempdir().unwrap();
+        let mut case = case;
+        // Room for a user, or none.
+        case.spec.spill = Some(Spill {
+            folder: folder.path().into(),
+            memory_bytes: 300,
+        });
+        let on_disk = run(&case, &arrivals, lanes, chunk, &disruptions);
+        prop_assert_eq!(on_disk.counts(), in_memory.counts());
+        for port in [Port::MAIN, Port::ASIDE, Tags::PROFILE, Tags::SEGMENTS] {
+            assert_same_lines("on disk", all(&on_disk, port), all(&in_memory, port));
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(config(250))]
 
@@ -445,18 +485,7 @@ proptest! {
         plain.end();
         disrupted.end();
         for port in [Port::MAIN, Tags::PROFILE, Tags::SEGMENTS] {
-            let all = |driver: &Driver| {
-                let batches = driver.output(port).iter();
-                let rows = batches.flat_map(|batch| {
-                    (0..batch.num_rows()).map(|place| {
-                        let columns = batch.columns().iter();
-                        let columns = columns.map(|it| array_value_to_string(it, place).unwrap());
-                        columns.collect::<Vec<_>>().join(" | ")
-                    })
-                });
-                rows.collect()
-            };
-            assert_same_lines("disrupted", all(&disrupted), all(&plain));
+            assert_same_lines("disrupted", all(&disrupted, port), all(&plain, port));
         }
     }
 }

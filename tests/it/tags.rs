@@ -1,0 +1,127 @@
+//! What is known of users, asked through the binary.
+
+use crate::process::Folder;
+
+const PIPELINE: &str = r#"name: tagged
+sources:
+  events:
+    files: {url: ./events.ndjson}
+    format: {json: {}}
+    columns: {user: string, kind: string, amount: "decimal(18,2)?", at: timestamp(rfc3339)}
+    time: {event_time: at, delay: 0s}
+tags:
+  from: events
+  key: user
+  memory: {limit: 1KiB, spill: ./cold}
+  define:
+    orders: {agg: count, where: "kind = 'order'", windows: [1d, lifetime]}
+    spend: {agg: sum, arg: amount, windows: [1d]}
+    last_at: {agg: last, arg: at}
+segments:
+  buyers: {when: orders_1d > 0}
+scenes:
+  till: {tags: [spend], segments: [buyers]}
+sinks:
+  changes: {from: tags.changes, parquet: {url: ./lake/changes}}
+checkpoint: {every: 100ms, url: ./state}
+"#;
+
+/// Two orders of `u1` and one of `u2`; time goes on with others.
+fn events() -> String {
+    let mut events = String::new();
+    let mut add = |user: &str, kind: &str, amount: &str, at: &str| {
+        events.push_str(&format!(
+            "{{\"user\":\"{user}\",\"kind\":\"{kind}\",\"amount\":{amount},\"at\":\"{at}\"}}\n"
+        ));
+    };
+    add("u1", "order", "10.50", "2026-01-05T10:00:00Z");
+    add("u2", "order", "7", "2026-01-05T11:00:00Z");
+    add("u1", "order", "2.25", "2026-01-05T20:30:00Z");
+    for number in 0..200 {
+        add(
+            &format!("other-{number}"),
+            "view",
+            "null",
+            "2026-01-06T10:30:00Z",
+        );
+    }
+    add("u3", "view", "null", "2026-01-06T12:30:00Z");
+    events
+}
+
+fn ran() -> Folder {
+    let folder = Folder::new();
+    folder.write("p.yaml", PIPELINE);
+    folder.write("events.ndjson", events());
+    folder
+        .tagflow(&["run", "p.yaml", "--admin", "off"])
+        .expect(0);
+    folder
+}
+
+#[test]
+fn a_user_is_known_as_of_the_last_commit_and_later() {
+    let folder = ran();
+    let get = |more: &[&str]| {
+        let arguments = ["tags", "get", "u1", "--file", "p.yaml", "--json"];
+        let said = folder.tagflow(&[&arguments[..], more].concat()).expect(0);
+        serde_json::from_str::<serde_json::Value>(&said.stdout).unwrap()
+    };
+    // Of the two orders the first is a day old, and its hour is over.
+    let known = get(&[]);
+    assert_eq!(known["as_of"], "2026-01-06T12:30:00Z", "{known}");
+    assert_eq!(known["tags"]["orders_1d"]["value"], 1, "{known}");
+    assert_eq!(known["tags"]["orders_lifetime"]["value"], 2, "{known}");
+    assert_eq!(known["tags"]["spend_1d"]["value"], "2.25", "{known}");
+    assert_eq!(
+        known["tags"]["spend_1d"]["tiles"],
+        serde_json::json!([{
+            "start": "2026-01-05T20:00:00Z",
+            "end": "2026-01-05T21:00:00Z",
+            "value": "2.25",
+        }])
+    );
+    assert_eq!(
+        known["segments"]["buyers"], "2026-01-05T10:00:00Z",
+        "{known}"
+    );
+    let later = get(&["--as-of", "2026-01-07"]);
+    assert_eq!(later["tags"]["orders_1d"]["value"], 0, "{later}");
+    assert_eq!(later["segments"], serde_json::json!({}), "{later}");
+    let seen = get(&["--scene", "till"]);
+    assert_eq!(seen["tags"].as_object().unwrap().len(), 1, "{seen}");
+
+    let text = ["tags", "get", "u1", "--file", "p.yaml", "--why", "spend_1d"];
+    let why = folder.tagflow(&text).expect(0);
+    assert!(
+        why.stdout
+            .contains("2026-01-05T20:00:00Z to 2026-01-05T21:00:00Z"),
+        "{}",
+        why.stdout
+    );
+    let size = ["segments", "size", "buyers", "--file", "p.yaml"];
+    let size = folder.tagflow(&size).expect(0);
+    assert_eq!(size.stdout, "1 in `buyers` as of 2026-01-06T12:30:00Z\n");
+    // Cold state is a cache.
+    assert!(folder.files("cold", "").is_empty());
+}
+
+#[test]
+fn what_cannot_be_asked_is_said() {
+    let folder = ran();
+    let said = |arguments: &[&str]| {
+        let said = folder.tagflow(arguments);
+        assert_ne!(said.code, Some(0), "{}", said.stdout);
+        said.stderr
+    };
+    let of = ["--file", "p.yaml"];
+    let said_of = |arguments: &[&str]| said(&[arguments, &of[..]].concat());
+    assert!(said_of(&["tags", "get", "u9"]).contains("`u9` is not known as of 2026-01-06"));
+    assert!(said_of(&["tags", "get", "u1", "--why", "orders"]).contains("have: `orders_1d`"));
+    assert!(said_of(&["tags", "get", "u1", "--scene", "tills"]).contains("have: `till`"));
+    assert!(said_of(&["segments", "size", "buyer"]).contains("have: `buyers`"));
+    let early = said_of(&["tags", "get", "u1", "--as-of", "2026-01-05"]);
+    assert!(early.contains("what was before is gone"), "{early}");
+    let no_time = said_of(&["tags", "get", "u1", "--as-of", "soon"]);
+    assert!(no_time.contains("expected a time like"), "{no_time}");
+}

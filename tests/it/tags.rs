@@ -1,5 +1,7 @@
 //! What is known of users, asked through the binary.
 
+use std::fmt::Write as _;
+
 use crate::process::Folder;
 
 const PIPELINE: &str = r#"name: tagged
@@ -30,9 +32,11 @@ checkpoint: {every: 100ms, url: ./state}
 fn events() -> String {
     let mut events = String::new();
     let mut add = |user: &str, kind: &str, amount: &str, at: &str| {
-        events.push_str(&format!(
-            "{{\"user\":\"{user}\",\"kind\":\"{kind}\",\"amount\":{amount},\"at\":\"{at}\"}}\n"
-        ));
+        writeln!(
+            events,
+            "{{\"user\":\"{user}\",\"kind\":\"{kind}\",\"amount\":{amount},\"at\":\"{at}\"}}"
+        )
+        .unwrap();
     };
     add("u1", "order", "10.50", "2026-01-05T10:00:00Z");
     add("u2", "order", "7", "2026-01-05T11:00:00Z");

@@ -318,6 +318,22 @@ impl Aggregation {
         pane_of(start, &self.spec.windows)
     }
 
+    /// The pane that starts at `start`, for states that came before it closed.
+    ///
+    /// # Errors
+    /// `Internal` where it has closed at `closed_through`.
+    pub(super) fn open_pane(&self, start: i64, closed_through: EventTime) -> Result<Span> {
+        let pane = self.pane(start)?;
+        if self.closes(pane) <= closed_through {
+            return Err(Error::internal(format!(
+                "states of the pane at {} came to `{}` after it had closed at {closed_through}",
+                EventTime::from_micros(start),
+                self.spec.query,
+            )));
+        }
+        Ok(pane)
+    }
+
     /// The watermark from which on no row of `pane` counts.
     pub(super) fn closes(&self, pane: Span) -> EventTime {
         let end = self.spec.windows.last_end(pane);

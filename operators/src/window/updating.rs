@@ -12,7 +12,7 @@ use arrow::{
     record_batch::RecordBatch,
 };
 use tagflow_engine::{
-    Batch, Error, EventTime, Port, Result,
+    Batch, EventTime, Port, Result,
     operator::{Operator, Output},
     state::{KeyHasher, LaneState, Lanes, Snapshot},
     time::micros,
@@ -68,15 +68,7 @@ impl Updating {
     fn on_states(&mut self, states: RecordBatch) -> Result<()> {
         let aggregation = Arc::clone(&self.aggregation);
         for (start, states) in by_pane(states)? {
-            let span = aggregation.pane(start)?;
-            if aggregation.closes(span) <= self.closed_through.get() {
-                return Err(Error::internal(format!(
-                    "states of the pane at {} came to `{}` after it had closed at {}",
-                    EventTime::from_micros(start),
-                    aggregation.spec.query,
-                    self.closed_through.get()
-                )));
-            }
+            let span = aggregation.open_pane(start, self.closed_through.get())?;
             let pane = self.panes.change(&aggregation.spec.windows, span);
             pane.merge(&aggregation, &states)?;
         }

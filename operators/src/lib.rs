@@ -7,6 +7,7 @@
 //!   time;
 //! - [`aggregate`]: aggregate functions that `DataFusion` has not;
 //! - [`bots`]: which user agents are of bots;
+//! - [`tags`]: what is known of each key, and segments of keys;
 //! - [`window`]: windows, aggregated in two phases;
 //! - [`size`]: how much memory state will take.
 //!

@@ -166,13 +166,10 @@ impl Tagger {
         let mut places: HashMap<KeyHash, usize> = HashMap::new();
         let mut work: Vec<Work> = Vec::new();
         for rows in ready {
-            let with_key = rows.keys.iter().flatten().count();
-            out.contributed(&rows.batch.origin, with_key);
+            out.contributed(&rows.batch.origin, rows.keys.len());
         }
         for turn in tags.timeline.turns(ready) {
-            let Some(key) = ready[turn.batch].keys[turn.row] else {
-                continue;
-            };
+            let key = ready[turn.batch].keys[turn.row].expect("rows without a key go no further");
             let place = *places.entry(key).or_insert_with(|| {
                 work.push(Work {
                     key,

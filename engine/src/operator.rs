@@ -13,8 +13,9 @@ use crate::{
 /// **Calls.** `restore` at most once and first; then `on_batch` and
 /// `on_watermark` in the order of the stream; at a barrier `flush`, then
 /// `snapshot`; `on_end` at most once and last (a `snapshot` may follow).
-/// **Purity.** An operator reads no clock, awaits nothing, does no I/O and logs
-/// nothing per row: the same calls give the same output. **Failure.** An error
+/// **Purity.** An operator reads no clock, awaits nothing, does no I/O (but for a
+/// cache of its state, [`crate::state::ColdStore`]) and logs nothing per row: the
+/// same calls give the same output. **Failure.** An error
 /// stops the job, which goes on from the last commit in a new operator.
 pub trait Operator: Send {
     /// Takes rows from an input. A batch is never empty.

@@ -26,11 +26,12 @@ const ALLOWED: [(&str, &[&str]); 6] = [
 ];
 
 /// Which crates may know of a heavy dependency.
-const DOORS: [(&str, &[&str]); 4] = [
+const DOORS: [(&str, &[&str]); 5] = [
     ("datafusion", &["tagflow-operators", "tagflow-pipelines"]),
     ("rdkafka", &["tagflow-connectors"]),
     ("parquet", &["tagflow-connectors"]),
     ("clap", &["tagflow"]),
+    ("fjall", &["tagflow-engine"]),
 ];
 
 #[test]

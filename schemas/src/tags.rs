@@ -27,7 +27,7 @@ pub const CHANGES: [(&str, &str); 8] = [
     ),
     (
         "cause",
-        "event; late_event, behind the watermark; expiry: events left the window; absence: something did not happen in time; ttl: the value was too old; state_ttl: the key had no event for too long",
+        "event; late_event, behind the watermark; expiry: events left the window, or time brought a score past a cut; absence: something did not happen in time; ttl: the value was too old; state_ttl: the key had no event for too long",
     ),
 ];
 

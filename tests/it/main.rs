@@ -10,6 +10,7 @@ mod broker;
 mod kill;
 mod lake;
 mod pipeline_tests;
+mod poison;
 mod preview;
 mod process;
 mod replace;

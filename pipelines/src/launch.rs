@@ -72,6 +72,7 @@ pub fn lanes(spec: &Spec, asked: Option<usize>) -> usize {
 /// `Config` where the URL of the state is wrong; `External` where its folder
 /// cannot be created.
 pub fn launch(pipeline: Pipeline, options: LaunchOptions, clock: Arc<dyn Clock>) -> Result<Launch> {
+    let plan = StoredPlan::of(&pipeline)?.encode()?;
     let Pipeline { spec, lowered } = pipeline;
     let name = spec.name.value();
     let (store, root) = storage::open_log(&spec.checkpoint.url)?;
@@ -79,8 +80,6 @@ pub fn launch(pipeline: Pipeline, options: LaunchOptions, clock: Arc<dyn Clock>)
     for table in &lowered.tables {
         storage::sweep(&format!("{}/{STAGING}/{name}", table.url))?;
     }
-    let plan =
-        StoredPlan::new(&spec.plan_json(), &lowered.tables, &lowered.definitions)?.encode()?;
     let table = |table: Table| TableRef {
         name: table.name,
         url: table.url,

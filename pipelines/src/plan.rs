@@ -9,6 +9,11 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tagflow_engine::{Error, Result, commit::Plan, sink::Table};
 
+use crate::{
+    Pipeline,
+    lower::{Definitions, Lowered},
+};
+
 /// A pipeline as it ran. Newer versions may add fields; older ones pass over
 /// them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +26,9 @@ pub struct StoredPlan {
     /// What the state of each tag depends on.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
+    /// What the state of each aggregate depends on, by the node that has it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub aggregates: Definitions,
 }
 
 /// A table that a pipeline writes.
@@ -47,12 +55,27 @@ pub struct StoredColumn {
 }
 
 impl StoredPlan {
-    /// Of a pipeline, as [`crate::Spec::plan_json`] writes it, and the tables of
-    /// its sinks, and what the state of its tags depends on.
+    /// Of a pipeline that is ready to run.
     ///
     /// # Errors
-    /// `Internal` where `pipeline` is not JSON.
-    pub fn new(pipeline: &str, tables: &[Table], tags: &BTreeMap<String, String>) -> Result<Self> {
+    /// `Internal` where it cannot be written as JSON.
+    pub fn of(pipeline: &Pipeline) -> Result<Self> {
+        let Pipeline { spec, lowered } = pipeline;
+        let Lowered {
+            tables,
+            definitions,
+            aggregates,
+            ..
+        } = lowered;
+        Self::new(&spec.plan_json(), tables, definitions, aggregates)
+    }
+
+    fn new(
+        pipeline: &str,
+        tables: &[Table],
+        tags: &BTreeMap<String, String>,
+        aggregates: &Definitions,
+    ) -> Result<Self> {
         let pipeline = serde_json::from_str(pipeline)
             .map_err(|error| Error::internal("the plan is not JSON").with_source(error))?;
         let tables = tables.iter().map(StoredTable::of).collect();
@@ -60,6 +83,7 @@ impl StoredPlan {
             pipeline,
             tables,
             tags: tags.clone(),
+            aggregates: aggregates.clone(),
         })
     }
 
@@ -156,7 +180,9 @@ mod tests {
             root: "lake/clicks".into(),
             schema: Arc::clone(&schema),
         };
-        let plan = StoredPlan::new("{\"name\": \"clicks\"}", &[table], &BTreeMap::new()).unwrap();
+        let (tags, aggregates) = (BTreeMap::new(), Definitions::new());
+        let plan = StoredPlan::new("{\"name\": \"clicks\"}", &[table], &tags, &aggregates);
+        let plan = plan.unwrap();
         let stored = plan.encode().unwrap();
         let read = StoredPlan::decode(&stored.json, "plan").unwrap();
         assert_eq!(read, plan);

@@ -31,6 +31,9 @@ pub struct Aggregate {
     pub filter: Option<Arc<dyn PhysicalExpr>>,
     /// The name of its output column.
     pub name: String,
+    /// What determines the meaning of its state: [SQL](fmt::Display) over the
+    /// input's columns, or that and where these come from. Who knows more says it.
+    pub definition: String,
 }
 
 impl Aggregate {
@@ -70,11 +73,7 @@ impl Aggregate {
             function.create_accumulator().map(drop)
         };
         made.map_err(plan_error)?;
-        Ok(Self {
-            function: lowered.aggregate,
-            filter: lowered.filter,
-            name,
-        })
+        Ok(Self::defined(lowered.aggregate, lowered.filter, name))
     }
 
     /// The least value of `time`, over rows of `input`.
@@ -98,11 +97,22 @@ impl Aggregate {
             .alias(name)
             .build()
             .map_err(|error| Error::internal("cannot bound a session").with_source(error))?;
-        Ok(Self {
-            function: Arc::new(function),
-            filter: None,
-            name: name.into(),
-        })
+        Ok(Self::defined(Arc::new(function), None, name.into()))
+    }
+
+    fn defined(
+        function: Arc<AggregateFunctionExpr>,
+        filter: Option<Arc<dyn PhysicalExpr>>,
+        name: String,
+    ) -> Self {
+        let mut aggregate = Self {
+            function,
+            filter,
+            name,
+            definition: String::new(),
+        };
+        aggregate.definition = aggregate.to_string();
+        aggregate
     }
 
     /// What the accumulator reads of a row: the arguments, then the order.

@@ -8,13 +8,13 @@ use arrow::{
         Array, ArrayRef, AsArray, BooleanArray, Int64Array, StructArray, TimestampMicrosecondArray,
     },
     compute::{SortOptions, filter, partition, sort_to_indices, take_record_batch},
-    datatypes::{Schema, TimestampMicrosecondType},
+    datatypes::TimestampMicrosecondType,
     record_batch::RecordBatch,
 };
 use tagflow_engine::{
-    Batch, Error, EventTime, Port, Result,
+    Batch, EventTime, Port, Result,
     operator::{Operator, Output},
-    state::{KeyHasher, LaneState, Lanes, Snapshot},
+    state::{KeyHasher, LaneState, Snapshot},
     time::micros,
 };
 
@@ -275,20 +275,13 @@ impl Operator for Finalize {
     }
 
     fn restore(&mut self, state: LaneState) -> Result<()> {
-        let states: Vec<usize> = (0..self.aggregation.partial.fields().len()).collect();
         for part in state.parts {
             if self.closed_through.restore(&part, state.lanes)?
                 || self.revisions.restore(&part, state.lanes)?
             {
                 continue;
             }
-            check_stored(&self.aggregation, &part.rows.schema(), &part.key)?;
-            let rows = part.rows.project(&states)?;
-            let key = match state.lanes {
-                Lanes::Same => Some(part.key),
-                Lanes::Changed => None,
-            };
-            self.panes.restore(&self.aggregation, key, rows)?;
+            self.panes.restore(&self.aggregation, part, state.lanes)?;
         }
         Ok(())
     }
@@ -300,23 +293,6 @@ impl Operator for Finalize {
     fn state_bytes(&self) -> usize {
         self.panes.bytes()
     }
-}
-
-/// Whether stored rows have the columns of `aggregation`'s states.
-pub(super) fn check_stored(aggregation: &Aggregation, stored: &Schema, key: &str) -> Result<()> {
-    let types = |schema: &Schema| {
-        let fields = schema.fields().iter();
-        fields
-            .map(|field| field.data_type().clone())
-            .collect::<Vec<_>>()
-    };
-    if types(stored) == types(&aggregation.stored) {
-        return Ok(());
-    }
-    Err(Error::data(format!(
-        "the stored state `{key}` is not of the query `{}`",
-        aggregation.spec.query
-    )))
 }
 
 /// The pane starts of state and straggler rows.

@@ -25,6 +25,7 @@ mod partial;
 mod session;
 mod size;
 mod spec;
+mod stored;
 mod table;
 mod totals;
 mod updating;

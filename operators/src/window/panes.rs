@@ -9,12 +9,13 @@ use arrow::{
 };
 use tagflow_engine::{
     EventTime, Result,
-    state::{KeyHasher, Snapshot},
+    state::{KeyHasher, Lanes, Snapshot, StatePart},
 };
 
 use super::{
     pane::Pane,
     spec::Aggregation,
+    stored::Restored,
     table::Table,
     windows::{Span, Windows},
 };
@@ -140,14 +141,14 @@ impl Panes {
         Ok(())
     }
 
-    /// Takes back a stored part of a pane; with its key where it can stay stored
-    /// as it is.
+    /// Takes back a stored part of a pane.
     pub(super) fn restore(
         &mut self,
         aggregation: &Aggregation,
-        key: Option<String>,
-        states: RecordBatch,
+        part: StatePart,
+        lanes: Lanes,
     ) -> Result<()> {
+        let Restored { key, states } = aggregation.restored(part, lanes, &mut self.removed)?;
         let starts = states.column(0).as_primitive::<TimestampMicrosecondType>();
         let Some(&start) = starts.values().first() else {
             // All its rows went to other lanes.

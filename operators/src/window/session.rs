@@ -14,15 +14,16 @@ use arrow::{
 use tagflow_engine::{
     Batch, Error, EventTime, Port, Result,
     operator::{Operator, Output},
-    state::{KeyHasher, LaneState, Lanes, Snapshot, StatePart},
+    state::{KeyHasher, LaneState, Snapshot, StatePart},
     time::micros,
 };
 
 use super::{
-    finalize::{STRAGGLERS, by_pane, check_stored},
+    finalize::{STRAGGLERS, by_pane},
     late,
     panes::Panes,
     spec::{Aggregation, LEAD, window_fields},
+    stored::Restored,
     table::Table,
     watermark::StoredWatermark,
 };
@@ -342,31 +343,24 @@ impl Operator for Sessions {
     }
 
     fn restore(&mut self, state: LaneState) -> Result<()> {
-        let states: Vec<usize> = (0..self.aggregation.partial.fields().len()).collect();
         for part in state.parts {
             if self.sealed_through.restore(&part, state.lanes)? {
-                continue;
-            }
-            check_stored(&self.aggregation, &part.rows.schema(), &part.key)?;
-            let rows = part.rows.project(&states)?;
-            if rows.num_rows() == 0 {
-                // All its rows went to other lanes.
                 continue;
             }
             let number = part
                 .key
                 .strip_prefix(PART)
                 .and_then(|key| key.strip_prefix('-'));
-            let number = number.and_then(|number| number.parse().ok());
-            let key = match state.lanes {
-                Lanes::Same => Some(part.key),
-                Lanes::Changed => None,
+            let Some(number) = number.and_then(|number| number.parse().ok()) else {
+                self.panes.restore(&self.aggregation, part, state.lanes)?;
+                continue;
             };
-            if let Some(number) = number {
-                self.next_part = self.next_part.max(number);
-                self.open.push(Open { key, states: rows });
-            } else {
-                self.panes.restore(&self.aggregation, key, rows)?;
+            self.next_part = self.next_part.max(number);
+            let aggregation = &self.aggregation;
+            let Restored { key, states } =
+                aggregation.restored(part, state.lanes, &mut self.removed)?;
+            if states.num_rows() > 0 {
+                self.open.push(Open { key, states });
             }
         }
         Ok(())

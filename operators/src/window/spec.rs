@@ -1,6 +1,6 @@
 //! What a windowed aggregation computes, and the shapes of its stages' rows.
 
-use std::{collections::BTreeSet, fmt::Write, sync::Arc};
+use std::{collections::BTreeSet, fmt::Write, ops::Range, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, RecordBatch},
@@ -18,6 +18,7 @@ use tagflow_engine::{
     state::KEY_GROUP_COLUMN,
     time,
 };
+use twox_hash::XxHash3_64;
 
 use super::{
     Aggregate, Emission, Windows,
@@ -87,8 +88,8 @@ pub(super) fn utc() -> DataType {
 /// [`Aggregation::hash_columns`]:
 ///
 /// - *states*, from the partial stage's `Port::MAIN` to the final stage's input
-///   0: `_pane_start`, the keys, the accumulators' states
-///   ([`Aggregation::partial_schema`]);
+///   0: `_pane_start`, the keys, the accumulators' states in columns that are named
+///   by the aggregates' definitions ([`Aggregation::partial_schema`]);
 /// - *stragglers*, from its `Port::ASIDE` to input 1: `_pane_start`, the
 ///   keys, the input's own columns ([`Aggregation::straggler_schema`]).
 ///
@@ -200,8 +201,9 @@ impl Aggregation {
         for (i, aggregate) in spec.aggregates.iter().enumerate() {
             let fields = aggregate.function.state_fields().map_err(unplannable)?;
             state_widths.push(fields.len());
+            let id = XxHash3_64::oneshot(aggregate.definition.as_bytes());
             states.extend(fields.iter().enumerate().map(|(j, field)| {
-                Field::new(format!("_state_{i}_{j}"), field.data_type().clone(), true)
+                Field::new(format!("{id:016x}_{j}"), field.data_type().clone(), true)
             }));
             if i < visible {
                 let field = aggregate.function.field();
@@ -281,11 +283,11 @@ impl Aggregation {
         Arc::clone(&self.output)
     }
 
-    /// What determines the meaning of the state: the window, the keys, the
-    /// aggregates and their types, and for how long windows are corrected: with
-    /// more time, windows whose panes are gone would be corrected from nothing.
-    /// Neither the names of the outputs nor previews. Columns of the input go by
-    /// their names.
+    /// What determines the meaning of the groups: the window, the keys, and for how
+    /// long windows are corrected: with more time, windows whose panes are gone would
+    /// be corrected from nothing. Not the aggregates, which come and go
+    /// ([`Aggregation::definitions`]), nor previews. Columns of the input go by their
+    /// names.
     pub fn fingerprint(&self) -> String {
         let spec = &self.spec;
         let time = spec.input.field(spec.time).name();
@@ -303,14 +305,26 @@ impl Aggregation {
             let key = sql(&key.expr);
             let _ = write!(text, "; key {key}: {}", field.data_type());
         }
-        let mut states = self.partial.fields()[LEAD + spec.keys.len()..].iter();
-        for (aggregate, width) in spec.aggregates.iter().zip(&self.state_widths) {
-            let _ = write!(text, "; {aggregate}:");
-            for state in states.by_ref().take(*width) {
-                let _ = write!(text, " {}", state.data_type());
-            }
-        }
         text
+    }
+
+    /// What determines the meaning of the state of each aggregate that comes out, by
+    /// its name: its definition and the types of its state.
+    pub fn definitions(&self) -> impl Iterator<Item = (&str, String)> {
+        let aggregates = self.visible().iter().enumerate();
+        aggregates.map(|(place, aggregate)| {
+            let states = self.partial.fields()[self.states(place)].iter();
+            let types: Vec<String> = states.map(|it| it.data_type().to_string()).collect();
+            let definition = format!("{}; kept as {}", aggregate.definition, types.join(", "));
+            (aggregate.name.as_str(), definition)
+        })
+    }
+
+    /// The places of an aggregate's state among the columns of state rows.
+    pub(super) fn states(&self, aggregate: usize) -> Range<usize> {
+        let before: usize = self.state_widths[..aggregate].iter().sum();
+        let first = self.group_width() + before;
+        first..first + self.state_widths[aggregate]
     }
 
     /// The pane that starts at `start`.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BooleanArray},
+    array::{Array, ArrayRef, AsArray, BooleanArray, new_null_array},
     compute::cast,
     datatypes::{DataType, Schema},
     record_batch::RecordBatch,
@@ -148,6 +148,36 @@ impl Table {
             + accumulators
                 .map(|accumulator| accumulator.size())
                 .sum::<usize>()
+    }
+
+    /// The states of an aggregate in so many groups of which no row counts.
+    pub(super) fn empty_states(
+        aggregation: &Aggregation,
+        aggregate: usize,
+        groups: usize,
+    ) -> Result<Vec<ArrayRef>> {
+        let spec = &aggregation.spec;
+        let fields = &aggregation.partial.fields()[aggregation.states(aggregate)];
+        let failed = |error| aggregate_failed(aggregation, aggregate, error);
+        let arguments = aggregation.reads[aggregate].arguments.iter();
+        let arguments = arguments.map(|place| {
+            let kind = aggregation.inputs[*place].data_type(&spec.input);
+            Ok(new_null_array(&kind.map_err(failed)?, groups))
+        });
+        let arguments: Vec<_> = arguments.collect::<Result<_>>()?;
+        let mut accumulator = accumulator(&spec.aggregates[aggregate].function).map_err(failed)?;
+        // A row of each group that does not count: without any row, an accumulator
+        // would take its groups for ones that have a value.
+        let rows: Vec<usize> = (0..groups).collect();
+        let counts = BooleanArray::from(vec![false; groups]);
+        accumulator
+            .update_batch(&arguments, &rows, Some(&counts), groups)
+            .map_err(failed)?;
+        let states = accumulator.state(EmitTo::All).map_err(failed)?;
+        let states = states.into_iter().zip(fields);
+        states
+            .map(|(state, field)| of_type(state, field.data_type()))
+            .collect()
     }
 
     fn intern(&mut self, aggregation: &Aggregation, groups: &[ArrayRef]) -> Result<()> {

@@ -21,6 +21,7 @@ use super::{
     pane::with_key_groups,
     panes::starting,
     spec::{Aggregation, LEAD},
+    stored::Restored,
     table::Table,
 };
 
@@ -306,21 +307,22 @@ impl Totals {
         key.strip_prefix(PART)?.parse().ok()
     }
 
-    /// Takes back stored parts, with their numbers and names. A key is of one lane,
+    /// Takes back stored parts, with their numbers. A key is of one lane,
     /// so where parts of several lanes meet, numbers still tell which of its states
     /// is the newest.
     pub(super) fn restore(
         &mut self,
         aggregation: &Aggregation,
-        mut parts: Vec<(u64, String, RecordBatch)>,
+        mut parts: Vec<(u64, StatePart)>,
         lanes: Lanes,
         expiry: Expiry,
     ) -> Result<()> {
         parts.sort_unstable_by_key(|(number, ..)| *number);
-        for (number, key, states) in parts {
-            let (number, key) = match lanes {
-                Lanes::Same => (number, Some(key)),
-                Lanes::Changed => (self.next_part + 1, None),
+        for (number, part) in parts {
+            let Restored { key, states } = aggregation.restored(part, lanes, &mut self.removed)?;
+            let number = match lanes {
+                Lanes::Same => number,
+                Lanes::Changed => self.next_part + 1,
             };
             self.next_part = number;
             let keys = self.keys(aggregation, &states)?;

@@ -14,12 +14,12 @@ use arrow::{
 use tagflow_engine::{
     Batch, EventTime, Port, Result,
     operator::{Operator, Output},
-    state::{KeyHasher, LaneState, Lanes, Snapshot},
+    state::{KeyHasher, LaneState, Snapshot},
     time::micros,
 };
 
 use super::{
-    finalize::{STRAGGLERS, by_pane, check_stored},
+    finalize::{STRAGGLERS, by_pane},
     late,
     panes::{Panes, starting},
     spec::{Aggregation, LEAD, window_fields},
@@ -218,23 +218,15 @@ impl Operator for Updating {
     }
 
     fn restore(&mut self, state: LaneState) -> Result<()> {
-        let states: Vec<usize> = (0..self.aggregation.partial.fields().len()).collect();
         let mut totals = Vec::new();
         for part in state.parts {
             if self.closed_through.restore(&part, state.lanes)? {
                 continue;
             }
-            check_stored(&self.aggregation, &part.rows.schema(), &part.key)?;
-            let rows = part.rows.project(&states)?;
-            if let Some(number) = Totals::number(&part.key) {
-                totals.push((number, part.key, rows));
-                continue;
+            match Totals::number(&part.key) {
+                Some(number) => totals.push((number, part)),
+                None => self.panes.restore(&self.aggregation, part, state.lanes)?,
             }
-            let key = match state.lanes {
-                Lanes::Same => Some(part.key),
-                Lanes::Changed => None,
-            };
-            self.panes.restore(&self.aggregation, key, rows)?;
         }
         self.totals
             .restore(&self.aggregation, totals, state.lanes, self.expiry)

@@ -2,15 +2,17 @@
 //! which begins anew, and which tables change.
 //!
 //! State belongs to a definition: a query keeps its state as long as its
-//! fingerprint is the same, whatever else is in the file.
+//! fingerprint is the same, and each of its aggregates as long as its own definition
+//! is, whatever else is in the file.
 
+mod aggregates;
 mod render;
 mod tags;
 #[cfg(test)]
 mod tests;
 mod version;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -43,6 +45,8 @@ pub enum Kind {
     Query,
     /// A block of metrics, with its open windows.
     Metrics,
+    /// A measure of a block, with what it has counted in these.
+    Measure,
     /// A table that streams are joined with.
     Lookup,
     /// A tag, with what is known of each key.
@@ -69,7 +73,7 @@ pub enum Fate {
 }
 
 /// All that is in two versions: sources, tables that are looked up, steps, queries,
-/// metrics, tags, segments and tables that are written, in this order.
+/// metrics with their measures, tags, segments and tables that are written, in this order.
 pub fn compare(old: &Version, new: &Version) -> Vec<Difference> {
     let mut all = Vec::new();
     for (kind, block) in [
@@ -80,7 +84,12 @@ pub fn compare(old: &Version, new: &Version) -> Vec<Difference> {
         (Kind::Metrics, "metrics"),
     ] {
         for name in names(&old.plan.pipeline[block], &new.plan.pipeline[block]) {
-            all.push(definition(kind, block, name, old, new));
+            let block = definition(kind, block, name, old, new);
+            let fate = block.fate;
+            all.push(block);
+            if kind == Kind::Metrics {
+                all.extend(aggregates::measures(name, fate, old, new));
+            }
         }
     }
     all.extend(tags::tags(old, new));
@@ -104,7 +113,10 @@ pub fn compare(old: &Version, new: &Version) -> Vec<Difference> {
 pub fn resets(old: &Version, new: &Version) -> Vec<String> {
     let stateful = old.fingerprints.iter();
     let mut resets: Vec<String> = stateful
-        .filter(|(node, was)| old.holds_state(node) && new.fingerprints.get(*node) != Some(was))
+        .filter(|(node, was)| {
+            let fits = new.fingerprints.get(*node) == Some(was);
+            old.holds_state(node) && (!fits || aggregates::begin_anew(node, old, new))
+        })
         .map(|(node, _)| node.clone())
         .collect();
     let read = old.sources.iter();
@@ -117,6 +129,59 @@ fn names<'a>(old: &'a Value, new: &'a Value) -> BTreeSet<&'a str> {
     let maps = [old, new].into_iter().filter_map(Value::as_object);
     maps.flat_map(|map| map.keys().map(String::as_str))
         .collect()
+}
+
+/// What becomes of each of some things with state of their own, which goes by its
+/// definition and not by its name. `of_all` is what has changed for all of them.
+fn each(
+    kind: Kind,
+    was: &BTreeMap<String, String>,
+    is: &BTreeMap<String, String>,
+    of_all: Option<&[String]>,
+) -> Vec<Difference> {
+    // One that goes by another name now.
+    let before = |name: &str| {
+        let renamed = was.iter().find(|(it, definition)| {
+            !is.contains_key(*it) && is.get(name) == Some(definition) && !was.contains_key(name)
+        });
+        renamed.map(|(name, _)| name)
+    };
+    let renamed: Vec<&String> = is.keys().filter_map(|name| before(name)).collect();
+    let mut all: Vec<&String> = is.keys().chain(was.keys()).collect();
+    all.sort();
+    all.dedup();
+    all.retain(|name| !renamed.contains(name));
+    let of = |name: &String| {
+        let mut details = Vec::new();
+        let fate = match (was.get(name), is.get(name)) {
+            (Some(was), Some(is)) => match of_all {
+                Some(of_all) => {
+                    details.extend_from_slice(of_all);
+                    Fate::Reset
+                }
+                None if was == is => Fate::Kept,
+                None => {
+                    details = parts(was, is);
+                    Fate::Reset
+                }
+            },
+            (None, _) => match before(name) {
+                Some(before) => {
+                    details.push(format!("~ was `{before}`"));
+                    Fate::Changed
+                }
+                None => Fate::Added,
+            },
+            (_, None) => Fate::Removed,
+        };
+        Difference {
+            kind,
+            name: name.clone(),
+            fate,
+            details,
+        }
+    };
+    all.into_iter().map(of).collect()
 }
 
 /// Anything with a definition in the file, but for sinks.
@@ -137,14 +202,24 @@ fn definition(kind: Kind, block: &str, name: &str, old: &Version, new: &Version)
                     details.extend(parts(was, is));
                 }
             }
+            let mut nodes = old.nodes_of(name);
+            let begins_anew = nodes.any(|node| aggregates::begin_anew(node, old, new));
+            let aggregates = match kind {
+                Kind::Metrics => Vec::new(),
+                _ => aggregates::details(name, old, new),
+            };
             // A query may have lost a window of several, or all.
             let nodes = |version: &Version| version.nodes_of(name).cloned().collect::<Vec<_>>();
             if !details.is_empty() || (nodes(old) != nodes(new) && !nodes(old).is_empty()) {
                 Fate::Reset
-            } else if was == is {
+            } else if begins_anew {
+                details = aggregates;
+                Fate::Reset
+            } else if was == is && aggregates.is_empty() {
                 Fate::Kept
             } else {
                 details = settings(was, is);
+                details.extend(aggregates);
                 Fate::Changed
             }
         }

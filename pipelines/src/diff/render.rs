@@ -49,6 +49,9 @@ fn remark(kind: Kind, fate: Fate) -> &'static str {
         (Kind::Query | Kind::Metrics | Kind::Step, Fate::Reset) => {
             "its state does not fit any more"
         }
+        (Kind::Measure, Fate::Added | Fate::Reset) => {
+            "starts from now: open windows hold what came since"
+        }
         (Kind::Tag, Fate::Added) => "begins with the events that come next",
         (Kind::Tag, Fate::Reset) => "begins anew with the events that come next",
         (Kind::Tag | Kind::Segment, Fate::Removed) => "what is known of it is forgotten",
@@ -65,6 +68,7 @@ impl fmt::Display for Kind {
             Self::Step => "step",
             Self::Query => "query",
             Self::Metrics => "metrics",
+            Self::Measure => "measure",
             Self::Lookup => "lookup",
             Self::Tag => "tag",
             Self::Segment => "segment",

@@ -1,6 +1,6 @@
 //! Tags and segments of two versions.
 
-use super::{Difference, Fate, Kind, Version, names, parts, settings};
+use super::{Difference, Fate, Kind, Version, each, names, parts, settings};
 
 /// The node that has the state of all tags.
 pub(super) const TAGS: &str = "tags";
@@ -11,47 +11,8 @@ pub(super) fn tags(old: &Version, new: &Version) -> Vec<Difference> {
     // Whose tags they are, and when events happen, matters to all of them.
     let of_all = old.fingerprints.get(TAGS).zip(new.fingerprints.get(TAGS));
     let of_all = of_all.map_or_else(Vec::new, |(was, is)| parts(was, is));
-    // A tag that goes by another name now.
-    let before = |name: &str| {
-        let renamed = was.iter().find(|(it, definition)| {
-            !is.contains_key(*it) && is.get(name) == Some(definition) && !was.contains_key(name)
-        });
-        renamed.map(|(name, _)| name)
-    };
-    let renamed: Vec<&String> = is.keys().filter_map(|name| before(name)).collect();
-    let mut all: Vec<&String> = is.keys().chain(was.keys()).collect();
-    all.sort();
-    all.dedup();
-    all.retain(|name| !renamed.contains(name));
-    let of = |name: &String| {
-        let mut details = Vec::new();
-        let fate = match (was.get(name), is.get(name)) {
-            (Some(_), Some(_)) if !of_all.is_empty() => {
-                details.clone_from(&of_all);
-                Fate::Reset
-            }
-            (Some(was), Some(is)) if was != is => {
-                details = parts(was, is);
-                Fate::Reset
-            }
-            (Some(_), Some(_)) => Fate::Kept,
-            (None, _) => match before(name) {
-                Some(before) => {
-                    details.push(format!("~ was `{before}`"));
-                    Fate::Changed
-                }
-                None => Fate::Added,
-            },
-            (_, None) => Fate::Removed,
-        };
-        Difference {
-            kind: Kind::Tag,
-            name: name.clone(),
-            fate,
-            details,
-        }
-    };
-    all.into_iter().map(of).collect()
+    let of_all = (!of_all.is_empty()).then_some(of_all.as_slice());
+    each(Kind::Tag, was, is, of_all)
 }
 
 /// What becomes of each segment: whoever is in it stays until the new rule says

@@ -97,8 +97,8 @@ fn a_changed_query_is_reset_alone() {
         "max(n)",
         "\
 query   minute  reset    its state does not fit any more
-          - sum(n): Int64
-          + max(n): Int64
+          - sum(n)
+          + max(n), starts from now
 ",
         &["minute"],
     );
@@ -254,23 +254,85 @@ sinks:
     assert_eq!(
         human(&differences),
         "\
-lookup   people  changed  is read anew
+lookup   people       changed  is read anew
           ~ refresh
-metrics  hourly  reset    its state does not fit any more
-          - count(1) FILTER (WHERE rows where): Int64
+metrics  hourly       reset    its state does not fit any more
+measure  hourly.rows  reset    starts from now: open windows hold what came since
+          - tumble 1h of event time by who: count(*) FILTER (WHERE measure where)
           - select at, who, true
           - read clicks: who, at
           - select who, at
           - read events: who, kind, at
-          + sum(rows arg) FILTER (WHERE rows where): Int64
+          + tumble 1h of event time by who: sum(measure arg) FILTER (WHERE measure where)
           + select at, who, true, n
           + read clicks: who, n, at
           + select who, n, at
           + read events: who, kind, n, at
-table    hours   changed  from the next file on
+table    hours        changed  from the next file on
           - rows Int64
           + rows Int64?
 "
     );
     assert_eq!(resets(&old, &new), ["hourly"]);
+}
+
+#[test]
+fn each_measure_is_kept_added_or_reset_by_itself() {
+    let head = FILE.split("queries:").next().unwrap();
+    let head = head.replace("  events:\n", "  more:\n    generator: {}\n  events:\n");
+    let file = |window: &str, measures: &[&str]| {
+        version(&format!(
+            "{head}metrics:
+  hourly:
+    window: {{{window}}}
+    measures:
+      {}
+sinks:
+  hours: {{from: hourly, parquet: {{url: /nowhere/hours}}}}
+",
+            measures.join("\n      ")
+        ))
+    };
+    let told = |old: &Version, new: &Version| {
+        let mut differences = compare(old, new);
+        differences.retain(|it| [Kind::Metrics, Kind::Measure].contains(&it.kind));
+        (human(&differences), resets(old, new))
+    };
+    let old = file(
+        "tumble: 1h",
+        &[
+            "rows: {from: clicks, agg: count}",
+            "n: {from: clicks, agg: sum, arg: n, where: n > 1}",
+            "who: {from: clicks, agg: distinct, arg: who}",
+            "gone: {from: events, agg: count}",
+        ],
+    );
+    let measures = [
+        "people: {from: clicks, agg: distinct, arg: who}",
+        "amount: {from: more, agg: sum, arg: amount}",
+        "n: {from: clicks, agg: sum, arg: n, where: n > 2}",
+        "rows: {from: clicks, agg: count}",
+    ];
+    let (text, reset) = told(&old, &file("tumble: 1h", &measures));
+    insta::assert_snapshot!(text);
+    assert_eq!(reset, [""; 0]);
+    let (text, reset) = told(&old, &file("tumble: 2h", &measures));
+    insta::assert_snapshot!("another_window", text);
+    assert_eq!(reset, ["hourly"]);
+}
+
+#[test]
+fn an_aggregate_more_resets_no_other() {
+    check(
+        "sum(n) AS n",
+        "sum(n) AS n, max(who) AS last",
+        "\
+query   minute   changed
+          ~ sql
+          + max(who), starts from now
+table   minutes  changed  from the next file on
+          + last Utf8?
+",
+        &[],
+    );
 }

@@ -31,7 +31,7 @@ impl Version {
         let Pipeline { spec, lowered } = pipeline;
         let sources = spec.sources.names().map(ToString::to_string);
         Ok(Self {
-            plan: StoredPlan::new(&spec.plan_json(), &lowered.tables, &lowered.definitions)?,
+            plan: StoredPlan::of(pipeline)?,
             fingerprints: fingerprints(&lowered.graph),
             sources: sources.collect(),
             state: None,

@@ -115,11 +115,16 @@ pub struct Lowered {
     pub sizes: BTreeMap<String, SizeOf>,
     /// What the state of each tag depends on.
     pub definitions: BTreeMap<String, String>,
+    /// What the state of each aggregate depends on, by the node that has it.
+    pub aggregates: Definitions,
     /// The tags and segments, if there are any.
     pub known: Option<Arc<Tags>>,
     /// The columns of each node that is watched or that tests look at.
     pub shapes: BTreeMap<String, SchemaRef>,
 }
+
+/// What the states of several nodes depend on, part by part.
+pub type Definitions = BTreeMap<String, BTreeMap<String, String>>;
 
 /// How much memory the state of a node will take.
 pub type SizeOf = Box<dyn Fn(&Load) -> StateSize + Send + Sync>;
@@ -171,6 +176,8 @@ struct Lowering<'a> {
     known: Option<Arc<Tags>>,
     /// What the state of each tag depends on.
     definitions: BTreeMap<String, String>,
+    /// And that of each aggregate, by its node.
+    aggregates: Definitions,
 }
 
 impl<'a> Lowering<'a> {
@@ -195,6 +202,7 @@ impl<'a> Lowering<'a> {
             known: None,
             keys: BTreeMap::new(),
             definitions: BTreeMap::new(),
+            aggregates: Definitions::new(),
         }
     }
 
@@ -271,6 +279,7 @@ impl<'a> Lowering<'a> {
             relations,
             metrics: self.program.metrics().clone(),
             definitions: std::mem::take(&mut self.definitions),
+            aggregates: std::mem::take(&mut self.aggregates),
             known: self.known.take(),
         })
     }

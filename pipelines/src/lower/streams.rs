@@ -1,6 +1,6 @@
 //! Steps and queries: from a [`Stream`] to operators.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Write, sync::Arc, time::Duration};
 
 use arrow::datatypes::{Field, IntervalMonthDayNano, Schema, SchemaRef};
 use datafusion::{
@@ -23,7 +23,7 @@ use super::{
     Lowering,
     flow::{Computed, Flow, Offsets, column_name},
 };
-use crate::sql::{EXACT, Map, Needs, Rows, Stream, Union, Windowed};
+use crate::sql::{EXACT, Fault, Map, Needs, Rows, Stream, Union, Windowed};
 
 /// Where in a relation a node is, for its name.
 #[derive(Debug, Clone, Copy)]
@@ -213,12 +213,12 @@ impl Lowering<'_> {
 
         // What comes in is part of what the state means: a changed WHERE is
         // another state.
-        let input_is = self
-            .program
-            .definition(&windowed.input)
-            .map_err(|fault| Error::config(fault.error.message))?;
-        let fingerprint = Some(format!("{}; {input_is}", window.fingerprint()));
+        let rows = self.program.grouping(relation, windowed).map_err(config)?;
+        let fingerprint = Some(format!("{}; {rows}", window.fingerprint()));
         let name = self.free(relation);
+        let aggregates = window.definitions();
+        let aggregates = aggregates.map(|(name, definition)| (name.to_owned(), definition));
+        self.aggregates.insert(name.clone(), aggregates.collect());
         let label = Stream::Windowed(windowed.clone()).headline();
         let partial = NodeKind::Operator(OperatorNode {
             factory: window.partial(),
@@ -331,9 +331,29 @@ impl Lowering<'_> {
             aggregates: windowed
                 .aggregates
                 .iter()
-                .map(|aggregate| Aggregate::new(aggregate, columns))
+                .map(|aggregate| self.aggregate(relation, windowed, aggregate, columns))
                 .collect::<Result<_>>()?,
         })
+    }
+
+    fn aggregate(
+        &self,
+        relation: &str,
+        windowed: &Windowed,
+        expr: &Expr,
+        columns: &DFSchema,
+    ) -> Result<Aggregate> {
+        let mut aggregate = Aggregate::new(expr, columns)?;
+        let measure = self.program.measure(relation, expr).map_err(config)?;
+        if let Some((name, definition)) = measure {
+            aggregate.name = name;
+            aggregate.definition = definition;
+        } else {
+            let rows = self.program.aggregated(windowed, expr).map_err(config)?;
+            aggregate.name.clone_from(&aggregate.definition);
+            let _ = write!(aggregate.definition, "; {rows}");
+        }
+        Ok(aggregate)
     }
 
     /// Adds a map.
@@ -373,6 +393,10 @@ fn time_column(windowed: &Windowed) -> Result<Column> {
         Expr::Column(time) => Ok(time),
         _ => Err(Error::internal("the event time of a window is no column")),
     }
+}
+
+fn config(fault: Fault) -> Error {
+    Error::config(fault.error.message)
 }
 
 fn unplannable(error: DataFusionError) -> Error {

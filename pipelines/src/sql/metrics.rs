@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, fmt::Write, ops::ControlFlow, sync::Arc, time::
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::{
     common::DFSchema,
-    logical_expr::ExprSchemable,
+    logical_expr::{self, ExprSchemable, LogicalPlan},
     sql::sqlparser::ast::{BinaryOperator, Expr, visit_expressions_mut},
 };
 use tagflow_engine::time::micros;
@@ -33,6 +33,9 @@ use crate::spec::{Agg, Measure, Metrics, MetricsWindow, Width};
 
 type Faults = Vec<(Part, SqlError)>;
 
+/// After the name of a measure: the column that says which rows it counts.
+const WHERE: &str = " where";
+
 /// A planned `metrics` block.
 pub(super) struct PlannedMetrics {
     /// What it stands for.
@@ -41,6 +44,9 @@ pub(super) struct PlannedMetrics {
     pub(super) emission: Emission,
     /// The plan of that SQL.
     pub(super) planned: Planned,
+    /// Each measure as if it were alone: what its state means, whatever stands beside
+    /// it and whatever it is called.
+    pub(super) measures: BTreeMap<String, LogicalPlan>,
 }
 
 /// Plans a block whose sources are in `catalog`.
@@ -63,10 +69,14 @@ pub(super) fn plan(metrics: &Metrics, catalog: &Catalog) -> Result<PlannedMetric
     // One by one, so that it is known whose mistake it is.
     let once = Emission::default();
     let mut faults = Faults::new();
-    for (index, measure) in block.measures.iter().enumerate() {
-        let sql = block.aggregate(&[*measure]);
-        if let Err(error) = planned(&sql, once, catalog) {
-            faults.extend(fault(MetricsPart::Measure(index), error));
+    let mut measures = BTreeMap::new();
+    for (index, (name, measure)) in block.measures.iter().enumerate() {
+        let sql = block.aggregate(&[("measure", measure)]);
+        match planned(&sql, once, catalog) {
+            Ok(planned) => {
+                measures.insert((*name).to_owned(), planned.plan);
+            }
+            Err(error) => faults.extend(fault(MetricsPart::Measure(index), error)),
         }
     }
     if !faults.is_empty() {
@@ -82,7 +92,15 @@ pub(super) fn plan(metrics: &Metrics, catalog: &Catalog) -> Result<PlannedMetric
         sql,
         emission,
         planned,
+        measures,
     })
+}
+
+/// The measure that an aggregate of the block computes.
+pub(super) fn measure_of(aggregate: &logical_expr::Expr) -> Option<String> {
+    let columns = aggregate.column_refs();
+    let mut names = columns.iter().map(|column| column.name.as_str());
+    names.find_map(|name| name.strip_suffix(WHERE).map(str::to_owned))
 }
 
 /// Plans SQL of ours, in which a user knows no place.
@@ -206,7 +224,7 @@ impl<'a> Block<'a> {
         let mut columns = vec![format!("{} AS \"window\"", self.window)];
         columns.extend(self.key.iter().map(|column| quoted(column)));
         columns.extend(measures.iter().map(|(name, measure)| {
-            let filter = quoted(&format!("{name} where"));
+            let filter = quoted(&format!("{name}{WHERE}"));
             let call = call(name, measure);
             format!(
                 "{call} FILTER (WHERE {filter}) AS {}",
@@ -233,7 +251,7 @@ impl<'a> Block<'a> {
         for (name, measure) in measures {
             let is_of_it = measure.from.as_str() == from;
             let (filter, arg) = (
-                quoted(&format!("{name} where")),
+                quoted(&format!("{name}{WHERE}")),
                 quoted(&format!("{name} arg")),
             );
             match &measure.filter {

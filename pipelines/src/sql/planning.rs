@@ -50,6 +50,7 @@ impl<'a> Planning<'a> {
                 plans: BTreeMap::new(),
                 emissions: BTreeMap::new(),
                 metrics: BTreeMap::new(),
+                measures: BTreeMap::new(),
                 ordered: BTreeMap::new(),
                 order: Vec::new(),
                 faults: Vec::new(),
@@ -166,9 +167,11 @@ impl<'a> Planning<'a> {
                     sql,
                     emission,
                     planned,
+                    measures,
                 }) => {
                     self.program.emissions.insert(name.clone(), emission);
                     self.program.metrics.insert(name.clone(), sql);
+                    self.program.measures.insert(name.clone(), measures);
                     self.planned(name, planned);
                 }
                 Err(faults) => self.faults(name, faults),

@@ -14,7 +14,7 @@ use tagflow_operators::window::Emission;
 
 use super::{
     Catalog, Definition, EXACT, Fault, Lineage, Lookup, Ordered, Part, Relation, Rows, SqlError,
-    Stream, optimize,
+    Stream, Windowed, metrics, optimize,
     plan::{self, Places},
     planning::Planning,
 };
@@ -41,6 +41,8 @@ pub struct Program {
     pub(super) emissions: BTreeMap<String, Emission>,
     /// The SQL that `metrics` blocks stand for.
     pub(super) metrics: BTreeMap<String, String>,
+    /// The measures of these, each as if it were alone.
+    pub(super) measures: BTreeMap<String, BTreeMap<String, LogicalPlan>>,
     /// The parts of steps that are no plan of DataFusion's.
     pub(super) ordered: BTreeMap<String, Ordered>,
     /// Those that could be planned, inputs first.
@@ -177,6 +179,50 @@ impl Program {
         stream.map(|stream| self.definition(&stream)).transpose()
     }
 
+    /// What the groups of `windowed`, of `relation`, mean, besides its windows and its
+    /// keys: the rows that make them. Those of a block of metrics come and go with its
+    /// measures.
+    ///
+    /// # Errors
+    /// As [`Program::needs`].
+    pub fn grouping(&self, relation: &str, windowed: &Windowed) -> Result<String, Fault> {
+        if self.measures.contains_key(relation) {
+            return Ok("measures".to_owned());
+        }
+        self.definition(&windowed.input.narrowed(&windowed.reads(None)))
+    }
+
+    /// The rows of which an aggregate of `windowed` is, as
+    /// [`Program::definition`] says it.
+    ///
+    /// # Errors
+    /// As [`Program::needs`].
+    pub fn aggregated(&self, windowed: &Windowed, aggregate: &Expr) -> Result<String, Fault> {
+        self.definition(&windowed.input.narrowed(&windowed.reads(Some(aggregate))))
+    }
+
+    /// The measure of the block `relation` that an aggregate computes, and what it
+    /// means; none of a query.
+    ///
+    /// # Errors
+    /// As [`Program::needs`].
+    pub fn measure(
+        &self,
+        relation: &str,
+        aggregate: &Expr,
+    ) -> Result<Option<(String, String)>, Fault> {
+        let (Some(plans), Some(measure)) =
+            (self.measures.get(relation), metrics::measure_of(aggregate))
+        else {
+            return Ok(None);
+        };
+        let Some(plan) = plans.get(&measure) else {
+            return Ok(None);
+        };
+        let stream = self.walked(relation, plan.clone(), Emission::default())?;
+        Ok(Some((measure, self.definition(&stream)?)))
+    }
+
     /// The columns of sources that come out of a relation as its column, just as they
     /// are.
     pub fn carried_from(&self, name: &str, column: &str) -> Vec<(String, String)> {
@@ -265,12 +311,7 @@ impl Program {
         relation: &Relation,
         columns: &[String],
     ) -> Result<Stream, Fault> {
-        let fault = |error: SqlError| Fault {
-            relation: name.to_owned(),
-            part: Part::Query,
-            error,
-        };
-        let planner = |error| fault(SqlError::of_planner(&error));
+        let planner = |error| fault(name, SqlError::of_planner(&error));
         let mut plan = plan.clone();
         if columns.len() < relation.schema.fields().len() {
             let columns = columns
@@ -281,9 +322,23 @@ impl Program {
                 .and_then(LogicalPlanBuilder::build)
                 .map_err(planner)?;
         }
-        let plan = optimize::optimize(plan, self.catalog.config()).map_err(planner)?;
         let emission = self.emissions.get(name).copied().unwrap_or_default();
-        plan::walk(&plan, emission, &self.catalog, Places::default()).map_err(fault)
+        self.walked(name, plan, emission)
+    }
+
+    fn walked(&self, name: &str, plan: LogicalPlan, emission: Emission) -> Result<Stream, Fault> {
+        let plan = optimize::optimize(plan, self.catalog.config())
+            .map_err(|error| fault(name, SqlError::of_planner(&error)))?;
+        plan::walk(&plan, emission, &self.catalog, Places::default())
+            .map_err(|error| fault(name, error))
+    }
+}
+
+fn fault(relation: &str, error: SqlError) -> Fault {
+    Fault {
+        relation: relation.to_owned(),
+        part: Part::Query,
+        error,
     }
 }
 

@@ -1,6 +1,10 @@
 //! The stream plan: the few shapes that can run on a stream.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use datafusion::{
     common::{Column, DFSchema, DFSchemaRef, JoinType, TableReference},
@@ -289,6 +293,48 @@ impl Stream {
         }
     }
 
+    /// The same rows with some of the columns, where it is plain how: for what their
+    /// definition is, whoever reads which of the others.
+    pub(crate) fn narrowed(&self, columns: &BTreeSet<usize>) -> Self {
+        let part = |schema: &DFSchemaRef| {
+            let fields = columns.iter().map(|place| {
+                let (qualifier, field) = schema.qualified_field(*place);
+                (qualifier.cloned(), Arc::clone(field))
+            });
+            let schema = DFSchema::new_with_metadata(fields.collect(), HashMap::new());
+            Arc::new(schema.expect("names that differ in the whole differ in a part"))
+        };
+        match self {
+            Self::Scan(scan) => Self::Scan(Scan {
+                relation: scan.relation.clone(),
+                columns: columns.iter().map(|it| scan.columns[*it].clone()).collect(),
+                schema: part(&scan.schema),
+            }),
+            Self::Map(map) => {
+                let kept: Vec<Expr> = match &map.columns {
+                    Some(exprs) => columns.iter().map(|it| exprs[*it].clone()).collect(),
+                    None => part(&map.schema)
+                        .columns()
+                        .into_iter()
+                        .map(Expr::Column)
+                        .collect(),
+                };
+                let read = places(kept.iter().chain(&map.filter), map.input.schema());
+                Self::Map(Map {
+                    input: Box::new(map.input.narrowed(&read)),
+                    filter: map.filter.clone(),
+                    columns: Some(kept),
+                    schema: part(&map.schema),
+                })
+            }
+            Self::Union(union) => Self::Union(Union {
+                inputs: union.inputs.iter().map(|it| it.narrowed(columns)).collect(),
+                schema: part(&union.schema),
+            }),
+            other => other.clone(),
+        }
+    }
+
     /// Whether it holds rows back anywhere: in windows, joins or rankings.
     pub fn holds_rows(&self) -> bool {
         matches!(self, Self::Windowed(_) | Self::Join(_) | Self::Top(_))
@@ -335,6 +381,12 @@ impl Windowed {
         common_grain(grain, previews.unwrap_or_default())
     }
 
+    /// The columns of the input that its groups go by, and that `aggregate` reads.
+    pub(crate) fn reads(&self, aggregate: Option<&Expr>) -> BTreeSet<usize> {
+        let exprs = self.keys.iter().chain([&self.time]).chain(aggregate);
+        places(exprs, self.input.schema())
+    }
+
     /// What its rows are.
     pub(crate) fn rows(&self) -> Rows {
         match (self.emission.ttl, self.emission.revises()) {
@@ -343,6 +395,14 @@ impl Windowed {
             (None, false) => Rows::Windows,
         }
     }
+}
+
+/// The places in `schema` of the columns that `exprs` read.
+fn places<'e>(exprs: impl IntoIterator<Item = &'e Expr>, schema: &DFSchema) -> BTreeSet<usize> {
+    let columns = exprs.into_iter().flat_map(Expr::column_refs);
+    columns
+        .filter_map(|column| schema.maybe_index_of_column(column))
+        .collect()
 }
 
 /// `schema` with the columns that tell apart what comes out more than once.

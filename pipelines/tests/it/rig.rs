@@ -33,6 +33,9 @@ pub(crate) struct Rig {
     pub(crate) pace: Duration,
     pub(crate) checkpoint_every: Duration,
     pub(crate) clock: Arc<dyn Clock>,
+    /// How it ends: at the end of its rows, with their windows, or where they are read
+    /// and more may come.
+    pub(crate) until: Until,
     /// How often a job is started again after a failure that may pass.
     pub(crate) restarts: u32,
 }
@@ -49,6 +52,7 @@ impl Rig {
             pace: Duration::ZERO,
             checkpoint_every: Duration::from_millis(2),
             clock: Arc::new(SystemClock),
+            until: Until::Stopped,
             restarts: 0,
         }
     }
@@ -68,7 +72,10 @@ impl Rig {
                                 self.scripts.get(&*node.name).unwrap_or(&self.script),
                             ),
                             chunk: self.chunk,
-                            bounded: Bounded::Yes,
+                            bounded: match self.until {
+                                Until::Stopped => Bounded::Yes,
+                                Until::CaughtUp => Bounded::No,
+                            },
                             reference: Reference::None,
                         },
                         pace: self.pace,
@@ -94,7 +101,7 @@ impl Rig {
                 lanes: self.lanes,
                 checkpoint_every: self.checkpoint_every,
                 queue_bytes: 64 * 1024,
-                until: Until::Stopped,
+                until: self.until,
                 end: End::Keep,
                 reset: BTreeSet::new(),
                 stop_when: None,

@@ -161,7 +161,7 @@ pub(super) const CASES: &[Case] = &[
     ),
 ];
 
-fn some_rows() -> Vec<Row> {
+pub(super) fn some_rows() -> Vec<Row> {
     let mut runner = TestRunner::deterministic();
     let rows = rows(600, 40);
     loop {

@@ -145,6 +145,12 @@ impl Driver {
         };
     }
 
+    /// As [`Driver::restart`], with the operators of another plan.
+    pub(super) fn restart_as(&mut self, aggregation: &Arc<Aggregation>, lanes: usize) {
+        self.aggregation = Arc::clone(aggregation);
+        self.restart(lanes);
+    }
+
     pub(super) fn end(&mut self) {
         for stage in [0, 1] {
             for lane in 0..self.lanes.len() {
@@ -164,6 +170,11 @@ impl Driver {
     /// The keys of the final stage's stored parts, by lane.
     pub(super) fn stored(&self, lane: usize) -> Vec<&str> {
         self.store[lane][1].keys().map(String::as_str).collect()
+    }
+
+    /// The final stage's stored parts, by lane.
+    pub(super) fn stored_parts(&self, lane: usize) -> Vec<StatePart> {
+        parts_of(&self.store[lane][1], |_| true)
     }
 
     pub(super) fn state_bytes(&self) -> usize {
@@ -288,5 +299,6 @@ fn parts_of(parts: &Parts, of_lane: impl Fn(u8) -> bool) -> Vec<StatePart> {
         let key = key.clone();
         StatePart { key, rows }
     });
-    parts.collect()
+    // As the runtime does.
+    parts.filter(|part| part.rows.num_rows() > 0).collect()
 }

@@ -4,6 +4,7 @@ mod aggregates;
 mod corrections;
 mod differential;
 mod driver;
+mod evolution;
 mod late;
 mod oracle;
 mod rows;

@@ -101,6 +101,29 @@ pub(super) fn batch(rows: &[Row], keys: &[&str], aggregates: &[&str]) -> Vec<Rec
     vec![named(columns)]
 }
 
+/// As [`batch`], of one aggregate over the rows from `since` on; groups that have
+/// none of these have what it is of no row.
+pub(super) fn batch_since(
+    rows: &[Row],
+    since: usize,
+    key: &str,
+    aggregate: &str,
+) -> Vec<RecordBatch> {
+    let context = context(rows::batch(&rows[since..]));
+    let all = rows::batch(rows);
+    let all = MemTable::try_new(all.schema(), vec![vec![all]]).unwrap();
+    context.register_table("everything", Arc::new(all)).unwrap();
+    let query = format!(
+        "WITH counted AS (SELECT start, {key}, {aggregate} AS v FROM t GROUP BY start, {key}),
+        nothing AS (SELECT {aggregate} AS v FROM t WHERE false)
+        SELECT * FROM counted UNION ALL
+        SELECT e.start, e.{key}, v FROM (SELECT DISTINCT start, {key} FROM everything) e
+        CROSS JOIN nothing WHERE NOT EXISTS (SELECT 1 FROM counted
+            WHERE counted.start = e.start AND counted.{key} IS NOT DISTINCT FROM e.{key})"
+    );
+    block_on(async { context.sql(&query).await.unwrap().collect().await.unwrap() })
+}
+
 /// Asserts that a window's results (`actual`) are what the oracle says.
 pub(super) fn assert_same(
     actual: &[RecordBatch],

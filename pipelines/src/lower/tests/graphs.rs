@@ -41,10 +41,10 @@ nodes
     where campaign_id IS NOT NULL; select event_type, campaign_id, occurred_at
   minutely.partial  (operator, 4 lanes)
     tumble 1m of occurred_at by campaign_id: count(*) FILTER (WHERE (event_type = 'click')), on each lane
-    state: tumble 1m by occurred_at; key campaign_id: Utf8; count(1) FILTER (WHERE event_type = 'click'): Int64; read clean: event_type, campaign_id, occurred_at; clean is where campaign_id IS NOT NULL; select event_type, campaign_id, occurred_at; read events: event_type, campaign_id, occurred_at
+    state: tumble 1m by occurred_at; key campaign_id: Utf8; read clean: campaign_id, occurred_at; clean is where campaign_id IS NOT NULL; select campaign_id, occurred_at; read events: campaign_id, occurred_at
   minutely  (operator, 4 lanes)
     tumble 1m of occurred_at by campaign_id: count(*) FILTER (WHERE (event_type = 'click'))
-    state: tumble 1m by occurred_at; key campaign_id: Utf8; count(1) FILTER (WHERE event_type = 'click'): Int64; read clean: event_type, campaign_id, occurred_at; clean is where campaign_id IS NOT NULL; select event_type, campaign_id, occurred_at; read events: event_type, campaign_id, occurred_at
+    state: tumble 1m by occurred_at; key campaign_id: Utf8; read clean: campaign_id, occurred_at; clean is where campaign_id IS NOT NULL; select campaign_id, occurred_at; read events: campaign_id, occurred_at
   minutely.select  (operator, 4 lanes)
     select window, campaign_id, clicks
   clicks.columns  (operator, 4 lanes)
@@ -202,39 +202,53 @@ fn a_step_holds_whole_rows_and_needs_an_exact_watermark() {
     shown("    state: sessions(1800000000us); key user_id; time occurred_at; ");
 }
 
-/// The fingerprint of `q` in a pipeline.
-fn fingerprint(blocks: &str) -> String {
-    let nodes = lowered(blocks).graph.nodes;
-    let found = nodes.into_iter().find(|node| &*node.name == "q");
-    match found.map(|node| node.kind) {
-        Some(NodeKind::Operator(operator)) => operator.fingerprint.unwrap(),
+/// What the state of `q` in a pipeline depends on: first of all its groups, then
+/// each aggregate.
+fn state(blocks: &str) -> Vec<String> {
+    let Lowered {
+        graph, aggregates, ..
+    } = lowered(blocks);
+    let found = graph.nodes.into_iter().find(|node| &*node.name == "q");
+    let mut state = match found.map(|node| node.kind) {
+        Some(NodeKind::Operator(operator)) => vec![operator.fingerprint.unwrap()],
         _ => panic!("`q` is no operator"),
-    }
+    };
+    state.extend(aggregates["q"].values().cloned());
+    state
 }
 
-fn counting(select: &str, filter: &str, sinks: &str) -> String {
-    fingerprint(&format!(
+fn counting(select: &str, filter: &str, aggregates: &str, sinks: &str) -> Vec<String> {
+    state(&format!(
         r#"
 steps:
   clean: {{from: events, where: "{filter}", select: [{select}]}}
 queries:
   q: |
-    SELECT tumble(occurred_at, INTERVAL '1 minute') AS w, count(*) AS n, max(amount) AS m
-    FROM clean GROUP BY 1
+    SELECT tumble(occurred_at, INTERVAL '1 minute') AS w, count(*) AS n{aggregates}
+    FROM clean WHERE amount < 9 GROUP BY 1
   few: SELECT n FROM q
 sinks: {{a: {{from: few, blackhole: {{}}}}{sinks}}}
 "#
     ))
 }
 
+const MAX: &str = ", max(amount) AS m";
+
 #[test]
 fn state_is_what_its_query_says_whoever_reads_it() {
-    let plain = counting("occurred_at, amount", "amount > 1", "");
+    let plain = counting("occurred_at, amount", "amount > 1", MAX, "");
+    let rows = "where amount < 9.00; select occurred_at; read clean: occurred_at, amount; clean is \
+                where amount > 1.00; select occurred_at, amount; read events: amount, occurred_at";
     assert_eq!(
         plain,
-        "tumble 1m by occurred_at; count(1): Int64; max(amount): Decimal128(18, 2); \
-         read clean: occurred_at, amount; clean is where amount > 1.00; select occurred_at, \
-         amount; read events: amount, occurred_at"
+        [
+            format!("tumble 1m by occurred_at; {rows}"),
+            format!("count(1); {rows}; kept as Int64"),
+            format!(
+                "max(amount); {}; kept as Decimal128(18, 2)",
+                rows.replacen("select occurred_at;", "select occurred_at, amount;", 1)
+            ),
+        ]
     );
     for (select, sinks) in [
         ("occurred_at, amount", ", b: {from: q, blackhole: {}}"),
@@ -247,22 +261,60 @@ fn state_is_what_its_query_says_whoever_reads_it() {
             ", b: {from: events, blackhole: {}}",
         ),
     ] {
-        assert_eq!(
-            counting(select, "amount > 1", sinks),
-            plain,
-            "{select}{sinks}"
-        );
+        let read = counting(select, "amount > 1", MAX, sinks);
+        assert_eq!(read, plain, "{select}{sinks}");
     }
 }
 
 #[test]
 fn state_is_another_when_what_comes_in_is() {
-    let plain = counting("occurred_at, amount", "amount > 1", "");
-    assert_ne!(counting("occurred_at, amount", "amount > 2", ""), plain);
-    assert_ne!(
-        counting("occurred_at, amount * 2 AS amount", "amount > 1", ""),
-        plain
+    let plain = counting("occurred_at, amount", "amount > 1", MAX, "");
+    let other = counting("occurred_at, amount", "amount > 2", MAX, "");
+    assert!(other.iter().all(|part| !plain.contains(part)), "{other:?}");
+    // The rows are chosen and the values computed of it.
+    let doubled = counting("occurred_at, amount * 2 AS amount", "amount > 1", MAX, "");
+    assert!(
+        doubled.iter().all(|part| !plain.contains(part)),
+        "{doubled:?}"
     );
+}
+
+#[test]
+fn an_aggregate_more_leaves_the_state_of_the_others_alone() {
+    let select = "occurred_at, amount, upper(user_id) AS u, event_type || 'x' AS e";
+    let plain = counting(select, "amount > 1", MAX, "");
+    for more in [
+        ", min(u) AS more",
+        ", count(DISTINCT lower(u)) FILTER (WHERE e = 'clickx') AS more",
+        ", sum(amount * 3) AS more",
+    ] {
+        let with = counting(select, "amount > 1", &format!("{more}{MAX}"), "");
+        assert_eq!(with.len(), 4, "{more}");
+        assert!(plain.iter().all(|part| with.contains(part)), "{with:?}");
+    }
+}
+
+#[test]
+fn state_of_an_aggregate_over_several_inputs_is_its_own() {
+    let of = |aggregates: &str| {
+        state(&format!(
+            r#"
+steps:
+  clicks: {{from: events, where: "event_type = 'click'"}}
+queries:
+  q: |
+    SELECT tumble(t, INTERVAL '1 minute') AS w, user_id{aggregates} FROM (
+      SELECT occurred_at AS t, user_id, amount AS a, 1 AS b, event_type AS e FROM clicks
+      UNION ALL SELECT occurred_at AS t, user_id, amount * 2 AS a, 2 AS b, 'none' AS e FROM events)
+    GROUP BY 1, 2
+sinks: {{a: {{from: q, blackhole: {{}}}}}}
+"#
+        ))
+    };
+    let plain = of(", sum(a) AS a");
+    let with = of(", max(e) AS e, sum(a) AS a, sum(b) AS b");
+    assert!(plain.iter().all(|part| with.contains(part)), "{with:#?}");
+    assert_eq!(with.len(), 4);
 }
 
 #[test]

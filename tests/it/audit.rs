@@ -240,14 +240,14 @@ fn a_lake_is_sound_and_each_damage_is_named() {
         {
             file.rows = 7;
         }
-        for table in &mut record.checkpoint.as_mut().unwrap().tables {
-            for (table, totals) in table
-                .iter_mut()
-                .filter(|(url, _)| url.ends_with("every_row"))
-            {
-                assert_eq!(&**table, "./lake/every_row");
-                totals.rows -= 243;
-            }
+        let checkpoint = record.checkpoint.as_mut().unwrap();
+        let tables = checkpoint.tables.as_mut().unwrap();
+        for (table, totals) in tables
+            .iter_mut()
+            .filter(|(url, _)| url.ends_with("every_row"))
+        {
+            assert_eq!(&**table, "./lake/every_row");
+            totals.rows -= 243;
         }
     };
     let said = lake

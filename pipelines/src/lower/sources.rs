@@ -65,6 +65,7 @@ impl Lowering<'_> {
                     for (setting, message) in problems {
                         let at = kafka_position(settings, &setting);
                         let path = format!("sources.{name}.kafka.{setting}");
+                        let message = as_written(settings, message);
                         self.diagnostics.error(at, path, message);
                     }
                     return Ok(None);
@@ -294,6 +295,20 @@ fn kafka_position(settings: &spec::KafkaSource, path: &str) -> Position {
         (None, "group_id", Some(group)) => group.at(),
         _ => settings.brokers.at(),
     }
+}
+
+/// A message with references in place of what they stand for.
+fn as_written(settings: &spec::KafkaSource, mut message: String) -> String {
+    let names = [&settings.brokers].into_iter().chain(&settings.group_id);
+    for setting in names.chain(&settings.topics) {
+        if let Some(reference) = setting.reference() {
+            for value in setting.split(',') {
+                let shown = format!("`{reference}`");
+                message = message.replace(&format!("`{value}`"), &shown);
+            }
+        }
+    }
+    message
 }
 
 fn generator_config(settings: &GeneratorSource) -> Result<GeneratorConfig> {

@@ -172,11 +172,9 @@ impl Log {
     /// How many rows are committed: in files, and in state.
     pub(crate) fn row_counts(&self) -> (u64, u64) {
         let in_files = self.files.iter().map(|file| file.rows).sum();
-        let in_state = self
-            .parts
-            .values()
-            .map(RecordBatch::num_rows)
-            .sum::<usize>();
+        // The names of files are no rows of the table.
+        let parts = self.parts.iter().filter(|(key, _)| *key != "published");
+        let in_state = parts.map(|(_, rows)| rows.num_rows()).sum::<usize>();
         (in_files, in_state as u64)
     }
 
@@ -217,21 +215,33 @@ pub(crate) fn decode(bytes: Bytes) -> Vec<RecordBatch> {
 /// cut's files or state, once, through crashes and a stop. `rows` are some rows
 /// that it takes.
 pub(crate) async fn conformance(factory: &dyn SinkFactory, rows: &RecordBatch) {
+    let all = |epochs| epochs * rows.num_rows() as u64;
+    conformance_of_epochs(factory, |_| rows.clone(), all).await;
+}
+
+/// The same of a sink that does not keep whatever it takes: `rows` are those of
+/// each epoch from the first on, and `kept` says how many are left of so many
+/// epochs.
+pub(crate) async fn conformance_of_epochs(
+    factory: &dyn SinkFactory,
+    rows: impl Fn(u64) -> RecordBatch,
+    kept: impl Fn(u64) -> u64,
+) {
     let mut log = Log::new(factory);
     let mut sink = factory.open(context()).unwrap();
-    let expected = |written: u64| match factory.table() {
-        Some(_) => written * rows.num_rows() as u64,
-        None => 0,
-    };
+    let has_table = factory.table().is_some();
+    let expected = |epochs: u64| if has_table { kept(epochs) } else { 0 };
 
     // An epoch without rows commits nothing.
     let cut = sink.cut(BarrierKind::Checkpoint).await.unwrap();
     assert!(cut.files.is_empty() && cut.snapshot.is_empty());
 
     // Rows without a row are none.
-    sink.write(Batch::derived(rows.slice(0, 0))).await.unwrap();
+    sink.write(Batch::derived(rows(1).slice(0, 0)))
+        .await
+        .unwrap();
     for written in 1..=3 {
-        sink.write(Batch::derived(rows.clone())).await.unwrap();
+        sink.write(Batch::derived(rows(written))).await.unwrap();
         log.commit(sink.cut(BarrierKind::Checkpoint).await.unwrap())
             .await;
         let (in_files, in_state) = log.row_counts();
@@ -239,7 +249,7 @@ pub(crate) async fn conformance(factory: &dyn SinkFactory, rows: &RecordBatch) {
     }
 
     // A crash loses what no cut handed over, and nothing else.
-    sink.write(Batch::derived(rows.clone())).await.unwrap();
+    sink.write(Batch::derived(rows(4))).await.unwrap();
     drop(sink);
     let mut sink = log.recover(factory, context()).await;
     log.commit(sink.cut(BarrierKind::Checkpoint).await.unwrap())
@@ -248,7 +258,7 @@ pub(crate) async fn conformance(factory: &dyn SinkFactory, rows: &RecordBatch) {
     assert_eq!(in_files + in_state, expected(3));
 
     // A stop leaves nothing open.
-    sink.write(Batch::derived(rows.clone())).await.unwrap();
+    sink.write(Batch::derived(rows(4))).await.unwrap();
     log.commit(sink.cut(BarrierKind::Stop).await.unwrap()).await;
     assert_eq!(log.row_counts(), (expected(4), 0));
 

@@ -333,8 +333,16 @@ fn generic(source: io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use futures::TryStreamExt;
+    use tagflow_engine::testing::store::conformance;
 
     use super::*;
+
+    #[tokio::test]
+    async fn conforms() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Path::from_absolute_path(root.path()).unwrap();
+        conformance(&DurableFileSystem::new(), &folder.join("lake")).await;
+    }
 
     #[tokio::test]
     async fn it_behaves_as_a_store() {

@@ -24,6 +24,7 @@ use tagflow_engine::{
     commit::{CommitLog, LogConfig, Owner, Plan},
     element::BarrierKind,
     sink::{SinkContext, SinkFactory, StagedFile},
+    testing::store::conformance,
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 
@@ -180,6 +181,13 @@ async fn staged_files_are_copied_and_read_back() {
     assert_eq!(listed.len(), 2);
     let prefix = Path::parse(format!("campaigns/{}", small.folder)).unwrap();
     assert_eq!(store.list(Some(&prefix)).count().await, 1);
+}
+
+/// In one client, for the server checks put-if-absent as the next test says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conforms() {
+    let server = Server::start().await;
+    conformance(server.store.as_ref(), &Path::from("suite")).await;
 }
 
 /// The one conditional write that the commit log stands on. This server checks

@@ -2,13 +2,19 @@
 
 use std::sync::Arc;
 
-use object_store::{ObjectStore, local::LocalFileSystem, memory::InMemory, prefix::PrefixStore};
+use object_store::{
+    ObjectStore, local::LocalFileSystem, memory::InMemory, path::Path, prefix::PrefixStore,
+};
 
 use super::world::World;
-use crate::{commit::Reason, testing::store::Moment};
+use crate::{
+    commit::Reason,
+    testing::store::{FaultyStore, Moment, conformance},
+};
 
 /// Every promise that a store must keep, in one go.
 async fn conforms(store: Arc<dyn ObjectStore>, name: &str) {
+    conformance(store.as_ref(), &Path::from("suite")).await;
     let world = World::on(store);
     for (pid, upto) in [(1, 2), (2, 5)] {
         world.process(pid).run(upto).await.unwrap();
@@ -34,6 +40,8 @@ async fn conforms(store: Arc<dyn ObjectStore>, name: &str) {
 async fn every_store_conforms() {
     conforms(Arc::new(InMemory::new()), "memory").await;
     conforms(Arc::new(PrefixStore::new(InMemory::new(), "a/b")), "prefix").await;
+    let faulty = FaultyStore::new(Arc::new(InMemory::new()));
+    conforms(Arc::new(faulty), "a store without a fault").await;
     let folder = tempfile::tempdir().unwrap();
     let local = LocalFileSystem::new_with_prefix(folder.path()).unwrap();
     conforms(Arc::new(local), "local").await;

@@ -16,7 +16,7 @@ use tagflow_engine::{
 
 use crate::{
     parquet::{FileOptions, Newest, ParquetSinkConfig, ParquetSinkFactory, PartitionColumn, tests},
-    sink_conformance::{Log, context},
+    sink_conformance::{Log, conformance_of_epochs, context},
 };
 
 /// The users of a snapshot at a time: each with the time as its value.
@@ -80,6 +80,13 @@ async fn assert_seen(log: &Log, as_of: i64, users: &[&str]) {
 async fn write(sink: &mut Box<dyn Sink>, as_of: i64, users: &[&str]) {
     let batch = Batch::derived(batch(as_of, users));
     sink.write(batch).await.unwrap();
+}
+
+#[tokio::test]
+async fn conforms() {
+    let factory = factory(FileOptions::default());
+    let rows = |epoch: u64| batch(epoch as i64, &["a", "b", "cc"]);
+    conformance_of_epochs(&factory, rows, |_| 3).await;
 }
 
 #[tokio::test]

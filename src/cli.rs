@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Run(Run),
     /// Show what runs and what has run.
     Status(Status),
+    /// Prove that a pipeline has lost and doubled nothing.
+    Audit(Audit),
     /// Check pipeline files, without a network.
     Validate(Validate),
     /// Run the tests of pipeline files, on a clock of their own.
@@ -184,6 +186,47 @@ pub(crate) struct Status {
     /// Again every two seconds, until Ctrl-C.
     #[arg(long)]
     pub(crate) watch: bool,
+}
+
+const AUDIT_EXAMPLES: &str = "\
+It reads the commit log and lists the tables' folders, and writes nothing; the
+pipeline may run meanwhile. Every record must be there and as it was written,
+every commit must go on where the one before ended and account for each row,
+and in the tables must lie the files that commits name, and no others. With
+--deep it reads their bytes too. The exit code is 3 where something is wrong.
+
+Examples:
+  tagflow audit campaign-metrics
+  tagflow audit --file campaign_metrics.yaml --deep
+  tagflow audit campaign-metrics --state s3://lake/state --json";
+
+/// Prove that a pipeline has lost and doubled nothing.
+#[derive(Debug, Args)]
+#[command(after_help = AUDIT_EXAMPLES)]
+pub(crate) struct Audit {
+    /// The pipeline's name.
+    #[arg(required_unless_present = "file")]
+    pub(crate) pipeline: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) state: StateFolder,
+
+    /// The pipeline of this file, with its own state folder.
+    #[arg(long, conflicts_with = "pipeline")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// Sets a param of the file. May be given again.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_set, requires = "file")]
+    pub(crate) set: Vec<(String, String)>,
+
+    /// Compare the checksum of every file and state part, and count the rows
+    /// of files.
+    #[arg(long)]
+    pub(crate) deep: bool,
+
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// The folder with the logs of pipelines.

@@ -26,7 +26,7 @@ pub(crate) async fn run(
     let mut requests = Requests::listen()?;
     let admin = endpoint.map(|endpoint| endpoint.serve(status.clone()));
     let progress = tokio::spawn(progress::follow(status));
-    let mut job = std::pin::pin!(job);
+    let mut job = Box::pin(job);
     let mut asked = false;
     let ended = loop {
         tokio::select! {

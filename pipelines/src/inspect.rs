@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt as _, path::Path};
+use sha2::{Digest, Sha256};
 use tagflow_connectors::storage;
 use tagflow_engine::{
     Error, Result,
-    commit::{self, Record},
+    commit::{self, Record, audit::History},
     state::StatePart,
 };
 
@@ -58,6 +59,14 @@ impl StateFolder {
         commit::read_last(&self.store, &self.root.clone().join(pipeline), TASK).await
     }
 
+    /// All that a pipeline's log holds; none where it has not run.
+    ///
+    /// # Errors
+    /// `Data` where no record of it reads; `External` where the store fails.
+    pub async fn history(&self, pipeline: &str) -> Result<Option<History>> {
+        History::read(&self.store, &self.root.clone().join(pipeline), TASK).await
+    }
+
     /// The state of a node at a pipeline's last commit; none without a commit.
     ///
     /// # Errors
@@ -70,7 +79,7 @@ impl StateFolder {
     /// The plan of this hash; none if it is gone.
     ///
     /// # Errors
-    /// `Data` where it is no plan; `External` where the store fails.
+    /// `Data` where it is not what was stored; `External` where the store fails.
     pub async fn plan(&self, pipeline: &str, hash: &str) -> Result<Option<StoredPlan>> {
         let folder = self.root.clone().join(pipeline).join("plan");
         let path = folder.join(format!("{hash}.json"));
@@ -81,6 +90,12 @@ impl StateFolder {
             Err(error) => return Err(failed(error)),
         };
         let bytes = object.bytes().await.map_err(failed)?;
+        if format!("{:x}", Sha256::digest(&bytes)) != hash {
+            return Err(Error::data(format!(
+                "plan `{path}` is not what was stored: its checksum does not match; restore the \
+                 state folder from a backup"
+            )));
+        }
         StoredPlan::decode(&bytes, path.as_ref()).map(Some)
     }
 }

@@ -12,6 +12,7 @@
 //! assert!(problems.human().contains("did you mean `console`?"));
 //! ```
 
+pub mod audit;
 mod canonical;
 pub mod demo;
 pub mod describe;

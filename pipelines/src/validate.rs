@@ -7,6 +7,7 @@ mod tests;
 
 use std::collections::HashSet;
 
+use tagflow_connectors::{files, storage};
 use tagflow_schemas::ColumnType;
 
 use crate::{
@@ -149,14 +150,14 @@ impl Check<'_, '_> {
         self.at_least_one(&source.max_row_bytes, source.max_row_bytes.bytes(), &path);
         match source.input() {
             Input::Generator(generator) => self.generator(generator, &path),
-            Input::Files(files) => self.url(&files.url, &format!("{path}.files.url")),
+            Input::Files(files) => self.files_url(&files.url, &format!("{path}.files.url")),
             Input::Kafka(_) => {}
         }
     }
 
     fn dimension(&mut self, name: &Name, table: &Dimension) {
         let path = format!("tables.{name}");
-        self.url(&table.url, &format!("{path}.url"));
+        self.files_url(&table.url, &format!("{path}.url"));
         self.delimiter(&table.format, &path);
         if table.key.is_empty() {
             self.diagnostics
@@ -387,17 +388,25 @@ impl Check<'_, '_> {
         self.url(&spec.checkpoint.url, "checkpoint.url");
     }
 
-    fn url(&mut self, url: &Setting<String>, path: &str) {
-        if url.is_empty() {
-            self.diagnostics.error(url.at(), path, "the URL is empty");
-        } else if let Some((_, rest)) = url.split_once("://") {
-            let authority = rest.split('/').next().unwrap_or_default();
-            let is_azure = url.starts_with("abfs");
-            if authority.contains('@') && !is_azure {
-                let message = "a URL cannot hold credentials; they come from the environment";
-                self.diagnostics.error(url.at(), path, message);
-            }
+    fn files_url(&mut self, url: &Setting<String>, path: &str) {
+        if self.url(url, path)
+            && let Err(error) = files::check(url)
+        {
+            self.diagnostics.error(url.at(), path, error.chain());
         }
+    }
+
+    /// Says whether there is nothing wrong.
+    fn url(&mut self, url: &Setting<String>, path: &str) -> bool {
+        let message = if url.is_empty() {
+            "the URL is empty"
+        } else if storage::holds_credentials(url) {
+            "a URL cannot hold credentials; they come from the environment"
+        } else {
+            return true;
+        };
+        self.diagnostics.error(url.at(), path, message);
+        false
     }
 
     fn limits(&mut self) {

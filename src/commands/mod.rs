@@ -1,5 +1,6 @@
 //! The commands, one a file: each takes its arguments and says how to exit.
 
+mod audit;
 mod demo;
 mod diff;
 mod explain;
@@ -25,6 +26,7 @@ pub(crate) async fn execute(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Run(args) => Box::pin(run::execute(args)).await,
         Command::Status(args) => status::execute(args).await,
+        Command::Audit(args) => audit::execute(args).await,
         Command::Validate(args) => validate::execute(args),
         Command::Test(args) => test::execute(args).await,
         Command::Preview(args) => Box::pin(preview::execute(args)).await,

@@ -32,6 +32,15 @@ pub(crate) fn assert_holds(folder: &Folder, rows: &[Row]) {
     assert!(staged.is_empty(), "left staged: {staged:?}");
     let torn = folder.files(".", "#");
     assert!(torn.is_empty(), "left half-written: {torn:?}");
+    assert_sound(folder, "sales");
+}
+
+/// Panics unless `audit` finds all in order, byte for byte.
+#[track_caller]
+pub(crate) fn assert_sound(folder: &Folder, pipeline: &str) {
+    let audit = ["audit", pipeline, "--state", "state", "--deep"];
+    let said = folder.tagflow(&audit).expect(0).stdout;
+    assert!(!said.contains("odd: "), "{said}");
 }
 
 /// Panics unless the tables in `folder` hold exactly `rows`.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod audit;
 mod bad_pipelines;
 mod bad_rows;
 mod borders;
@@ -9,6 +10,7 @@ mod broker;
 mod kill;
 mod lake;
 mod pipeline_tests;
+mod poison;
 mod preview;
 mod process;
 mod replace;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::{
     broker::Broker,
-    lake::{assert_same, oracle, written},
+    lake::{assert_same, assert_sound, oracle, written},
     process::Folder,
     rows::{Random, Row, rows},
 };
@@ -110,6 +110,7 @@ fn each_window_is_in_the_table_once_after_any_kill() {
         "{kills} kills, {removals} removals"
     );
     assert_holds(&folder, &all);
+    assert_sound(&folder, "corrected");
 }
 
 /// Of those that are left.

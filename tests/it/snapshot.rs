@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     broker::Broker,
-    lake::{assert_same, oracle, written},
+    lake::{assert_same, assert_sound, oracle, written},
     process::Folder,
     rows::{Random, rows},
 };
@@ -83,6 +83,7 @@ fn the_newest_profile_is_there_once_after_any_kill() {
             }
         }
         assert_newest(&folder, &all);
+        assert_sound(&folder, "tagged");
     }
     assert!(kills > 2, "{kills} kills");
 }

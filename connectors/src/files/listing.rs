@@ -17,10 +17,20 @@ const MATCH: MatchOptions = MatchOptions {
     require_literal_leading_dot: true,
 };
 
+/// Whether `url` can mean files. Touches no network.
+///
+/// # Errors
+/// `Config` where it is no path or URL, or its pattern is none.
+pub fn check(url: &str) -> Result<()> {
+    let (base, pattern) = split(url);
+    storage::check(folder(base))?;
+    pattern.map_or(Ok(()), |pattern| compile(pattern).map(drop))
+}
+
 /// The files that `url` means, by name.
 pub(super) async fn list(url: &str) -> Result<Vec<FileObject>> {
     let (base, pattern) = split(url);
-    let (store, path) = storage::open(if base.is_empty() { "." } else { base })?;
+    let (store, path) = storage::open(folder(base))?;
     match pattern {
         None => one(store, path, url).await.map(|file| vec![file]),
         Some(pattern) => matching(store, path, base, pattern).await,
@@ -37,6 +47,17 @@ fn split(url: &str) -> (&str, Option<&str>) {
             (base, Some(pattern))
         }
     }
+}
+
+/// The folder that a pattern is looked for in.
+fn folder(base: &str) -> &str {
+    if base.is_empty() { "." } else { base }
+}
+
+fn compile(pattern: &str) -> Result<Pattern> {
+    Pattern::new(pattern).map_err(|error| {
+        Error::config(format!("`{pattern}` is not a pattern for files")).with_source(error)
+    })
 }
 
 async fn one(store: Arc<dyn ObjectStore>, path: Path, url: &str) -> Result<FileObject> {
@@ -63,9 +84,7 @@ async fn matching(
     base: &str,
     pattern: &str,
 ) -> Result<Vec<FileObject>> {
-    let compiled = Pattern::new(pattern).map_err(|error| {
-        Error::config(format!("`{pattern}` is not a pattern for files")).with_source(error)
-    })?;
+    let compiled = compile(pattern)?;
     let objects: Vec<ObjectMeta> = if pattern.contains('/') || pattern.contains("**") {
         store.list(Some(&folder)).try_collect().await
     } else {

@@ -19,6 +19,7 @@ use tagflow_engine::{
 };
 
 pub use config::{FileFormat, FilesConfig};
+pub use listing::check;
 pub use table::{TableFiles, TableVersion};
 
 use reader::FilesReader;

@@ -29,6 +29,7 @@ mod chunk;
 mod client;
 mod config;
 mod control;
+mod edge;
 mod gate;
 mod mock;
 mod opening;

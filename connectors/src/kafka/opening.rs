@@ -15,11 +15,12 @@ use rdkafka::{
 };
 use tagflow_engine::{Error, Result, source::Offset};
 
-use super::{client::Notes, config::StartAt, partition};
+use super::{client::Notes, config::StartAt, edge::Edge, partition};
 
-/// How long one question may take; an answer to "where is the cluster?" that
-/// takes longer is none.
+/// How long the first question may take. One that is not answered in time is
+/// asked again with twice as much, for the cluster may be far away.
 const PATIENCE: Duration = Duration::from_secs(2);
+const MOST_PATIENCE: Duration = Duration::from_secs(16);
 
 /// How many topics a message about an unknown one names.
 const NEAREST: usize = 5;
@@ -37,7 +38,10 @@ pub(super) struct Opening {
     pub(super) topic_wait: Duration,
     /// The brokers, as the user gave them.
     pub(super) brokers: String,
+    /// The group whose committed offsets may be where to begin.
+    pub(super) group_id: String,
     unknown_since: Option<Instant>,
+    patience: Duration,
 }
 
 /// An attempt that did not succeed.
@@ -51,16 +55,6 @@ pub(super) enum Obstacle {
     Failed(Error),
 }
 
-impl From<KafkaError> for Obstacle {
-    fn from(error: KafkaError) -> Self {
-        Self::Unreachable(
-            error
-                .rdkafka_error_code()
-                .map_or_else(|| error.to_string(), |code| describe(code).to_owned()),
-        )
-    }
-}
-
 impl Opening {
     /// Opens `topic` at `positions`.
     pub(super) fn new(
@@ -69,6 +63,7 @@ impl Opening {
         start: StartAt,
         topic_wait: Duration,
         brokers: String,
+        group_id: String,
     ) -> Self {
         Self {
             topic,
@@ -76,7 +71,31 @@ impl Opening {
             start,
             topic_wait,
             brokers,
+            group_id,
             unknown_since: None,
+            patience: PATIENCE,
+        }
+    }
+
+    /// What an answer that is an error means.
+    fn refused(&mut self, error: KafkaError) -> Obstacle {
+        match error.rdkafka_error_code() {
+            Some(Code::TopicAuthorizationFailed) => Obstacle::Failed(not_authorized(&self.topic)),
+            Some(Code::GroupAuthorizationFailed) => {
+                let message = format!(
+                    "not authorized to read the offsets of consumer group `{}`; allow it, or \
+                     begin elsewhere (`start`)",
+                    self.group_id
+                );
+                Obstacle::Failed(Error::external(message).permanent())
+            }
+            Some(code) => {
+                if matches!(code, Code::OperationTimedOut | Code::BrokerTransportFailure) {
+                    self.patience = (self.patience * 2).min(MOST_PATIENCE);
+                }
+                Obstacle::Unreachable(describe(code))
+            }
+            None => Obstacle::Unreachable(error.to_string()),
         }
     }
 
@@ -99,25 +118,20 @@ impl Opening {
                 partitions.len(),
             ))));
         }
-        let committed = self.committed(consumer, &partitions)?;
-        partitions
+        let mut offsets = self.positions.clone();
+        offsets.extend(self.committed(consumer, &partitions)?);
+        let unknown = partitions
             .into_iter()
-            .map(|partition| {
-                let known = self
-                    .positions
-                    .get(&partition)
-                    .or_else(|| committed.get(&partition));
-                let offset = match known {
-                    Some(&offset) => offset,
-                    None => self.first_offset(consumer, partition)?,
-                };
-                Ok((partition, offset))
-            })
-            .collect()
+            .filter(|id| !offsets.contains_key(id));
+        let unknown = unknown.collect();
+        offsets.extend(self.first_offsets(consumer, unknown)?);
+        Ok(offsets)
     }
 
     fn partitions(&mut self, consumer: &BaseConsumer<Notes>) -> Result<BTreeSet<i32>, Obstacle> {
-        let metadata = consumer.fetch_metadata(Some(&self.topic), PATIENCE)?;
+        let metadata = consumer
+            .fetch_metadata(Some(&self.topic), self.patience)
+            .map_err(|error| self.refused(error))?;
         let found = metadata
             .topics()
             .iter()
@@ -157,7 +171,7 @@ impl Opening {
 
     /// Where the group has committed, if that is where to begin.
     fn committed(
-        &self,
+        &mut self,
         consumer: &BaseConsumer<Notes>,
         partitions: &BTreeSet<i32>,
     ) -> Result<BTreeMap<i32, Offset>, Obstacle> {
@@ -168,7 +182,9 @@ impl Opening {
         for partition in partitions {
             wanted.add_partition(&self.topic, *partition);
         }
-        let committed = consumer.committed_offsets(wanted, PATIENCE)?;
+        let committed = consumer
+            .committed_offsets(wanted, self.patience)
+            .map_err(|error| self.refused(error))?;
         Ok(committed
             .elements()
             .iter()
@@ -179,16 +195,17 @@ impl Opening {
             .collect())
     }
 
-    fn first_offset(
-        &self,
+    fn first_offsets(
+        &mut self,
         consumer: &BaseConsumer<Notes>,
-        partition: i32,
-    ) -> Result<Offset, Obstacle> {
-        let (low, high) = consumer.fetch_watermarks(&self.topic, partition, PATIENCE)?;
-        // A partition that the log does not know, of a topic that it does, was
-        // added since: its rows are all new.
+        partitions: BTreeSet<i32>,
+    ) -> Result<BTreeMap<i32, Offset>, Obstacle> {
+        // Partitions that the log does not know, of a topic that it does, were
+        // added since: their rows are all new.
         let latest = self.start == StartAt::Latest && self.positions.is_empty();
-        Ok(if latest { high } else { low })
+        let edge = if latest { Edge::End } else { Edge::Start };
+        edge.of(consumer, &self.topic, partitions, self.patience)
+            .map_err(|error| self.refused(error))
     }
 }
 
@@ -217,8 +234,8 @@ pub(super) fn not_authorized(topic: &str) -> Error {
 }
 
 /// An error code in words.
-pub(super) fn describe(code: Code) -> &'static str {
-    match code {
+pub(super) fn describe(code: Code) -> String {
+    let words = match code {
         Code::AllBrokersDown => "all brokers are down",
         Code::Authentication | Code::SaslAuthenticationFailed => "authentication failed",
         Code::BrokerTransportFailure => "no connection",
@@ -228,6 +245,7 @@ pub(super) fn describe(code: Code) -> &'static str {
         Code::LeaderNotAvailable => "a partition has no leader",
         Code::CoordinatorNotAvailable | Code::NotCoordinator => "the group has no coordinator",
         Code::GroupAuthorizationFailed => "not authorized for the consumer group",
-        _ => "the cluster answered with an error",
-    }
+        code => return format!("the cluster answered: {code}"),
+    };
+    words.to_owned()
 }

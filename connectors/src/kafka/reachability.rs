@@ -1,8 +1,15 @@
 //! Whether the cluster answers, and what the client says why it does not.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::queue::Report;
+
+/// How long the cluster may give no answer, or none but errors, before that is
+/// called unreachable.
+pub(super) const UNREACHABLE_AFTER: Duration = Duration::from_secs(5);
 
 /// What is known of the connection of one consumer.
 #[derive(Debug)]
@@ -13,6 +20,9 @@ pub(super) struct Reachability {
     /// The last failure of a single broker. One of several may well be down;
     /// it tells the reason should all of them be.
     reason: Option<String>,
+    /// When the first and the last of the answers came that were errors, one
+    /// soon after the other.
+    refusals: Option<(Instant, Instant)>,
 }
 
 impl Reachability {
@@ -23,6 +33,7 @@ impl Reachability {
             brokers,
             down: false,
             reason: None,
+            refusals: None,
         }
     }
 
@@ -42,8 +53,34 @@ impl Reachability {
         Some(Report::Unreachable(Arc::clone(&self.topic), message))
     }
 
+    /// A broker has answered with an error that may pass; reported once when
+    /// nothing else has come for long.
+    pub(super) fn refused(&mut self, reason: String, now: Instant) -> Option<Report> {
+        let (first, _) = self.refusals_at(now).unwrap_or((now, now));
+        self.refusals = Some((first, now));
+        if now.saturating_duration_since(first) < UNREACHABLE_AFTER {
+            return None;
+        }
+        self.reason = Some(reason);
+        self.down("")
+    }
+
+    /// A broker is connected, whatever it answers.
+    pub(super) fn connected(&mut self, now: Instant) -> Option<Report> {
+        match self.refusals_at(now) {
+            Some(_) => None,
+            None => self.up(),
+        }
+    }
+
+    fn refusals_at(&self, now: Instant) -> Option<(Instant, Instant)> {
+        let recent = |last: Instant| now.saturating_duration_since(last) < UNREACHABLE_AFTER;
+        self.refusals.filter(|(_, last)| recent(*last))
+    }
+
     /// A broker has answered; reported if it was not so before.
     pub(super) fn up(&mut self) -> Option<Report> {
+        self.refusals = None;
         if !self.down {
             return None;
         }
@@ -80,5 +117,27 @@ mod tests {
             panic!("not reported")
         };
         assert_eq!(message, "cannot reach Kafka at `b:9092`: no answer");
+    }
+
+    #[test]
+    fn errors_alone_for_long_are_no_answer() {
+        let mut reachability = Reachability::new("t".into(), "b:9092".into());
+        let begun = Instant::now();
+        let at = |ms| begun + Duration::from_millis(ms);
+        let mut refused = |ms| {
+            let report = reachability.refused("disk error".into(), at(ms));
+            (report.is_some(), reachability.connected(at(ms)).is_some())
+        };
+        assert_eq!(refused(0), (false, false));
+        // The errors of before are too long ago to be of the same trouble.
+        assert_eq!(refused(5_000), (false, false));
+        assert_eq!(refused(9_000), (false, false));
+        assert_eq!(refused(10_000), (true, false));
+        assert_eq!(refused(14_000), (false, false), "reported once");
+        assert!(reachability.connected(at(18_999)).is_none());
+        assert!(matches!(
+            reachability.connected(at(19_000)),
+            Some(Report::Reachable(_))
+        ));
     }
 }

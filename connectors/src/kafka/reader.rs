@@ -22,11 +22,12 @@ use super::{
     client::Notes,
     config::OnDataLoss,
     control::{Control, Wishes},
+    edge::Edge,
     gate::{Admission, Fate, judge},
     opening::{Obstacle, Opening, describe, not_authorized},
     partition::{self, Partition},
     queue::{Refused, Report, Sender},
-    reachability::Reachability,
+    reachability::{Reachability, UNREACHABLE_AFTER},
 };
 
 /// The client is polled at least this often.
@@ -36,12 +37,10 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 const LINGER: Duration = Duration::from_millis(20);
 /// Lingering chunks are looked for after this many messages.
 const LINGER_CHECK_MESSAGES: u32 = 256;
-/// How long the client may fail to answer before that is called unreachable.
-const UNREACHABLE_AFTER: Duration = Duration::from_secs(5);
 /// How long to wait before asking again for what was refused.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 /// How long a question to the broker may hold up the reading.
-const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reads one topic until it is told to stop.
 pub(super) struct TopicReader {
@@ -321,7 +320,7 @@ impl Reading {
     fn on_error(&mut self, consumer: &BaseConsumer<Notes>, error: &KafkaError) -> Result<(), End> {
         let reason = consumer.context().take_reason();
         let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
-        let explained = reason.unwrap_or_else(|| describe(code).to_owned());
+        let explained = reason.unwrap_or_else(|| describe(code));
         let topic = &self.topic;
         if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
             return Err(Error::external(format!(
@@ -331,7 +330,7 @@ impl Reading {
         }
         match code {
             Code::AllBrokersDown => {
-                let report = self.reachability.down(describe(code));
+                let report = self.reachability.down(&describe(code));
                 self.outbox.extend(report);
             }
             Code::BrokerTransportFailure
@@ -351,7 +350,11 @@ impl Reading {
                 ))
                 .into());
             }
-            _ => tracing::warn!(%topic, %code, "Kafka reports: {explained}"),
+            _ => {
+                tracing::warn!(%topic, %code, "Kafka reports: {explained}");
+                let report = self.reachability.refused(explained, Instant::now());
+                self.outbox.extend(report);
+            }
         }
         Ok(())
     }
@@ -359,6 +362,16 @@ impl Reading {
     /// The broker has refused to serve a position. It is not said of which
     /// partition, so each is compared with its log.
     fn examine_losses(&mut self, consumer: &BaseConsumer<Notes>) -> Result<(), End> {
+        let ids: Vec<i32> = self.partitions.keys().copied().collect();
+        let ask =
+            |edge: Edge| edge.of(consumer, &self.topic, ids.iter().copied(), QUESTION_TIMEOUT);
+        let (starts, ends) = match (ask(Edge::Start), ask(Edge::End)) {
+            (Ok(starts), Ok(ends)) => (starts, ends),
+            (Err(error), _) | (_, Err(error)) => {
+                self.retry_at = Some(Instant::now() + RETRY_AFTER);
+                return self.on_error(consumer, &error);
+            }
+        };
         let positions: Vec<(i32, Offset)> = self
             .partitions
             .iter()
@@ -366,11 +379,8 @@ impl Reading {
             .collect();
         let mut cut_off = Vec::new();
         for (partition, next) in positions {
-            let Ok((low, high)) =
-                consumer.fetch_watermarks(&self.topic, partition, QUESTION_TIMEOUT)
-            else {
-                self.retry_at = Some(Instant::now() + RETRY_AFTER);
-                return Ok(());
+            let (Some(&low), Some(&high)) = (starts.get(&partition), ends.get(&partition)) else {
+                continue;
             };
             match judge(next, low, high) {
                 Fate::Readable => {}
@@ -431,7 +441,7 @@ impl Reading {
         let connected =
             |broker: &rdkafka::statistics::Broker| broker.nodeid >= 0 && broker.state == "UP";
         if statistics.brokers.values().any(connected) {
-            let report = self.reachability.up();
+            let report = self.reachability.connected(Instant::now());
             self.outbox.extend(report);
         }
         let Some(topic) = statistics.topics.get(&*self.topic) else {
@@ -470,15 +480,15 @@ impl Reading {
     /// Reads partitions that were added to the topic, from their beginning.
     /// The next statistics name those again that could not be asked for.
     fn adopt(&mut self, consumer: &BaseConsumer<Notes>, new: &[i32]) -> Result<(), End> {
-        for partition in new {
-            let Ok((low, _)) = consumer.fetch_watermarks(&self.topic, *partition, QUESTION_TIMEOUT)
-            else {
-                continue;
-            };
-            let name = self.add(*partition, low);
+        let new = new.iter().copied();
+        let Ok(starts) = Edge::Start.of(consumer, &self.topic, new, QUESTION_TIMEOUT) else {
+            return Ok(());
+        };
+        for (partition, low) in starts {
+            let name = self.add(partition, low);
             self.outbox
                 .push_back(Report::Event(SourceEvent::Assigned(vec![(name, low)])));
-            self.assign(consumer, &[*partition])?;
+            self.assign(consumer, &[partition])?;
         }
         Ok(())
     }

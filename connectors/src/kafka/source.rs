@@ -114,6 +114,7 @@ impl Source for KafkaSource {
                 self.config.start,
                 self.config.topic_wait,
                 self.config.brokers.clone(),
+                self.group_id.clone(),
             );
             let control = Arc::new(Control::default());
             reader.controls.insert(topic.clone(), Arc::clone(&control));

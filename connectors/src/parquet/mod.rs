@@ -25,6 +25,7 @@
 
 mod carry;
 mod config;
+mod footer;
 mod layout;
 mod partition;
 mod replace;
@@ -38,4 +39,5 @@ mod writer;
 mod tests;
 
 pub use config::{Compression, FileOptions, Newest, ParquetSinkConfig, PartitionColumn, Revisions};
+pub use footer::footer_rows;
 pub use sink::ParquetSinkFactory;

@@ -66,6 +66,14 @@ pub fn sweep(url: &str) -> Result<()> {
     Ok(())
 }
 
+/// Whether `url` is one that [`open`] takes. Looks at no credentials.
+///
+/// # Errors
+/// `Config` where it is malformed.
+pub fn check(url: &str) -> Result<()> {
+    Place::parse(url).map(drop)
+}
+
 fn open_with(url: &str, retry: RetryConfig) -> Result<(Arc<dyn ObjectStore>, Path)> {
     let wrong = |error| Error::config(format!("cannot open `{url}`")).with_source(error);
     let (store, path): (Arc<dyn ObjectStore>, _) = match Place::parse(url)? {
@@ -92,6 +100,19 @@ fn open_with(url: &str, retry: RetryConfig) -> Result<(Arc<dyn ObjectStore>, Pat
     Ok((store, path))
 }
 
+/// Whether a URL names a user or a password. What stands before the `@` of an
+/// Azure URL is a container.
+pub fn holds_credentials(url: &str) -> bool {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return false;
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let Some((user, _)) = authority.rsplit_once('@') else {
+        return false;
+    };
+    !scheme.starts_with("abfs") || user.contains([':', '@'])
+}
+
 /// Where a URL points.
 #[derive(Debug, PartialEq)]
 enum Place {
@@ -115,16 +136,25 @@ impl Place {
                     Error::config(format!("`{text}` is not a path")).with_source(error)
                 });
         }
-        let url = Url::parse(text)
-            .map_err(|error| Error::config(format!("`{text}` is not a URL")).with_source(error))?;
+        if holds_credentials(text) {
+            // Not even in the message.
+            return Err(Error::config(
+                "a URL cannot hold credentials; they come from the environment",
+            ));
+        }
+        // Messages hold no more of it than the scheme: it may have come from a
+        // variable that was meant for something else.
+        let scheme = text.split("://").next().unwrap_or_default();
+        let url = Url::parse(text).map_err(|error| {
+            Error::config(format!("`{scheme}://…` is not a URL")).with_source(error)
+        })?;
         let unknown = || {
             Error::config(format!(
-                "cannot store at `{text}`; write a path or a URL that begins with file://, \
-                 s3://, gs://, az:// or abfss://"
+                "nothing is stored at `{scheme}://…`; write a path or a URL that begins with \
+                 file://, s3://, gs://, az:// or abfss://"
             ))
         };
-        let (scheme, path) =
-            ObjectStoreScheme::parse(&url).map_err(|error| unknown().with_source(error))?;
+        let (scheme, path) = ObjectStoreScheme::parse(&url).map_err(|_| unknown())?;
         match scheme {
             ObjectStoreScheme::Local => url.to_file_path().map(Self::Local).map_err(|()| unknown()),
             ObjectStoreScheme::Memory => Ok(Self::Memory(path)),
@@ -183,11 +213,35 @@ mod tests {
             ("", "empty"),
             ("ftp://host/x", "begins with file://"),
             ("https://host/x", "begins with file://"),
-            ("s3://", "s3://"),
+            ("s3://", "`s3://…`"),
         ] {
             let error = open(text).unwrap_err();
             assert_eq!(error.kind(), tagflow_engine::ErrorKind::Config);
             assert!(error.chain().contains(part), "{text}: {}", error.chain());
+        }
+    }
+
+    #[test]
+    fn credentials_are_refused_and_not_repeated() {
+        for text in [
+            "s3://key:hunter2@bucket/x",
+            "s3://hunter2@bucket/x",
+            "gs://key:hunter2@bucket",
+            "abfss://c:hunter2@a.dfs.core.windows.net/p",
+            "https://key:hunter2@host:port/x",
+        ] {
+            let error = open(text).unwrap_err();
+            assert_eq!(
+                error.chain(),
+                "a URL cannot hold credentials; they come from the environment"
+            );
+        }
+        for text in [
+            "s3://bucket/a@b",
+            "./a@b",
+            "abfss://c@a.dfs.core.windows.net/p",
+        ] {
+            assert!(!holds_credentials(text), "{text}");
         }
     }
 

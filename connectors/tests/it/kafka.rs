@@ -1,5 +1,6 @@
 //! The Kafka source against librdkafka's mock cluster, and against Tansu.
 
+mod faults;
 mod harness;
 mod tansu;
 
@@ -143,7 +144,7 @@ async fn what_was_committed_is_told_to_the_group() {
 async fn tombstones_empty_and_large_rows_arrive() {
     let broker = broker(&[("events", 1)]);
     let large = "x".repeat(3_000_000);
-    let producer = producer(&broker);
+    let producer = producer(broker.bootstrap_servers());
     for value in [Some("a"), None, Some(""), Some(&large), Some("z")] {
         producer
             .send("events", Some(b"k"), value.map(str::as_bytes))

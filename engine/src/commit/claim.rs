@@ -110,6 +110,7 @@ impl Template {
             checkpoint: previous.and_then(|record| record.checkpoint.clone()),
             files: Vec::new(),
             removed: Vec::new(),
+            reset: BTreeSet::new(),
             counters: BTreeMap::new(),
             published_upto: previous.map_or(0, |record| record.published_upto),
             collected_upto: previous.map_or(0, |record| record.collected_upto),

@@ -18,7 +18,10 @@ use super::{
     probe::probe,
     publish::Publisher,
     reader::LogReader,
-    record::{Attempt, ByPartition, Checkpoint, Kind, Owner, Reason, Record, StateRef},
+    record::{
+        Attempt, ByPartition, Checkpoint, FileRef, Kind, Owner, Reason, Record, StateRef,
+        TableTotals,
+    },
     slot::SlotWriter,
     state::{Loaded, StateStore},
     store::{LogStore, PutOutcome},
@@ -94,6 +97,8 @@ pub struct Cut {
     pub files: Vec<StagedFile>,
     /// The files of earlier commits that go then.
     pub removed: Vec<RemovedFile>,
+    /// The sources whose positions were dropped since the last commit.
+    pub reset: BTreeSet<Arc<str>>,
     /// What became of the rows of this epoch.
     pub counters: ByPartition<Counts>,
     /// What became of all rows since the first commit, this epoch included.
@@ -309,6 +314,8 @@ impl CommitLog {
         let at = self.clock.now();
         let mut commits: Vec<u64> = self.retained.iter().map(|commit| commit.seq).collect();
         commits.push(seq);
+        let files = self.tables.name(cut.files, seq, attempt)?;
+        let tables = table_totals(self.tail.checkpoint.as_ref(), &files, &cut.removed);
         Ok(Record {
             kind: Kind::Commit,
             attempt,
@@ -325,9 +332,11 @@ impl CommitLog {
                 state: cut.state,
                 fingerprints: cut.fingerprints,
                 totals: cut.totals,
+                tables,
             }),
-            files: self.tables.name(cut.files, seq, attempt)?,
+            files,
             removed: cut.removed,
+            reset: cut.reset,
             counters: cut.counters,
             published_upto: self.published_upto,
             collected_upto: decide::collect_bound(
@@ -353,8 +362,31 @@ impl CommitLog {
     }
 }
 
-/// Up to where commits are published, as the log or a stop's mark says.
-async fn published_upto(log: &LogReader, claim: &Record) -> Result<u64> {
+/// What is in each table after a commit that follows `last`.
+pub(super) fn table_totals(
+    last: Option<&Checkpoint>,
+    files: &[FileRef],
+    removed: &[RemovedFile],
+) -> Option<BTreeMap<Arc<str>, TableTotals>> {
+    let mut tables = match last {
+        Some(last) => last.tables.clone()?,
+        None => BTreeMap::new(),
+    };
+    for file in files {
+        let table = tables.entry(Arc::clone(&file.table)).or_default();
+        table.files += 1;
+        table.rows += file.rows;
+        table.bytes += file.bytes;
+    }
+    for file in removed {
+        tables.entry(Arc::clone(&file.table)).or_default().removed += 1;
+    }
+    Some(tables)
+}
+
+/// Up to where commits are published, as the log or a stop's mark says. `claim`
+/// is the last record, or repeats its checkpoint.
+pub(super) async fn published_upto(log: &LogReader, claim: &Record) -> Result<u64> {
     if let Some(last) = &claim.checkpoint
         && last.reason == Reason::Stop
         && last.seq > claim.published_upto

@@ -22,6 +22,7 @@
 //! thin driver does the I/O. A model checker runs the same functions through
 //! every order of crashes, late writes and take-overs.
 
+pub mod audit;
 mod claim;
 pub mod decide;
 mod driver;
@@ -44,6 +45,6 @@ pub use driver::{CommitLog, Committed, Cut, LogConfig, Plan, Recovered};
 pub use paths::STAGING;
 pub use reader::{pipelines, read_last, read_state};
 pub use record::{
-    Attempt, ByPartition, Checkpoint, FileRef, Kind, Owner, Reason, Record, StateRef, VERSION,
-    counts,
+    Attempt, ByPartition, Checkpoint, FileRef, Kind, Owner, Reason, Record, StateRef, TableTotals,
+    VERSION, counts,
 };

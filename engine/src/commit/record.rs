@@ -61,6 +61,10 @@ pub struct Record {
     /// The files of earlier commits that those replace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removed: Vec<RemovedFile>,
+    /// The sources whose positions its owner dropped before it, to read them
+    /// anew: only these may go back.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub reset: BTreeSet<Arc<str>>,
     /// What became of the rows of this commit: source → partition.
     pub counters: ByPartition<Counts>,
     /// Every commit up to here has been published.
@@ -152,6 +156,25 @@ pub struct Checkpoint {
     pub fingerprints: BTreeMap<String, String>,
     /// What became of all rows since the first commit.
     pub totals: Counts,
+    /// What all commits so far have put into each table, by its URL; none where
+    /// the log began before this was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tables: Option<BTreeMap<Arc<str>, TableTotals>>,
+}
+
+/// What the commits of a log have put into a table and taken from it. It tells
+/// what must be there after the commits themselves are collected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableTotals {
+    /// Files that were published.
+    pub files: u64,
+    /// Their rows.
+    pub rows: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many of these files later commits removed.
+    pub removed: u64,
 }
 
 impl Checkpoint {

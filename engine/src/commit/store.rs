@@ -7,6 +7,7 @@ use futures::{TryStreamExt, stream};
 use object_store::{
     Error as StoreError, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, path::Path,
 };
+use sha2::{Digest, Sha256};
 use tracing::debug;
 
 use super::decide::{Answer, Copied};
@@ -97,6 +98,25 @@ impl LogStore {
                 Err(StoreError::NotFound { .. }) => Ok(None),
                 Err(error) => Err(error),
             }
+        })
+        .await
+    }
+
+    /// The size of an object and the SHA-256 of its bytes, in hex; none if there
+    /// is none.
+    pub(super) async fn digest(&self, path: &Path) -> Result<Option<(u64, String)>> {
+        self.retry("read", path, || async {
+            let mut chunks = match self.store.get(path).await {
+                Ok(object) => object.into_stream(),
+                Err(StoreError::NotFound { .. }) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            let (mut bytes, mut sha256) = (0, Sha256::new());
+            while let Some(chunk) = chunks.try_next().await? {
+                bytes += chunk.len() as u64;
+                sha256.update(&chunk);
+            }
+            Ok(Some((bytes, format!("{:x}", sha256.finalize()))))
         })
         .await
     }

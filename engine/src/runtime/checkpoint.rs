@@ -75,6 +75,8 @@ pub(super) struct Checkpointer {
     positions: BTreeMap<Arc<str>, Positions>,
     watermarks: commit::ByPartition<EventTime>,
     totals: Counts,
+    /// The sources whose positions were dropped, until a commit says so.
+    reset: BTreeSet<Arc<str>>,
     last: Option<Committed>,
 }
 
@@ -127,7 +129,8 @@ impl Checkpointer {
     ) -> Self {
         let keep = |source: &Arc<str>| !reset.contains(source.as_ref());
         let mut positions = last.map(|last| last.positions.clone()).unwrap_or_default();
-        positions.retain(|source, _| keep(source));
+        let dropped = positions.extract_if(.., |source, _| !keep(source));
+        let dropped = dropped.map(|(source, _)| source).collect();
         let mut watermarks = last.map(|last| last.watermarks.clone()).unwrap_or_default();
         watermarks.retain(|source, _| keep(source));
         Self {
@@ -141,6 +144,7 @@ impl Checkpointer {
             positions,
             watermarks,
             totals: last.map(|last| last.totals).unwrap_or_default(),
+            reset: dropped,
             last: None,
         }
     }
@@ -228,6 +232,7 @@ impl Checkpointer {
             fingerprints: self.fingerprints.clone(),
             files: epilogue.files,
             removed: epilogue.removed,
+            reset: std::mem::take(&mut self.reset),
             counters: commit::counts(&epilogue.ledger),
             totals,
         };

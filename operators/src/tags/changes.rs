@@ -1,9 +1,9 @@
 //! Rows that tell of changes.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use arrow::{
-    array::{ArrayRef, RecordBatch, StringBuilder, TimestampMicrosecondBuilder},
+    array::{Array, ArrayRef, RecordBatch, StringBuilder, TimestampMicrosecondBuilder},
     datatypes::SchemaRef,
 };
 use tagflow_engine::Result;
@@ -52,19 +52,25 @@ pub(super) struct Changes {
     event_times: TimestampMicrosecondBuilder,
     effective: TimestampMicrosecondBuilder,
     causes: StringBuilder,
+    /// Saves allocations.
+    text: String,
 }
 
 impl Changes {
-    pub(super) fn push(&mut self, user: &User<'_>, change: &Change<'_>) {
+    pub(super) fn push(&mut self, user: &User, change: &Change<'_>) {
         let data_type = &change.tag.data_type;
         self.keys.push(user.key().clone());
         self.tags.append_value(&change.tag.name);
-        self.ops.append_value(change.op.to_string());
-        self.olds.append_option(change.old.text(data_type));
-        self.news.append_option(change.new.text(data_type));
+        self.ops.append_value(change.op.name());
+        for (texts, value) in [(&mut self.olds, change.old), (&mut self.news, change.new)] {
+            self.text.clear();
+            let text = &mut self.text;
+            let is_some = value.write_text(data_type, text);
+            texts.append_option(is_some.then_some(text));
+        }
         self.event_times.append_option(change.event_time);
         self.effective.append_value(change.effective_at);
-        self.causes.append_value(change.cause.to_string());
+        self.causes.append_value(change.cause.name());
     }
 
     /// Takes the rows, in `schema`.
@@ -72,37 +78,45 @@ impl Changes {
         let keys = std::mem::take(&mut self.keys);
         let columns: Vec<ArrayRef> = vec![
             value::array(&mut keys.iter(), schema.field(0).data_type())?,
-            Arc::new(self.tags.finish()),
-            Arc::new(self.ops.finish()),
-            Arc::new(self.olds.finish()),
-            Arc::new(self.news.finish()),
+            finish(&mut self.tags),
+            finish(&mut self.ops),
+            finish(&mut self.olds),
+            finish(&mut self.news),
             Arc::new(self.event_times.finish().with_timezone("UTC")),
             Arc::new(self.effective.finish().with_timezone("UTC")),
-            Arc::new(self.causes.finish()),
+            finish(&mut self.causes),
         ];
         Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
     }
 }
 
-impl fmt::Display for Op {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+/// Takes the column. The next one is thought to be as large: a builder that grows
+/// copies what it has.
+fn finish(texts: &mut StringBuilder) -> ArrayRef {
+    let column = texts.finish();
+    *texts = StringBuilder::with_capacity(column.len(), column.value_data().len());
+    Arc::new(column)
+}
+
+impl Op {
+    fn name(self) -> &'static str {
+        match self {
             Self::Set => "set",
             Self::Retract => "retract",
             Self::Forget => "forget",
-        })
+        }
     }
 }
 
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Cause {
+    fn name(self) -> &'static str {
+        match self {
             Self::Event => "event",
             Self::LateEvent => "late_event",
             Self::Expiry => "expiry",
             Self::Absence => "absence",
             Self::Ttl => "ttl",
             Self::StateTtl => "state_ttl",
-        })
+        }
     }
 }

@@ -119,15 +119,13 @@ impl Known {
         };
         let mut size = 0;
         for key in self.tagger.users.keys() {
-            self.tagger.users.warm([key])?;
             let user = self.tagger.users.get(key)?;
             size += usize::from(user.is_some_and(|user| user.members()[segment].since.is_some()));
-            self.tagger.users.cool()?;
         }
         Ok(Some(size))
     }
 
-    fn profiled(&self, user: &User<'_>) -> Profiled {
+    fn profiled(&self, user: &User) -> Profiled {
         let plan = &self.tags.plan;
         let at = |time: i64| EventTime::from_micros(time);
         let tags = plan.tags.iter().enumerate().map(|(place, tag)| TagValue {

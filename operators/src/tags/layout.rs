@@ -105,12 +105,9 @@ impl Layout {
 
     /// A user of this layout as `plan` has it: what is known stays, the rest begins at
     /// `now`.
-    pub(super) fn adapt<'a>(&self, plan: &Plan, mut user: User<'a>, now: i64) -> User<'a> {
+    pub(super) fn adapt(&self, plan: &Plan, mut user: User, now: i64) -> User {
         let clock = user.clock();
-        let known: Vec<State> = std::mem::take(&mut user.pieces)
-            .into_iter()
-            .map(Piece::into_state)
-            .collect();
+        let known = user.take_states();
         let pieces = plan.pieces.iter().map(|of| {
             let mut places = self.pieces.iter();
             let place = places.position(|it| it.fingerprint == of.fingerprint);

@@ -133,17 +133,22 @@ impl Part {
         }
     }
 
-    /// Adds an event to a tile, which is a new one in that place if `is_new`, and to
-    /// the windows for which `is_in` is true.
-    pub(super) fn add(
-        &mut self,
-        event: &Observation,
-        tile: Option<usize>,
-        is_new: bool,
-        is_in: &[bool],
-    ) {
-        with_partials!(self, |partials, limit| partials
-            .add(event, tile, is_new, is_in, limit));
+    /// Adds an event to the windows from `first` on.
+    pub(super) fn add(&mut self, event: &Observation, first: usize) {
+        with_partials!(self, |partials, limit| {
+            for window in &mut partials.windows[first..] {
+                window.add(event, limit);
+            }
+        });
+    }
+
+    /// Adds an event to a tile, which is a new one in that place if `is_new`.
+    pub(super) fn add_to_tile(&mut self, event: &Observation, tile: usize, is_new: bool) {
+        with_partials!(self, |partials, limit| if is_new {
+            partials.tiles.insert(tile, Partial::of(event));
+        } else {
+            partials.tiles[tile].add(event, limit);
+        });
     }
 
     /// Takes the first tiles of `leaving` to its end out of a window; those behind
@@ -190,31 +195,11 @@ impl<P: Partial> Partials<P> {
         }
     }
 
-    fn add(
-        &mut self,
-        event: &Observation,
-        tile: Option<usize>,
-        is_new: bool,
-        is_in: &[bool],
-        limit: u32,
-    ) {
-        let one = P::of(event);
-        for (window, is_in) in self.windows.iter_mut().zip(is_in) {
-            if *is_in {
-                window.merge(&one, limit);
-            }
-        }
-        match tile {
-            Some(tile) if is_new => self.tiles.insert(tile, one),
-            Some(tile) => self.tiles[tile].merge(&one, limit),
-            None => {}
-        }
-    }
-
     fn leave(&mut self, window: usize, leaving: Range<usize>, limit: u32) {
         let stay = leaving.end;
-        for tile in self.tiles.range(leaving) {
-            if !self.windows[window].subtract(tile) {
+        for tile in leaving {
+            let rest = self.tiles.range(tile + 1..);
+            if !self.windows[window].subtract(&self.tiles[tile], rest) {
                 self.fold(window, stay, limit);
                 return;
             }

@@ -23,11 +23,20 @@ pub(super) trait Partial: Clone + Default + Serialize + DeserializeOwned {
     /// Of one event.
     fn of(event: &Observation) -> Self;
 
+    /// With one event more.
+    fn add(&mut self, event: &Observation, limit: u32) {
+        self.merge(&Self::of(event), limit);
+    }
+
     /// Of both sets of events.
     fn merge(&mut self, other: &Self, limit: u32);
 
-    /// Without the earliest events that it is of; false where that is not known.
-    fn subtract(&mut self, _other: &Self) -> bool {
+    /// Without the earliest events that it is of, where `rest` are the tiles of all
+    /// others; false where that is not known.
+    fn subtract<'a>(&mut self, _other: &Self, _rest: impl Iterator<Item = &'a Self> + Clone) -> bool
+    where
+        Self: 'a,
+    {
         false
     }
 
@@ -57,7 +66,7 @@ impl Partial for Count {
         self.0 += other.0;
     }
 
-    fn subtract(&mut self, other: &Self) -> bool {
+    fn subtract<'a>(&mut self, other: &Self, _: impl Iterator<Item = &'a Self>) -> bool {
         self.0 -= other.0;
         true
     }
@@ -80,7 +89,7 @@ impl Partial for Sum {
         self.0 = self.0.saturating_add(other.0);
     }
 
-    fn subtract(&mut self, other: &Self) -> bool {
+    fn subtract<'a>(&mut self, other: &Self, _: impl Iterator<Item = &'a Self>) -> bool {
         // A sum that was cut off is not known any more.
         if self.0 == i128::MAX || self.0 == i128::MIN {
             return false;
@@ -162,7 +171,7 @@ impl Partial for Low {
         }
     }
 
-    fn subtract(&mut self, other: &Self) -> bool {
+    fn subtract<'a>(&mut self, other: &Self, _: impl Iterator<Item = &'a Self>) -> bool {
         other.0.is_null() || other.0.compare(&self.0) == Ordering::Greater
     }
 }
@@ -182,7 +191,7 @@ impl Partial for High {
         }
     }
 
-    fn subtract(&mut self, other: &Self) -> bool {
+    fn subtract<'a>(&mut self, other: &Self, _: impl Iterator<Item = &'a Self>) -> bool {
         other.0.is_null() || other.0.compare(&self.0) == Ordering::Less
     }
 }
@@ -219,6 +228,13 @@ impl Partial for First {
         Self(Some(Placed::of(event)))
     }
 
+    fn add(&mut self, event: &Observation, _: u32) {
+        let known = self.0.as_ref();
+        if known.is_none_or(|known| (event.time, event.tie) < known.place()) {
+            *self = Self::of(event);
+        }
+    }
+
     fn merge(&mut self, other: &Self, _: u32) {
         let Some(theirs) = &other.0 else { return };
         if self
@@ -241,24 +257,33 @@ impl Partial for First {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Recent(pub(super) Vec<Placed>);
 
+impl Recent {
+    fn insert(&mut self, new: Placed, limit: u32) {
+        let limit = limit as usize;
+        let place = (self.0).partition_point(|known| known.place() > new.place());
+        if place < limit {
+            self.0.truncate(limit - 1);
+            self.0.insert(place, new);
+        }
+    }
+}
+
 impl Partial for Recent {
     fn of(event: &Observation) -> Self {
         Self(vec![Placed::of(event)])
     }
 
+    fn add(&mut self, event: &Observation, limit: u32) {
+        self.insert(Placed::of(event), limit);
+    }
+
     fn merge(&mut self, other: &Self, limit: u32) {
-        let limit = limit as usize;
         for theirs in other.0.iter().rev() {
-            let after = |mine: &Placed| mine.place() > theirs.place();
-            let place = self.0.partition_point(after);
-            if place < limit {
-                self.0.truncate(limit - 1);
-                self.0.insert(place, theirs.clone());
-            }
+            self.insert(theirs.clone(), limit);
         }
     }
 
-    fn subtract(&mut self, other: &Self) -> bool {
+    fn subtract<'a>(&mut self, other: &Self, _: impl Iterator<Item = &'a Self>) -> bool {
         // What was left out is earlier still.
         if let Some(last) = other.0.first() {
             self.0.retain(|mine| mine.place() > last.place());
@@ -298,6 +323,23 @@ impl Partial for Distinct {
             hashes: vec![event.value.hash()],
             theta: None,
         }
+    }
+
+    fn subtract<'a>(&mut self, other: &Self, rest: impl Iterator<Item = &'a Self> + Clone) -> bool {
+        if self.theta.is_some() {
+            // What was left out may be needed now.
+            return false;
+        }
+        let stays = |hash| {
+            let mut rest = rest.clone();
+            rest.any(|tile| tile.hashes.binary_search(hash).is_ok())
+        };
+        for hash in other.hashes.iter().filter(|hash| !stays(hash)) {
+            if let Ok(place) = self.hashes.binary_search(hash) {
+                self.hashes.remove(place);
+            }
+        }
+        true
     }
 
     fn merge(&mut self, other: &Self, limit: u32) {

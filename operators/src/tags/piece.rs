@@ -1,6 +1,6 @@
 //! A piece of a user's state: what some tags are made of.
 
-use std::cell::OnceCell;
+use std::{cell::OnceCell, ops::Range};
 
 use serde::{Deserialize, Serialize};
 use tagflow_engine::{Error, Result};
@@ -43,11 +43,11 @@ pub(super) enum State {
 /// A piece in hand. It is decoded when something looks into it, and encoded again
 /// if that has changed it: mostly an event, or time, touches few of a user's pieces.
 #[derive(Debug)]
-pub(super) struct Piece<'a> {
+pub(super) struct Piece {
     /// Nothing happens by itself before this.
     pub(super) next: i64,
-    /// The encoded state, if it still is that.
-    rest: Option<&'a [u8]>,
+    /// Where the encoded state lies in its user's bytes, if it still is that.
+    rest: Option<Range<usize>>,
     /// Boxed, because most are not looked into.
     state: OnceCell<Box<State>>,
 }
@@ -74,7 +74,7 @@ impl State {
     }
 }
 
-impl<'a> Piece<'a> {
+impl Piece {
     /// A new piece, with nothing to happen.
     pub(super) fn new(state: State) -> Self {
         Self {
@@ -84,52 +84,57 @@ impl<'a> Piece<'a> {
         }
     }
 
-    /// Takes the piece at the beginning of `bytes`.
-    pub(super) fn decode(bytes: &'a [u8]) -> Result<(Self, &'a [u8])> {
-        let piece = postcard::take_from_bytes::<(i64, &[u8])>(bytes);
-        let ((next, rest), bytes) = piece
+    /// Takes the piece at `place` of its user's `bytes`, and moves behind it.
+    pub(super) fn decode(bytes: &[u8], place: &mut usize) -> Result<Self> {
+        let piece = postcard::take_from_bytes::<(i64, &[u8])>(&bytes[*place..]);
+        let ((next, rest), behind) = piece
             .map_err(|error| Error::data("a stored user cannot be read").with_source(error))?;
-        let piece = Self {
+        *place = bytes.len() - behind.len();
+        Ok(Self {
             next,
-            rest: Some(rest),
+            rest: Some(*place - rest.len()..*place),
             state: OnceCell::new(),
-        };
-        Ok((piece, bytes))
+        })
     }
 
-    /// Adds the piece to `bytes`.
-    pub(super) fn encode(&self, mut bytes: Vec<u8>, scratch: &mut Vec<u8>) -> Result<Vec<u8>> {
+    /// Adds the piece to `bytes`; `rest` is what its user was decoded from.
+    pub(super) fn encode(
+        &self,
+        rest: &[u8],
+        mut bytes: Vec<u8>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<Vec<u8>> {
         let failed = |error| Error::internal("a user cannot be encoded").with_source(error);
-        if let Some(rest) = self.rest {
-            return postcard::to_extend(&(self.next, rest), bytes).map_err(failed);
+        if let Some(place) = &self.rest {
+            return postcard::to_extend(&(self.next, &rest[place.clone()]), bytes).map_err(failed);
         }
         scratch.clear();
-        let encoded = postcard::to_extend(self.state(), std::mem::take(scratch));
+        let encoded = postcard::to_extend(self.state(rest), std::mem::take(scratch));
         *scratch = encoded.map_err(failed)?;
         bytes = postcard::to_extend(&(self.next, scratch.as_slice()), bytes).map_err(failed)?;
         Ok(bytes)
     }
 
     /// Looks into it.
-    pub(super) fn state(&self) -> &State {
+    pub(super) fn state(&self, rest: &[u8]) -> &State {
         self.state.get_or_init(|| {
-            let rest = self.rest.unwrap_or_default();
+            let place = self.rest.clone().expect("a piece is at rest or decoded");
             // The store has verified what it gave back.
-            let state = postcard::from_bytes(rest);
+            let state = postcard::from_bytes(&rest[place]);
             Box::new(state.expect("a piece is as it was encoded"))
         })
     }
 
     /// Looks into it, to change it.
-    pub(super) fn change(&mut self) -> &mut State {
-        self.state();
+    pub(super) fn change(&mut self, rest: &[u8]) -> &mut State {
+        self.state(rest);
         self.rest = None;
         self.state.get_mut().expect("it was looked into")
     }
 
     /// Takes the state out.
-    pub(super) fn into_state(self) -> State {
-        self.state();
+    pub(super) fn into_state(self, rest: &[u8]) -> State {
+        self.state(rest);
         *self.state.into_inner().expect("it was looked into")
     }
 }

@@ -24,7 +24,7 @@ pub(super) struct Profiles {
 }
 
 impl Profiles {
-    pub(super) fn push(&mut self, plan: &Plan, user: &User<'_>) {
+    pub(super) fn push(&mut self, plan: &Plan, user: &User) {
         self.keys.push(user.key().clone());
         self.values.resize_with(plan.tags.len(), Vec::new);
         for (tag, values) in self.values.iter_mut().enumerate() {

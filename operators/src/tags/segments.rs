@@ -48,7 +48,7 @@ const LEFT: &str = "left";
 
 impl Checks {
     /// Adds the state of the user at place `place`.
-    pub(super) fn push(&mut self, plan: &Plan, place: usize, user: &User<'_>) {
+    pub(super) fn push(&mut self, plan: &Plan, place: usize, user: &User) {
         self.users.push(place);
         self.times.push(user.clock());
         self.is_known.push(user.is_known());
@@ -63,7 +63,7 @@ impl Checks {
         &mut self,
         plan: &Plan,
         segments: &Segments,
-        users: &mut [User<'_>],
+        users: &mut [Box<User>],
         moves: &mut Moves,
     ) -> Result<()> {
         let checks = std::mem::take(self);
@@ -160,7 +160,7 @@ impl Checks {
 }
 
 impl Moves {
-    fn push(&mut self, segment: &str, user: &User<'_>, op: &str, effective_at: i64, why: &str) {
+    fn push(&mut self, segment: &str, user: &User, op: &str, effective_at: i64, why: &str) {
         self.segments.append_value(segment);
         self.keys.push(user.key().clone());
         self.ops.append_value(op);

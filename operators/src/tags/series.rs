@@ -88,17 +88,15 @@ impl Series {
         self.newest = self.newest.max(Some(event.time));
         let Some(width) = plan.tile else {
             for part in &mut self.parts {
-                part.add(event, None, false, &[true]);
+                part.add(event, 0);
             }
             return;
         };
         let tile = event.time.div_euclid(width);
         let end = end_of(tile, width);
-        let is_in = plan.windows.iter();
-        let is_in: Vec<bool> = is_in
-            .map(|window| end.saturating_add(*window) > clock)
-            .collect();
-        if !is_in.contains(&true) {
+        let has_left = |window: &i64| end.saturating_add(*window) <= clock;
+        let first = plan.windows.partition_point(has_left);
+        if first == plan.windows.len() {
             return;
         }
         let (place, is_new) = match self.tiles.binary_search(&tile) {
@@ -109,7 +107,8 @@ impl Series {
             self.tiles.insert(place, tile);
         }
         for part in &mut self.parts {
-            part.add(event, Some(place), is_new, &is_in);
+            part.add(event, first);
+            part.add_to_tile(event, place, is_new);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The operator: takes each user's events in their order, and time as it passes.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use arrow::{
     array::{Array, AsArray, BooleanArray},
@@ -22,11 +22,11 @@ use super::{
     segments::{Checks, Moves},
     set::Tags,
     user::{Change, Event, Observer, Until, User},
-    users::{self, AtRest, Users, Warmth},
+    users::{self, Users, Warmth},
     value::Value,
 };
 use crate::{
-    ordered::{Held, Keyed, late_rows, number},
+    ordered::{Held, Keyed, Turn, late_rows, number},
     window::StoredWatermark,
 };
 
@@ -56,8 +56,6 @@ pub(super) struct Tagger {
     /// Whether the store has a layout.
     has_stored_layout: bool,
     rows: Rows,
-    /// Saves allocations.
-    scratch: [Vec<u8>; 2],
 }
 
 /// Rows that are on their way out.
@@ -80,10 +78,9 @@ enum Turns {
 }
 
 /// A user with events to take.
-struct Work {
+struct Work<'a> {
     key: KeyHash,
-    /// Batches and rows.
-    events: Vec<(usize, usize)>,
+    events: &'a [(KeyHash, Turn)],
 }
 
 impl Tagger {
@@ -103,7 +100,6 @@ impl Tagger {
             is_layout_stored: false,
             has_stored_layout: false,
             rows: Rows::default(),
-            scratch: Default::default(),
             tags,
         })
     }
@@ -162,23 +158,25 @@ impl Tagger {
 
     /// Gives users their events, in order.
     fn take(&mut self, ready: &[Keyed], turns: Turns, out: &mut Output) -> Result<()> {
-        let tags = Arc::clone(&self.tags);
-        let mut places: HashMap<KeyHash, usize> = HashMap::new();
-        let mut work: Vec<Work> = Vec::new();
         for rows in ready {
             out.contributed(&rows.batch.origin, rows.keys.len());
         }
-        for turn in tags.timeline.turns(ready) {
-            let key = ready[turn.batch].keys[turn.row].expect("rows without a key go no further");
-            let place = *places.entry(key).or_insert_with(|| {
-                work.push(Work {
-                    key,
-                    events: Vec::new(),
-                });
-                work.len() - 1
-            });
-            work[place].events.push((turn.batch, turn.row));
-        }
+        let turn = |turn: Turn| {
+            let key = ready[turn.batch].keys[turn.row];
+            let key = key.expect("rows without a key go no further");
+            (key, turn)
+        };
+        let events = self.tags.timeline.turns(ready).into_iter();
+        let mut events: Vec<(KeyHash, Turn)> = events.map(turn).collect();
+        // Each user's events stay in their order.
+        events.sort_by_key(|(key, _)| *key);
+        let users = events.chunk_by(|(one, _), (other, _)| one == other);
+        let work: Vec<Work> = users
+            .map(|events| Work {
+                key: events[0].0,
+                events,
+            })
+            .collect();
         self.work(&work, ready, turns, out)
     }
 
@@ -187,10 +185,7 @@ impl Tagger {
         let due = self.users.take_due(self.done(), MAX_DUE);
         let work: Vec<Work> = due
             .into_iter()
-            .map(|key| Work {
-                key,
-                events: Vec::new(),
-            })
+            .map(|key| Work { key, events: &[] })
             .collect();
         self.work(&work, &[], Turns::InTime, out)
     }
@@ -198,7 +193,7 @@ impl Tagger {
     /// Does what there is to do for some users, and lets time pass for them.
     fn work(
         &mut self,
-        work: &[Work],
+        work: &[Work<'_>],
         ready: &[Keyed],
         turns: Turns,
         out: &mut Output,
@@ -207,24 +202,24 @@ impl Tagger {
         let plan = &tags.plan;
         let done = self.done();
         for work in work.chunks(USERS_AT_ONCE) {
-            self.users.warm(work.iter().map(|it| it.key))?;
             let mut users = Vec::with_capacity(work.len());
             for it in work {
                 self.rows.place = users.len();
-                let known = self.users.get(it.key)?;
+                let known = self.users.take(it.key)?;
                 let mut user = known.unwrap_or_else(|| {
-                    let (batch, row) = it.events[0];
-                    let records = &ready[batch].batch.records;
-                    let key = Value::at(records.column(tags.spec.key), row);
-                    User::new(plan, key, i64::MIN)
+                    let (_, first) = it.events[0];
+                    let records = &ready[first.batch].batch.records;
+                    let key = Value::at(records.column(tags.spec.key), first.row);
+                    Box::new(User::new(plan, key, i64::MIN))
                 });
-                for &(batch, row) in &it.events {
-                    let records = &ready[batch].batch.records;
+                for (_, turn) in it.events {
+                    let records = &ready[turn.batch].batch.records;
+                    let id = tags.spec.id.map(|id| records.column(id));
                     let event = Event {
-                        time: tags.timeline.times(records).value(row),
-                        tie: tags.spec.id.map_or(0, |id| tie(records.column(id), row)),
+                        time: turn.time,
+                        tie: id.map_or(0, |ids| tie(ids, turn.row)),
                         rows: records,
-                        row,
+                        row: turn.row,
                     };
                     match turns {
                         Turns::InTime => user.take(plan, event, &mut self.rows),
@@ -236,12 +231,8 @@ impl Tagger {
             }
             let Rows { checks, moves, .. } = &mut self.rows;
             checks.settle(plan, &tags.spec.segments, &mut users, moves)?;
-            let scratch = &mut self.scratch;
-            let at_rest = users.iter().map(|user| AtRest::new(plan, user, scratch));
-            let at_rest: Vec<AtRest> = at_rest.collect::<Result<_>>()?;
-            drop(users);
-            for (it, user) in work.iter().zip(at_rest) {
-                self.users.put(it.key, user);
+            for (it, user) in work.iter().zip(users) {
+                self.users.put(plan, it.key, user);
             }
             self.users.cool()?;
             self.emit(out)?;
@@ -257,7 +248,6 @@ impl Tagger {
         let tags = Arc::clone(&self.tags);
         let mut profiles = Profiles::default();
         for keys in self.users.keys().chunks(BATCH_ROWS) {
-            self.users.warm(keys.iter().copied())?;
             for key in keys {
                 if let Some(mut user) = self.users.get(*key)? {
                     user.pass(as_of);
@@ -266,7 +256,6 @@ impl Tagger {
             }
             let rows = profiles.take(&tags.profile, as_of)?;
             out.emit_to(Tags::PROFILE, Batch::derived(rows));
-            self.users.cool()?;
         }
         Ok(())
     }
@@ -282,17 +271,13 @@ impl Tagger {
 
     /// Lets time pass for a user alone, to `to`.
     pub(super) fn pass(&mut self, key: KeyHash, to: i64, out: &mut Output) -> Result<()> {
-        self.users.warm([key])?;
         if self.users.get(key)?.is_none() {
             return Ok(());
         }
         let done = self.watermark.get();
         self.watermark
             .advance(EventTime::from_micros(to.saturating_add(1)));
-        let work = Work {
-            key,
-            events: Vec::new(),
-        };
+        let work = Work { key, events: &[] };
         self.work(&[work], &[], Turns::InTime, out)?;
         self.watermark = StoredWatermark::default();
         self.watermark.advance(done);
@@ -426,11 +411,9 @@ impl Operator for Tagger {
         self.is_layout_stored = self.has_stored_layout && layout == stored;
         self.layout = layout;
         let plan = &self.tags.plan;
-        let adapt = (!self.layout.is_same(&stored)).then_some(|user: &[u8]| {
-            let user = stored.adapt(plan, User::decode(user)?, watermark);
-            AtRest::new(plan, &user, &mut Default::default())
-        });
-        self.users.restore(users, lanes, adapt)
+        let adapt = |user: User| stored.adapt(plan, user, watermark);
+        let adapt = (!self.layout.is_same(&stored)).then_some(adapt);
+        self.users.restore(users, lanes, plan, adapt)
     }
 
     fn state_bytes(&self) -> usize {
@@ -439,11 +422,11 @@ impl Operator for Tagger {
 }
 
 impl Observer for Rows {
-    fn change(&mut self, user: &User<'_>, change: Change<'_>) {
+    fn change(&mut self, user: &User, change: Change<'_>) {
         self.changes.push(user, &change);
     }
 
-    fn check(&mut self, plan: &Plan, user: &User<'_>) {
+    fn check(&mut self, plan: &Plan, user: &User) {
         if !plan.segments.is_empty() {
             self.checks.push(plan, self.place, user);
         }

@@ -7,6 +7,7 @@ use arrow::{
     datatypes::Float64Type,
 };
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 use tagflow_engine::{Error, Result};
 
 use super::{
@@ -24,10 +25,12 @@ use super::{
 /// Everything at a time T goes in the order: what leaves at T, the events at T, what
 /// did not happen until T.
 #[derive(Debug)]
-pub(super) struct User<'a> {
+pub(super) struct User {
     head: Head,
     /// As in the plan.
-    pub(super) pieces: Vec<Piece<'a>>,
+    pieces: Vec<Piece>,
+    /// The encoded user: pieces that nothing has looked into lie here.
+    rest: Box<[u8]>,
 }
 
 /// What is decoded whenever a user is.
@@ -93,9 +96,9 @@ pub(super) enum Until {
 /// What becomes known.
 pub(super) trait Observer {
     /// A tag has changed.
-    fn change(&mut self, user: &User<'_>, change: Change<'_>);
+    fn change(&mut self, user: &User, change: Change<'_>);
     /// Rules may have changed as of the user's clock.
-    fn check(&mut self, plan: &Plan, user: &User<'_>);
+    fn check(&mut self, plan: &Plan, user: &User);
 }
 
 /// Events of a span of time, its end outside, that a value is made of.
@@ -120,7 +123,7 @@ pub(super) struct Change<'a> {
     pub(super) effective_at: i64,
 }
 
-impl<'a> User<'a> {
+impl User {
     /// Of whom nothing is known.
     pub(super) fn new(plan: &Plan, key: Value, clock: i64) -> Self {
         let pieces = plan.pieces.iter();
@@ -135,32 +138,43 @@ impl<'a> User<'a> {
                 members: vec![Member::default(); plan.holds_us.len()],
             },
             pieces: pieces.map(|plan| Piece::new(State::new(plan))).collect(),
+            rest: Box::default(),
         }
     }
 
     /// From what [`encode`](Self::encode) made.
-    pub(super) fn decode(bytes: &'a [u8]) -> Result<Self> {
-        let head = postcard::take_from_bytes(bytes);
-        let (head, mut rest) =
+    pub(super) fn decode(bytes: Box<[u8]>) -> Result<Self> {
+        let head = postcard::take_from_bytes(&bytes);
+        let (head, rest) =
             head.map_err(|error| Error::data("a stored user cannot be read").with_source(error))?;
         let mut pieces = Vec::with_capacity(16);
-        while !rest.is_empty() {
-            let (piece, behind) = Piece::decode(rest)?;
+        let mut place = bytes.len() - rest.len();
+        while place < bytes.len() {
+            let piece = Piece::decode(&bytes, &mut place)?;
             pieces.push(piece);
-            rest = behind;
         }
-        Ok(Self { head, pieces })
+        Ok(Self {
+            head,
+            pieces,
+            rest: bytes,
+        })
     }
 
-    /// As bytes.
+    /// As bytes. `scratch` saves allocations.
     pub(super) fn encode(&self, bytes: Vec<u8>, scratch: &mut Vec<u8>) -> Result<Vec<u8>> {
         let head = postcard::to_extend(&self.head, bytes);
         let mut bytes =
             head.map_err(|error| Error::internal("a user cannot be encoded").with_source(error))?;
         for piece in &self.pieces {
-            bytes = piece.encode(bytes, scratch)?;
+            bytes = piece.encode(&self.rest, bytes, scratch)?;
         }
         Ok(bytes)
+    }
+
+    /// Takes out what the pieces are.
+    pub(super) fn take_states(&mut self) -> Vec<State> {
+        let pieces = std::mem::take(&mut self.pieces).into_iter();
+        pieces.map(|piece| piece.into_state(&self.rest)).collect()
     }
 
     /// This user with other pieces, tags and segments: `since` and `members` are
@@ -168,7 +182,7 @@ impl<'a> User<'a> {
     pub(super) fn adapted(
         self,
         plan: &Plan,
-        pieces: Vec<Piece<'a>>,
+        pieces: Vec<Piece>,
         since: impl Fn(&[Option<i64>]) -> Vec<Option<i64>>,
         members: impl Fn(&[Member]) -> Vec<Member>,
         now: i64,
@@ -182,6 +196,7 @@ impl<'a> User<'a> {
                 ..self.head
             },
             pieces,
+            rest: Box::default(),
         };
         for piece in 0..user.pieces.len() {
             user.find_next(plan, piece);
@@ -222,6 +237,14 @@ impl<'a> User<'a> {
                 .map(|(_, name)| Value::Text(name.as_str().into()))
                 .collect(),
         )
+    }
+
+    fn state(&self, piece: usize) -> &State {
+        self.pieces[piece].state(&self.rest)
+    }
+
+    fn change(&mut self, piece: usize) -> &mut State {
+        self.pieces[piece].change(&self.rest)
     }
 
     /// When something happens next by itself; not before the clock.
@@ -288,7 +311,7 @@ impl<'a> User<'a> {
         let tag = &plan.tags[tag];
         match &tag.source {
             Source::Piece { read } => {
-                let state = self.pieces[tag.piece].state();
+                let state = self.state(tag.piece);
                 match (state, &plan.pieces[tag.piece].kind) {
                     (State::Series(series), PieceKind::Series(of)) => {
                         let Some(read) = read else { return Value::Null };
@@ -334,18 +357,16 @@ impl<'a> User<'a> {
         let clock = self.head.clock;
         let piece = plan.tags[tag].piece;
         let leaves = match &plan.tags[tag].source {
-            Source::Piece { read } => {
-                match (self.pieces[piece].state(), &plan.pieces[piece].kind, read) {
-                    (State::Series(series), PieceKind::Series(of), Some(read)) => {
-                        series.next_of(of, read.window, clock)
-                    }
-                    (State::Funnel(funnel), PieceKind::Funnel(of), _) => funnel.next(of),
-                    (State::Absence(absence), PieceKind::Absence(of), _) => {
-                        absence.next_expiry(of, clock)
-                    }
-                    _ => None,
+            Source::Piece { read } => match (self.state(piece), &plan.pieces[piece].kind, read) {
+                (State::Series(series), PieceKind::Series(of), Some(read)) => {
+                    series.next_of(of, read.window, clock)
                 }
-            }
+                (State::Funnel(funnel), PieceKind::Funnel(of), _) => funnel.next(of),
+                (State::Absence(absence), PieceKind::Absence(of), _) => {
+                    absence.next_expiry(of, clock)
+                }
+                _ => None,
+            },
             Source::Score { tag, .. } => self.falls_at(plan, *tag),
             Source::TimeSince { .. } => None,
         };
@@ -360,7 +381,7 @@ impl<'a> User<'a> {
         };
         let piece = plan.tags[tag].piece;
         let (State::Series(series), PieceKind::Series(of)) =
-            (self.pieces[piece].state(), &plan.pieces[piece].kind)
+            (self.state(piece), &plan.pieces[piece].kind)
         else {
             return Vec::new();
         };
@@ -386,13 +407,13 @@ impl<'a> User<'a> {
         let is_review = self.head.review.take_if(|at| *at <= now).is_some();
         let may_leave = self.may_leave(plan).any(|at| at == now);
         let clock = self.head.clock;
-        let due: Vec<usize> = (0..self.pieces.len())
+        let due: SmallVec<[usize; 8]> = (0..self.pieces.len())
             .filter(|piece| self.pieces[*piece].next == now)
             .collect();
-        let mut before = Vec::new();
+        let mut before: SmallVec<[(usize, Cause, Value); 4]> = SmallVec::new();
         for piece in &due {
             let of = &plan.pieces[*piece];
-            let is_leaving = match (self.pieces[*piece].state(), &of.kind) {
+            let is_leaving = match (self.state(*piece), &of.kind) {
                 (State::Series(series), PieceKind::Series(of)) => {
                     series.next(of, clock) == Some(now)
                 }
@@ -421,7 +442,7 @@ impl<'a> User<'a> {
         }
         self.head.clock = now;
         for &piece in &due {
-            match (self.pieces[piece].change(), &plan.pieces[piece].kind) {
+            match (self.change(piece), &plan.pieces[piece].kind) {
                 (State::Series(series), PieceKind::Series(of)) => series.advance(of, clock, now),
                 (State::Funnel(funnel), PieceKind::Funnel(of)) => funnel.advance(of, now),
                 (State::Absence(absence), PieceKind::Absence(of)) => absence.forget(of, now),
@@ -455,7 +476,7 @@ impl<'a> User<'a> {
                 continue;
             }
             let mut old = self.value(plan, *tag);
-            let State::Absence(absence) = self.pieces[piece].change() else {
+            let State::Absence(absence) = self.change(piece) else {
                 continue;
             };
             for at in absence.end(now) {
@@ -498,10 +519,11 @@ impl<'a> User<'a> {
             let Some(part) = event.part(&of.kind) else {
                 continue;
             };
-            let old: Vec<Value> = of.tags.iter().map(|tag| self.value(plan, *tag)).collect();
+            let old: SmallVec<[Value; 4]> =
+                of.tags.iter().map(|tag| self.value(plan, *tag)).collect();
             let clock = self.head.clock;
             let place = (event.time, event.tie);
-            match (self.pieces[piece].change(), &of.kind, part) {
+            match (self.change(piece), &of.kind, part) {
                 (State::Series(series), PieceKind::Series(of), EventPart::Value(value)) => {
                     let (time, tie) = place;
                     series.add(of, &Observation { time, tie, value }, clock);
@@ -551,7 +573,7 @@ impl<'a> User<'a> {
         };
         let clock = self.head.clock;
         let mut old = self.value(plan, tag);
-        let State::Absence(absence) = self.pieces[piece].change() else {
+        let State::Absence(absence) = self.change(piece) else {
             unreachable!("a piece is what its plan says");
         };
         if cause == Cause::Event {
@@ -647,7 +669,7 @@ impl<'a> User<'a> {
     fn find_next(&mut self, plan: &Plan, piece: usize) {
         let of = &plan.pieces[piece];
         let clock = self.head.clock;
-        let by_state = match (self.pieces[piece].state(), &of.kind) {
+        let by_state = match (self.state(piece), &of.kind) {
             (State::Series(series), PieceKind::Series(of)) => series.next(of, clock),
             (State::Funnel(funnel), PieceKind::Funnel(of)) => funnel.next(of),
             (State::Absence(absence), PieceKind::Absence(of)) => {
@@ -690,7 +712,7 @@ impl<'a> User<'a> {
     fn expiry(&self, plan: &Plan, tag: usize) -> Option<i64> {
         let tag = &plan.tags[tag];
         let ttl = tag.ttl_us?;
-        let newest = self.pieces[tag.piece].state().newest()?;
+        let newest = self.state(tag.piece).newest()?;
         Some(newest.saturating_add(ttl))
     }
 

@@ -1,4 +1,4 @@
-//! The users of a lane, at rest.
+//! The users of a lane, in hand and at rest.
 
 use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 
@@ -32,9 +32,23 @@ const MIN_TIMERS: usize = 1024;
 /// A stored part has about so many bytes at most.
 const PART_BYTES: usize = 64 << 20;
 
-/// Users as bytes, by the hash of their key. They are decoded when something
-/// happens to them, and only then. With a [`Warmth`], those to whom nothing has
-/// happened lately are on disk.
+/// Users in hand take so many bytes at most.
+const IN_HAND_BYTES: usize = 96 << 20;
+
+/// And this part of a limit.
+const IN_HAND_SHARE: usize = 8;
+
+/// How much more room a user takes in hand, and how much it takes at least.
+const IN_HAND_FACTOR: usize = 4;
+const MIN_IN_HAND_BYTES: usize = 1024;
+
+/// Something has happened to a user; nothing has since it was looked at.
+const HOT: u8 = 2;
+const LUKEWARM: u8 = 1;
+
+/// The users of a lane, by the hash of their key. The busy ones are in hand, the
+/// others rest as bytes; with a [`Warmth`], those to whom nothing has happened lately
+/// are on disk.
 #[derive(Default)]
 pub(super) struct Users {
     slots: HashTable<Slot>,
@@ -42,37 +56,15 @@ pub(super) struct Users {
     /// When something happens to a user by itself. Entries that a user's `next` does
     /// not confirm are out of date.
     timers: BinaryHeap<Reverse<(i64, KeyHash)>>,
-    /// Keys whose state is not stored yet; a key may stand here twice.
+    in_hand: Vec<KeyHash>,
+    in_hand_bytes: usize,
+    /// Keys whose state is not stored yet.
     fresh: Vec<KeyHash>,
     parts: Vec<Part>,
     next_part: u32,
     bytes: usize,
-}
-
-/// An encoded user.
-pub(super) struct AtRest {
-    /// Empty where all was forgotten.
-    state: Box<[u8]>,
-    next: i64,
-}
-
-impl AtRest {
-    /// Encodes a user. `scratch` saves allocations.
-    pub(super) fn new(plan: &Plan, user: &User<'_>, scratch: &mut [Vec<u8>; 2]) -> Result<Self> {
-        if !user.is_known() {
-            return Ok(Self {
-                state: Box::default(),
-                next: i64::MAX,
-            });
-        }
-        let [bytes, pieces] = scratch;
-        bytes.clear();
-        *bytes = user.encode(std::mem::take(bytes), pieces)?;
-        Ok(Self {
-            state: bytes.as_slice().into(),
-            next: user.next(plan),
-        })
-    }
+    /// Saves allocations.
+    scratch: [Vec<u8>; 2],
 }
 
 /// How much memory there is, and where the rest goes.
@@ -84,28 +76,27 @@ pub(super) struct Warmth {
 /// A user in the map.
 struct Slot {
     key: KeyHash,
-    /// The encoded state; empty where it is cold, and where the user was forgotten
-    /// after it was stored.
-    state: Box<[u8]>,
+    place: Place,
     next: i64,
-    /// The stored part that has it; 0 for none.
+    /// The stored part that has it; 0 for none, with its key in `fresh`.
     part: u32,
-    temperature: Temperature,
+    /// How long the state was when it was encoded last.
+    length: u32,
+    /// [`HOT`] when something happens; it cools by and by.
+    heat: u8,
+    /// Whether its key is in `in_hand`.
+    is_listed: bool,
     /// Whether the cold store has this state.
     is_on_disk: bool,
 }
 
-/// Where a user's state is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Temperature {
-    /// In memory, and something happened lately.
-    Hot,
-    /// In memory.
-    Warm,
-    /// On disk.
-    Cold,
-    /// Nowhere: the user was forgotten.
-    Gone,
+/// Where a user is.
+enum Place {
+    InHand(Box<User>),
+    AtRest(Box<[u8]>),
+    OnDisk,
+    /// Forgotten, or taken by who changes it.
+    Nowhere,
 }
 
 /// A stored part.
@@ -114,6 +105,18 @@ struct Part {
     /// How many users it holds, and of how many the latest state.
     users: usize,
     live: usize,
+}
+
+impl Slot {
+    /// Bytes in memory, an estimate.
+    fn bytes(&self) -> usize {
+        match &self.place {
+            Place::InHand(_) => MIN_IN_HAND_BYTES + IN_HAND_FACTOR * self.length as usize,
+            // An allocation has a header and is rounded up.
+            Place::AtRest(state) => state.len().next_multiple_of(16) + 8,
+            Place::OnDisk | Place::Nowhere => 0,
+        }
+    }
 }
 
 impl Users {
@@ -130,62 +133,76 @@ impl Users {
     /// The keys of all users.
     pub(super) fn keys(&self) -> Vec<KeyHash> {
         let slots = self.slots.iter();
-        let known = slots.filter(|slot| slot.temperature != Temperature::Gone);
+        let known = slots.filter(|slot| !matches!(slot.place, Place::Nowhere));
         known.map(|slot| slot.key).collect()
     }
 
-    /// Brings users into memory: a call of [`get`](Self::get) may follow.
-    pub(super) fn warm(&mut self, keys: impl IntoIterator<Item = KeyHash>) -> Result<()> {
-        let Some(warmth) = &self.warmth else {
-            return Ok(());
+    /// Takes the user with this key out, to [`put`](Self::put) it back.
+    pub(super) fn take(&mut self, key: KeyHash) -> Result<Option<Box<User>>> {
+        let Some(slot) = self.slots.find_mut(key.low, |slot| slot.key == key) else {
+            return Ok(None);
         };
-        for key in keys {
-            let slot = self.slots.find_mut(key.low, |slot| slot.key == key);
-            if let Some(slot) = slot
-                && slot.temperature == Temperature::Cold
-            {
-                slot.state = warmth.get(key)?.into();
-                slot.temperature = Temperature::Warm;
-                self.bytes += size(&slot.state);
+        let bytes = slot.bytes();
+        self.bytes -= bytes;
+        let state = match std::mem::replace(&mut slot.place, Place::Nowhere) {
+            Place::InHand(user) => {
+                self.in_hand_bytes -= bytes;
+                return Ok(Some(user));
             }
-        }
-        Ok(())
-    }
-
-    /// The user with this key, if it is in memory.
-    pub(super) fn get(&self, key: KeyHash) -> Result<Option<User<'_>>> {
-        match self.slots.find(key.low, |slot| slot.key == key) {
-            Some(slot) if !slot.state.is_empty() => Ok(Some(User::decode(&slot.state)?)),
-            _ => Ok(None),
-        }
-    }
-
-    /// Puts an encoded user, or none, in place of what was known of the key.
-    pub(super) fn put(&mut self, key: KeyHash, user: AtRest) {
-        self.insert(key, user.state, user.next, 0);
-        self.fresh.push(key);
-    }
-
-    /// Takes users to disk while they take too much memory: first those to whom
-    /// nothing has happened since this was done last.
-    pub(super) fn cool(&mut self) -> Result<()> {
-        let Some(warmth) = &mut self.warmth else {
-            return Ok(());
+            Place::AtRest(state) => state,
+            Place::OnDisk => cold_state(self.warmth.as_ref(), key)?,
+            Place::Nowhere => return Ok(None),
         };
+        Ok(Some(Box::new(User::decode(state)?)))
+    }
+
+    /// A copy of the user with this key.
+    pub(super) fn get(&self, key: KeyHash) -> Result<Option<User>> {
+        let Some(slot) = self.slots.find(key.low, |slot| slot.key == key) else {
+            return Ok(None);
+        };
+        let state = match &slot.place {
+            Place::InHand(user) => user.encode(Vec::new(), &mut Vec::new())?.into(),
+            Place::AtRest(state) => state.clone(),
+            Place::OnDisk => cold_state(self.warmth.as_ref(), key)?,
+            Place::Nowhere => return Ok(None),
+        };
+        User::decode(state).map(Some)
+    }
+
+    /// Puts a user in place of what was known of the key.
+    pub(super) fn put(&mut self, plan: &Plan, key: KeyHash, user: Box<User>) {
+        if user.is_known() {
+            let next = user.next(plan);
+            self.insert(key, Place::InHand(user), next, 0);
+        } else {
+            self.insert(key, Place::Nowhere, i64::MAX, 0);
+        }
+    }
+
+    /// Lays users down, and takes them to disk, while they take too much memory: first
+    /// those to whom nothing has happened since this was done last.
+    pub(super) fn cool(&mut self) -> Result<()> {
+        let share = |warmth: &Warmth| IN_HAND_BYTES.min(warmth.limit_bytes / IN_HAND_SHARE);
+        let limit_bytes = self.warmth.as_ref().map_or(IN_HAND_BYTES, share);
+        while self.in_hand_bytes > limit_bytes {
+            self.lay_down(limit_bytes / 4 * 3)?;
+        }
         let mut is_first = true;
-        while self.bytes > warmth.limit_bytes {
+        while let Some(warmth) = &mut self.warmth
+            && self.bytes > warmth.limit_bytes
+        {
             let enough = warmth.limit_bytes / 10 * 9;
-            let mut bytes = self.bytes;
             let mut leaving = Vec::new();
             for slot in &mut self.slots {
-                match slot.temperature {
-                    Temperature::Hot => slot.temperature = Temperature::Warm,
-                    Temperature::Warm if bytes > enough => {
-                        bytes -= size(&slot.state);
-                        slot.temperature = Temperature::Cold;
-                        leaving.push(slot);
-                    }
-                    _ => {}
+                if !matches!(slot.place, Place::AtRest(_)) {
+                    continue;
+                }
+                if slot.heat > 0 {
+                    slot.heat = 0;
+                } else if self.bytes > enough {
+                    self.bytes -= slot.bytes();
+                    leaving.push(slot);
                 }
             }
             if leaving.is_empty() && !is_first {
@@ -193,13 +210,45 @@ impl Users {
             }
             is_first = false;
             let new = leaving.iter().filter(|slot| !slot.is_on_disk);
-            let mut new = new.map(|slot| (slot.key, slot.state.as_ref()));
+            let mut new = new.filter_map(|slot| match &slot.place {
+                Place::AtRest(state) => Some((slot.key, state.as_ref())),
+                _ => None,
+            });
             warmth.cold.put(&mut new)?;
             for slot in leaving {
                 slot.is_on_disk = true;
-                slot.state = Box::default();
+                slot.place = Place::OnDisk;
             }
-            self.bytes = bytes;
+        }
+        Ok(())
+    }
+
+    /// Encodes users in hand, until those left take no more than `enough`: in the order
+    /// in which they came to be in hand, with a second chance for those to whom
+    /// something has happened since.
+    fn lay_down(&mut self, enough: usize) -> Result<()> {
+        for key in std::mem::take(&mut self.in_hand) {
+            let slot = self.slots.find_mut(key.low, |slot| slot.key == key);
+            // Some have been forgotten.
+            let Some(slot) = slot else { continue };
+            slot.is_listed = false;
+            let Place::InHand(user) = &slot.place else {
+                continue;
+            };
+            if slot.heat > LUKEWARM || self.in_hand_bytes <= enough {
+                slot.heat = slot.heat.min(LUKEWARM);
+                slot.is_listed = true;
+                self.in_hand.push(key);
+                continue;
+            }
+            let [bytes, pieces] = &mut self.scratch;
+            bytes.clear();
+            *bytes = user.encode(std::mem::take(bytes), pieces)?;
+            let before = slot.bytes();
+            slot.place = Place::AtRest(bytes.as_slice().into());
+            slot.length = bytes.len() as u32;
+            self.in_hand_bytes -= before;
+            self.bytes = self.bytes - before + slot.bytes();
         }
         Ok(())
     }
@@ -235,8 +284,6 @@ impl Users {
             return Ok(());
         }
         let mut fresh = std::mem::take(&mut self.fresh);
-        fresh.sort_unstable();
-        fresh.dedup();
         let mut count = fresh.len();
         let mut merged = Vec::new();
         while let Some(last) = self.parts.last()
@@ -255,8 +302,7 @@ impl Users {
         }
         if self.parts.is_empty() {
             // No older part knows a user who was forgotten.
-            self.slots
-                .retain(|slot| slot.temperature != Temperature::Gone);
+            self.forget();
         }
         let mut rows = Rows::default();
         for key in fresh {
@@ -269,11 +315,20 @@ impl Users {
                     .push(std::mem::take(&mut rows).put(self.next_part, snapshot)?);
             }
             slot.part = self.next_part + 1;
-            match &self.warmth {
-                Some(warmth) if slot.temperature == Temperature::Cold => {
-                    rows.push(slot, &warmth.get(key)?);
+            match &slot.place {
+                Place::InHand(user) => {
+                    let [bytes, pieces] = &mut self.scratch;
+                    bytes.clear();
+                    *bytes = user.encode(std::mem::take(bytes), pieces)?;
+                    rows.push(slot, bytes);
+                    let before = slot.bytes();
+                    slot.length = bytes.len() as u32;
+                    self.in_hand_bytes = self.in_hand_bytes - before + slot.bytes();
+                    self.bytes = self.bytes - before + slot.bytes();
                 }
-                _ => rows.push(slot, &slot.state),
+                Place::AtRest(state) => rows.push(slot, state),
+                Place::OnDisk => rows.push(slot, &cold_state(self.warmth.as_ref(), key)?),
+                Place::Nowhere => rows.push(slot, &[]),
             }
         }
         if rows.keys.is_empty() {
@@ -285,12 +340,13 @@ impl Users {
     }
 
     /// Takes back what snapshots held: parts in the order in which they were put.
-    /// `adapt` makes users of an earlier plan users of this one.
+    /// `adapt` makes users of an earlier plan users of `plan`.
     pub(super) fn restore(
         &mut self,
         parts: Vec<StatePart>,
         lanes: Lanes,
-        mut adapt: Option<impl FnMut(&[u8]) -> Result<AtRest>>,
+        plan: &Plan,
+        mut adapt: Option<impl FnMut(User) -> User>,
     ) -> Result<()> {
         for part in &parts {
             let number = number(&part.key) as u32;
@@ -317,29 +373,34 @@ impl Users {
             let keys = high.values().iter().zip(low.values());
             let states = nexts.values().iter().zip(states.iter().flatten());
             for ((&high, &low), (next, state)) in keys.zip(states) {
-                self.insert(KeyHash { high, low }, state.into(), *next, number);
+                let place = if state.is_empty() {
+                    Place::Nowhere
+                } else {
+                    Place::AtRest(state.into())
+                };
+                self.insert(KeyHash { high, low }, place, *next, number);
             }
             self.cool()?;
         }
-        let must_put = lanes == Lanes::Changed || adapt.is_some();
-        if must_put {
-            self.slots
-                .retain(|slot| slot.temperature != Temperature::Gone || slot.part != 0);
-            let keys: Vec<KeyHash> = self.slots.iter().map(|slot| slot.key).collect();
-            if let Some(adapt) = &mut adapt {
-                for key in &keys {
-                    self.warm([*key])?;
-                    let slot = self.slots.find(key.low, |slot| slot.key == *key);
-                    if let Some(slot) = slot.filter(|slot| !slot.state.is_empty()) {
-                        let user = adapt(&slot.state)?;
-                        self.put(*key, user);
-                    }
-                    self.cool()?;
+        if lanes == Lanes::Changed {
+            self.forget();
+            self.fresh = self.keys();
+        }
+        if let Some(adapt) = &mut adapt {
+            for key in self.keys() {
+                if let Some(user) = self.take(key)? {
+                    self.put(plan, key, Box::new(adapt(*user)));
                 }
+                self.cool()?;
             }
-            self.fresh = keys;
         }
         Ok(())
+    }
+
+    /// Forgets users who are forgotten: no part has them.
+    fn forget(&mut self) {
+        let slots = &mut self.slots;
+        slots.retain(|slot| !matches!(slot.place, Place::Nowhere));
     }
 
     /// Bytes in memory, an estimate.
@@ -349,34 +410,55 @@ impl Users {
             + self.timers.capacity() * size_of::<(i64, KeyHash)>()
     }
 
-    fn insert(&mut self, key: KeyHash, state: Box<[u8]>, next: i64, part: u32) {
-        self.bytes += size(&state);
-        let slot = Slot {
-            key,
-            temperature: if state.is_empty() {
-                Temperature::Gone
-            } else {
-                Temperature::Hot
-            },
-            state,
-            next,
-            part,
-            is_on_disk: false,
-        };
+    fn insert(&mut self, key: KeyHash, place: Place, next: i64, part: u32) {
         let is_key = |slot: &Slot| slot.key == key;
-        let mut is_new_time = true;
-        match self.slots.entry(key.low, is_key, |slot| slot.key.low) {
-            Entry::Occupied(mut entry) => {
-                let before = std::mem::replace(entry.get_mut(), slot);
-                self.bytes -= size(&before.state);
-                is_new_time = next != before.next;
-                if let Some(part) = self.parts.iter_mut().find(|it| it.number == before.part) {
+        let (mut is_new_time, mut is_fresh) = (true, part == 0);
+        let slot = match self.slots.entry(key.low, is_key, |slot| slot.key.low) {
+            Entry::Occupied(entry) => {
+                let slot = entry.into_mut();
+                self.bytes -= slot.bytes();
+                if matches!(slot.place, Place::InHand(_)) {
+                    self.in_hand_bytes -= slot.bytes();
+                }
+                is_new_time = next != slot.next;
+                is_fresh = is_fresh && slot.part != 0;
+                if let Some(part) = self.parts.iter_mut().find(|it| it.number == slot.part) {
                     part.live -= 1;
                 }
+                slot
             }
-            Entry::Vacant(entry) => {
-                entry.insert(slot);
+            Entry::Vacant(entry) => entry
+                .insert(Slot {
+                    key,
+                    place: Place::Nowhere,
+                    next,
+                    part,
+                    length: 0,
+                    heat: HOT,
+                    is_listed: false,
+                    is_on_disk: false,
+                })
+                .into_mut(),
+        };
+        slot.place = place;
+        slot.next = next;
+        slot.part = part;
+        slot.heat = HOT;
+        slot.is_on_disk = false;
+        match &slot.place {
+            Place::InHand(_) => {
+                self.in_hand_bytes += slot.bytes();
+                if !slot.is_listed {
+                    slot.is_listed = true;
+                    self.in_hand.push(key);
+                }
             }
+            Place::AtRest(state) => slot.length = state.len() as u32,
+            Place::OnDisk | Place::Nowhere => {}
+        }
+        self.bytes += slot.bytes();
+        if is_fresh {
+            self.fresh.push(key);
         }
         if let Some(part) = self.parts.iter_mut().find(|it| it.number == part) {
             part.live += 1;
@@ -396,20 +478,14 @@ impl Warmth {
     pub(super) fn new(limit_bytes: usize, cold: Box<dyn ColdStore>) -> Self {
         Self { limit_bytes, cold }
     }
-
-    /// The state of a cold user.
-    fn get(&self, key: KeyHash) -> Result<Vec<u8>> {
-        let state = self.cold.get(key)?;
-        state.ok_or_else(|| Error::external("cold state is gone from the local disk"))
-    }
 }
 
-/// What a state takes: an allocation has a header and is rounded up.
-fn size(state: &[u8]) -> usize {
-    match state.len() {
-        0 => 0,
-        length => length.next_multiple_of(16) + 8,
-    }
+/// The state of a user on disk.
+fn cold_state(warmth: Option<&Warmth>, key: KeyHash) -> Result<Box<[u8]>> {
+    let warmth = warmth.expect("without a limit no user is on disk");
+    let state = warmth.cold.get(key)?;
+    let state = state.ok_or_else(|| Error::external("cold state is gone from the local disk"))?;
+    Ok(state.into())
 }
 
 /// Rows of a part.

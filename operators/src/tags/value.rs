@@ -1,6 +1,10 @@
 //! A value outside of Arrow.
 
-use std::{cmp::Ordering, fmt::Write, sync::Arc};
+use std::{
+    cmp::Ordering,
+    fmt::{self, Write},
+    sync::Arc,
+};
 
 use arrow::{
     array::{
@@ -124,54 +128,59 @@ impl Value {
     /// As people read it; none for null. A list is a JSON array.
     pub(crate) fn text(&self, data_type: &DataType) -> Option<String> {
         let mut text = String::new();
-        match self {
-            Self::Null => return None,
-            Self::List(_) => self.write_json(data_type, &mut text),
-            _ => self.write(data_type, &mut text),
-        }
-        Some(text)
+        self.write_text(data_type, &mut text).then_some(text)
+    }
+
+    /// Writes it as people read it; false for null.
+    pub(super) fn write_text(&self, data_type: &DataType, out: &mut impl Write) -> bool {
+        let written = match self {
+            Self::Null => return false,
+            Self::List(_) => self.write_json(data_type, out),
+            _ => self.write(data_type, out),
+        };
+        written.expect("memory takes what is written");
+        true
     }
 
     /// As JSON: numbers where JSON has them, text for times and decimals.
     pub(super) fn json(&self, data_type: &DataType) -> String {
         let mut json = String::new();
-        self.write_json(data_type, &mut json);
+        let written = self.write_json(data_type, &mut json);
+        written.expect("memory takes what is written");
         json
     }
 
-    fn write_json(&self, data_type: &DataType, out: &mut String) {
+    fn write_json(&self, data_type: &DataType, out: &mut impl Write) -> fmt::Result {
         match (self, data_type) {
-            (Self::Null, _) => out.push_str("null"),
+            (Self::Null, _) => out.write_str("null"),
             (Self::List(values), DataType::List(item)) => {
-                out.push('[');
+                out.write_char('[')?;
                 for (place, value) in values.iter().enumerate() {
                     if place > 0 {
-                        out.push(',');
+                        out.write_char(',')?;
                     }
-                    value.write_json(item.data_type(), out);
+                    value.write_json(item.data_type(), out)?;
                 }
-                out.push(']');
+                out.write_char(']')
             }
             (Self::Bool(_) | Self::Float(_), _) | (Self::Int(_), DataType::Int64) => {
-                self.write(data_type, out);
+                self.write(data_type, out)
             }
-            (Self::Text(text), _)
-                if !text.contains(['"', '\\']) && !text.contains(char::is_control) =>
-            {
-                out.push('"');
-                out.push_str(text);
-                out.push('"');
+            (Self::Text(text), _) if !must_be_escaped(text) => {
+                out.write_char('"')?;
+                out.write_str(text)?;
+                out.write_char('"')
             }
             _ => {
                 let mut text = String::new();
-                self.write(data_type, &mut text);
-                out.push_str(&serde_json::Value::from(text).to_string());
+                self.write(data_type, &mut text)?;
+                out.write_str(&serde_json::Value::from(text).to_string())
             }
         }
     }
 
-    fn write(&self, data_type: &DataType, out: &mut String) {
-        let written = match (self, data_type) {
+    fn write(&self, data_type: &DataType, out: &mut impl Write) -> fmt::Result {
+        match (self, data_type) {
             (Self::Null | Self::List(_), _) => Ok(()),
             (Self::Bool(value), _) => write!(out, "{value}"),
             (Self::Int(micros), DataType::Timestamp(..)) => {
@@ -191,9 +200,15 @@ impl Value {
             (Self::Decimal(digits), _) => write!(out, "{digits}"),
             (Self::Float(value), _) => write!(out, "{value}"),
             (Self::Text(value), _) => out.write_str(value),
-        };
-        written.expect("a string takes what is written");
+        }
     }
+}
+
+/// Whether JSON has a byte of this text in another form. It looks at all of them,
+/// which processors do many at a time.
+fn must_be_escaped(text: &str) -> bool {
+    let is_special = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+    text.bytes().fold(false, |any, byte| any | is_special(byte))
 }
 
 /// The column of `values`.

@@ -26,12 +26,16 @@ pub(crate) fn broker(topics: &[(&str, u16)]) -> MockBroker {
 }
 
 pub(crate) fn config(broker: &MockBroker, topics: &[&str]) -> KafkaConfig {
-    let mut config = KafkaConfig::new(broker.bootstrap_servers(), topics.iter().copied());
+    config_at(broker.bootstrap_servers(), topics)
+}
+
+pub(crate) fn config_at(servers: &str, topics: &[&str]) -> KafkaConfig {
+    let mut config = KafkaConfig::new(servers, topics.iter().copied());
     config.topic_wait = Duration::from_millis(500);
     config
 }
 
-pub(crate) fn producer(broker: &MockBroker) -> Producer {
+pub(crate) fn producer(servers: &str) -> Producer {
     // The mock counts the bytes that it keeps as they were sent.
     let properties = [
         ("message.max.bytes", "8000000"),
@@ -39,7 +43,7 @@ pub(crate) fn producer(broker: &MockBroker) -> Producer {
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()));
     let properties = BTreeMap::from(properties);
-    Producer::new(broker.bootstrap_servers(), &properties).unwrap()
+    Producer::new(servers, &properties).unwrap()
 }
 
 /// Sends `rows` to a topic, each with itself as its key.
@@ -48,7 +52,11 @@ pub(crate) async fn produce(
     topic: &str,
     rows: impl IntoIterator<Item = String>,
 ) {
-    let producer = producer(broker);
+    produce_at(broker.bootstrap_servers(), topic, rows).await;
+}
+
+pub(crate) async fn produce_at(servers: &str, topic: &str, rows: impl IntoIterator<Item = String>) {
+    let producer = producer(servers);
     for row in rows {
         producer
             .send(topic, Some(row.as_bytes()), Some(row.as_bytes()))

@@ -53,6 +53,7 @@ fn record() -> Record {
             }],
             fingerprints: BTreeMap::from([("n".to_owned(), "f".to_owned())]),
             totals: counts_of_one,
+            tables: None,
         }),
         files: vec![FileRef {
             table: "s3://b/t".into(),
@@ -63,6 +64,7 @@ fn record() -> Record {
             sha256: "bb".to_owned(),
         }],
         removed: vec![],
+        reset: BTreeSet::new(),
         counters: counts(&ledger),
         published_upto: 1,
         collected_upto: 0,
@@ -119,6 +121,30 @@ fn removals_are_stored_where_there_are_some() {
     let stored = r#""removed":[{"table":"s3://b/t","final":"dt=1/old.parquet"}],"counters""#;
     assert!(text.contains(stored), "{text}");
     assert_eq!(Record::decode(&bytes, "r", 3).unwrap(), replacing);
+}
+
+#[test]
+fn what_audits_need_is_stored_where_there_is_some() {
+    let mut counted = record();
+    counted.reset = BTreeSet::from(["events".into()]);
+    let totals = TableTotals {
+        files: 3,
+        rows: 7,
+        bytes: 99,
+        removed: 1,
+    };
+    if let Some(checkpoint) = &mut counted.checkpoint {
+        checkpoint.tables = Some(BTreeMap::from([("s3://b/t".into(), totals)]));
+    }
+    let bytes = counted.encode().unwrap();
+    let text = std::str::from_utf8(&bytes).unwrap();
+    for stored in [
+        r#""tables":{"s3://b/t":{"files":3,"rows":7,"bytes":99,"removed":1}}},"files""#,
+        r#""reset":["events"],"counters""#,
+    ] {
+        assert!(text.contains(stored), "{text}");
+    }
+    assert_eq!(Record::decode(&bytes, "r", 3).unwrap(), counted);
 }
 
 #[test]

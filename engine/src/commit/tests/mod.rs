@@ -1,5 +1,6 @@
 //! The protocol against a store that fails in every way it knows.
 
+mod audit;
 mod collect;
 mod crashes;
 mod damage;

@@ -322,6 +322,7 @@ pub(super) fn cut(
         fingerprints: BTreeMap::new(),
         files,
         removed: Vec::new(),
+        reset: BTreeSet::new(),
         counters: BTreeMap::new(),
         totals: Counts::default(),
     }

@@ -174,7 +174,7 @@ impl Rig {
     }
 
     async fn run(&self) -> Result<Outcome> {
-        self.start().1.await
+        Box::pin(self.start().1).await
     }
 
     async fn counts(&self) -> Vec<String> {

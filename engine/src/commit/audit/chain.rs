@@ -1,0 +1,267 @@
+//! Whether records are one history. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    super::{
+        driver::table_totals,
+        record::{Checkpoint, Kind, Record},
+    },
+    finding::{Finding, Subject, name},
+};
+use crate::ledger::Counts;
+
+/// What to do about a log that no crash explains.
+const RESTORE: &str = "restore the state folder from a backup";
+
+/// What is wrong with the `records` of a log with these `slots`; those that do
+/// not read are not among the records.
+pub(super) fn check(slots: &BTreeSet<u64>, records: &BTreeMap<u64, Record>) -> Vec<Finding> {
+    let collected_upto = records
+        .values()
+        .next_back()
+        .map_or(0, |tail| tail.collected_upto);
+    let mut findings = holes(slots, collected_upto);
+    for record in records.values() {
+        findings.extend(alone(record));
+        findings.extend(claimed(record, slots, records));
+    }
+    for (older, newer) in records.values().zip(records.values().skip(1)) {
+        if newer.seq == older.seq + 1 && !landed_late(older, newer, collected_upto) {
+            findings.extend(follows(older, newer));
+        }
+        findings.extend(never_back(older, newer));
+    }
+    findings
+}
+
+/// Slots that ought to be in use and are not.
+fn holes(slots: &BTreeSet<u64>, collected_upto: u64) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if !slots.contains(&1) {
+        let message = format!("claim #1 is missing, and claims are never deleted; {RESTORE}");
+        findings.push(Finding::wrong(Subject::Log, message));
+    }
+    let mut before = collected_upto;
+    for &slot in slots.range(collected_upto + 1..) {
+        let missing = match slot - before {
+            0 | 1 => None,
+            2 => Some(format!("record #{} is", before + 1)),
+            _ => Some(format!("records #{} to #{} are", before + 1, slot - 1)),
+        };
+        if let Some(missing) = missing {
+            let message = format!("{missing} missing from the log; {RESTORE}");
+            findings.push(Finding::wrong(Subject::Log, message));
+        }
+        before = slot;
+    }
+    findings
+}
+
+/// What a record says of itself.
+fn alone(record: &Record) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let this = name(record);
+    let mut wrong = |subject, what: &str| {
+        findings.push(Finding::wrong(subject, format!("{this} {what}; {RESTORE}")));
+    };
+    let checkpoint = record.checkpoint.as_ref();
+    let of_itself = match record.kind {
+        Kind::Claim => {
+            record.claim_seq == record.seq && checkpoint.is_none_or(|last| last.seq < record.seq)
+        }
+        Kind::Commit => {
+            record.claim_seq < record.seq && checkpoint.is_some_and(|last| last.seq == record.seq)
+        }
+    };
+    if !of_itself {
+        wrong(Subject::Log, "names a slot that cannot be its own");
+    }
+    if record.published_upto >= record.seq || record.collected_upto > record.published_upto {
+        wrong(
+            Subject::Log,
+            "says that more is published or collected than there was",
+        );
+    }
+    for (source, partitions) in &record.counters {
+        for (partition, counts) in partitions {
+            if !counts.balances() {
+                let what = format!(
+                    "does not account for each row of `{source}:{partition}`: {}",
+                    sum(counts)
+                );
+                wrong(Subject::Rows, &what);
+            }
+        }
+    }
+    if let Some(totals) = checkpoint.map(|last| last.totals)
+        && !totals.balances()
+    {
+        wrong(
+            Subject::Rows,
+            &format!(
+                "does not account for each row since the first commit: {}",
+                sum(&totals)
+            ),
+        );
+    }
+    findings
+}
+
+/// The claim under which a record was written is there.
+fn claimed(
+    record: &Record,
+    slots: &BTreeSet<u64>,
+    records: &BTreeMap<u64, Record>,
+) -> Option<Finding> {
+    let claim_seq = record.claim_seq;
+    let what = match records.get(&claim_seq) {
+        Some(claim) if claim.kind == Kind::Claim => return None,
+        Some(_) => "is no claim",
+        // It does not read, which is said already.
+        None if slots.contains(&claim_seq) => return None,
+        None => "is missing",
+    };
+    let message = format!(
+        "record #{claim_seq}, the claim of {}, {what}; {RESTORE}",
+        name(record)
+    );
+    Some(Finding::wrong(Subject::Log, message))
+}
+
+/// Whether a claim lies in the slot of a commit that was collected before the
+/// claim landed. Nobody owned the log by it.
+fn landed_late(claim: &Record, next: &Record, collected_upto: u64) -> bool {
+    claim.kind == Kind::Claim && claim.seq <= collected_upto && next.previous != Some(claim.attempt)
+}
+
+/// What must hold between a record and the next.
+fn follows(older: &Record, newer: &Record) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let (this, last) = (name(newer), name(older));
+    let mut wrong = |subject, what: &str| {
+        findings.push(Finding::wrong(subject, format!("{this} {what}; {RESTORE}")));
+    };
+    if newer.previous != Some(older.attempt) {
+        wrong(Subject::Log, &format!("was not written to {last} as it is"));
+    }
+    let before = older.checkpoint.as_ref();
+    match (newer.kind, &newer.checkpoint) {
+        (Kind::Claim, after) => {
+            if after.as_ref() != before {
+                wrong(
+                    Subject::Log,
+                    &format!("does not repeat the checkpoint of {last}"),
+                );
+            }
+        }
+        (Kind::Commit, Some(after)) => {
+            if newer.claim_seq != older.claim_seq {
+                wrong(
+                    Subject::Log,
+                    &format!("follows {last}, which another owner wrote"),
+                );
+            }
+            for what in offsets(before, after, newer) {
+                wrong(Subject::Offsets, &what);
+            }
+            let tables = table_totals(before, &newer.files, &newer.removed);
+            if after.tables.is_some() && after.tables != tables {
+                wrong(Subject::Tables, "counts other files than it names");
+            }
+            let mut totals = before.map(|before| before.totals).unwrap_or_default();
+            for counts in newer.counters.values().flat_map(BTreeMap::values) {
+                totals += *counts;
+            }
+            if totals != after.totals {
+                wrong(
+                    Subject::Rows,
+                    &format!(
+                        "adds up to {}, with those before it to {}",
+                        sum(&after.totals),
+                        sum(&totals)
+                    ),
+                );
+            }
+        }
+        // Said of the record alone.
+        (Kind::Commit, None) => {}
+    }
+    findings
+}
+
+/// How a commit's positions do not follow from those before it.
+fn offsets(before: Option<&Checkpoint>, after: &Checkpoint, commit: &Record) -> Vec<String> {
+    let mut findings = Vec::new();
+    let old = before.map(|before| &before.positions);
+    for (source, partitions) in old.into_iter().flatten() {
+        for (partition, &from) in partitions {
+            if commit.reset.contains(source) {
+                continue;
+            }
+            match after.position(source, partition) {
+                Some(to) if to >= from => {}
+                Some(to) => findings.push(format!(
+                    "goes back from offset {from} to {to} of `{source}:{partition}`, so that \
+                     rows count twice"
+                )),
+                None => findings.push(format!(
+                    "forgets where `{source}:{partition}` stood, so that rows count \
+                     twice"
+                )),
+            }
+        }
+    }
+    for (source, partitions) in &commit.counters {
+        for (partition, counts) in partitions {
+            let from = before.and_then(|before| before.position(source, partition));
+            let from = from.filter(|_| !commit.reset.contains(source)).unwrap_or(0);
+            let to = after.position(source, partition).unwrap_or(from);
+            let passed = u64::try_from(to.saturating_sub(from)).unwrap_or(0);
+            if counts.rows_in > passed {
+                findings.push(format!(
+                    "counts {} rows of `{source}:{partition}`, and goes on by {passed} offsets \
+                     only, from {from} to {to}",
+                    counts.rows_in
+                ));
+            }
+        }
+    }
+    findings
+}
+
+/// What grows from record to record, whether or not there were others between.
+fn never_back(older: &Record, newer: &Record) -> Option<Finding> {
+    let (before, after) = (older.checkpoint.as_ref(), newer.checkpoint.as_ref());
+    let grows = |of: fn(&Checkpoint) -> u64| before.map_or(0, of) <= after.map_or(0, of);
+    let holds = older.published_upto <= newer.published_upto
+        && older.collected_upto <= newer.collected_upto
+        && grows(|checkpoint| checkpoint.seq)
+        && grows(|checkpoint| checkpoint.epoch.0)
+        && grows(|checkpoint| checkpoint.totals.rows_in)
+        && grows(|checkpoint| checkpoint.totals.settled());
+    (!holds).then(|| {
+        let (this, last) = (name(newer), name(older));
+        Finding::wrong(
+            Subject::Log,
+            format!("{this} says less than {last}; {RESTORE}"),
+        )
+    })
+}
+
+/// What became of rows, as an equation that may not hold.
+fn sum(counts: &Counts) -> String {
+    format!(
+        "{} in + {} copied + {} released, {} contributed + {} filtered + {} late + {} dead letters \
+         + {} duplicates + {} held",
+        counts.rows_in,
+        counts.copied,
+        counts.released,
+        counts.contributed,
+        counts.filtered,
+        counts.late,
+        counts.dead_letter,
+        counts.duplicate,
+        counts.held
+    )
+}

@@ -1,0 +1,157 @@
+//! `tagflow audit`.
+
+use std::fmt::Write as _;
+
+use tagflow_engine::commit::audit::{Depth, Severity, Subject};
+use tagflow_pipelines::{LoadOptions, audit::Audit, inspect::StateFolder, load};
+
+use crate::{cli, exit::Exit, figures, output};
+
+pub(crate) async fn execute(args: cli::Audit) -> anyhow::Result<Exit> {
+    let (state, pipeline) = match (&args.file, args.pipeline) {
+        (Some(file), _) => {
+            let options = LoadOptions {
+                set: args.set,
+                ..LoadOptions::default()
+            };
+            let spec = load(file, &options)?;
+            let state = StateFolder::open(&spec.checkpoint.url)?;
+            (state, spec.name.value().clone())
+        }
+        (None, pipeline) => {
+            let pipeline = pipeline.expect("the command line wants it without a file");
+            (StateFolder::open(&args.state.state)?, pipeline)
+        }
+    };
+    let depth = if args.deep {
+        Depth::Bytes
+    } else {
+        Depth::Sizes
+    };
+    let audit = Audit::of(&state, &pipeline, depth).await?;
+    output::print(&if args.json {
+        format!("{}\n", serde_json::to_string_pretty(&audit)?)
+    } else {
+        human(&audit)
+    })?;
+    Ok(if audit.ok { Exit::Success } else { Exit::Data })
+}
+
+/// A line for each thing that was proved, beneath it what is not as it should
+/// be.
+fn human(audit: &Audit) -> String {
+    let mut text = String::new();
+    for (subject, label, seen) in [
+        (Subject::Log, "log", log(audit)),
+        (
+            Subject::Offsets,
+            "offsets",
+            things(audit.partitions, "partition"),
+        ),
+        (Subject::Rows, "rows", rows(audit)),
+        (Subject::Tables, "tables", tables(audit)),
+        (
+            Subject::State,
+            "state",
+            format!(
+                "{}, {}",
+                things(audit.state_parts, "part"),
+                figures::bytes(audit.state_bytes)
+            ),
+        ),
+    ] {
+        let found = audit.findings.iter().filter(|of| of.subject == subject);
+        let found: Vec<_> = found.collect();
+        let is_wrong = found.iter().any(|of| of.severity == Severity::Wrong);
+        let verdict = if is_wrong { "WRONG" } else { "ok" };
+        let _ = writeln!(text, "{label:<8} {verdict:<6} {seen}");
+        for finding in found {
+            let severity = match finding.severity {
+                Severity::Wrong => "wrong",
+                Severity::Odd => "odd",
+            };
+            let _ = writeln!(text, "  {severity}: {}", finding.message);
+        }
+    }
+    let wrong = audit.wrong().count() as u64;
+    let _ = if wrong == 0 {
+        writeln!(
+            text,
+            "{}: the tables hold what the log says",
+            audit.pipeline
+        )
+    } else {
+        writeln!(text, "{}: {wrong} wrong", audit.pipeline)
+    };
+    text
+}
+
+fn log(audit: &Audit) -> String {
+    let mut text = format!(
+        "{} up to #{}, {}",
+        things(audit.commits, "commit"),
+        audit.last,
+        things(audit.claims, "claim")
+    );
+    if audit.collected > 0 {
+        let _ = write!(text, "; {} more collected", figures::count(audit.collected));
+    }
+    text
+}
+
+fn rows(audit: &Audit) -> String {
+    let totals = &audit.totals;
+    let mut text = format!("{} in", figures::count(totals.rows_in));
+    for (label, rows) in [("copied", totals.copied), ("released", totals.released)] {
+        if rows > 0 {
+            let _ = write!(text, " + {} {label}", figures::count(rows));
+        }
+    }
+    let _ = write!(
+        text,
+        " = {} contributed",
+        figures::count(totals.contributed)
+    );
+    for (label, rows) in [
+        ("filtered", totals.filtered),
+        ("late", totals.late),
+        ("dead letters", totals.dead_letter),
+        ("duplicates", totals.duplicate),
+        ("held", totals.held),
+    ] {
+        if rows > 0 {
+            let _ = write!(text, " + {} {label}", figures::count(rows));
+        }
+    }
+    text
+}
+
+fn tables(audit: &Audit) -> String {
+    let files = audit.tables.iter().map(|table| table.files).sum();
+    let bytes = audit.tables.iter().map(|table| table.bytes).sum();
+    let collected = audit.tables.iter().map(|table| table.collected).sum();
+    let mut text = format!(
+        "{} in {}, {}",
+        things(files, "file"),
+        things(audit.tables.len() as u64, "table"),
+        figures::bytes(bytes)
+    );
+    if collected > 0 {
+        let _ = write!(
+            text,
+            "; {} of collected commits, by count",
+            figures::count(collected)
+        );
+    }
+    let shared = audit.tables.iter().filter(|table| table.shared);
+    for table in shared {
+        let _ = write!(text, "; `{}` is another pipeline's too", table.name);
+    }
+    text
+}
+
+/// `1 file`, `1,204 files`.
+fn things(count: u64, thing: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {thing}{plural}", figures::count(count))
+}

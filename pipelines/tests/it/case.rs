@@ -115,8 +115,8 @@ impl Case {
                 "SELECT id, k, n, d, f, b, ts FROM {from} UNION ALL \
                  SELECT id, 'x' AS k, n, d, f, NOT b AS b, ts FROM events WHERE {other}"
             );
-            views.push(("both", text, true));
-            from = "both";
+            views.push(("merged", text, true));
+            from = "merged";
         }
 
         let predicate = if random.random_bool(0.5) {

@@ -212,7 +212,7 @@ fn values(steps: Vec<String>) -> String {
 }
 
 /// Gaps and islands: a row opens a session where the one before it is more than a
-/// gap away.
+/// gap away. Of rows of one time, which may come in any order, that is the first.
 fn sessions(rows: &str, keys: &[String], gap: &str) -> String {
     let by = |more: &str| match keys.join(", ") {
         keys if keys.is_empty() && more.is_empty() => String::new(),
@@ -226,8 +226,8 @@ fn sessions(rows: &str, keys: &[String], gap: &str) -> String {
         by("")
     );
     let numbered = format!(
-        "SELECT *, sum(opens) OVER ({} ORDER BY ts ROWS BETWEEN UNBOUNDED PRECEDING AND \
-         CURRENT ROW) AS number FROM ({opened})",
+        "SELECT *, sum(opens) OVER ({} ORDER BY ts, opens DESC ROWS BETWEEN UNBOUNDED PRECEDING \
+         AND CURRENT ROW) AS number FROM ({opened})",
         by("")
     );
     format!(

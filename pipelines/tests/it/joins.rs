@@ -8,7 +8,9 @@ use tagflow_engine::{ErrorKind, testing::Script};
 
 use crate::{
     case::{Arrival, COLUMNS, rows_of},
-    oracle::{answer, context, register, with_crashes},
+    duckdb,
+    late::{self, Feed, Late},
+    oracle::{answer, context, register},
     rig::Rig,
     seeds::{self, CASES},
 };
@@ -17,18 +19,20 @@ use crate::{
 struct Checked {
     restarts: u64,
     rows: usize,
+    late: u64,
 }
 
 /// Runs `check` with many seeds.
 fn cases<F: Future<Output = Checked>>(kind: &str, check: impl Fn(u64) -> F) {
-    let (mut restarts, mut rows) = (0, 0);
+    let (mut restarts, mut rows, mut late) = (0, 0, 0);
     let checked = seeds::check_all(CASES, async |seed| {
         let checked = check(seed).await;
         restarts += checked.restarts;
         rows += checked.rows;
+        late += checked.late;
     });
     let Some(cases) = checked else { return };
-    println!("{cases} {kind}, {restarts} crashes, {rows} result rows");
+    println!("{cases} {kind}, {restarts} crashes, {rows} result rows, {late} late rows");
     assert!(restarts > cases / 4, "too few crashes to show anything");
     assert!(rows as u64 > cases * 5, "too few rows to show anything");
 }
@@ -90,6 +94,12 @@ async fn check_table(seed: u64) -> Checked {
     let random = &mut SmallRng::seed_from_u64(seed);
     let delay_ms = random.random_range(0..20_000);
     let events = partitions(random, 300, delay_ms);
+    let feeds = if random.random_bool(0.5) {
+        let late = Late::Windows { width: 10_000 };
+        Feed::stopped(random, late, vec![("events", delay_ms, events)])
+    } else {
+        vec![Feed::whole("events", events)]
+    };
 
     // The table has some of the keys; the longer key tells rows apart by `g` too.
     let key: &[&str] = [&["k"][..], &["k", "g"]][random.random_range(0..2)];
@@ -112,7 +122,6 @@ async fn check_table(seed: u64) -> Checked {
     }
     let folder = tempfile::tempdir().unwrap();
     let context = context();
-    register(&context, "events", COLUMNS, events.iter().flatten());
     register(&context, "dim", TABLE, rows.iter());
     let parquet = random.random_bool(0.5);
     let name = if parquet { "dim.parquet" } else { "dim.ndjson" };
@@ -155,7 +164,16 @@ async fn check_table(seed: u64) -> Checked {
         ],
     );
     let text = format!("FROM events e {join} dim d ON {on}{condition}");
-    let (query, batch) = match random.random_range(0..3) {
+    let shape = random.random_range(0..3);
+    // Without a window no row is late.
+    let is_windowed = shape == 2;
+    let counted: Vec<&String> = if is_windowed {
+        feeds.iter().flat_map(Feed::on_time).collect()
+    } else {
+        feeds.iter().flat_map(Feed::all).collect()
+    };
+    register(&context, "events", COLUMNS, counted.iter().copied());
+    let (query, batch) = match shape {
         0 => {
             let text =
                 format!("SELECT id, e.k, d.k AS dk, e.n + d.g AS n, label, weight, ts {text}");
@@ -198,9 +216,12 @@ sinks:
         key.join(", "),
     );
     let mut rig = Rig::new(file);
-    rig.script = script(&events);
-    let (status, restarts) = with_crashes(&mut rig, random, seed).await;
-    assert_eq!((status.totals.late, status.totals.dead_letter), (0, 0));
+    let (status, restarts) = late::run(&mut rig, &feeds, random, seed).await;
+    let most: u64 = feeds.iter().map(Feed::late).sum();
+    let most = if is_windowed { most } else { 0 };
+    // Those without a row in the table may not come to the window.
+    assert!(status.totals.late <= most, "seed {seed}");
+    assert_eq!(status.totals.dead_letter, 0);
     let expected = answer(&context, &batch).await;
     assert_eq!(
         rig.lines("out").await,
@@ -208,18 +229,26 @@ sinks:
         "seed {seed}\n{}",
         rig.file
     );
+    let tables = [
+        ("events", COLUMNS, counted),
+        ("dim", TABLE, rows.iter().collect()),
+    ];
+    duckdb::check(seed, &tables, &batch, &expected);
     Checked {
         restarts,
         rows: expected.len(),
+        late: status.totals.late,
     }
 }
 
 /// A pipeline of the sources `events` and `others`, whose queries are `views`
-/// and `result`, against `batch` over the same rows.
+/// and `result`, against `batch` over the same rows. Once for each that `reads` names,
+/// rows that are late are set aside.
 async fn check_streams(
     random: &mut SmallRng,
     seed: u64,
     most: usize,
+    (late, reads): (Late, &[&str]),
     views: &[(&str, String)],
     result: &str,
     batch: &str,
@@ -227,12 +256,24 @@ async fn check_streams(
     let mut rig = Rig::new(String::new());
     let context = context();
     let mut sources = String::new();
+    let (mut feeds, mut sharing) = (Vec::new(), Vec::new());
+    let stops = !matches!(late, Late::Never) && random.random_bool(0.5);
     for name in ["events", "others"] {
         let delay_ms = random.random_range(0..20_000);
         let rows = partitions(random, most, delay_ms);
-        register(&context, name, COLUMNS, rows.iter().flatten());
         sources.push_str(&source(name, delay_ms));
-        rig.scripts.insert(name, script(&rows));
+        match late {
+            _ if !stops || !reads.contains(&name) => feeds.push(Feed::whole(name, rows)),
+            // A join of events knows one watermark, and each window its own.
+            Late::Events { .. } => sharing.push((name, delay_ms, rows)),
+            _ => feeds.extend(Feed::stopped(random, late, vec![(name, delay_ms, rows)])),
+        }
+    }
+    if !sharing.is_empty() {
+        feeds.extend(Feed::stopped(random, late, sharing));
+    }
+    for feed in &feeds {
+        register(&context, feed.name, COLUMNS, feed.on_time());
     }
     let queries = views
         .iter()
@@ -256,19 +297,33 @@ sinks:
         [] => String::new(),
         with => format!("WITH {} ", with.join(", ")),
     };
-    let (status, restarts) = with_crashes(&mut rig, random, seed).await;
+    let (status, restarts) = late::run(&mut rig, &feeds, random, seed).await;
+    let told = format!("seed {seed}\n{}", rig.file);
+    let reading = |feed: &Feed| reads.iter().filter(|it| **it == feed.name).count() as u64;
+    let set_aside: u64 = feeds.iter().map(|feed| reading(feed) * feed.late()).sum();
+    match late {
+        // WHERE may keep some of them away.
+        Late::Events { .. } => assert!(status.totals.late <= set_aside, "{told}"),
+        _ => assert_eq!(status.totals.late, set_aside, "{told}"),
+    }
+    assert_eq!(status.totals.dead_letter, 0, "{told}");
     assert_eq!(
-        (status.totals.late, status.totals.dead_letter),
-        (0, 0),
-        "seed {seed}\n{}",
-        rig.file
+        rig.lines("errors.late").await.len() as u64,
+        status.totals.late,
+        "{told}"
     );
-    let expected = answer(&context, &format!("{with}{batch}")).await;
+    let batch = format!("{with}{batch}");
+    let expected = answer(&context, &batch).await;
     let ours = rig.lines("out").await;
-    assert_eq!(ours, expected, "seed {seed}\n{}\n{with}{batch}", rig.file);
+    assert_eq!(ours, expected, "{told}\n{batch}");
+    let tables = feeds
+        .iter()
+        .map(|feed| (feed.name, COLUMNS, feed.on_time().collect()));
+    duckdb::check(seed, &tables.collect::<Vec<_>>(), &batch, &expected);
     Checked {
         restarts,
         rows: expected.len(),
+        late: status.totals.late,
     }
 }
 
@@ -324,10 +379,14 @@ async fn check_top(seed: u64) -> Checked {
         }
     }
     let columns = "k, r, c, g, s";
+    let late = Late::Windows {
+        width: 1_000 * seconds,
+    };
     check_streams(
         random,
         seed,
         300,
+        (late, &["events"]),
         &[("v", view)],
         &format!("SELECT w AS \"window\", {columns} FROM {ours} WHERE {filter}"),
         &format!("SELECT w['start'] AS a, w['end'] AS b, {columns} FROM {theirs} WHERE {filter}"),
@@ -356,7 +415,11 @@ async fn check_window_join(seed: u64) -> Checked {
         ("k", "1, 2")
     };
     let left = view("events", keys, groups);
-    let right = view(pick(random, &["events", "others"]), keys, groups);
+    let other = pick(random, &["events", "others"]);
+    let right = view(other, keys, groups);
+    let late = Late::Windows {
+        width: 1_000 * seconds,
+    };
     let join = pick(random, &["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"]);
     let on = pick(
         random,
@@ -378,6 +441,7 @@ async fn check_window_join(seed: u64) -> Checked {
         random,
         seed,
         200,
+        (late, &["events", other]),
         &[("l", left), ("r", right)],
         &format!("SELECT l.w, r.w AS v, {tail}"),
         &format!(
@@ -428,7 +492,17 @@ async fn check_interval_join(seed: u64) -> Checked {
         "SELECT l.id, r.id AS rid, l.k, r.k AS rk, l.ts, r.ts AS rts, l.f + r.f AS f \
          FROM events l {join} {other} r ON {key} AND {bound}{residual}{condition}"
     );
-    check_streams(random, seed, 150, &[], &text, &text).await
+    let late = Late::Events { within: 0 };
+    check_streams(
+        random,
+        seed,
+        150,
+        (late, &["events", other]),
+        &[],
+        &text,
+        &text,
+    )
+    .await
 }
 
 #[test]
@@ -453,6 +527,7 @@ async fn check_window_over_join(seed: u64) -> Checked {
         random,
         seed,
         100,
+        (Late::Never, &["events", "others"]),
         &[("j", joined)],
         &format!("SELECT tumble(t, {width}) AS w, {tail}"),
         &format!("SELECT w['start'] AS a, w['end'] AS b, k, c, s FROM (SELECT tumble(t, {width}) AS w, {tail})"),

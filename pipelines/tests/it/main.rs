@@ -4,7 +4,9 @@
 
 mod case;
 mod cut;
+mod duckdb;
 mod joins;
+mod late;
 mod metrics;
 mod oracle;
 mod ordered;

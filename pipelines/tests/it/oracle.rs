@@ -17,6 +17,7 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use crate::{
     case::{COLUMNS, Case},
     cut::Kind,
+    duckdb,
     rig::Rig,
     seeds::{self, CASES},
 };
@@ -83,6 +84,13 @@ async fn check(kind: Kind, seed: u64) -> Checked {
     }
     let expected = batch(&case).await;
     assert_eq!(ours, expected, "seed {seed}\n{}\n{}", case.file, case.batch);
+    // Over the sessions of plain SQL, DuckDB 1.3.2 gives some groups twice where an
+    // aggregate is of distinct values: once with these, and once with the others.
+    if kind != Kind::Session || !case.batch.contains("DISTINCT") {
+        let events = case.partitions.iter().flatten().collect();
+        let tables = [("events", COLUMNS, events)];
+        duckdb::check(seed, &tables, &case.batch, &expected);
+    }
     Checked {
         restarts: ran.restarts,
         rows: expected.len(),
@@ -91,7 +99,6 @@ async fn check(kind: Kind, seed: u64) -> Checked {
 
 /// What a case gave.
 pub(crate) struct Ran {
-    pub(crate) status: JobStatus,
     /// The lines of its sink, sorted.
     pub(crate) lines: Vec<String>,
     pub(crate) restarts: u64,
@@ -116,7 +123,6 @@ pub(crate) async fn run(case: &Case, random: &mut SmallRng, seed: u64) -> Ran {
 
     Ran {
         lines: rig.lines("out").await,
-        status,
         restarts,
     }
 }

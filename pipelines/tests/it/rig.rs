@@ -98,6 +98,7 @@ impl Rig {
                 end: End::Keep,
                 reset: BTreeSet::new(),
                 stop_when: None,
+                memory: None,
             },
             log: LogConfig {
                 store: Arc::clone(&self.store),

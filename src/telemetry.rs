@@ -13,7 +13,7 @@ use prometheus_client::{
 };
 use tagflow_engine::{
     EventTime,
-    status::{JobState, JobStatus, NodeStatus, PartitionStatus},
+    status::{JobState, JobStatus, MemoryStatus, NodeStatus, PartitionStatus},
 };
 use tokio::sync::watch;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
@@ -179,6 +179,21 @@ const OF_JOB: &[Metric<JobStatus>] = &[
     ),
 ];
 
+/// Labels: `pipeline`; where there is a limit.
+const OF_MEMORY: &[Metric<MemoryStatus>] = &[
+    Metric::gauge("memory_bytes", "Resident memory of the process", |it| {
+        Some(it.used_bytes as f64)
+    }),
+    Metric::gauge("memory_limit_bytes", "What the process may take", |it| {
+        Some(it.limit_bytes as f64)
+    }),
+    Metric::gauge(
+        "memory_paused",
+        "Whether nothing is read because memory is short",
+        |it| Some(f64::from(u8::from(it.paused))),
+    ),
+];
+
 /// Labels: `pipeline`, `source`, `partition`.
 const OF_PARTITION: &[Metric<PartitionStatus>] = &[
     Metric::counter(
@@ -285,6 +300,10 @@ impl Collector for StatusCollector {
         let pipeline = status.pipeline.as_str();
         let job = (vec![("pipeline", pipeline)], &status);
         write_all(&mut encoder, OF_JOB, &[job])?;
+        if let Some(memory) = &status.memory {
+            let memory = (vec![("pipeline", pipeline)], memory);
+            write_all(&mut encoder, OF_MEMORY, &[memory])?;
+        }
         let partitions: Vec<_> = status
             .partitions
             .iter()
@@ -358,6 +377,11 @@ mod tests {
             ..NodeStatus::default()
         };
         status.nodes.insert("minute".into(), node);
+        status.memory = Some(MemoryStatus {
+            used_bytes: 5,
+            limit_bytes: 6,
+            paused: true,
+        });
         status
     }
 
@@ -372,6 +396,9 @@ mod tests {
             "tagflow_late_rows_total{pipeline=\"clicks\"} 3.0",
             "tagflow_partition_lag_rows{pipeline=\"clicks\",source=\"events\",partition=\"topic/0\"} 7.0",
             "tagflow_node_busy_ratio{pipeline=\"clicks\",node=\"minute\"} 0.5",
+            "tagflow_memory_bytes{pipeline=\"clicks\"} 5.0",
+            "tagflow_memory_limit_bytes{pipeline=\"clicks\"} 6.0",
+            "tagflow_memory_paused{pipeline=\"clicks\"} 1.0",
             "# EOF",
         ] {
             assert!(
@@ -388,6 +415,7 @@ mod tests {
     fn each_metric_is_named_once() {
         let names = OF_JOB.iter().map(|metric| metric.name);
         let names = names.chain(OF_PARTITION.iter().map(|metric| metric.name));
+        let names = names.chain(OF_MEMORY.iter().map(|metric| metric.name));
         let names: Vec<_> = names
             .chain(OF_NODE.iter().map(|metric| metric.name))
             .collect();

@@ -135,6 +135,8 @@ pub struct Barrier {
 pub enum BarrierKind {
     /// The stream goes on.
     Checkpoint,
+    /// The stream goes on, but memory is short: sinks finish what they hold open.
+    Relief,
     /// The job stops here: sinks finish what they hold open.
     Stop,
 }

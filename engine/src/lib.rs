@@ -15,6 +15,7 @@ pub mod error;
 pub mod graph;
 pub mod ids;
 pub mod ledger;
+pub mod memory;
 pub mod operator;
 pub mod runtime;
 pub mod side_input;

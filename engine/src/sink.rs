@@ -25,8 +25,8 @@ pub trait Sink: Send {
     /// Takes rows. May wait for I/O: that is the back-pressure.
     async fn write(&mut self, batch: Batch) -> Result<()>;
 
-    /// Ends an epoch: finishes the files that are due (all of them at a
-    /// [`BarrierKind::Stop`]) and hands over, as state, rows that stay in open
+    /// Ends an epoch: finishes the files that are due (all of them unless it is a
+    /// [`BarrierKind::Checkpoint`]) and hands over, as state, rows that stay in open
     /// ones.
     async fn cut(&mut self, kind: BarrierKind) -> Result<SinkCut>;
 

@@ -38,6 +38,10 @@ pub struct JobStatus {
     pub nodes: BTreeMap<String, NodeStatus>,
     /// The last commit.
     pub commit: Option<CommitStatus>,
+    /// What the process takes of the memory that it may take, where there is a
+    /// limit.
+    #[serde(default)]
+    pub memory: Option<MemoryStatus>,
 }
 
 impl JobStatus {
@@ -58,6 +62,7 @@ impl JobStatus {
             partitions: BTreeMap::new(),
             nodes: BTreeMap::new(),
             commit: None,
+            memory: None,
         }
     }
 
@@ -84,8 +89,8 @@ pub enum JobState {
     Starting,
     /// Rows flow.
     Running,
-    /// A source cannot be reached, or the job waits to start again after an
-    /// error; `message` says which.
+    /// A source cannot be reached, memory is short, or the job waits to start
+    /// again after an error; `message` says which.
     Waiting,
     /// Draining towards the last commit.
     Stopping,
@@ -106,6 +111,17 @@ impl fmt::Display for JobState {
             Self::Failed => "failed",
         })
     }
+}
+
+/// The memory of the process at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryStatus {
+    /// Bytes that it takes.
+    pub used_bytes: u64,
+    /// Bytes that it may take.
+    pub limit_bytes: u64,
+    /// Whether nothing is read because memory is short.
+    pub paused: bool,
 }
 
 /// One source partition at one moment.

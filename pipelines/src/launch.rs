@@ -1,20 +1,24 @@
 //! From a pipeline to a job that can be supervised: where it commits,
 //! under which plan, and as whom.
 
-use std::{collections::BTreeSet, net::SocketAddr, num::NonZeroUsize, sync::Arc, thread};
+use std::{
+    collections::BTreeSet, net::SocketAddr, num::NonZeroUsize, ops::RangeInclusive, sync::Arc,
+    thread,
+};
 
 use tagflow_connectors::storage;
 use tagflow_engine::{
     Clock, RandomIds, Result,
     commit::{LogConfig, Owner, STAGING},
+    memory::{MemoryLimit, ResidentMemory},
     runtime::{End, JobConfig, StopWhen, Supervised, Until},
     sink::Table,
 };
 
 use crate::{Pipeline, Spec, inspect::TASK, plan::StoredPlan};
 
-/// What each channel between two lanes may hold.
-const QUEUE_BYTES: usize = 4 << 20;
+/// What each channel between two lanes may hold, at least and at most.
+const QUEUE_BYTES: RangeInclusive<usize> = 64 << 10..=4 << 20;
 
 /// How many commits stay in the log with their state, to look back at.
 const KEEP_COMMITS: usize = 10;
@@ -99,11 +103,16 @@ pub fn launch(pipeline: Pipeline, options: LaunchOptions, clock: Arc<dyn Clock>)
         keep_commits: KEEP_COMMITS,
         ids: Arc::new(RandomIds),
     };
+    let lanes = lanes(&spec, options.lanes);
+    let memory = spec.memory.as_ref().map(|memory| MemoryLimit {
+        bytes: memory.limit.bytes(),
+        gauge: Arc::new(ResidentMemory),
+    });
     let config = JobConfig {
         pipeline: name.clone(),
-        lanes: lanes(&spec, options.lanes),
+        lanes,
         checkpoint_every: *spec.checkpoint.every.value(),
-        queue_bytes: QUEUE_BYTES,
+        queue_bytes: queue_bytes(&spec, lanes),
         until: options.until,
         end: options.end,
         reset: options.reset,
@@ -112,6 +121,7 @@ pub fn launch(pipeline: Pipeline, options: LaunchOptions, clock: Arc<dyn Clock>)
             over: *limit.over.value(),
             at_least: *limit.at_least.value(),
         }),
+        memory,
     };
     Ok(Launch {
         supervised: Supervised {
@@ -125,10 +135,39 @@ pub fn launch(pipeline: Pipeline, options: LaunchOptions, clock: Arc<dyn Clock>)
     })
 }
 
+/// What a channel may hold: all that there are between two stages, one from each
+/// lane to each, a sixteenth of the limit.
+fn queue_bytes(spec: &Spec, lanes: usize) -> usize {
+    let most = *QUEUE_BYTES.end();
+    spec.part_of_memory(16 * lanes.pow(2), most)
+        .max(*QUEUE_BYTES.start())
+}
+
 /// The name of this machine.
 fn host() -> String {
     rustix::system::uname()
         .nodename()
         .to_string_lossy()
         .into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::tests::spec;
+
+    #[test]
+    fn queues_get_smaller_with_the_limit_and_the_lanes() {
+        let bytes = |memory: &str, lanes| {
+            let text = format!(
+                "name: p\nsources: {{s: {{generator: {{}}}}}}\n\
+                 sinks: {{o: {{from: s, console: }}}}\n{memory}"
+            );
+            queue_bytes(&spec(&text), lanes)
+        };
+        assert_eq!(bytes("", 64), 4 << 20);
+        assert_eq!(bytes("memory: {limit: 2GiB}", 2), 4 << 20);
+        assert_eq!(bytes("memory: {limit: 2GiB}", 8), 2 << 20);
+        assert_eq!(bytes("memory: {limit: 128MiB}", 64), 64 << 10);
+    }
 }

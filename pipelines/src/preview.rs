@@ -105,6 +105,7 @@ pub async fn preview(
             end: End::Drain,
             reset: BTreeSet::new(),
             stop_when: None,
+            memory: None,
         },
         log: log(clock.now()),
         clock: Arc::clone(&clock),

@@ -46,6 +46,9 @@ const LONGEST_NAME: usize = 63;
 /// More lanes than key groups would have nothing to do.
 const MOST_LANES: u64 = 256;
 
+/// Less than this the binary takes by itself, nearly.
+const LEAST_MEMORY_BYTES: u64 = 128 << 20;
+
 impl Check<'_, '_> {
     fn names(&mut self) {
         let spec = self.spec;
@@ -416,6 +419,13 @@ impl Check<'_, '_> {
         {
             let message = format!("`parallelism` is from 1 to {MOST_LANES}, got {}", **lanes);
             self.diagnostics.error(lanes.at(), "parallelism", message);
+        }
+        if let Some(memory) = &spec.memory
+            && memory.limit.bytes() < LEAST_MEMORY_BYTES
+        {
+            let message = "Tagflow needs at least 128MiB of memory";
+            self.diagnostics
+                .error(memory.limit.at(), "memory.limit", message);
         }
         if spec.checkpoint.every.as_millis() < 100 {
             let path = "checkpoint.every";

@@ -67,7 +67,7 @@ pub(crate) async fn execute(args: Demo) -> anyhow::Result<Exit> {
         stop.cancel();
         sent
     });
-    let outcome = match session::run(control, job, Some(endpoint)).await? {
+    let outcome = match session::run(control, Box::pin(job), Some(endpoint)).await? {
         Ended::Stopped(outcome) => outcome,
         Ended::Aborted => return Ok(Exit::Aborted),
     };

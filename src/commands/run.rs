@@ -45,7 +45,7 @@ pub(crate) async fn execute(args: Run) -> anyhow::Result<Exit> {
     };
     let Launch { supervised, tables } = launch(pipeline, options, Arc::new(SystemClock))?;
     let (control, job) = supervise(supervised);
-    match session::run(control, job, endpoint).await? {
+    match session::run(control, Box::pin(job), endpoint).await? {
         Ended::Aborted => Ok(Exit::Aborted),
         Ended::Stopped(outcome) => {
             eprint!("{}", summary::of(&outcome, end, &tables, &state));

@@ -24,6 +24,16 @@ impl Broker {
         self.cluster.bootstrap_servers()
     }
 
+    /// Closes all connections and accepts none, until [`Broker::up`].
+    pub(crate) fn down(&self) {
+        self.cluster.broker_down(-1).unwrap();
+    }
+
+    /// Accepts connections again.
+    pub(crate) fn up(&self) {
+        self.cluster.broker_up(-1).unwrap();
+    }
+
     /// Sends rows, dealt to the partitions in turn.
     pub(crate) fn send_rows(&self, topic: &str, partitions: i32, rows: &[Row]) {
         let messages = rows.iter().enumerate().map(|(index, row)| {

@@ -1,29 +1,41 @@
 //! `kill -9` at random moments, again and again: in the end the tables hold
 //! every row once.
 
-use std::time::Duration;
+use std::{env, time::Duration};
 
 use crate::{
     broker::Broker,
     lake::assert_holds,
     process::Folder,
-    rows::{Random, ndjson, pipeline, rows},
+    rows::{Random, ndjson, on_s3, pipeline, rows},
+    s3::S3,
 };
 
-/// How many kills each test sees at least.
-const KILLS: u32 = 25;
+/// How many kills each test sees at least: a third of 200, or of as many as the
+/// environment says.
+fn kills() -> u32 {
+    let all = env::var("TAGFLOW_KILLS").ok();
+    let all: u32 = all.map_or(200, |kills| kills.parse().unwrap());
+    all.div_ceil(3)
+}
+
+/// The most kills of one pipeline; then a run may live, for a test must end.
+const KILLS_OF_ONE: u32 = 20;
 
 /// The latest moment of a kill after the start: past the first commits.
-const LATEST_MS: u64 = 1500;
+const LATEST_MS: u64 = 1000;
+
+/// So many that they take some epochs.
+const ROWS: i64 = 10_000;
 
 #[test]
 fn a_killed_run_over_files_loses_and_doubles_nothing() {
     let mut random = Random(41);
-    let mut kills = 0;
-    while kills < KILLS {
+    let (mut kills, enough) = (0, kills());
+    while kills < enough {
         let folder = Folder::new();
-        let all = rows(20_000, random.below(1000));
-        for (file, part) in all.chunks(5_000).enumerate() {
+        let all = rows(ROWS, random.below(1000));
+        for (file, part) in all.chunks(2_500).enumerate() {
             folder.write(&format!("in/{file}.ndjson"), ndjson(part));
         }
         folder.write("p.yaml", pipeline("files: {url: \"./in/*.ndjson\"}"));
@@ -35,10 +47,10 @@ fn a_killed_run_over_files_loses_and_doubles_nothing() {
 #[test]
 fn a_killed_run_over_kafka_loses_and_doubles_nothing() {
     let mut random = Random(42);
-    let mut kills = 0;
-    while kills < KILLS {
+    let (mut kills, enough) = (0, kills());
+    while kills < enough {
         let folder = Folder::new();
-        let all = rows(20_000, random.below(1000));
+        let all = rows(ROWS, random.below(1000));
         let broker = Broker::new("sales", 4);
         broker.send_rows("sales", 4, &all);
         let source = format!(
@@ -52,12 +64,31 @@ fn a_killed_run_over_kafka_loses_and_doubles_nothing() {
     }
 }
 
+#[test]
+fn a_killed_run_over_s3_loses_and_doubles_nothing() {
+    let mut random = Random(43);
+    let (mut kills, enough) = (0, kills());
+    while kills < enough {
+        let mut folder = Folder::new();
+        let _store = S3::serving(&mut folder);
+        let all = rows(ROWS, random.below(1000));
+        for (file, part) in all.chunks(2_500).enumerate() {
+            folder.write(&format!("in/{file}.ndjson"), ndjson(part));
+        }
+        folder.write(
+            "p.yaml",
+            on_s3(&pipeline("files: {url: \"./in/*.ndjson\"}")),
+        );
+        kills += kill_until_done(&folder, &["run", "p.yaml", "--admin", "off"], &mut random);
+        assert_holds(&folder, &all);
+    }
+}
+
 /// Starts the run and kills it, until one comes to its end before its kill.
 fn kill_until_done(folder: &Folder, args: &[&str], random: &mut Random) -> u32 {
     let mut kills = 0;
     loop {
-        // After many kills a run may live: a test must end.
-        let moment = if kills < KILLS {
+        let moment = if kills < KILLS_OF_ONE {
             random.below(LATEST_MS)
         } else {
             60_000

@@ -101,6 +101,24 @@ pub(crate) async fn written(folder: &Folder, table: &str, by: &str, sql: &str) -
     ask(&context, sql).await
 }
 
+/// The same of a table whose folders do not matter.
+pub(crate) fn read(folder: &Folder, table: &str, sql: &str) -> String {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let context = context();
+        let path = format!("{}/", folder.path(table).display());
+        let options = ParquetReadOptions::default();
+        context
+            .register_parquet("written", path, options)
+            .await
+            .unwrap();
+        ask(&context, sql).await
+    })
+}
+
 fn context() -> SessionContext {
     SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1))
 }

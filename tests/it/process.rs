@@ -17,13 +17,20 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// A folder in which `tagflow` is started.
 pub(crate) struct Folder {
     root: TempDir,
+    environment: Vec<(String, String)>,
 }
 
 impl Folder {
     pub(crate) fn new() -> Self {
         Self {
             root: TempDir::new().unwrap(),
+            environment: Vec::new(),
         }
+    }
+
+    /// Sets a variable of the environment of what is started here.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -55,7 +62,8 @@ impl Folder {
             .env_remove("TAGFLOW_STATE")
             .env_remove("KAFKA_BROKERS")
             .env_remove("LAKE_URL")
-            .env("RUST_LOG", "error");
+            .env("RUST_LOG", "error")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -116,6 +124,14 @@ impl Running {
             .args([&format!("-{name}"), &pid])
             .status();
         assert!(sent.unwrap().success());
+    }
+
+    /// What it takes in memory, without its binary; `None` once it has ended.
+    pub(crate) fn memory_mib(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let line = status.lines().find(|line| line.starts_with("RssAnon:"))?;
+        let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+        Some(kib >> 10)
     }
 
     pub(crate) fn pid(&self) -> u32 {

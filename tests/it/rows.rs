@@ -23,8 +23,13 @@ const START_MS: i64 = 1_767_657_540_000;
 
 /// `count` rows, 20 ms apart, up to 2 s out of order.
 pub(crate) fn rows(count: i64, seed: u64) -> Vec<Row> {
+    rows_from(0, count, seed)
+}
+
+/// The same, with ids and times that follow those of `first` rows.
+pub(crate) fn rows_from(first: i64, count: i64, seed: u64) -> Vec<Row> {
     let mut random = Random(seed);
-    (0..count)
+    (first..first + count)
         .map(|id| Row {
             id,
             campaign: format!("c{}", random.below(20)),
@@ -120,4 +125,17 @@ sinks:
 checkpoint: {{every: 100ms, url: ./state}}
 "#
     )
+}
+
+/// The same pipeline, patient with partitions that get no rows for a while: what
+/// comes to them then is not late.
+pub(crate) fn patient(pipeline: &str) -> String {
+    pipeline.replace("idle_after: 500ms", "idle_after: 5m")
+}
+
+/// The same pipeline with its tables and its state on S3.
+pub(crate) fn on_s3(pipeline: &str) -> String {
+    pipeline
+        .replace("./lake", "s3://lake")
+        .replace("./state", "s3://lake/state")
 }

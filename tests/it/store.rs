@@ -67,7 +67,6 @@ fn a_full_disk_ends_the_run_and_loses_nothing() {
     let text = pipeline("files: {url: ./in.ndjson}");
     let text = text.replace("./lake", "./disk/lake");
     folder.write("p.yaml", text.replace("./state", "./disk/state"));
-    // Only processes in this namespace see the disk.
     let script = "\
         mkdir disk && mount -t tmpfs -o size=4m tmpfs disk || exit 77
         head -c 100m /dev/zero > disk/filler 2> /dev/null
@@ -75,21 +74,54 @@ fn a_full_disk_ends_the_run_and_loses_nothing() {
         \"$0\" run p.yaml --admin off; [ $? = 4 ] || exit 1
         rm disk/filler
         \"$0\" run p.yaml --admin off && \"$0\" audit sales --state disk/state --deep && cp -r disk/lake lake";
-    let unshared = "exec unshare -rm sh -c \"$1\" \"$0\"";
-    let ended = shell(&folder, unshared, script);
-    if ended.stderr.contains("unshare: ") || ended.code == Some(77) {
-        eprintln!("NOT RUN: this machine lets nobody mount: {}", ended.stderr);
+    let Some(ended) = on_a_disk_of_its_own(&folder, script) else {
         return;
-    }
-    let ended = ended.expect(0);
+    };
     says(
-        &ended,
+        &ended.expect(0),
         &[
             ": the store takes no more bytes; make room there\n",
             "  cause: Generic local disk error: No space left on device (os error 28)\n",
         ],
     );
     assert_shows(&folder, &all);
+}
+
+#[test]
+fn a_disk_that_can_only_be_read_ends_the_run_and_loses_nothing() {
+    let (folder, all) = with_file(20_000);
+    let text = pipeline("files: {url: ./in.ndjson}").replace("./lake", "./disk/lake");
+    folder.write("p.yaml", text.replace("./state", "./disk/state"));
+    let script = "\
+        mkdir disk && mount -t tmpfs tmpfs disk && mkdir disk/lake disk/state || exit 77
+        mount -o remount,ro disk || exit 77
+        \"$0\" run p.yaml --admin off; [ $? = 4 ] || exit 1
+        mount -o remount,rw disk
+        \"$0\" run p.yaml --admin off && cp -r disk/lake lake";
+    let Some(ended) = on_a_disk_of_its_own(&folder, script) else {
+        return;
+    };
+    says(
+        &ended.expect(0),
+        &[
+            "error: cannot create `file://",
+            "Read-only file system (os error 30)",
+            "hint: nothing is lost",
+        ],
+    );
+    assert_holds(&folder, &all);
+}
+
+/// Runs a script that mounts a file system, in a namespace that only it sees;
+/// `None` where the machine lets nobody mount.
+fn on_a_disk_of_its_own(folder: &Folder, script: &str) -> Option<Ended> {
+    let unshared = "exec unshare -rm sh -c \"$1\" \"$0\"";
+    let ended = shell(folder, unshared, script);
+    if ended.stderr.contains("unshare: ") || ended.code == Some(77) {
+        eprintln!("NOT RUN: this machine lets nobody mount: {}", ended.stderr);
+        return None;
+    }
+    Some(ended)
 }
 
 #[test]

@@ -301,7 +301,7 @@ impl ParquetSink {
     fn due(&self, kind: BarrierKind, now: EventTime) -> Vec<Path> {
         let (mut due, mut staying): (Vec<_>, Vec<_>) =
             self.open.iter().partition(|(_, file)| match kind {
-                BarrierKind::Stop => true,
+                BarrierKind::Stop | BarrierKind::Relief => true,
                 BarrierKind::Checkpoint => file.is_due(now, self.config.files.max_open),
             });
         // Of those that stay, the smallest, as many as recovery may read back.

@@ -197,7 +197,7 @@ pub enum Reason {
 impl From<BarrierKind> for Reason {
     fn from(kind: BarrierKind) -> Self {
         match kind {
-            BarrierKind::Checkpoint => Self::Checkpoint,
+            BarrierKind::Checkpoint | BarrierKind::Relief => Self::Checkpoint,
             BarrierKind::Stop => Self::Stop,
         }
     }

@@ -198,7 +198,7 @@ impl Checkpointer {
             && epilogue.snapshots.is_empty()
             && positions == self.positions
             && epilogue.ledger.iter().next().is_none();
-        if unchanged && kind == BarrierKind::Checkpoint {
+        if unchanged && kind != BarrierKind::Stop {
             self.work = Work::Skipped;
             return Ok(());
         }

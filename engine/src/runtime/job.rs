@@ -13,6 +13,7 @@ use super::{
     checkpoint::{Checkpointer, Done, Pending},
     gauges::Gauges,
     monitor::Monitor,
+    pressure::{LOOK_EVERY, Pressure, Relief},
     reader::Order,
     report::Report,
     tolerance::{StopWhen, Tolerance},
@@ -23,7 +24,8 @@ use crate::{
     commit::{CommitLog, Committed, Recovered},
     element::{Barrier, BarrierKind},
     graph::Graph,
-    status::{JobState, JobStatus},
+    memory::MemoryLimit,
+    status::{JobState, JobStatus, MemoryStatus},
 };
 
 /// How long a source may be unreachable in a run that should end by itself.
@@ -51,6 +53,8 @@ pub struct JobConfig {
     pub reset: BTreeSet<String>,
     /// How many bad rows are too many.
     pub stop_when: Option<StopWhen>,
+    /// How much memory the process may take.
+    pub memory: Option<MemoryLimit>,
 }
 
 /// When a job stops by itself. One whose sources are all bounded always stops
@@ -130,6 +134,11 @@ pub(super) async fn run(
         phase: Phase::Running,
         tolerance: Tolerance::new(config.stop_when),
         verdict: None,
+        pressure: config
+            .memory
+            .as_ref()
+            .map(|limit| Pressure::new(limit.bytes)),
+        short_of_memory: None,
     };
     job.run(&surroundings.stop).await
 }
@@ -167,6 +176,10 @@ struct Job<'a> {
     tolerance: Tolerance,
     /// Why the job stops, where that is an error.
     verdict: Option<Error>,
+    /// How short memory is, where there is a limit.
+    pressure: Option<Pressure>,
+    /// What is said while nothing is read for that.
+    short_of_memory: Option<String>,
 }
 
 impl Job<'_> {
@@ -174,6 +187,7 @@ impl Job<'_> {
         let clock = Arc::clone(&self.clock);
         let mut due = clock.sleep(self.config.checkpoint_every);
         let mut refresh = clock.sleep(STATUS_EVERY);
+        let mut look = clock.sleep(LOOK_EVERY);
         let mut impatient = None;
         self.monitor.say(JobState::Running, None);
         loop {
@@ -204,6 +218,10 @@ impl Job<'_> {
                         // Commit first: then the dead letters can be looked at.
                         self.want_stop(End::Keep);
                     }
+                }
+                () = &mut look, if self.pressure.is_some() => {
+                    look = clock.sleep(LOOK_EVERY);
+                    self.relieve()?;
                 }
                 () = wait(&mut impatient) => return Err(self.out_of_patience()),
             }
@@ -261,17 +279,20 @@ impl Job<'_> {
             }
             Report::Reachable(source, None) => {
                 self.unreachable.remove(&source);
-                self.say_reachability();
+                self.say_what_it_waits_for();
             }
             Report::Reachable(source, Some(reason)) => {
                 self.unreachable.insert(source, reason);
-                self.say_reachability();
+                self.say_what_it_waits_for();
             }
         }
         Ok(())
     }
 
     fn on_commit(&mut self, done: Option<Done>) -> Option<Outcome> {
+        if let Some(pressure) = &mut self.pressure {
+            pressure.committed(self.clock.now());
+        }
         if let Some(done) = &done {
             self.monitor.committed(done, self.checkpointer.totals());
             self.topology.committed(self.checkpointer.positions());
@@ -295,6 +316,41 @@ impl Job<'_> {
                 Judged::TooManyBad
             }
         }
+    }
+
+    /// Looks at what memory the process takes, and does what helps.
+    fn relieve(&mut self) -> Result<()> {
+        if self.phase != Phase::Running {
+            return Ok(());
+        }
+        let idle = self.is_idle();
+        let (Some(limit), Some(pressure)) = (&self.config.memory, &mut self.pressure) else {
+            return Ok(());
+        };
+        let Some(used_bytes) = limit.gauge.used_bytes() else {
+            return Ok(());
+        };
+        let relief = pressure.judge(self.clock.now(), used_bytes, idle)?;
+        self.monitor.memory(MemoryStatus {
+            used_bytes,
+            limit_bytes: limit.bytes,
+            paused: pressure.is_paused(),
+        });
+        match relief {
+            Relief::None => {}
+            Relief::Pause => {
+                self.short_of_memory = Some(pressure.message(used_bytes));
+                self.topology.order(|| Order::Pause);
+                self.say_what_it_waits_for();
+            }
+            Relief::GoOn => {
+                self.short_of_memory = None;
+                self.topology.order(|| Order::GoOn);
+                self.say_what_it_waits_for();
+            }
+            Relief::Commit => self.trigger(BarrierKind::Relief),
+        }
+        Ok(())
     }
 
     fn want_stop(&mut self, end: End) {
@@ -326,15 +382,16 @@ impl Job<'_> {
         self.phase == Phase::Running && self.is_idle()
     }
 
-    fn say_reachability(&mut self) {
-        let said = self.unreachable.iter().next();
-        let state = if said.is_some() {
+    fn say_what_it_waits_for(&mut self) {
+        let unreachable = self.unreachable.iter().next();
+        let message = unreachable
+            .map(|(source, reason)| format!("source `{source}` cannot be reached: {reason}"))
+            .or_else(|| self.short_of_memory.clone());
+        let state = if message.is_some() {
             JobState::Waiting
         } else {
             JobState::Running
         };
-        let message =
-            said.map(|(source, reason)| format!("source `{source}` cannot be reached: {reason}"));
         if self.phase == Phase::Running {
             self.monitor.say(state, message);
         }

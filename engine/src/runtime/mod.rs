@@ -24,6 +24,7 @@ mod head;
 mod job;
 mod lane;
 mod monitor;
+mod pressure;
 mod reader;
 mod report;
 mod restore;

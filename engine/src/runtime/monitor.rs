@@ -9,7 +9,7 @@ use crate::{
     Clock, EventTime,
     graph::{Graph, NodeKind},
     ledger::Counts,
-    status::{CommitStatus, JobState, JobStatus},
+    status::{CommitStatus, JobState, JobStatus, MemoryStatus},
 };
 
 /// Over how many refreshes the rate is taken.
@@ -58,6 +58,11 @@ impl Monitor {
         self.status.state = state;
         self.status.message = message;
         self.refresh();
+    }
+
+    /// Notes what memory the process takes; told with the next refresh.
+    pub(super) fn memory(&mut self, memory: MemoryStatus) {
+        self.status.memory = Some(memory);
     }
 
     /// Notes a commit.

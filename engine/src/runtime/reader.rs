@@ -34,6 +34,10 @@ pub(super) enum Order {
     End,
     /// Read no further.
     Stop,
+    /// Read nothing until [`Order::GoOn`].
+    Pause,
+    /// Read on.
+    GoOn,
     /// These positions are committed.
     Committed(Positions),
 }
@@ -87,7 +91,7 @@ struct Gone;
 impl Reader {
     /// Runs until the job stops.
     pub(super) async fn run(mut self) -> Result<()> {
-        let mut reading = true;
+        let (mut reading, mut paused) = (true, false);
         let mut announced = false;
         let clock = Arc::clone(&self.clock);
         let mut tick = clock.sleep(TICK);
@@ -96,14 +100,17 @@ impl Reader {
                 biased;
                 order = self.orders.recv() => {
                     let Some(order) = order else { return Ok(()) };
-                    if matches!(order, Order::End | Order::Stop) {
-                        reading = false;
+                    match order {
+                        Order::End | Order::Stop => reading = false,
+                        Order::Pause => paused = true,
+                        Order::GoOn => paused = false,
+                        Order::Barrier(_) | Order::Committed(_) => {}
                     }
                     if self.obey(order).await.is_err() {
                         return Ok(());
                     }
                 }
-                event = self.input.next(), if reading => {
+                event = self.input.next(), if reading && !paused => {
                     if self.on_event(event?).await?.is_err() {
                         return Ok(());
                     }
@@ -129,6 +136,14 @@ impl Reader {
     async fn obey(&mut self, order: Order) -> Result<(), Gone> {
         match order {
             Order::Stop => Ok(()),
+            Order::Pause => {
+                self.look_away();
+                Ok(())
+            }
+            Order::GoOn => {
+                self.look_again();
+                Ok(())
+            }
             Order::End => self.broadcast(&Element::End).await,
             Order::Barrier(barrier) => {
                 let mut positions = self.positions.clone();
@@ -202,16 +217,11 @@ impl Reader {
                 }
             }
             SourceEvent::Unreachable(reason) => {
-                // An end that was reached says nothing while nobody can look.
-                self.partitions
-                    .values_mut()
-                    .for_each(|partition| partition.caught_up = None);
+                self.look_away();
                 self.report(Report::Reachable(Arc::clone(&self.source), Some(reason)));
             }
             SourceEvent::Reachable => {
-                let now = self.clock.now();
-                let quiet = self.partitions.values_mut().filter(|it| it.quiet);
-                quiet.for_each(|partition| partition.caught_up = Some(now));
+                self.look_again();
                 self.report(Report::Reachable(Arc::clone(&self.source), None));
             }
             SourceEvent::Lost {
@@ -226,6 +236,19 @@ impl Reader {
             }
         }
         Ok(Ok(()))
+    }
+
+    /// An end that was reached says nothing while nobody looks.
+    fn look_away(&mut self) {
+        self.partitions
+            .values_mut()
+            .for_each(|partition| partition.caught_up = None);
+    }
+
+    fn look_again(&mut self) {
+        let now = self.clock.now();
+        let quiet = self.partitions.values_mut().filter(|it| it.quiet);
+        quiet.for_each(|partition| partition.caught_up = Some(now));
     }
 
     async fn finish_ended(&mut self) -> Result<(), Gone> {

@@ -135,6 +135,7 @@ impl World {
                 end: run.end,
                 reset: BTreeSet::new(),
                 stop_when: None,
+                memory: None,
             },
             log: LogConfig {
                 store: seen,

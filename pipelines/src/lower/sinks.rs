@@ -325,7 +325,10 @@ impl Lowering<'_> {
         if !sound {
             return None;
         }
-        let files = file_options(parquet);
+        let mut files = file_options(parquet);
+        if parquet.files.max_open_bytes.is_default() {
+            files.open_bytes = self.spec.part_of_memory(16, files.open_bytes);
+        }
         match table(name, &parquet.url, schema, partition_by, newest, files) {
             Ok(factory) => Some(factory),
             Err(error) => {

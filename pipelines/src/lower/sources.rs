@@ -59,7 +59,8 @@ impl Lowering<'_> {
         let max_row_bytes = max_row_bytes(source);
         Ok(Some(match source.input() {
             Input::Kafka(settings) => {
-                let config = kafka_config(settings, max_row_bytes);
+                let mut config = kafka_config(settings, max_row_bytes);
+                config.queue_bytes = self.spec.part_of_memory(32, config.queue_bytes);
                 let problems = config.check();
                 if !problems.is_empty() {
                     for (setting, message) in problems {

@@ -17,6 +17,7 @@ mod format;
 mod generator;
 mod kafka;
 mod measure;
+mod memory;
 mod metrics;
 mod nodes;
 mod params;
@@ -61,6 +62,7 @@ pub use format::{CsvFormat, Format, JsonFormat, ParquetFormat};
 pub use generator::GeneratorSource;
 pub use kafka::{KafkaSource, OnDataLoss, Properties, Start};
 pub use measure::{Agg, Measure, Sketch, Theta};
+pub use memory::Memory;
 pub use metrics::{Corrections, Day, Metrics, MetricsEmit, MetricsWindow, Width};
 pub use nodes::{Name, Nodes};
 pub use params::Params;
@@ -138,6 +140,9 @@ pub struct Spec {
     /// How many lanes work side by side, 1 to 256. Default: the machine's cores.
     /// It may change between runs.
     pub parallelism: Option<Setting<u64>>,
+    /// What the process may take. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
     /// The HTTP server for health, metrics and status.
     #[schemars(extend("default" = serde_json::json!({})))]
     pub admin: Admin,
@@ -233,6 +238,7 @@ impl Spec {
         let checkpoint = fields.optional(reader, "checkpoint");
         let errors = fields.optional(reader, "errors");
         let parallelism = fields.optional(reader, "parallelism");
+        let memory = fields.optional(reader, "memory");
         let admin = fields.optional(reader, "admin");
         let tests = fields.optional(reader, "tests");
         for name in LATER {
@@ -264,6 +270,7 @@ impl Spec {
             sinks: sinks.unwrap_or_else(Nodes::unreadable),
             checkpoint,
             parallelism: parallelism.flatten(),
+            memory: memory.flatten(),
             admin: admin.flatten().unwrap_or_else(|| Admin::default_at(at)),
             tests: tests.flatten().unwrap_or_default(),
         })

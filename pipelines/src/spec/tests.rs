@@ -33,7 +33,7 @@ fn parsed(text: &str) -> Parsed {
     parse_str("p.yaml", text, &options(&[]))
 }
 
-fn spec(text: &str) -> Spec {
+pub(crate) fn spec(text: &str) -> Spec {
     match load_str("p.yaml", text, &options(&[])) {
         Ok(spec) => spec,
         Err(problems) => panic!("{problems}"),

@@ -198,6 +198,7 @@ impl<'a> Bench<'a> {
                 end: End::Keep,
                 reset: BTreeSet::new(),
                 stop_when: None,
+                memory: None,
             },
             log: LogConfig {
                 store: Arc::clone(&self.store),

@@ -196,6 +196,10 @@ fn limits() {
         &["5:14 `parallelism` is from 1 to 256, got 257"],
     );
     check(
+        &format!("{sink}memory: {{limit: 127MiB}}\n"),
+        &["5:17 Tagflow needs at least 128MiB of memory"],
+    );
+    check(
         &format!("{sink}checkpoint: {{every: 99ms}}\n"),
         &["5:21 a checkpoint cannot be more often than every 100ms"],
     );

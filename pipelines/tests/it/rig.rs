@@ -105,6 +105,7 @@ impl Rig {
                 end: End::Keep,
                 reset: BTreeSet::new(),
                 stop_when: None,
+                memory: None,
             },
             log: LogConfig {
                 store: Arc::clone(&self.store),

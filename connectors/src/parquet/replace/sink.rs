@@ -253,7 +253,7 @@ impl ReplacingSink {
     fn due(&self, kind: BarrierKind) -> Vec<Path> {
         let now = self.clock.now();
         let is_due = |pending: &Pending| {
-            kind == BarrierKind::Stop
+            kind != BarrierKind::Checkpoint
                 || pending.carry.must_finish()
                 || now.since(pending.since()) >= self.config.files.max_open
         };

@@ -377,6 +377,20 @@ async fn mend(cluster: &Cluster, fault: Fault) {
     }
 }
 
+/// The client's own question for both ends of a log answered with the end twice,
+/// so a topic opened in a bad moment was read from its end.
+#[tokio::test]
+async fn regression_a_failed_question_for_the_start_is_not_answered_with_the_end() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic(TOPIC, 1, 1).unwrap();
+    let servers = cluster.bootstrap_servers();
+    produce_at(&servers, TOPIC, numbered(0..10)).await;
+    cluster.request_errors(Request::ListOffsets, &[KAFKA_STORAGE_ERROR]);
+    let config = config_at(&servers, &[TOPIC]);
+    let mut reader = open(config, &Positions::new()).await.unwrap();
+    assert_eq!(assigned(&mut reader).await["events/0"], 0);
+}
+
 /// The log's start moves past the position of a reader that is held up. What
 /// was lost, and the offsets that were read after it.
 async fn read_across_a_loss(on_data_loss: OnDataLoss) -> Result<((Offset, Offset), Vec<Offset>)> {

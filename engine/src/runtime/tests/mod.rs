@@ -1,6 +1,7 @@
 //! Whole jobs, with a naive tumbling count as their operator and the rows
 //! themselves as the oracle.
 
+mod memory;
 mod tally;
 
 use std::{
@@ -22,6 +23,7 @@ use crate::{
     graph::{
         Graph, NodeKind, OnError, OperatorNode, Partitioning, SourceNode, TimePolicy, WithOffsets,
     },
+    memory::MemoryLimit,
     source::{
         Chunk, DeadLetters, Positions, Reference, Rejected, Source, SourceEvent, SourceReader,
     },
@@ -47,6 +49,7 @@ struct Rig {
     reference: Reference,
     window: i64,
     reset: BTreeSet<String>,
+    memory: Option<MemoryLimit>,
     /// What to read instead of the script.
     source: Option<Arc<dyn Source>>,
 }
@@ -67,6 +70,7 @@ impl Rig {
             reference: Reference::None,
             window: WINDOW,
             reset: BTreeSet::new(),
+            memory: None,
             source: None,
         }
     }
@@ -150,6 +154,7 @@ impl Rig {
                 end: self.end,
                 reset: self.reset.clone(),
                 stop_when: None,
+                memory: self.memory.clone(),
             },
             log: LogConfig {
                 store: Arc::clone(&self.store),

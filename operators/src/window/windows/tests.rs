@@ -171,3 +171,23 @@ fn cumulative_windows_end_with_their_day() {
     );
     assert_eq!(windows.numbers(window), (0, 12, start));
 }
+
+#[test]
+fn cumulative_windows_step_from_midnight_whatever_the_zone() {
+    // Its midnight is a quarter past an hour.
+    let zone = "Asia/Kathmandu".parse().unwrap();
+    let windows = Windows::Cumulate {
+        step: Duration::from_hours(1),
+        within: Period::Calendar(CalendarUnit::Day, zone),
+    };
+    let start = 1_767_550_500_000_000; // 2026-01-04T18:15:00Z
+    let hour = 3_600_000_000;
+    let pane = windows.pane(start + hour * 3 / 2).unwrap();
+    assert_eq!(
+        pane,
+        Span {
+            start: start + hour,
+            end: start + 2 * hour
+        }
+    );
+}

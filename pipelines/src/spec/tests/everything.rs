@@ -11,6 +11,7 @@ fn every_key_is_read() {
     let spec = spec(EVERYTHING);
     assert!(spec.warnings.is_empty());
     assert_eq!(spec.parallelism.as_deref(), Some(&4));
+    assert_eq!(spec.memory.as_ref().unwrap().limit.bytes(), 2 << 30);
     assert_eq!(
         *spec.admin.listen,
         "127.0.0.1:9000".parse::<SocketAddr>().unwrap()
@@ -126,7 +127,7 @@ fn what_is_left_out_has_its_default() {
     );
     assert!(spec.admin.listen.is_default());
     assert_eq!(spec.admin.listen.port(), 8642);
-    assert!(spec.parallelism.is_none());
+    assert!(spec.parallelism.is_none() && spec.memory.is_none());
 }
 
 #[test]

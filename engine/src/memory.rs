@@ -1,0 +1,69 @@
+//! How much memory the process takes, injected: a test says what it likes.
+
+use std::{fmt, fs, sync::Arc};
+
+/// Where a job reads from how much memory its process takes.
+pub trait MemoryGauge: Send + Sync + 'static {
+    /// Bytes in use; `None` where the machine does not tell.
+    fn used_bytes(&self) -> Option<u64>;
+}
+
+/// The memory that a process may take.
+#[derive(Clone)]
+pub struct MemoryLimit {
+    /// In bytes.
+    pub bytes: u64,
+    /// What it takes now.
+    pub gauge: Arc<dyn MemoryGauge>,
+}
+
+impl fmt::Debug for MemoryLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryLimit")
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What this process has in memory that is in no file, as Linux tells it; other
+/// systems do not. Its binary is not counted, for the system can read that again.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ResidentMemory;
+
+impl MemoryGauge for ResidentMemory {
+    fn used_bytes(&self) -> Option<u64> {
+        resident(&fs::read_to_string("/proc/self/status").ok()?)
+    }
+}
+
+/// `RssAnon` of a process's status, which is in kibibytes.
+fn resident(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_resident_size_is_read() {
+        let status = "Name:\ttagflow\nVmRSS:\t  9000 kB\nRssAnon:\t    5120 kB\n";
+        assert_eq!(resident(status), Some(5 << 20));
+        assert_eq!(resident("Name:\ttagflow\n"), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn this_process_takes_what_it_fills() {
+        let before = ResidentMemory.used_bytes().unwrap();
+        let filled = vec![1_u8; 64 << 20];
+        let after = ResidentMemory.used_bytes().unwrap();
+        // Other tests free some meanwhile.
+        assert!(after > before + (32 << 20), "{before} to {after}");
+        drop(filled);
+    }
+}

@@ -258,7 +258,9 @@ pub struct ColumnRows {
     pub first: Offset,
 }
 
-/// Turns a chunk into columns. One per lane; synchronous and without I/O.
+/// Turns a chunk into columns; synchronous and without I/O. A lane has several,
+/// and any of them may get the next chunk: what one remembers may only make it
+/// faster.
 ///
 /// One bad row costs that row and nothing else: it is in
 /// [`Decoded::rejected`], and all others are in [`Decoded::records`] in order.

@@ -162,7 +162,8 @@ pub struct NodeStatus {
     /// Bytes waiting in the queues before it.
     pub queue_bytes: u64,
     /// The share of time that its lanes were busy, 0 to 1 a lane; nodes that
-    /// are fused into one chain share one figure.
+    /// are fused into one chain share one figure, to which a source adds the time
+    /// that decoding took.
     pub busy: f64,
 }
 

@@ -1,10 +1,17 @@
 //! One file in an object store.
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    io::{self, Read, Seek, SeekFrom},
+    ops::Range,
+    sync::Arc,
+};
 
 use bytes::Bytes;
-use object_store::{Error as StoreError, GetOptions, GetRange, ObjectMeta, ObjectStore};
+use object_store::{
+    Error as StoreError, GetOptions, GetRange, GetResultPayload, ObjectMeta, ObjectStore,
+};
 use tagflow_engine::{Error, Result};
+use tokio::task::spawn_blocking;
 
 /// A file as it was when it was listed.
 #[derive(Debug, Clone)]
@@ -36,8 +43,24 @@ impl FileObject {
             if_match: self.meta.e_tag.clone(),
             ..GetOptions::default()
         };
-        let result = self.store.get_opts(&self.meta.location, options);
-        result.await?.bytes().await
+        let result = self.store.get_opts(&self.meta.location, options).await?;
+        let GetResultPayload::File(mut file, path) = result.payload else {
+            return result.bytes().await;
+        };
+        // As `bytes` does it, but into memory that is not filled with zeros first.
+        let range = result.range;
+        let read = move || {
+            let length = range.end - range.start;
+            let mut bytes = Vec::with_capacity(length as usize);
+            file.seek(SeekFrom::Start(range.start))?;
+            file.take(length).read_to_end(&mut bytes)?;
+            Ok(Bytes::from(bytes))
+        };
+        let read: io::Result<Bytes> = spawn_blocking(read).await?;
+        read.map_err(|source| StoreError::Generic {
+            store: "LocalFileSystem",
+            source: format!("cannot read `{}`: {source}", path.display()).into(),
+        })
     }
 
     pub(super) fn changed(&self) -> Error {

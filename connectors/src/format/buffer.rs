@@ -5,9 +5,9 @@ use std::sync::Arc;
 use arrow::{
     array::{
         ArrayRef, BooleanArray, BooleanBufferBuilder, Date32Array, Decimal128Array, Float64Array,
-        Int64Array, ListArray, StringArray, TimestampMicrosecondArray,
+        Int64Array, ListArray, NullBufferBuilder, StringArray, TimestampMicrosecondArray,
     },
-    buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer},
+    buffer::{Buffer, OffsetBuffer, ScalarBuffer},
     datatypes::Field,
 };
 use chrono_tz::Tz;
@@ -22,7 +22,7 @@ use super::scalar::{self, TimeTextError};
 pub(super) struct ColumnBuffer {
     kind: ColumnType,
     values: Values,
-    validity: BooleanBufferBuilder,
+    validity: NullBufferBuilder,
 }
 
 #[derive(Debug)]
@@ -89,7 +89,7 @@ impl ColumnBuffer {
                     items: Box::new(Self::new(item)),
                 },
             },
-            validity: BooleanBufferBuilder::new(0),
+            validity: NullBufferBuilder::new(0),
         }
     }
 
@@ -99,7 +99,14 @@ impl ColumnBuffer {
 
     #[inline]
     pub(super) fn len(&self) -> usize {
-        self.validity.len()
+        match &self.values {
+            Values::Text { ends, .. } | Values::List { ends, .. } => ends.len(),
+            Values::Int64(values) => values.len(),
+            Values::Float64(values) => values.len(),
+            Values::Bool(values) => values.len(),
+            Values::Decimal(values) => values.len(),
+            Values::Date(values) => values.len(),
+        }
     }
 
     /// Keeps the first `len` values.
@@ -131,7 +138,7 @@ impl ColumnBuffer {
     }
 
     pub(super) fn append_null(&mut self) {
-        self.validity.append(false);
+        self.validity.append_null();
         match &mut self.values {
             Values::Text { bytes, ends } => ends.push(bytes.len() as i32),
             Values::Int64(values) => values.push(0),
@@ -149,7 +156,7 @@ impl ColumnBuffer {
             return Err(Misfit::Type);
         };
         values.append(value);
-        self.validity.append(true);
+        self.validity.append_non_null();
         Ok(())
     }
 
@@ -169,7 +176,7 @@ impl ColumnBuffer {
             }
             _ => return Err(Misfit::Type),
         }
-        self.validity.append(true);
+        self.validity.append_non_null();
         Ok(())
     }
 
@@ -196,7 +203,7 @@ impl ColumnBuffer {
             (Values::Date(values), _) => values.push(scalar::date(text).ok_or(Misfit::Type)?),
             _ => return Err(Misfit::Type),
         }
-        self.validity.append(true);
+        self.validity.append_non_null();
         Ok(())
     }
 
@@ -208,7 +215,7 @@ impl ColumnBuffer {
         };
         bytes.extend_from_slice(json.as_bytes());
         ends.push(bytes.len() as i32);
-        self.validity.append(true);
+        self.validity.append_non_null();
         Ok(())
     }
 
@@ -224,13 +231,13 @@ impl ColumnBuffer {
     pub(super) fn end_list(&mut self) {
         if let Values::List { ends, items } = &mut self.values {
             ends.push(items.len() as i32);
-            self.validity.append(true);
+            self.validity.append_non_null();
         }
     }
 
     /// Takes the values as an array and starts anew.
     pub(super) fn finish(&mut self) -> Result<ArrayRef> {
-        let nulls = Some(NullBuffer::new(self.validity.finish())).filter(|it| it.null_count() > 0);
+        let nulls = self.validity.finish().filter(|it| it.null_count() > 0);
         Ok(match &mut self.values {
             Values::Text { bytes, ends } => {
                 let data = Buffer::from_vec(take(bytes));

@@ -56,13 +56,16 @@ pub enum NodeKind {
 pub struct SourceNode {
     /// Where the bytes come from.
     pub source: Arc<dyn Source>,
-    /// Makes the decoder of one lane.
-    pub decoder: Arc<dyn Fn() -> Result<Box<dyn Decoder>> + Send + Sync>,
+    /// Makes its decoders.
+    pub decoder: DecoderFactory,
     /// Makes the dead letters of one lane.
     pub dead_letters: Arc<dyn Fn() -> Result<Box<dyn DeadLetters>> + Send + Sync>,
     /// How event time is read and judged.
     pub time: TimePolicy,
 }
+
+/// Makes a decoder; each is used by one task at a time.
+pub type DecoderFactory = Arc<dyn Fn() -> Result<Box<dyn Decoder>> + Send + Sync>;
 
 /// How a source's event time is read and judged.
 #[derive(Debug, Clone)]

@@ -1,4 +1,4 @@
-//! The head of a lane: turns a source's chunks into timed rows.
+//! The head of a lane: turns a source's rows into timed rows.
 
 use std::{
     collections::BTreeMap,
@@ -6,32 +6,30 @@ use std::{
 };
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch},
-    compute::filter_record_batch,
-    datatypes::{DataType, Field, Schema, TimestampMicrosecondType},
+    array::{AsArray, RecordBatch},
+    datatypes::TimestampMicrosecondType,
 };
 
 use super::{
     chain::Chain,
+    decoding::Judged,
     gauges::{PartitionGauge, add},
 };
 use crate::{
     Batch, Error, EventTime, Port, Result, Watermark,
-    graph::{NodeId, OFFSET_COLUMN, OnError, SourceNode, TimePolicy, WithOffsets},
-    source::{Chunk, DeadLetters, Decoded, Decoder, PartitionId, Rejected, Rows},
+    graph::{NodeId, OnError, SourceNode, TimePolicy},
+    source::{DeadLetters, PartitionId, Rejected, Rows},
     watermark::PartitionWatermark,
 };
 
-/// One source's decoder, dead letters and watermarks on one lane.
+/// One source's dead letters and watermarks on one lane.
 ///
-/// Rows that cannot be read, have no plausible event time or lie before the
-/// earliest one become dead letters and move no watermark; the others go on,
+/// Rows that were set aside become dead letters and move no watermark; the others go on,
 /// cut into segments so that each comes behind the watermark that may make it
 /// late ([`PartitionWatermark`]).
 pub(super) struct Head {
     source: NodeId,
     name: Arc<str>,
-    decoder: Box<dyn Decoder>,
     dead_letters: Box<dyn DeadLetters>,
     time: TimePolicy,
     partitions: BTreeMap<Arc<str>, Partition>,
@@ -67,7 +65,6 @@ impl Head {
         Ok(Self {
             source: id,
             name: Arc::clone(name),
-            decoder: (source.decoder)()?,
             dead_letters: (source.dead_letters)()?,
             time: source.time.clone(),
             partitions: BTreeMap::new(),
@@ -122,10 +119,13 @@ impl Head {
         self.pass_on(chain)
     }
 
-    /// Decodes a chunk and sends its rows down the chain.
-    pub(super) fn chunk(&mut self, chunk: &Chunk, chain: &mut Chain) -> Result<()> {
-        let decoded = self.decoder.decode(&chunk.rows)?;
-        let (records, rejected) = judge(&self.time, &chunk.rows, decoded)?;
+    /// Sends the rows of a chunk down the chain.
+    pub(super) fn rows(&mut self, judged: Box<Judged>, chain: &mut Chain) -> Result<()> {
+        let Judged {
+            chunk,
+            records,
+            rejected,
+        } = *judged;
         self.wake(&chunk.partition, chain)?;
         let others = self.lowest_but(Some(&chunk.partition));
         let partition = self.partitions.get_mut(&chunk.partition).ok_or_else(|| {
@@ -143,7 +143,7 @@ impl Head {
                 return Err(refusal(&id, &chunk.rows, first));
             }
             add(&partition.gauge.dead_letters, rejected.len());
-            let letters = self.dead_letters.batch(&self.name, chunk, &rejected)?;
+            let letters = self.dead_letters.batch(&self.name, &chunk, &rejected)?;
             chain.emit(self.source, Port::ASIDE, Batch::derived(letters))?;
         }
 
@@ -206,122 +206,6 @@ impl Head {
             .map(|other| other.watermark.current())
             .min()
     }
-}
-
-/// Sets aside the rows whose event time is missing or not plausible, and adds
-/// the offsets where they are asked for.
-fn judge(time: &TimePolicy, rows: &Rows, decoded: Decoded) -> Result<(RecordBatch, Vec<Rejected>)> {
-    let Decoded {
-        records,
-        mut rejected,
-    } = decoded;
-    let field = records.schema_ref().field(time.column).name().clone();
-    for letter in &mut rejected {
-        if letter.reason == "missing_field" && letter.field.as_ref() == Some(&field) {
-            letter.reason = "no_event_time";
-        }
-    }
-
-    let mut bad = rejected.iter().map(|letter| letter.row).peekable();
-    let mut accepted = Vec::with_capacity(records.num_rows());
-    for row in 0..rows.len() as u32 {
-        if bad.next_if_eq(&row).is_none() {
-            accepted.push(row);
-        }
-    }
-    if accepted.len() != records.num_rows() {
-        return Err(Error::internal(format!(
-            "of {} rows the decoder gave {} and rejected {}",
-            rows.len(),
-            records.num_rows(),
-            rejected.len()
-        )));
-    }
-
-    let column = records.column(time.column);
-    let times = column
-        .as_primitive_opt::<TimestampMicrosecondType>()
-        .ok_or_else(|| {
-            Error::internal(format!("event time `{field}` is a {}", column.data_type()))
-        })?;
-    let mut implausible = Vec::new();
-    for (index, &row) in accepted.iter().enumerate() {
-        let event_time = times
-            .is_valid(index)
-            .then(|| EventTime::from_micros(times.value(index)));
-        if let Some((reason, message)) = objection(time, event_time, rows.reference(row as usize)) {
-            let field = Some(field.clone());
-            implausible.push((
-                index,
-                Rejected {
-                    row,
-                    reason,
-                    field,
-                    message,
-                },
-            ));
-        }
-    }
-
-    let mut records = with_offsets(time, records, rows, &accepted)?;
-    if !implausible.is_empty() {
-        let mut keep = vec![true; accepted.len()];
-        for (index, _) in &implausible {
-            keep[*index] = false;
-        }
-        records = filter_record_batch(&records, &BooleanArray::from(keep))?;
-        rejected.extend(implausible.into_iter().map(|(_, letter)| letter));
-        rejected.sort_by_key(|letter| letter.row);
-    }
-    Ok((records, rejected))
-}
-
-/// Why an event time cannot be, if it cannot.
-fn objection(
-    policy: &TimePolicy,
-    event_time: Option<EventTime>,
-    reference: Option<EventTime>,
-) -> Option<(&'static str, String)> {
-    let Some(event_time) = event_time else {
-        return Some(("no_event_time", "the event time is null".to_owned()));
-    };
-    if event_time < policy.earliest {
-        let message = format!("event time {event_time} is before {}", policy.earliest);
-        return Some(("implausible_time", message));
-    }
-    let reference = reference?;
-    (event_time > reference.saturating_add(policy.max_future)).then(|| {
-        let ahead = event_time.since(reference).as_secs();
-        let allowed = policy.max_future.as_secs();
-        let message = format!(
-            "event time {event_time} is {ahead} s ahead of {reference}; at most {allowed} s are allowed"
-        );
-        ("implausible_time", message)
-    })
-}
-
-/// Appends [`OFFSET_COLUMN`] where the policy asks for it.
-fn with_offsets(
-    time: &TimePolicy,
-    records: RecordBatch,
-    rows: &Rows,
-    accepted: &[u32],
-) -> Result<RecordBatch> {
-    if time.offsets == WithOffsets::No {
-        return Ok(records);
-    }
-    let offsets: Int64Array = accepted
-        .iter()
-        .map(|&row| rows.offset(row as usize))
-        .collect();
-    let mut fields = records.schema_ref().fields().to_vec();
-    fields.push(Arc::new(Field::new(OFFSET_COLUMN, DataType::Int64, false)));
-    let mut columns = records.columns().to_vec();
-    columns.push(Arc::new(offsets) as ArrayRef);
-    Ok(RecordBatch::try_new(
-        Arc::new(Schema::new(fields)),
-        columns,
-    )?)
 }
 
 fn event_times<'a>(records: &'a RecordBatch, time: &TimePolicy) -> Result<&'a [i64]> {

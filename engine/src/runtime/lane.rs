@@ -13,6 +13,7 @@ use arrow::{array::UInt32Array, compute::take_record_batch};
 use super::{
     chain::Chain,
     channel::{Closed, Receiver, Sender, Weight},
+    decoding::{Decoding, Judged},
     gauges::{NodeGauge, add},
     head::{Assignment, Head},
     report::{Cut, Report, Reports},
@@ -34,6 +35,8 @@ pub(super) enum Message {
     Assigned(Vec<Assignment>),
     /// From a source's reader.
     Chunk(Chunk),
+    /// What has become of a chunk.
+    Rows(Result<Box<Judged>>),
     /// From a source's reader: the partition is idle.
     Idle(Arc<str>),
     /// From a source's reader: what follows in the partition is not older.
@@ -65,6 +68,8 @@ pub(super) enum Upstream {
 struct Input {
     upstream: Upstream,
     receiver: Receiver<Message>,
+    /// Decodes what a reader sends.
+    decoding: Option<Decoding>,
     /// It has delivered the barrier that others have not.
     held: bool,
     ended: bool,
@@ -94,12 +99,21 @@ impl Inputs {
         let input = |(upstream, receiver)| Input {
             upstream,
             receiver,
+            decoding: None,
             held: false,
             ended: false,
         };
         Self {
             inputs: receivers.into_iter().map(input).collect(),
             next: 0,
+        }
+    }
+
+    /// Lets `decoding` decode what the reader of `source` sends.
+    pub(super) fn decode(&mut self, source: NodeId, decoding: Decoding) {
+        let mut inputs = self.inputs.iter_mut();
+        if let Some(input) = inputs.find(|input| input.upstream == Upstream::Reader(source)) {
+            input.decoding = Some(decoding);
         }
     }
 
@@ -114,7 +128,11 @@ impl Inputs {
             let index = (self.next + step) % count;
             while !self.inputs[index].held {
                 let input = &mut self.inputs[index];
-                let Poll::Ready(message) = input.receiver.poll_recv(context) else {
+                let received = match &mut input.decoding {
+                    Some(decoding) => decoding.poll_recv(&mut input.receiver, context),
+                    None => input.receiver.poll_recv(context),
+                };
+                let Poll::Ready(message) = received else {
                     break;
                 };
                 match message {
@@ -328,12 +346,13 @@ impl Lane {
                 })?;
                 match message {
                     Message::Assigned(partitions) => head.assign(partitions, &mut self.chain),
-                    Message::Chunk(chunk) => head.chunk(&chunk, &mut self.chain),
+                    Message::Rows(rows) => head.rows(rows?, &mut self.chain),
                     Message::Idle(partition) => head.idle(&partition, &mut self.chain),
                     Message::Promised(partition, at) => {
                         head.promised(&partition, at, &mut self.chain)
                     }
                     Message::Finished(partition) => head.finish(&partition, &mut self.chain),
+                    Message::Chunk(_) => Err(Error::internal("a chunk that nobody has decoded")),
                     Message::Element(_) => Ok(()),
                 }
             }

@@ -4,8 +4,8 @@
 //! `Forward` and before every sink. A fragment runs once a lane: its operators
 //! are fused into a [`chain`] of plain function calls, and a task ([`lane`])
 //! feeds the chain from byte-bounded [`channel`]s, aligning barriers. Sources
-//! are read by one task each ([`reader`]) and decoded in the lanes ([`head`]);
-//! sinks are one task a writing lane ([`writer`]). The [`job`] triggers
+//! are read by one task each ([`reader`]); a lane has their chunks decoded ahead
+//! ([`decoding`]) and takes the rows in order ([`head`]); sinks are one task a writing lane ([`writer`]). The [`job`] triggers
 //! barriers, collects what everyone hands over, checks that the rows balance
 //! and writes the commit; the [`supervisor`] starts it again after a failure
 //! that may pass.
@@ -18,6 +18,7 @@ mod balance;
 mod chain;
 mod channel;
 mod checkpoint;
+mod decoding;
 mod fragment;
 mod gauges;
 mod head;

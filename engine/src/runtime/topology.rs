@@ -11,6 +11,7 @@ use super::{
     chain::{Chain, Frontier, Idle, UpstreamLanes},
     channel::{Receiver, Sender, bounded},
     checkpoint::Checkpointer,
+    decoding::Decoding,
     fragment::{self, Fragment},
     gauges::Gauges,
     head::Head,
@@ -314,11 +315,20 @@ impl Place<'_> {
             |edge| self.upstream(edge),
             Arc::clone(frontier),
         )?;
+        let mut inputs = Inputs::new(inputs);
         let mut heads = BTreeMap::new();
         for &id in &self.fragment.nodes {
             let node = self.graph.node(id);
             if let NodeKind::Source(source) = &node.kind {
                 heads.insert(id, Head::new(id, &node.name, source)?);
+                let decoding = Decoding::new(
+                    Arc::clone(&source.decoder),
+                    source.time.clone(),
+                    gauges.node(&node.name),
+                    // One more than can be decoded at once, so that no core waits.
+                    self.lanes.job + 1,
+                );
+                inputs.decode(id, decoding);
             }
         }
         let exit = |edge: &EdgeId| {
@@ -339,7 +349,7 @@ impl Place<'_> {
         let nodes = self.fragment.nodes.iter();
         Ok(Lane {
             index: self.lane,
-            inputs: Inputs::new(inputs),
+            inputs,
             heads,
             chain,
             exits,

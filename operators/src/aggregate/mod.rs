@@ -8,6 +8,7 @@
 //!
 //! Their states merge in any order and any grouping to the same bytes.
 
+mod distinct;
 mod histogram;
 mod theta;
 
@@ -17,6 +18,7 @@ use datafusion::{
     physical_expr::expressions::Literal,
 };
 
+pub(crate) use distinct::DistinctCounts;
 pub use histogram::FrequencyHistogram;
 pub use theta::{ThetaSketchFunction, estimate};
 

@@ -20,7 +20,10 @@ use datafusion::{
 use tagflow_engine::{Error, Result};
 
 use super::spec::Aggregation;
-use crate::expr::{evaluate, failed};
+use crate::{
+    aggregate::DistinctCounts,
+    expr::{evaluate, failed},
+};
 
 /// The groups of a set of rows, each with its accumulators. A group is a
 /// pane's start and the keys.
@@ -196,6 +199,9 @@ impl Table {
 fn accumulator(
     function: &Arc<AggregateFunctionExpr>,
 ) -> Result<Box<dyn GroupsAccumulator>, DataFusionError> {
+    if DistinctCounts::is(function)? {
+        return Ok(Box::new(DistinctCounts::new()?));
+    }
     if function.groups_accumulator_supported() {
         return function.create_groups_accumulator();
     }

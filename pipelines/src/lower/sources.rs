@@ -14,8 +14,10 @@ use tagflow_connectors::{
 };
 use tagflow_engine::{
     Error, EventTime, Result,
-    graph::{NodeKind, OFFSET_COLUMN, OnError, SourceNode, TimePolicy, WithOffsets},
-    source::{Decoder, Source as Connector},
+    graph::{
+        DecoderFactory, NodeKind, OFFSET_COLUMN, OnError, SourceNode, TimePolicy, WithOffsets,
+    },
+    source::Source as Connector,
 };
 use tagflow_schemas::Column;
 
@@ -25,9 +27,6 @@ use crate::{
     spec::{self, Columns, Format, GeneratorSource, Input, Setting, Source},
     sql::{Needs, Rows},
 };
-
-/// Makes the decoder of one lane.
-pub(super) type DecoderFactory = Arc<dyn Fn() -> Result<Box<dyn Decoder>> + Send + Sync>;
 
 /// Whether the source comes to an end.
 pub(super) fn is_bounded(source: &Source) -> bool {

@@ -7,15 +7,14 @@ use tagflow_connectors::{
     files::{FilesConfig, TableFiles, TableVersion},
     format::DEFAULT_MAX_ROW_BYTES,
 };
-use tagflow_engine::{Error, ErrorKind, Result, side_input::SideInput, source::Rows};
+use tagflow_engine::{
+    Error, ErrorKind, Result, graph::DecoderFactory, side_input::SideInput, source::Rows,
+};
 use tagflow_operators::join::{CurrentDimension, Dimension};
 use tagflow_schemas::Column;
 use tokio::sync::Mutex;
 
-use super::{
-    Lowering,
-    sources::{self, DecoderFactory},
-};
+use super::{Lowering, sources};
 use crate::spec;
 
 impl Lowering<'_> {

@@ -110,13 +110,21 @@ fn read_row(
     fields.start_row();
     let mut more = scanner.open(b'}');
     while more {
-        let key = scanner.key()?;
-        // A name that is not text is no column's name.
-        let column = key.unescape().ok().and_then(|key| fields.column(&key));
-        let value = scanner.value()?;
-        if let Some(column) = column {
-            let put = put(value, table, column, zone);
-            problem = problem.or(put.err());
+        let column = if scanner.take(fields.guess()) {
+            fields.guessed()
+        } else {
+            // A name that is not text is no column's name.
+            let key = scanner.key()?.unescape().ok();
+            key.and_then(|key| fields.column(&key))
+        };
+        match column {
+            None => scanner.skip()?,
+            Some(column) => {
+                let value = scanner.value()?;
+                if let Err(misfit) = put(value, table, column, zone) {
+                    problem.get_or_insert(misfit);
+                }
+            }
         }
         more = scanner.more(b'}')?;
     }

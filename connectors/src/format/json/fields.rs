@@ -10,7 +10,7 @@ const MAX_NAMES: usize = 1024;
 ///
 /// Rows of one source mostly have the same fields in the same order, so each
 /// name remembers what followed it the last time. A right guess costs one
-/// comparison; a wrong one a look into a map.
+/// comparison with the row's bytes; a wrong one a look into a map.
 #[derive(Debug)]
 pub(super) struct Fields {
     names: Vec<Name>,
@@ -20,7 +20,9 @@ pub(super) struct Fields {
 
 #[derive(Debug)]
 struct Name {
-    text: Box<str>,
+    /// As it is written in a row, with its quotes and the colon. Empty where
+    /// that takes escapes.
+    written: Box<[u8]>,
     column: Option<usize>,
     /// The name that came after this one the last time.
     next: usize,
@@ -38,7 +40,7 @@ impl Fields {
             last: START,
         };
         fields.names.push(Name {
-            text: Box::from(""),
+            written: Box::default(),
             column: None,
             next: START,
         });
@@ -53,18 +55,22 @@ impl Fields {
         self.last = START;
     }
 
-    /// The column of the row's next field, if it has one.
+    /// What the row's next field most likely begins with; empty if anything.
     #[inline]
-    pub(super) fn column(&mut self, name: &str) -> Option<usize> {
-        let guess = self.names[self.last].next;
-        if *self.names[guess].text == *name {
-            self.last = guess;
-            return self.names[guess].column;
-        }
-        self.look_up(name)
+    pub(super) fn guess(&self) -> &[u8] {
+        &self.names[self.names[self.last].next].written
     }
 
-    fn look_up(&mut self, name: &str) -> Option<usize> {
+    /// The column of the row's next field, which the guess is right about, if it
+    /// has one.
+    #[inline]
+    pub(super) fn guessed(&mut self) -> Option<usize> {
+        self.last = self.names[self.last].next;
+        self.names[self.last].column
+    }
+
+    /// The column of the row's next field, if it has one.
+    pub(super) fn column(&mut self, name: &str) -> Option<usize> {
         let found = match self.by_name.get(name) {
             Some(&found) => found,
             None if self.names.len() < MAX_NAMES => self.add(name, None),
@@ -77,8 +83,14 @@ impl Fields {
 
     fn add(&mut self, name: &str, column: Option<usize>) -> usize {
         let index = self.names.len();
+        let escaped = |byte: u8| matches!(byte, b'"' | b'\\' | ..0x20);
+        let written = if name.bytes().any(escaped) {
+            String::new()
+        } else {
+            format!("\"{name}\":")
+        };
         self.names.push(Name {
-            text: Box::from(name),
+            written: written.into_bytes().into(),
             column,
             next: START,
         });
@@ -104,7 +116,24 @@ mod tests {
             fields.start_row();
             for &name in row {
                 let expected = ["a", "b", "c"].iter().position(|&column| column == name);
-                assert_eq!(fields.column(name), expected, "{name} in {row:?}");
+                let found = if fields.guess() == format!("\"{name}\":").as_bytes() {
+                    fields.guessed()
+                } else {
+                    fields.column(name)
+                };
+                assert_eq!(found, expected, "{name} in {row:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_followed_is_guessed_unless_it_takes_escapes() {
+        let mut fields = Fields::new(["a", "b\"", "c"].into_iter());
+        for guesses in [["", "", "", ""], ["\"a\":", "", "\"c\":", "\"x\":"]] {
+            fields.start_row();
+            for (name, guess) in ["a", "b\"", "c", "x"].into_iter().zip(guesses) {
+                assert_eq!(fields.guess(), guess.as_bytes(), "{name}");
+                fields.column(name);
             }
         }
     }

@@ -93,6 +93,16 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// Takes `expected`, which is some bytes and then one of ASCII, if the text
+    /// goes on so after white space.
+    #[inline]
+    pub(super) fn take(&mut self, expected: &[u8]) -> bool {
+        self.peek();
+        let found = !expected.is_empty() && begins_with(&self.text.as_bytes()[self.at..], expected);
+        self.at += if found { expected.len() } else { 0 };
+        found
+    }
+
     /// Takes a member's name and the colon.
     #[inline]
     pub(super) fn key(&mut self) -> Result<Text<'a>> {
@@ -113,7 +123,11 @@ impl<'a> Scanner<'a> {
     }
 
     /// Takes a value.
-    #[inline]
+    #[expect(
+        clippy::inline_always,
+        reason = "to hand a value over in memory takes longer than to read it"
+    )]
+    #[inline(always)]
     pub(super) fn value(&mut self) -> Result<Value<'a>> {
         let Some(first) = self.peek() else {
             return self.cut_off();
@@ -137,6 +151,15 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// Takes a value that nobody wants.
+    #[inline]
+    pub(super) fn skip(&mut self) -> Result<()> {
+        match self.peek() {
+            Some(b'"') => self.string_escaped().map(drop),
+            _ => self.value().map(drop),
+        }
+    }
+
     /// Nothing but white space may follow.
     pub(super) fn end(&mut self) -> Result<()> {
         match self.peek() {
@@ -148,21 +171,27 @@ impl<'a> Scanner<'a> {
     /// At the opening quote.
     #[inline]
     fn string(&mut self) -> Result<Text<'a>> {
-        let bytes = self.text.as_bytes();
         let start = self.at + 1;
-        self.at = start;
+        let escaped = self.string_escaped()?;
+        let text = &self.text[start..self.at - 1];
+        Ok(if escaped {
+            Text::Escaped(text)
+        } else {
+            Text::Plain(text)
+        })
+    }
+
+    /// At the opening quote: takes the string and says whether it has escapes.
+    fn string_escaped(&mut self) -> Result<bool> {
+        let bytes = self.text.as_bytes();
+        self.at += 1;
         let mut escaped = false;
         loop {
             self.at += plain_len(&bytes[self.at..]);
             match bytes.get(self.at) {
                 Some(b'"') => {
-                    let text = &self.text[start..self.at];
                     self.at += 1;
-                    return Ok(if escaped {
-                        Text::Escaped(text)
-                    } else {
-                        Text::Plain(text)
-                    });
+                    return Ok(escaped);
                 }
                 Some(b'\\') => {
                     escaped = true;
@@ -269,9 +298,7 @@ impl<'a> Scanner<'a> {
                         continue;
                     }
                 }
-                _ => {
-                    self.value()?;
-                }
+                _ => self.skip()?,
             }
             // A value has ended; close what ends with it.
             loop {
@@ -313,6 +340,21 @@ impl<'a> Scanner<'a> {
     }
 }
 
+/// As `starts_with`, word by word: names are short, and a call would cost more
+/// than the comparison.
+#[inline]
+fn begins_with(text: &[u8], expected: &[u8]) -> bool {
+    let Some(text) = text.get(..expected.len()) else {
+        return false;
+    };
+    let (Some(last), Some(expected_last)) = (text.last_chunk::<8>(), expected.last_chunk::<8>())
+    else {
+        return text.iter().eq(expected);
+    };
+    let words = text.as_chunks::<8>().0.iter();
+    words.eq(expected.as_chunks::<8>().0) && last == expected_last
+}
+
 /// How many bytes come before the first quote, backslash or control character.
 #[inline]
 fn plain_len(bytes: &[u8]) -> usize {
@@ -330,15 +372,15 @@ fn plain_len(bytes: &[u8]) -> usize {
 }
 
 /// The high bit of each of eight bytes that ends a plain string; bits above the
-/// lowest may be wrong. ("Bit Twiddling Hacks", S. E. Anderson: `hasless`.)
+/// lowest may be wrong. ("Bit Twiddling Hacks", S. E. Anderson: `hasless`; none
+/// of what is looked for has a high bit.)
 #[inline]
 fn stops(word: u64) -> u64 {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
-    const HIGH: u64 = ONES << 7;
-    let less = |word: u64, than: u64| word.wrapping_sub(ONES * than) & !word & HIGH;
-    let quote = less(word ^ (ONES * u64::from(b'"')), 1);
-    let backslash = less(word ^ (ONES * u64::from(b'\\')), 1);
-    less(word, 0x20) | quote | backslash
+    let quote = (word ^ (ONES * u64::from(b'"'))).wrapping_sub(ONES);
+    let backslash = (word ^ (ONES * u64::from(b'\\'))).wrapping_sub(ONES);
+    let control = word.wrapping_sub(ONES * 0x20);
+    (quote | backslash | control) & !word & (ONES << 7)
 }
 
 #[cfg(test)]

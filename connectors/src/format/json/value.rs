@@ -1,6 +1,7 @@
 //! A JSON value into a column.
 
 use chrono_tz::Tz;
+use tagflow_schemas::ColumnType;
 
 use super::scanner::{Scanner, Value};
 use crate::format::{
@@ -54,7 +55,7 @@ fn try_append(
     column: &mut ColumnBuffer,
     zone: Option<Tz>,
 ) -> Result<(), Refused> {
-    if *column.kind() == tagflow_schemas::ColumnType::Json {
+    if matches!(column.kind(), ColumnType::Json) {
         return json_text(value, column).map_err(Refused::Misfit);
     }
     match value {

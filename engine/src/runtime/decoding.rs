@@ -1,0 +1,352 @@
+//! Decodes a source's chunks ahead of the lane that takes their rows.
+
+use std::{
+    collections::VecDeque,
+    panic::resume_unwind,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch},
+    compute::filter_record_batch,
+    datatypes::{DataType, Field, Schema, TimestampMicrosecondType},
+};
+use tokio::task::{JoinError, JoinHandle};
+
+use super::{
+    channel::Receiver,
+    gauges::{NodeGauge, add},
+    lane::Message,
+};
+use crate::{
+    Error, EventTime, Result,
+    graph::{DecoderFactory, OFFSET_COLUMN, TimePolicy, WithOffsets},
+    source::{Chunk, Decoded, Decoder, Rejected, Rows},
+};
+
+/// The decoders of one source on one lane.
+///
+/// Decoding is most of the work on a row, and needs no other row; a source with
+/// one partition would do all of it on one lane. So chunks are decoded by tasks of
+/// their own, a few at once, and handed on in the order in which they came, with
+/// all that the reader said between them.
+///
+/// Rows that cannot be read, have no plausible event time or lie before the
+/// earliest one are set aside.
+pub(super) struct Decoding {
+    decoder: DecoderFactory,
+    time: Arc<TimePolicy>,
+    gauge: Arc<NodeGauge>,
+    /// At most so many chunks wait here, decoded or not.
+    most: usize,
+    chunks: usize,
+    ahead: VecDeque<Ahead>,
+    resting: Vec<Box<dyn Decoder>>,
+    closed: bool,
+}
+
+/// What the reader has said, in order.
+enum Ahead {
+    Message(Message),
+    Chunk(Task),
+}
+
+/// Decodes a chunk, and gives the decoder back.
+type Task = JoinHandle<(Box<dyn Decoder>, Result<Box<Judged>>)>;
+
+/// A chunk that has been decoded.
+#[derive(Debug)]
+pub(super) struct Judged {
+    pub(super) chunk: Chunk,
+    /// The good rows, in order.
+    pub(super) records: RecordBatch,
+    /// The others, by row.
+    pub(super) rejected: Vec<Rejected>,
+}
+
+impl Decoding {
+    /// Decodes up to `most` chunks ahead.
+    pub(super) fn new(
+        decoder: DecoderFactory,
+        time: TimePolicy,
+        gauge: Arc<NodeGauge>,
+        most: usize,
+    ) -> Self {
+        Self {
+            decoder,
+            time: Arc::new(time),
+            gauge,
+            most,
+            chunks: 0,
+            ahead: VecDeque::new(),
+            resting: Vec::new(),
+            closed: false,
+        }
+    }
+
+    /// The next of what came through `receiver`, with rows in place of chunks;
+    /// `None` when all senders are gone.
+    pub(super) fn poll_recv(
+        &mut self,
+        receiver: &mut Receiver<Message>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Message>> {
+        while self.chunks < self.most && !self.closed {
+            match receiver.poll_recv(context) {
+                Poll::Ready(Some(Message::Chunk(chunk))) => match self.decode(chunk) {
+                    Ok(task) => {
+                        self.chunks += 1;
+                        self.ahead.push_back(Ahead::Chunk(task));
+                    }
+                    Err(error) => return Poll::Ready(Some(Message::Rows(Err(error)))),
+                },
+                Poll::Ready(Some(message)) => self.ahead.push_back(Ahead::Message(message)),
+                Poll::Ready(None) => self.closed = true,
+                Poll::Pending => break,
+            }
+        }
+        match self.ahead.pop_front() {
+            None if self.closed => Poll::Ready(None),
+            None => Poll::Pending,
+            Some(Ahead::Message(message)) => Poll::Ready(Some(message)),
+            Some(Ahead::Chunk(mut task)) => {
+                let Poll::Ready(decoded) = Pin::new(&mut task).poll(context) else {
+                    self.ahead.push_front(Ahead::Chunk(task));
+                    return Poll::Pending;
+                };
+                self.chunks -= 1;
+                let (decoder, rows) = match decoded.map_err(JoinError::try_into_panic) {
+                    Ok(decoded) => decoded,
+                    Err(Ok(panic)) => resume_unwind(panic),
+                    // Cancelled: the runtime goes down, and this task with it.
+                    Err(Err(_)) => return Poll::Pending,
+                };
+                self.resting.push(decoder);
+                Poll::Ready(Some(Message::Rows(rows)))
+            }
+        }
+    }
+
+    /// Starts to decode `chunk`.
+    fn decode(&mut self, chunk: Chunk) -> Result<Task> {
+        let mut decoder = match self.resting.pop() {
+            Some(decoder) => decoder,
+            None => (self.decoder)()?,
+        };
+        let time = Arc::clone(&self.time);
+        let gauge = Arc::clone(&self.gauge);
+        Ok(tokio::spawn(async move {
+            let begun = Instant::now();
+            let judged = decoder
+                .decode(&chunk.rows)
+                .and_then(|decoded| judge(&time, chunk, decoded).map(Box::new));
+            add(&gauge.busy_ns, begun.elapsed().as_nanos() as usize);
+            (decoder, judged)
+        }))
+    }
+}
+
+/// Sets aside the rows whose event time is missing or not plausible, and adds
+/// the offsets where they are asked for.
+fn judge(time: &TimePolicy, chunk: Chunk, decoded: Decoded) -> Result<Judged> {
+    let rows = &chunk.rows;
+    let Decoded {
+        records,
+        mut rejected,
+    } = decoded;
+    let field = records.schema_ref().field(time.column).name().clone();
+    for letter in &mut rejected {
+        if letter.reason == "missing_field" && letter.field.as_ref() == Some(&field) {
+            letter.reason = "no_event_time";
+        }
+    }
+
+    let mut bad = rejected.iter().map(|letter| letter.row).peekable();
+    let accepted = (0..rows.len() as u32).filter(|row| bad.next_if_eq(row).is_none());
+    let accepted: Vec<u32> = accepted.collect();
+    if accepted.len() != records.num_rows() {
+        return Err(Error::internal(format!(
+            "of {} rows the decoder gave {} and rejected {}",
+            rows.len(),
+            records.num_rows(),
+            rejected.len()
+        )));
+    }
+
+    let column = records.column(time.column);
+    let times = column
+        .as_primitive_opt::<TimestampMicrosecondType>()
+        .ok_or_else(|| {
+            Error::internal(format!("event time `{field}` is a {}", column.data_type()))
+        })?;
+    let mut implausible = Vec::new();
+    for (index, &row) in accepted.iter().enumerate() {
+        let event_time = times
+            .is_valid(index)
+            .then(|| EventTime::from_micros(times.value(index)));
+        if let Some((reason, message)) = objection(time, event_time, rows.reference(row as usize)) {
+            let field = Some(field.clone());
+            implausible.push((
+                index,
+                Rejected {
+                    row,
+                    reason,
+                    field,
+                    message,
+                },
+            ));
+        }
+    }
+
+    let mut records = with_offsets(time, records, rows, &accepted)?;
+    if !implausible.is_empty() {
+        let mut keep = vec![true; accepted.len()];
+        for (index, _) in &implausible {
+            keep[*index] = false;
+        }
+        records = filter_record_batch(&records, &BooleanArray::from(keep))?;
+        rejected.extend(implausible.into_iter().map(|(_, letter)| letter));
+        rejected.sort_by_key(|letter| letter.row);
+    }
+    Ok(Judged {
+        chunk,
+        records,
+        rejected,
+    })
+}
+
+/// Why an event time cannot be, if it cannot.
+fn objection(
+    policy: &TimePolicy,
+    event_time: Option<EventTime>,
+    reference: Option<EventTime>,
+) -> Option<(&'static str, String)> {
+    let Some(event_time) = event_time else {
+        return Some(("no_event_time", "the event time is null".to_owned()));
+    };
+    if event_time < policy.earliest {
+        let message = format!("event time {event_time} is before {}", policy.earliest);
+        return Some(("implausible_time", message));
+    }
+    let reference = reference?;
+    (event_time > reference.saturating_add(policy.max_future)).then(|| {
+        let ahead = event_time.since(reference).as_secs();
+        let allowed = policy.max_future.as_secs();
+        let message = format!(
+            "event time {event_time} is {ahead} s ahead of {reference}; at most {allowed} s are allowed"
+        );
+        ("implausible_time", message)
+    })
+}
+
+/// Appends [`OFFSET_COLUMN`] where the policy asks for it.
+fn with_offsets(
+    time: &TimePolicy,
+    records: RecordBatch,
+    rows: &Rows,
+    accepted: &[u32],
+) -> Result<RecordBatch> {
+    if time.offsets == WithOffsets::No {
+        return Ok(records);
+    }
+    let offsets: Int64Array = accepted
+        .iter()
+        .map(|&row| rows.offset(row as usize))
+        .collect();
+    let mut fields = records.schema_ref().fields().to_vec();
+    fields.push(Arc::new(Field::new(OFFSET_COLUMN, DataType::Int64, false)));
+    let mut columns = records.columns().to_vec();
+    columns.push(Arc::new(offsets) as ArrayRef);
+    Ok(RecordBatch::try_new(
+        Arc::new(Schema::new(fields)),
+        columns,
+    )?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::poll_fn,
+        sync::{Mutex, PoisonError, mpsc},
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::{
+        graph::OnError, runtime::channel::bounded, source::EncodedRows, testing::ScriptDecoder,
+    };
+
+    /// The first of two chunks is done only after the second.
+    struct Crossed {
+        done: mpsc::Sender<()>,
+        second: Arc<Mutex<mpsc::Receiver<()>>>,
+    }
+
+    impl Decoder for Crossed {
+        fn decode(&mut self, rows: &Rows) -> Result<Decoded> {
+            if rows.offset(0) == 0 {
+                let second = self.second.lock().unwrap_or_else(PoisonError::into_inner);
+                let done = second.recv_timeout(Duration::from_mins(1));
+                done.expect("the second is decoded meanwhile");
+            } else {
+                self.done.send(()).expect("the first waits");
+            }
+            ScriptDecoder.decode(rows)
+        }
+    }
+
+    fn chunk(offset: i64) -> Message {
+        let row = format!("{offset},k,0");
+        Message::Chunk(Chunk {
+            partition: "p".into(),
+            first: offset,
+            next: offset + 1,
+            rows: Rows::Encoded(EncodedRows {
+                spans: vec![(0, row.len() as u32)],
+                offsets: vec![offset],
+                data: row.into(),
+                ..EncodedRows::default()
+            }),
+        })
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn chunks_are_decoded_side_by_side_and_come_in_order() {
+        let (done, second) = mpsc::channel();
+        let second = Arc::new(Mutex::new(second));
+        let crossed = move || -> Result<Box<dyn Decoder>> {
+            let (done, second) = (done.clone(), Arc::clone(&second));
+            Ok(Box::new(Crossed { done, second }))
+        };
+        let time = TimePolicy {
+            column: 0,
+            delay: Duration::ZERO,
+            idle_after: Duration::from_mins(1),
+            max_future: Duration::ZERO,
+            earliest: EventTime::from_micros(0),
+            max_drift: None,
+            granularity: Duration::from_micros(1),
+            on_error: OnError::DeadLetter,
+            offsets: WithOffsets::No,
+        };
+        let mut decoding = Decoding::new(Arc::new(crossed), time, Arc::default(), 2);
+        let (sender, mut receiver) = bounded(1 << 20, Arc::default());
+        for message in [chunk(0), Message::Idle("p".into()), chunk(1)] {
+            sender.send(message).await.unwrap();
+        }
+        drop(sender);
+        let mut seen = Vec::new();
+        while let Some(message) =
+            poll_fn(|context| decoding.poll_recv(&mut receiver, context)).await
+        {
+            seen.push(match message {
+                Message::Rows(rows) => rows.unwrap().chunk.first.to_string(),
+                other => format!("{other:?}"),
+            });
+        }
+        assert_eq!(seen, ["0", "Idle(\"p\")", "1"]);
+    }
+}

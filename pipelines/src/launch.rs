@@ -42,6 +42,8 @@ pub struct Launch {
     pub supervised: Supervised,
     /// The tables that it writes, dead letters and late rows among them.
     pub tables: Vec<TableRef>,
+    /// The pipeline file.
+    pub spec: Arc<Spec>,
 }
 
 /// A table by its name and its place.
@@ -123,6 +125,7 @@ pub fn launch(pipeline: Pipeline, options: LaunchOptions, clock: Arc<dyn Clock>)
             restarts: options.restarts,
         },
         tables,
+        spec: Arc::new(spec),
     })
 }
 

@@ -23,6 +23,7 @@ use crate::{
     commit::{CommitLog, Committed, Recovered},
     element::{Barrier, BarrierKind},
     graph::Graph,
+    inquiry::Inquiry,
     status::{JobState, JobStatus},
 };
 
@@ -86,6 +87,7 @@ pub(super) struct Surroundings {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) stop: CancellationToken,
     pub(super) status: watch::Sender<JobStatus>,
+    pub(super) inquiry: Inquiry,
 }
 
 /// Runs `graph` from where `log` stands.

@@ -26,6 +26,7 @@ use crate::{
     commit::{CommitLog, Recovered},
     element::EdgeId,
     graph::{Graph, NodeId, NodeKind, Partitioning},
+    inquiry::Inquiry,
     operator::{LaneContext, Operator},
     side_input,
     sink::SinkContext,
@@ -126,6 +127,7 @@ pub(super) async fn build(
                 fragment,
                 lane,
                 lanes,
+                inquiry: &surroundings.inquiry,
             };
             let first = graph.node(fragment.nodes[0]);
             if let NodeKind::Sink(factory) = &first.kind {
@@ -294,6 +296,7 @@ struct Place<'a> {
     fragment: &'a Fragment,
     lane: usize,
     lanes: Placement,
+    inquiry: &'a Inquiry,
 }
 
 impl Place<'_> {
@@ -351,6 +354,7 @@ impl Place<'_> {
                 .map(|id| gauges.node(&self.graph.node(*id).name))
                 .collect(),
             reports: reports.clone(),
+            questions: self.inquiry.listen(),
         })
     }
 

@@ -278,6 +278,36 @@ impl<'a> User<'a> {
         self.head.clock = self.head.clock.max(to);
     }
 
+    /// Goes by the cuts of `plan` in place of those of `before` from the clock on, up
+    /// to which all is done. Says whether that changes anything.
+    pub(super) fn recut(
+        &mut self,
+        before: &Plan,
+        plan: &Plan,
+        observer: &mut impl Observer,
+    ) -> bool {
+        let moment = Moment {
+            cause: Cause::Quantiles,
+            event_time: None,
+            effective_at: self.head.clock,
+        };
+        let ticks = self.head.ticks.clone();
+        self.find_ticks(plan);
+        let (mut is_told, mut is_changed) = (false, false);
+        for (place, tag) in plan.tags.iter().enumerate() {
+            if matches!(tag.source, Source::Score { .. }) {
+                let since = self.head.since[place];
+                let old = self.value(before, place);
+                is_changed |= self.report(plan, place, &old, moment, observer);
+                is_told |= self.head.since[place] != since;
+            }
+        }
+        if is_changed {
+            observer.check(plan, self);
+        }
+        is_told || is_changed || self.head.ticks != ticks
+    }
+
     /// The value of a tag as of the clock.
     pub(super) fn value(&self, plan: &Plan, tag: usize) -> Value {
         if let Some(expiry) = self.expiry(plan, tag)
@@ -286,6 +316,9 @@ impl<'a> User<'a> {
             return plan.tags[tag].default.clone();
         }
         let tag = &plan.tags[tag];
+        if tag.goes_by_quantiles && !self.is_known() {
+            return Value::Null;
+        }
         match &tag.source {
             Source::Piece { read } => {
                 let state = self.pieces[tag.piece].state();
@@ -317,9 +350,10 @@ impl<'a> User<'a> {
                 tag,
                 cuts,
                 is_reversed,
+                ..
             } => {
                 let number = self.value(plan, *tag).number(&plan.tags[*tag].data_type);
-                plan::score(cuts, *is_reversed, number)
+                plan::score(cuts.as_deref(), *is_reversed, number)
             }
         }
     }
@@ -483,7 +517,8 @@ impl<'a> User<'a> {
 
     /// Adds an event to all that it belongs to.
     fn apply(&mut self, plan: &Plan, event: Event<'_>, cause: Cause, observer: &mut impl Observer) {
-        let mut is_changed = self.head.newest.is_none();
+        let is_first = !self.is_known();
+        let mut is_changed = is_first;
         self.head.newest = self.head.newest.max(Some(event.time));
         let moment = Moment {
             cause,
@@ -498,7 +533,9 @@ impl<'a> User<'a> {
             let Some(part) = event.part(&of.kind) else {
                 continue;
             };
-            let old: Vec<Value> = of.tags.iter().map(|tag| self.value(plan, *tag)).collect();
+            let told = |tag: &usize| !is_first || !plan.tags[*tag].goes_by_quantiles;
+            let tags: Vec<usize> = of.tags.iter().copied().filter(told).collect();
+            let old: Vec<Value> = tags.iter().map(|tag| self.value(plan, *tag)).collect();
             let clock = self.head.clock;
             let place = (event.time, event.tie);
             match (self.pieces[piece].change(), &of.kind, part) {
@@ -515,8 +552,15 @@ impl<'a> User<'a> {
                 _ => unreachable!("a piece is what its plan says"),
             }
             self.find_next(plan, piece);
-            for (tag, old) in of.tags.iter().zip(&old) {
+            for (tag, old) in tags.iter().zip(&old) {
                 is_changed |= self.report(plan, *tag, old, moment, observer);
+            }
+        }
+        if is_first {
+            for tag in 0..plan.tags.len() {
+                if plan.tags[tag].goes_by_quantiles {
+                    is_changed |= self.report(plan, tag, &Value::Null, moment, observer);
+                }
             }
         }
         self.find_ticks(plan);
@@ -679,9 +723,9 @@ impl<'a> User<'a> {
             .clock
             .saturating_sub(since)
             .div_euclid(tick.unit_us);
-        let units = match tick.after.as_slice() {
-            [] => passed + 1,
-            after => *after.get(after.partition_point(|units| *units <= passed))?,
+        let units = match &tick.after {
+            None => passed + 1,
+            Some(after) => *after.get(after.partition_point(|units| *units <= passed))?,
         };
         Some(since.saturating_add(units.saturating_mul(tick.unit_us)))
     }

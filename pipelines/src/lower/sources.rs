@@ -14,7 +14,7 @@ use tagflow_connectors::{
 };
 use tagflow_engine::{
     Error, EventTime, Result,
-    graph::{NodeKind, OFFSET_COLUMN, OnError, SourceNode, TimePolicy, WithOffsets},
+    graph::{NodeKind, OFFSET_COLUMN, OnError, SourceNode, TimePolicy, WhenIdle, WithOffsets},
     source::{Decoder, Source as Connector},
 };
 use tagflow_schemas::Column;
@@ -171,6 +171,10 @@ fn time_policy(
         column,
         delay: *time.delay,
         idle_after: *time.idle_after,
+        when_idle: match *time.when_idle {
+            spec::WhenIdle::Hold => WhenIdle::Hold,
+            spec::WhenIdle::Clock => WhenIdle::Clock,
+        },
         max_future: time
             .max_future
             .as_ref()

@@ -17,5 +17,6 @@ mod run;
 mod snapshot;
 mod status;
 mod store;
+mod storm;
 mod tags;
 mod takeover;

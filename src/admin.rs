@@ -6,23 +6,30 @@
 //! | `/readyz` | 200 while rows flow, else 503 with the reason |
 //! | `/metrics` | Prometheus (OpenMetrics) text |
 //! | `/status` | the [`JobStatus`] as JSON; its process in [`PROCESS_HEADER`] |
+//! | `/tags/KEY` | what is known of a key, as JSON; `?as_of=TIME`, `?scene=NAME` |
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
-    extract::State,
-    http::{StatusCode, header},
+    extract::{Path, State},
+    http::{StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::get,
 };
+use reqwest::Url;
+use serde_json::{Value, json};
 use tagflow_engine::{
-    Error,
+    Error, ErrorKind,
     status::{JobState, JobStatus},
 };
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tagflow_pipelines::known::{self, Answer, Live, Lookup};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
 
-use crate::telemetry::Metrics;
+use crate::{cli::parse_time, telemetry::Metrics};
+
+/// A lane that waits this long for those behind it does not answer.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Names the process that answers, so that nobody takes another for it.
 pub(crate) const PROCESS_HEADER: &str = "x-tagflow-process";
@@ -71,8 +78,8 @@ impl Endpoint {
     }
 
     /// Answers for the job with this status, until the task is aborted.
-    pub(crate) fn serve(self, status: watch::Receiver<JobStatus>) -> JoinHandle<()> {
-        let app = router(status);
+    pub(crate) fn serve(self, status: watch::Receiver<JobStatus>, live: Live) -> JoinHandle<()> {
+        let app = router(status, live);
         tokio::spawn(async move {
             if let Err(error) = axum::serve(self.listener, app).await {
                 tracing::warn!(%error, "the admin endpoint has ended");
@@ -85,16 +92,22 @@ impl Endpoint {
 struct Admin {
     status: watch::Receiver<JobStatus>,
     metrics: Arc<Metrics>,
+    live: Live,
 }
 
-fn router(status: watch::Receiver<JobStatus>) -> Router {
+fn router(status: watch::Receiver<JobStatus>, live: Live) -> Router {
     let metrics = Arc::new(Metrics::of(status.clone()));
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_text))
         .route("/status", get(status_json))
-        .with_state(Admin { status, metrics })
+        .route("/tags/{key}", get(tags_json))
+        .with_state(Admin {
+            status,
+            metrics,
+            live,
+        })
 }
 
 async fn healthz(State(admin): State<Admin>) -> Response {
@@ -129,15 +142,89 @@ async fn metrics_text(State(admin): State<Admin>) -> Response {
 
 async fn status_json(State(admin): State<Admin>) -> Response {
     let status = admin.status.borrow().clone();
-    let process = std::process::id().to_string();
-    ([(PROCESS_HEADER, process)], Json(status)).into_response()
+    (process(), Json(status)).into_response()
+}
+
+async fn tags_json(State(admin): State<Admin>, Path(key): Path<String>, uri: Uri) -> Response {
+    let (code, answer) = match tags_of(&admin, &key, &uri).await {
+        Ok(answer) => answer,
+        Err(error) if error.kind() == ErrorKind::Config => {
+            (StatusCode::BAD_REQUEST, fault(error.chain()))
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, fault(error.chain())),
+    };
+    (code, process(), Json(answer)).into_response()
+}
+
+async fn tags_of(admin: &Admin, key: &str, uri: &Uri) -> Result<(StatusCode, Value), Error> {
+    let mut lookup = Lookup {
+        key: key.to_owned(),
+        as_of: None,
+    };
+    let mut scene = None;
+    for (name, value) in parameters(uri) {
+        match name.as_str() {
+            "as_of" => lookup.as_of = Some(parse_time(&value).map_err(Error::config)?),
+            "scene" => scene = Some(value),
+            _ => {
+                let message = format!("unknown parameter `{name}` (have: as_of, scene)");
+                return Err(Error::config(message));
+            }
+        }
+    }
+    let answer = timeout(PATIENCE, admin.live.get(&lookup, scene.as_deref())).await;
+    Ok(match answer.unwrap_or(Ok(Answer::None))? {
+        Answer::Known(known) => (StatusCode::OK, known::json(key, &known, true)?),
+        Answer::Unknown => (
+            StatusCode::NOT_FOUND,
+            fault(format!("`{key}` is not known")),
+        ),
+        Answer::None => {
+            let state = admin.status.borrow().state;
+            let message = format!("nobody answers for `{key}` now: the pipeline is {state}");
+            (StatusCode::SERVICE_UNAVAILABLE, fault(message))
+        }
+    })
+}
+
+/// The parameters of an address.
+fn parameters(uri: &Uri) -> Vec<(String, String)> {
+    let url = Url::parse("http://localhost").map(|mut url| {
+        url.set_query(uri.query());
+        url
+    });
+    url.iter()
+        .flat_map(Url::query_pairs)
+        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+        .collect()
+}
+
+fn fault(message: String) -> Value {
+    json!({"error": message})
+}
+
+fn process() -> [(&'static str, String); 1] {
+    [(PROCESS_HEADER, std::process::id().to_string())]
 }
 
 #[cfg(test)]
 mod tests {
-    use tagflow_engine::EventTime;
+    use tagflow_engine::{EventTime, inquiry::Inquiry};
+    use tagflow_pipelines::{LoadOptions, Pipeline};
 
     use super::*;
+
+    /// A pipeline with a tag that does not run.
+    fn at_rest() -> Live {
+        const FILE: &str = "name: clicks\nsources: {s: {generator: {}}}\n\
+             tags: {from: s, key: user_id, define: {n: {agg: count}}}\n\
+             sinks: {out: {from: tags.changes, console: {}}}\n";
+        let pipeline = Pipeline::open_str("p.yaml", FILE, &LoadOptions::default());
+        Live {
+            inquiry: Inquiry::default(),
+            spec: Arc::new(pipeline.unwrap().spec),
+        }
+    }
 
     async fn get(address: SocketAddr, path: &str) -> (u16, String) {
         let answer = reqwest::get(format!("http://{address}{path}"))
@@ -153,7 +240,7 @@ mod tests {
         let address = endpoint.address();
         let starting = JobStatus::starting("clicks", EventTime::from_micros(0));
         let (sender, receiver) = watch::channel(starting);
-        let server = endpoint.serve(receiver);
+        let server = endpoint.serve(receiver, at_rest());
 
         assert_eq!(get(address, "/healthz").await, (200, "starting\n".into()));
         assert_eq!(get(address, "/readyz").await, (503, "starting\n".into()));
@@ -175,6 +262,18 @@ mod tests {
         let failed = (503, "failed: no such topic\n".into());
         assert_eq!(get(address, "/healthz").await, failed);
         assert_eq!(get(address, "/nothing").await.0, 404);
+        let (code, text) = get(address, "/tags/u1").await;
+        assert_eq!(code, 503);
+        assert!(text.contains("nobody answers for `u1` now"), "{text}");
+        for (path, said) in [
+            ("/tags/u1?scene=till", "there is no scene `till`"),
+            ("/tags/u1?as_of=soon", "expected a time like"),
+            ("/tags/u1?at=noon", "unknown parameter `at`"),
+        ] {
+            let (code, text) = get(address, path).await;
+            assert_eq!(code, 400, "{path}");
+            assert!(text.contains(said), "{text}");
+        }
         server.abort();
     }
 

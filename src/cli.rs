@@ -450,8 +450,8 @@ Examples:
   tagflow query \"select count(*) from './lake/campaign_metrics/**/*.parquet'\"";
 
 const TAGS_EXAMPLES: &str = "\
-What a user's tags were at the last commit, or will be at a later time if no
-event comes. A pipeline may be running meanwhile.
+What a user's tags are now, if the pipeline runs and its admin endpoint can be
+reached, else at the last commit; or at a later time if no event comes.
 
 Examples:
   tagflow tags get u1 --file user_tags.yaml
@@ -483,8 +483,8 @@ pub(crate) struct TagsGet {
     #[command(flatten)]
     pub(crate) pipeline: PipelineOption,
 
-    /// As of this time, not before the last commit's: RFC 3339, or a date at
-    /// midnight UTC. Default: the last commit's.
+    /// As of this time, which has not gone by yet: RFC 3339, or a date at
+    /// midnight UTC. Default: now, or the last commit's.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub(crate) as_of: Option<EventTime>,
 
@@ -620,7 +620,7 @@ fn parse_rows(text: &str) -> Result<usize, String> {
 }
 
 /// `name=value`.
-fn parse_time(text: &str) -> Result<EventTime, String> {
+pub(crate) fn parse_time(text: &str) -> Result<EventTime, String> {
     let time = text
         .parse::<humantime::Timestamp>()
         .map(std::time::SystemTime::from)

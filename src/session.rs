@@ -1,9 +1,12 @@
 //! A job with what stands around it: the admin endpoint, progress and signals.
 
+use std::sync::Arc;
+
 use tagflow_engine::{
     Result,
     runtime::{Control, Outcome},
 };
+use tagflow_pipelines::{Spec, known::Live};
 
 use crate::{admin::Endpoint, progress, signals::Requests};
 
@@ -21,10 +24,16 @@ pub(crate) async fn run(
     control: Control,
     job: impl Future<Output = Result<Outcome>> + Send,
     endpoint: Option<Endpoint>,
+    spec: Arc<Spec>,
 ) -> Result<Ended> {
-    let Control { stop, status } = control;
+    let Control {
+        stop,
+        status,
+        inquiry,
+    } = control;
     let mut requests = Requests::listen()?;
-    let admin = endpoint.map(|endpoint| endpoint.serve(status.clone()));
+    let live = Live { inquiry, spec };
+    let admin = endpoint.map(|endpoint| endpoint.serve(status.clone(), live));
     let progress = tokio::spawn(progress::follow(status));
     let mut job = Box::pin(job);
     let mut asked = false;

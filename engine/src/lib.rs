@@ -14,6 +14,7 @@ pub mod element;
 pub mod error;
 pub mod graph;
 pub mod ids;
+pub mod inquiry;
 pub mod ledger;
 pub mod memory;
 pub mod operator;

@@ -11,7 +11,7 @@ use crate::{
 /// A synchronous transformation with state of its own.
 ///
 /// **Calls.** `restore` at most once and first; then `on_batch` and
-/// `on_watermark` in the order of the stream; at a barrier `flush`, then
+/// `on_watermark`, after this `go_on`, in the order of the stream; at a barrier `flush`, then
 /// `snapshot`; `on_end` at most once and last (a `snapshot` may follow).
 /// **Purity.** An operator reads no clock, awaits nothing, does no I/O (but for a
 /// cache of its state, [`crate::state::ColdStore`]) and logs nothing per row: the
@@ -26,6 +26,13 @@ pub trait Operator: Send {
     /// here comes before it.
     fn on_watermark(&mut self, _watermark: EventTime, _out: &mut Output) -> Result<()> {
         Ok(())
+    }
+
+    /// Emits a part of what is still to come of the last watermark, where all at once
+    /// would be too much for memory. It is called until it says that all is done,
+    /// and only then anything else.
+    fn go_on(&mut self, _out: &mut Output) -> Result<Progress> {
+        Ok(Progress::Done)
     }
 
     /// Emit what must be downstream of this operator now: before a cut (a
@@ -69,10 +76,25 @@ pub trait Operator: Send {
         Ok(())
     }
 
+    /// Answers a [question](crate::inquiry) about its state, which stays as it is;
+    /// none where another lane is to answer it.
+    fn answer(&mut self, _question: &str) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     /// Bytes of state in memory, for metrics; an estimate.
     fn state_bytes(&self) -> usize {
         0
     }
+}
+
+/// Whether an operator is done with a watermark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// It is.
+    Done,
+    /// There is more to do.
+    More,
 }
 
 /// Makes the operator of one lane.

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""A clickstream cut into sessions, and the check.
+"""A clickstream cut into sessions, the carts that were left in it, and the checks.
 
     python3 examples/retentioneering/run.py [--keep FOLDER] [--cache FOLDER]
 
 Installs the data and DuckDB into a virtual environment under the cache folder
 (default: $XDG_CACHE_HOME/tagflow), writes the events, runs
-`retentioneering.yaml`, and compares the sessions that it found with the
-package's own. Exits with 0 if all are equal.
+`retentioneering.yaml` and `abandoned_carts.yaml`, and compares the sessions with the
+package's own and the carts with DuckDB's. Exits with 0 if all are equal.
 
 `TAGFLOW` names the command that runs Tagflow (default: `cargo run --release
 --quiet --`).
@@ -30,9 +30,10 @@ def run_all(folder, cache):
     events.mkdir()
     say(f"writing the events to {events}")
     subprocess.run([python, HERE / "events.py", events], check=True)
-    say("running the pipeline")
+    say("running the pipelines")
     variables = example.environment(folder, EVENTS_URL=str(events))
     example.tagflow(variables, "run", HERE / "retentioneering.yaml")
+    example.tagflow(variables, "run", HERE / "abandoned_carts.yaml")
     say("checking")
     return subprocess.run([python, HERE / "check.py", folder / "lake"]).returncode
 

@@ -252,6 +252,8 @@ fn tags(spill: Option<Spill>) -> Arc<Tags> {
         state_ttl: Some(DAY * 400),
         spill,
         profile: None,
+        recut_every: Duration::from_hours(24),
+        counted: Vec::new(),
         input,
         tags,
         segments,

@@ -248,17 +248,26 @@ fn of_tag(name: &str, tag: &TagDefinition) -> Meanings {
             ))
         }
         TagDefinition::Score(tag) => {
-            let cuts: Vec<String> = tag.cuts.iter().map(|cut| cut.to_string()).collect();
+            let numbers = tag.cuts.iter().flatten().map(|cut| cut.value().to_string());
+            let numbers: Vec<String> = numbers.collect();
+            let (highest_score, cuts) = match &tag.quantiles {
+                None => (
+                    numbers.len() as u64 + 1,
+                    format!("cut at {}", numbers.join(", ")),
+                ),
+                Some(parts) => {
+                    let cuts = "each the same share of all keys as of the last midnight UTC";
+                    (**parts, cuts.to_owned())
+                }
+            };
             let highest = if *tag.reversed {
                 "low values are high"
             } else {
                 "high values are high"
             };
             one(format!(
-                "a score of {} from 1 to {}, cut at {}; {highest}",
+                "a score of {} from 1 to {highest_score}, {cuts}; {highest}",
                 tag.score.as_str(),
-                cuts.len() + 1,
-                cuts.join(", ")
             ))
         }
     }

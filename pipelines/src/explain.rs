@@ -64,7 +64,9 @@ pub fn dot(pipeline: &str, lowered: &Lowered) -> String {
         let style = match (&edge.partitioning, edge.output) {
             (_, Port::ASIDE) => ", style=dashed",
             (Partitioning::Forward, _) => "",
-            (Partitioning::Hash(_) | Partitioning::Gather, _) => ", style=bold",
+            (Partitioning::Hash(_) | Partitioning::Gather | Partitioning::Broadcast, _) => {
+                ", style=bold"
+            }
         };
         let label = quoted(&how(graph, edge));
         let _ = writeln!(
@@ -152,6 +154,7 @@ fn how(graph: &Graph, edge: &Edge) -> String {
         Partitioning::Forward => "the same lane".to_owned(),
         Partitioning::Hash(columns) => format!("by key ({})", count(columns.len(), "column")),
         Partitioning::Gather => "to lane 0".to_owned(),
+        Partitioning::Broadcast => "to every lane".to_owned(),
     }
 }
 

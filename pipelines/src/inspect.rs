@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use tagflow_connectors::storage;
 use tagflow_engine::{
     Error, Result,
-    commit::{self, Record, audit::History},
+    commit::{self, Record, StateRef, audit::History},
     state::StatePart,
 };
 
@@ -67,13 +67,19 @@ impl StateFolder {
         History::read(&self.store, &self.root.clone().join(pipeline), TASK).await
     }
 
-    /// The state of a node at a pipeline's last commit; none without a commit.
+    /// The parts of a node's state at a pipeline's last commit that `is_wanted`, which is
+    /// told on how many lanes the job ran; none without a commit.
     ///
     /// # Errors
     /// `Data` where it is damaged; `External` where the store fails.
-    pub async fn state(&self, pipeline: &str, node: &str) -> Result<Option<Vec<StatePart>>> {
+    pub async fn state(
+        &self,
+        pipeline: &str,
+        node: &str,
+        is_wanted: impl Fn(&StateRef, usize) -> bool,
+    ) -> Result<Option<Vec<StatePart>>> {
         let root = self.root.clone().join(pipeline);
-        commit::read_state(&self.store, &root, TASK, node).await
+        commit::read_state(&self.store, &root, TASK, node, is_wanted).await
     }
 
     /// The plan of this hash; none if it is gone.

@@ -46,6 +46,8 @@ pub struct Launch {
     pub supervised: Supervised,
     /// The tables that it writes, dead letters and late rows among them.
     pub tables: Vec<TableRef>,
+    /// The pipeline file.
+    pub spec: Arc<Spec>,
 }
 
 /// A table by its name and its place.
@@ -132,6 +134,7 @@ pub fn launch(pipeline: Pipeline, options: LaunchOptions, clock: Arc<dyn Clock>)
             restarts: options.restarts,
         },
         tables,
+        spec: Arc::new(spec),
     })
 }
 

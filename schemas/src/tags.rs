@@ -27,7 +27,7 @@ pub const CHANGES: [(&str, &str); 8] = [
     ),
     (
         "cause",
-        "event; late_event, behind the watermark; expiry: events left the window, or time brought a score past a cut; absence: something did not happen in time; ttl: the value was too old; state_ttl: the key had no event for too long",
+        "event; late_event, behind the watermark; expiry: events left the window, or time brought a score past a cut; quantiles: a score goes by the new cuts of all keys; absence: something did not happen in time; ttl: the value was too old; state_ttl: the key had no event for too long",
     ),
 ];
 
@@ -48,9 +48,13 @@ pub fn changes(key: &Field) -> SchemaRef {
 }
 
 /// The columns of [`profile`], and what they mean.
-pub const PROFILE: [(&str, &str); 3] = [
+pub const PROFILE: [(&str, &str); 4] = [
     (KEY, "whose tags they are"),
     ("as_of", "the event time as of which they are"),
+    (
+        "incomplete",
+        "the names of the tags that were added later than others, and go over events from before that, which they do not know",
+    ),
     (
         "segments",
         "the names of the segments that the key is in, in the order of the pipeline file",
@@ -66,11 +70,8 @@ pub fn profile(key: &Field, tags: &[Field]) -> SchemaRef {
         Field::new("as_of", utc(), false),
     ];
     fields.extend_from_slice(tags);
-    fields.push(Field::new_list(
-        "segments",
-        Field::new_list_field(DataType::Utf8, true),
-        false,
-    ));
+    let names = |name| Field::new_list(name, Field::new_list_field(DataType::Utf8, true), false);
+    fields.extend([names("incomplete"), names("segments")]);
     Arc::new(Schema::new(fields))
 }
 

@@ -1,6 +1,6 @@
 //! `tagflow demo`.
 
-use std::{collections::BTreeSet, fmt::Write as _, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt::Write as _, path::PathBuf, sync::Arc, time::Duration};
 
 use tagflow_engine::{
     Clock as _, SystemClock,
@@ -30,76 +30,131 @@ select campaign_id, sum(impressions) as impressions, sum(clicks) as clicks,
        sum(revenue) as revenue
 from campaign_metrics group by 1 order by 2 desc, 1 limit 10";
 
+const TAGS: &str = "\
+select tag, cause, count(*) as changes, count(distinct user_id) as users
+from tag_changes group by 1, 2 order by 3 desc, 1, 2 limit 10";
+
 pub(crate) async fn execute(args: Demo) -> anyhow::Result<Exit> {
     let begun = Instant::now();
-    let folders = Folders::default();
+    let (folders, tags_folders) = (Folders::default(), Folders::of_tags());
     folders.prepare()?;
+    tags_folders.prepare()?;
     let demo = demo::Demo::start(args.events, SystemClock.now())?;
     eprintln!(
         "a Kafka-compatible broker listens at {} (inside this process)\n\
-         {} events go to it, and {} reads them as it would from any broker\n\
-         tables go to {}, state to {}; what an earlier demo left there is gone",
+         {} events go to it, and {} and {} read them as they would from any broker\n\
+         tables go to {} and {}, state to {} and {}; what an earlier demo left there is gone",
         demo.brokers(),
         figures::count(args.events),
         demo::FILE,
+        demo::TAGS_FILE,
         folders.lake.display(),
+        tags_folders.lake.display(),
         folders.state.display(),
+        tags_folders.state.display(),
     );
     let options = demo.load_options(&folders);
     let pipeline = Pipeline::open_str(demo::FILE, demo::PIPELINE, &options)?;
     let listen = *pipeline.spec.admin.listen.value();
     let endpoint = Endpoint::bind(listen, IfTaken::UseAnother).await?;
-    let options = LaunchOptions {
+    let options = |admin| LaunchOptions {
         lanes: None,
         until: Until::Stopped,
         end: End::Drain,
         reset: BTreeSet::new(),
-        admin: Some(endpoint.address()),
+        admin,
         // The broker forgets what has been read: there is no way back.
         restarts: 0,
     };
-    let Launch { supervised, tables } = launch(pipeline, options, Arc::new(SystemClock))?;
+    let tags = demo.tags_options(&tags_folders);
+    let tags = Pipeline::open_str(demo::TAGS_FILE, demo::TAGS_PIPELINE, &tags)?;
+    let tags = launch(tags, options(None), Arc::new(SystemClock))?;
+    let (tags_control, tags) = supervise(tags.supervised);
+    let tags = tokio::spawn(tags);
+    let Launch {
+        supervised,
+        tables,
+        spec,
+    } = launch(
+        pipeline,
+        options(Some(endpoint.address())),
+        Arc::new(SystemClock),
+    )?;
     let (control, job) = supervise(supervised);
-    let sender = demo.sender()?.run(control.status.clone());
+    let jobs = vec![control.status.clone(), tags_control.status];
+    let sender = demo.sender()?.run(jobs);
     let stop = control.stop.clone();
     let sending = tokio::spawn(async move {
         let sent = sender.await;
         stop.cancel();
+        tags_control.stop.cancel();
         sent
     });
-    let outcome = match session::run(control, Box::pin(job), Some(endpoint)).await? {
+    let outcome = match session::run(control, Box::pin(job), Some(endpoint), spec).await? {
         Ended::Stopped(outcome) => outcome,
         Ended::Aborted => return Ok(Exit::Aborted),
     };
-    let Some(sent) = sending.await?? else {
+    let sent = sending.await??;
+    let tagged = tags.await??;
+    let Some(sent) = sent else {
         eprintln!("stopped before all events were read: there is nothing to compare");
         return Ok(Exit::Success);
     };
     let state = folders.state.display().to_string();
     eprint!("{}", summary::of(&outcome, End::Drain, &tables, &state));
-    show(&sent, &outcome, &folders, begun.elapsed()).await
+    let tags = Tagged {
+        state: tags_folders.state.clone(),
+        read: tagged.status.totals.rows_in,
+        changes: ask_tags(&tags_folders).await?,
+    };
+    show(&sent, &outcome, &tags, &folders, begun.elapsed()).await
 }
 
-/// Prints the top campaigns and the balance.
+/// What became of users.
+struct Tagged {
+    /// Where its state is.
+    state: PathBuf,
+    /// How many rows were read for it.
+    read: u64,
+    /// What changed, as a table.
+    changes: String,
+}
+
+async fn ask_tags(folders: &Folders) -> anyhow::Result<String> {
+    let state = StateFolder::open(&folders.state.display().to_string())?;
+    let mut tables = Tables::new(tables_of(&state, None).await?);
+    Ok(tables.ask(TAGS).await?.table()?)
+}
+
+/// Prints the top campaigns, what changed of users, and the balance.
 async fn show(
     sent: &Sent,
     outcome: &Outcome,
+    tags: &Tagged,
     folders: &Folders,
     took: Duration,
 ) -> anyhow::Result<Exit> {
     let state = folders.state.display().to_string();
     let mut tables = Tables::new(tables_of(&StateFolder::open(&state)?, None).await?);
     let top = tables.ask(TOP).await?.table()?;
-    let balance = settle(sent, &outcome.status.totals, &mut tables).await?;
+    let mut balance = settle(sent, &outcome.status.totals, &mut tables).await?;
+    balance.push(Item {
+        what: "events sent, rows read for tags",
+        expected: sent.kinds.rows() as i64,
+        found: tags.read as i64,
+    });
     output::print(&format!(
-        "\ntop campaigns\n{top}\n{}",
+        "\ntop campaigns\n{top}\nchanges of users' tags, by tag and cause\n{}\n{}",
+        tags.changes,
         balance_text(sent, &balance)
     ))?;
     let lake = folders.lake.display();
+    let tags = tags.state.display();
     output::print(&format!(
         "\nask for more:\n\
          \x20 tagflow query --state {state} 'select * from campaign_metrics limit 10'\n\
          \x20 tagflow query --state {state} 'select reason, count(*) from dead_letters group by 1'\n\
+         \x20 tagflow query --state {tags} 'select * from tag_changes limit 10'\n\
          \x20 duckdb -c \"from read_parquet('{lake}/campaign_metrics/**/*.parquet', hive_partitioning = true) limit 10\"\n\
          \ndone in {}\n",
         figures::duration(took)

@@ -43,9 +43,13 @@ pub(crate) async fn execute(args: Run) -> anyhow::Result<Exit> {
         admin: endpoint.as_ref().map(Endpoint::address),
         restarts,
     };
-    let Launch { supervised, tables } = launch(pipeline, options, Arc::new(SystemClock))?;
+    let Launch {
+        supervised,
+        tables,
+        spec,
+    } = launch(pipeline, options, Arc::new(SystemClock))?;
     let (control, job) = supervise(supervised);
-    match session::run(control, Box::pin(job), endpoint).await? {
+    match session::run(control, Box::pin(job), endpoint, spec).await? {
         Ended::Aborted => Ok(Exit::Aborted),
         Ended::Stopped(outcome) => {
             eprint!("{}", summary::of(&outcome, end, &tables, &state));

@@ -3,44 +3,96 @@
 use std::fmt::Write as _;
 
 use comfy_table::{Table, presets};
-use serde_json::{Map, Value, json};
-use tagflow_engine::{Error, EventTime};
+use reqwest::StatusCode;
+use serde_json::Value;
+use tagflow_engine::Error;
 use tagflow_pipelines::{
     Pipeline,
-    known::{Profiled, TagValue, known, through},
+    inspect::StateFolder,
+    known::{Lookup, json, known_of, through},
+    spec,
 };
 
 use crate::{
     cli::{Tags, TagsCommand, TagsGet},
     exit::Exit,
     figures, output,
+    status::ask_owner,
 };
 
 pub(crate) async fn execute(args: Tags) -> anyhow::Result<Exit> {
     let TagsCommand::Get(args) = args.command;
     let pipeline = Pipeline::open(&args.pipeline.file, &args.pipeline.load_options())?;
-    let mut known = known(&pipeline).await?;
-    let Some(mut profile) = known.get(&args.user, args.as_of)? else {
+    let known = match live(&args, &pipeline).await? {
+        Some(known) => known,
+        None => committed(&args, &pipeline).await?,
+    };
+    let names = order(&pipeline, &known);
+    let text = match &args.why {
+        Some(tag) => why(&args, &known, tag, &names)?,
+        None if args.json => format!("{}\n", serde_json::to_string_pretty(&known)?),
+        None => table(&args.user, &known, &names),
+    };
+    output::print(&text)?;
+    Ok(Exit::Success)
+}
+
+/// What the process that runs the pipeline says; none if it cannot be asked.
+async fn live(args: &TagsGet, pipeline: &Pipeline) -> anyhow::Result<Option<Value>> {
+    if pipeline.spec.tags.is_none() {
+        return Ok(None);
+    }
+    let state = StateFolder::open(&pipeline.spec.checkpoint.url)?;
+    let Some(record) = state.last(&pipeline.spec.name).await? else {
+        return Ok(None);
+    };
+    let as_of = args.as_of.map(|time| ("as_of", time.to_string()));
+    let scene = args.scene.clone().map(|scene| ("scene", scene));
+    let parameters: Vec<_> = as_of.into_iter().chain(scene).collect();
+    let Some(answer) = ask_owner(&record, &["tags", &args.user], &parameters).await else {
+        return Ok(None);
+    };
+    let code = answer.status();
+    let said: Value = answer.json().await?;
+    match code {
+        StatusCode::OK => Ok(Some(said)),
+        // It is on its way up or down.
+        StatusCode::SERVICE_UNAVAILABLE => Ok(None),
+        _ => Err(Error::config(said["error"].as_str().unwrap_or_default()).into()),
+    }
+}
+
+/// What the last commit says.
+async fn committed(args: &TagsGet, pipeline: &Pipeline) -> anyhow::Result<Value> {
+    let mut known = known_of(pipeline, &args.user).await?;
+    let lookup = Lookup {
+        key: args.user.clone(),
+        as_of: args.as_of,
+    };
+    let Some(mut profile) = known.get(&lookup)? else {
         let message = format!("`{}` is not known as of {}", args.user, known.as_of());
         return Err(Error::config(message).into());
     };
     if let Some(scene) = &args.scene {
         through(&pipeline.spec, scene, &mut profile)?;
     }
-    let text = match &args.why {
-        Some(tag) => why(&args, &profile, tag)?,
-        None if args.json => format!(
-            "{}\n",
-            serde_json::to_string_pretty(&as_json(&args.user, &profile)?)?
-        ),
-        None => table(&args.user, &profile),
-    };
-    output::print(&text)?;
-    Ok(Exit::Success)
+    Ok(json(&args.user, &profile, false)?)
+}
+
+/// The tags that are known, in the order of the pipeline file.
+fn order(pipeline: &Pipeline, known: &Value) -> Vec<String> {
+    let defined = pipeline.spec.tags.iter().flat_map(spec::Tags::outputs);
+    let mut names: Vec<String> = defined.collect();
+    let there = known["tags"].as_object();
+    names.retain(|name| there.is_some_and(|there| there.contains_key(name)));
+    let others = there.into_iter().flat_map(|there| there.keys());
+    let others: Vec<String> = others.filter(|it| !names.contains(it)).cloned().collect();
+    names.extend(others);
+    names
 }
 
 /// A line a tag.
-fn table(user: &str, profile: &Profiled) -> String {
+fn table(user: &str, known: &Value, names: &[String]) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header([
         "TAG",
@@ -49,93 +101,69 @@ fn table(user: &str, profile: &Profiled) -> String {
         "FALLS AT",
         "COMPLETE SINCE",
     ]);
-    for tag in &profile.tags {
+    for name in names {
+        let tag = &known["tags"][name];
         table.add_row([
-            tag.name.clone(),
-            tag.json.clone(),
-            or_nothing(tag.since),
-            or_nothing(tag.falls_at),
-            or_nothing(tag.complete_since),
+            name.clone(),
+            tag["value"].to_string(),
+            or_nothing(&tag["since"]),
+            or_nothing(&tag["falls_at"]),
+            or_nothing(&tag["complete_since"]),
         ]);
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    let mut text = format!("{user} as of {}\n\n", profile.as_of);
+    let source = if known["is_live"] == true {
+        "of the running pipeline"
+    } else {
+        "at the last commit"
+    };
+    let mut text = format!("{user} as of {}, {source}\n\n", or_nothing(&known["as_of"]));
     for line in table.lines() {
         let _ = writeln!(text, "{}", line.trim_end());
     }
-    if !profile.segments.is_empty() {
+    let segments = known["segments"].as_object();
+    if segments.is_some_and(|segments| !segments.is_empty()) {
         text.push('\n');
     }
-    for (segment, since) in &profile.segments {
-        let _ = writeln!(text, "in {segment} since {since}");
+    for (segment, since) in segments.into_iter().flatten() {
+        let _ = writeln!(text, "in {segment} since {}", or_nothing(since));
     }
     text
 }
 
 /// What a tag's value is made of.
-fn why(args: &TagsGet, profile: &Profiled, name: &str) -> anyhow::Result<String> {
-    let Some(tag) = profile.tags.iter().find(|tag| tag.name == name) else {
-        let names = profile.tags.iter().map(|tag| format!("`{}`", tag.name));
-        let names: Vec<String> = names.collect();
+fn why(args: &TagsGet, known: &Value, name: &str, names: &[String]) -> anyhow::Result<String> {
+    let Some(tag) = known["tags"].get(name) else {
+        let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
         let message = format!("there is no tag `{name}` (have: {})", names.join(", "));
         return Err(Error::config(message).into());
     };
     if args.json {
-        return Ok(format!(
-            "{}\n",
-            serde_json::to_string_pretty(&tag_json(tag)?)?
-        ));
+        return Ok(format!("{}\n", serde_json::to_string_pretty(tag)?));
     }
-    let mut text = format!("{name} = {} as of {}\n", tag.json, profile.as_of);
-    if let Some(since) = tag.since {
+    let mut text = format!(
+        "{name} = {} as of {}\n",
+        tag["value"],
+        or_nothing(&known["as_of"])
+    );
+    if let Some(since) = tag["since"].as_str() {
         let _ = writeln!(text, "since {since}");
     }
-    if let Some(falls_at) = tag.falls_at {
+    if let Some(falls_at) = tag["falls_at"].as_str() {
         let _ = writeln!(text, "falls at {falls_at} if no event comes");
     }
-    if let Some(complete_since) = tag.complete_since {
+    if let Some(complete_since) = tag["complete_since"].as_str() {
         let _ = writeln!(text, "knows its events from {complete_since} on");
     }
-    for tile in &tag.tiles {
-        let _ = writeln!(text, "  {} to {}  {}", tile.start, tile.end, tile.json);
+    for tile in tag["tiles"].as_array().into_iter().flatten() {
+        let (start, end) = (or_nothing(&tile["start"]), or_nothing(&tile["end"]));
+        let _ = writeln!(text, "  {start} to {end}  {}", tile["value"]);
     }
     Ok(text)
 }
 
-fn as_json(user: &str, profile: &Profiled) -> anyhow::Result<Value> {
-    let mut tags = Map::new();
-    for tag in &profile.tags {
-        tags.insert(tag.name.clone(), tag_json(tag)?);
-    }
-    let segments = profile.segments.iter();
-    let segments = segments.map(|(name, since)| (name.clone(), since.to_string().into()));
-    Ok(json!({
-        "key": user,
-        "as_of": profile.as_of.to_string(),
-        "tags": tags,
-        "segments": segments.collect::<Map<String, Value>>(),
-    }))
-}
-
-fn tag_json(tag: &TagValue) -> anyhow::Result<Value> {
-    let value: Value = serde_json::from_str(&tag.json)?;
-    let time = |time: Option<EventTime>| time.map(|time| time.to_string());
-    let tiles = tag.tiles.iter().map(|tile| {
-        let value: Value = serde_json::from_str(&tile.json)?;
-        Ok(json!({"start": tile.start.to_string(), "end": tile.end.to_string(), "value": value}))
-    });
-    let tiles = tiles.collect::<anyhow::Result<Vec<Value>>>()?;
-    Ok(json!({
-        "value": value,
-        "since": time(tag.since),
-        "falls_at": time(tag.falls_at),
-        "complete_since": time(tag.complete_since),
-        "tiles": tiles,
-    }))
-}
-
-fn or_nothing(time: Option<EventTime>) -> String {
-    time.map_or_else(|| figures::NOTHING.into(), |time| time.to_string())
+fn or_nothing(time: &Value) -> String {
+    time.as_str().unwrap_or(figures::NOTHING).to_owned()
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::{Response, Url};
 use tagflow_engine::{
     commit::{Checkpoint, Kind, Reason, Record},
     status::JobStatus,
@@ -10,7 +11,7 @@ use tagflow_engine::{
 use crate::admin::PROCESS_HEADER;
 
 /// A process on this network answers within this time or not at all.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Whether a pipeline's owner answers.
 pub(crate) enum Live {
@@ -53,24 +54,30 @@ impl Live {
     }
 }
 
-/// The status of the owner, if it is that very process that answers.
+/// The status of the owner.
 async fn ask(pipeline: &str, record: &Record) -> Option<JobStatus> {
+    let answer = ask_owner(record, &["status"], &[]).await?;
+    let status: JobStatus = answer.error_for_status().ok()?.json().await.ok()?;
+    (status.pipeline == pipeline).then_some(status)
+}
+
+/// What the owner of a pipeline answers at a path, if it is that very process that
+/// answers.
+pub(crate) async fn ask_owner(
+    record: &Record,
+    path: &[&str],
+    parameters: &[(&str, String)],
+) -> Option<Response> {
     let address = record.owner.admin.as_deref()?;
     let client = reqwest::Client::builder()
         .no_proxy()
         .timeout(PATIENCE)
         .build()
         .ok()?;
-    let answer = client
-        .get(format!("http://{address}/status"))
-        .send()
-        .await
-        .ok()?;
-    let answer = answer.error_for_status().ok()?;
+    let mut url = Url::parse(&format!("http://{address}")).ok()?;
+    url.path_segments_mut().ok()?.pop_if_empty().extend(path);
+    url.query_pairs_mut().extend_pairs(parameters);
+    let answer = client.get(url).send().await.ok()?;
     let process = answer.headers().get(PROCESS_HEADER)?.to_str().ok()?;
-    if process != record.owner.pid.to_string() {
-        return None;
-    }
-    let status: JobStatus = answer.json().await.ok()?;
-    (status.pipeline == pipeline).then_some(status)
+    (process == record.owner.pid.to_string()).then_some(answer)
 }

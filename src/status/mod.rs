@@ -5,6 +5,6 @@ mod live;
 mod row;
 mod table;
 
-pub(crate) use live::Live;
+pub(crate) use live::{Live, ask_owner};
 pub(crate) use row::Row;
 pub(crate) use table::table;

@@ -23,5 +23,6 @@ mod snapshot;
 mod soak;
 mod status;
 mod store;
+mod storm;
 mod tags;
 mod takeover;

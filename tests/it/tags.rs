@@ -2,7 +2,12 @@
 
 use std::fmt::Write as _;
 
-use crate::process::Folder;
+use serde_json::Value;
+
+use crate::{
+    broker::Broker,
+    process::{Folder, eventually},
+};
 
 const PIPELINE: &str = r#"name: tagged
 sources:
@@ -69,7 +74,7 @@ fn a_user_is_known_as_of_the_last_commit_and_later() {
     let get = |more: &[&str]| {
         let arguments = ["tags", "get", "u1", "--file", "p.yaml", "--json"];
         let said = folder.tagflow(&[&arguments[..], more].concat()).expect(0);
-        serde_json::from_str::<serde_json::Value>(&said.stdout).unwrap()
+        serde_json::from_str::<Value>(&said.stdout).unwrap()
     };
     // Of the two orders the first is a day old, and its hour is over.
     let known = get(&[]);
@@ -128,4 +133,104 @@ fn what_cannot_be_asked_is_said() {
     assert!(early.contains("what was before is gone"), "{early}");
     let no_time = said_of(&["tags", "get", "u1", "--as-of", "soon"]);
     assert!(no_time.contains("expected a time like"), "{no_time}");
+}
+
+/// Long before a commit, and after the last one; an idle topic goes by the clock.
+#[test]
+fn a_running_pipeline_says_what_is_known_now() {
+    let broker = Broker::new("events", 2);
+    let folder = Folder::new();
+    let pipeline = of_broker(&broker)
+        .replace(
+            "delay: 0s",
+            "delay: 1s, idle_after: 500ms, when_idle: clock",
+        )
+        .replace("every: 100ms", "every: 10m");
+    folder.write("p.yaml", pipeline);
+    let events = events();
+    let payloads = events.lines().enumerate();
+    broker.send(
+        "events",
+        payloads.map(|(number, event)| (number as i32 % 2, Some(event.as_bytes().to_vec()))),
+    );
+    let running = folder.start(&[
+        "run",
+        "p.yaml",
+        "--admin",
+        "127.0.0.1:0",
+        "--parallelism",
+        "2",
+    ]);
+    let get = |user: &str, more: &[&str]| {
+        let arguments = ["tags", "get", user, "--file", "p.yaml"];
+        folder.tagflow(&[&arguments[..], more].concat())
+    };
+    let known = eventually("the clock has passed all events", || {
+        let said = get("u1", &["--json"]);
+        let known: Value = serde_json::from_str(&said.stdout).ok()?;
+        (known["tags"]["orders_1d"]["value"] == 0).then_some(known)
+    });
+    assert_eq!(known["is_live"], true, "{known}");
+    assert_eq!(known["tags"]["orders_lifetime"]["value"], 2, "{known}");
+    assert_eq!(known["segments"], serde_json::json!({}), "{known}");
+    let seen: Value =
+        serde_json::from_str(&get("u2", &["--scene", "till", "--json"]).stdout).unwrap();
+    assert_eq!(seen["tags"].as_object().unwrap().len(), 1, "{seen}");
+    assert!(
+        get("u3", &[])
+            .stdout
+            .contains(", of the running pipeline\n")
+    );
+    let said = |user: &str, more: &[&str]| get(user, more).expect(2).stderr;
+    assert_eq!(said("u9", &[]), "error: `u9` is not known\n");
+    assert!(said("u1", &["--scene", "tills"]).contains("have: `till`"));
+    assert!(said("u1", &["--as-of", "2026-01-05"]).contains("what was before is gone"));
+
+    running.signal("INT");
+    running.wait().expect(0);
+    let known: Value = serde_json::from_str(&get("u1", &["--json"]).stdout).unwrap();
+    assert_eq!(known["is_live"], false, "{known}");
+    assert_eq!(known["tags"]["orders_lifetime"]["value"], 2, "{known}");
+}
+
+#[test]
+fn odd_users_and_times_do_no_harm() {
+    let broker = Broker::new("events", 1);
+    let folder = Folder::new();
+    folder.write("p.yaml", of_broker(&broker));
+    let long = "x".repeat(10 * 1024);
+    let event = |user: &str, at: &str| {
+        format!(r#"{{"user":"{user}","kind":"order","amount":1,"at":"{at}"}}"#)
+    };
+    let events = [
+        event("u1", "2026-01-05T10:00:00Z"),
+        event("", "2026-01-05T10:00:01Z"),
+        // A clock that is wrong moves no time on: what comes next is not late.
+        event("u1", "2099-01-01T00:00:00Z"),
+        event(&long, "2026-01-05T10:00:02Z"),
+        event("u1", "2026-01-05T10:00:03Z"),
+    ];
+    broker.send("events", events.map(|event| (0, Some(event.into_bytes()))));
+    folder
+        .tagflow(&["run", "p.yaml", "--once", "--drain", "--admin", "off"])
+        .expect(0);
+    for (user, orders) in [("u1", 2), (&*long, 1)] {
+        let said = folder.tagflow(&["tags", "get", user, "--file", "p.yaml", "--json"]);
+        let known: Value = serde_json::from_str(&said.expect(0).stdout).unwrap();
+        assert_eq!(known["tags"]["orders_lifetime"]["value"], orders, "{known}");
+        assert!(known["as_of"].as_str().unwrap().starts_with("2026-01-05"));
+    }
+    let sql = "select reason, count(*) as n from dead_letters group by 1 order by 1";
+    let ask = ["query", sql, "--state", "state", "--format", "csv"];
+    let reasons = folder.tagflow(&ask).expect(0).stdout;
+    assert_eq!(reasons, "reason,n\nempty_key,1\nimplausible_time,1\n");
+}
+
+/// The pipeline over a broker's events.
+fn of_broker(broker: &Broker) -> String {
+    let kafka = format!(
+        "kafka: {{brokers: \"{}\", topics: [events]}}",
+        broker.address()
+    );
+    PIPELINE.replace("files: {url: ./events.ndjson}", &kafka)
 }

@@ -6,7 +6,7 @@ use object_store::{ObjectStore, path::Path};
 
 use super::{
     paths::{self, Paths},
-    record::{Kind, Record},
+    record::{Kind, Record, StateRef},
     state::{Loaded, StateStore},
     store::LogStore,
 };
@@ -143,6 +143,7 @@ pub async fn read_last(
 }
 
 /// The state that `node` had at a task's last commit; none where there is no commit.
+/// Only parts that `is_wanted`, which is told on how many lanes the job ran, are read.
 /// Takes nothing over: a running owner may collect a part while it is read, and then
 /// there is a newer commit to read.
 pub async fn read_state(
@@ -150,6 +151,7 @@ pub async fn read_state(
     root: &Path,
     task: &str,
     node: &str,
+    is_wanted: impl Fn(&StateRef, usize) -> bool,
 ) -> Result<Option<Vec<StatePart>>> {
     let reader = LogReader {
         store: LogStore::new(Arc::clone(store), Arc::new(SystemClock)),
@@ -167,7 +169,9 @@ pub async fn read_state(
             ids: Arc::new(RandomIds),
         };
         let mut parts = Vec::new();
-        for part in checkpoint.state.iter().filter(|part| part.node == node) {
+        let lanes = checkpoint.lanes;
+        let is_part = |part: &&StateRef| part.node == node && is_wanted(part, lanes);
+        for part in checkpoint.state.iter().filter(is_part) {
             match state.load(part).await? {
                 Loaded::Rows(rows) => parts.push(StatePart {
                     key: part.key.clone(),

@@ -77,6 +77,8 @@ pub struct TimePolicy {
     pub delay: Duration,
     /// How long a partition must have been at its end to count as idle.
     pub idle_after: Duration,
+    /// What becomes of the watermark of a partition that is idle.
+    pub when_idle: WhenIdle,
     /// Rows further ahead of their reference time are dead letters.
     pub max_future: Duration,
     /// Rows before this are dead letters.
@@ -90,6 +92,17 @@ pub struct TimePolicy {
     pub on_error: OnError,
     /// Whether to append the column [`OFFSET_COLUMN`].
     pub offsets: WithOffsets,
+}
+
+/// What becomes of the watermark of a partition that is idle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenIdle {
+    /// It stands still, and holds up no other.
+    Hold,
+    /// It follows the clock, [`TimePolicy::delay`] behind: windows close and time
+    /// passes for what is known of keys. A row that comes after all, with an event
+    /// time from before that, may be late.
+    Clock,
 }
 
 /// The hidden column with a row's offset in its partition (`Int64`).
@@ -147,6 +160,8 @@ pub enum Partitioning {
     Hash(Vec<usize>),
     /// Lane 0: the receiver runs on one lane only.
     Gather,
+    /// Every lane has every row; for derived rows, which nobody accounts for.
+    Broadcast,
 }
 
 impl Graph {

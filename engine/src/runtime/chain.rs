@@ -14,8 +14,9 @@ use crate::{
     Batch, Element, EventTime, Origin, Port, Result, Watermark,
     element::EdgeId,
     graph::{Graph, NodeId, NodeKind},
+    inquiry::Question,
     ledger::Ledger,
-    operator::{Operator, Output},
+    operator::{Operator, Output, Progress},
     runtime::fragment::Fragment,
     state::Snapshot,
     watermark::WatermarkTracker,
@@ -31,6 +32,8 @@ pub(super) struct Chain {
     /// Where each edge into the chain ends.
     entries: BTreeMap<EdgeId, Entry>,
     exits: Vec<Element>,
+    /// Nodes that are not done with a watermark, which goes on when they are.
+    unfinished: Vec<(usize, Watermark)>,
     /// Copies made where one output feeds several nodes.
     copied: Ledger,
     /// The highest watermark that any lane of the job has passed on.
@@ -195,6 +198,7 @@ impl Chain {
             links,
             entries,
             exits: Vec::new(),
+            unfinished: Vec::new(),
             copied: Ledger::default(),
             frontier,
         })
@@ -249,6 +253,26 @@ impl Chain {
             }
         }
         Ok(())
+    }
+
+    /// Lets a node that is not done with a watermark do more; says whether there was
+    /// one.
+    pub(super) fn go_on(&mut self) -> Result<bool> {
+        let Some((index, watermark)) = self.unfinished.pop() else {
+            return Ok(false);
+        };
+        self.work_off(index, watermark)?;
+        Ok(true)
+    }
+
+    /// Lets the node that a question is for answer it.
+    pub(super) fn answer(&mut self, question: &Question) {
+        let asked = self.links.iter_mut().find(|it| question.is_for(&it.name));
+        let operator = asked.and_then(|link| link.operator.as_mut());
+        let answer = operator.map(|operator| operator.answer(question.text()));
+        if let Some(answer) = answer.and_then(Result::transpose) {
+            question.reply(answer);
+        }
     }
 
     /// Tells every operator how far those behind the exchanges have come in an
@@ -339,6 +363,7 @@ impl Chain {
     }
 
     fn deliver(&mut self, index: usize, input: Port, batch: Batch) -> Result<()> {
+        self.finish(index)?;
         let link = &mut self.links[index];
         add(&link.gauge.rows_in, batch.num_rows());
         let operator = link.operator.as_mut().expect("only operators have inputs");
@@ -347,6 +372,7 @@ impl Chain {
     }
 
     fn advance(&mut self, index: usize, slot: usize, watermark: Watermark) -> Result<()> {
+        self.finish(index)?;
         let link = &mut self.links[index];
         let was_idle = link.watermark.is_idle();
         let Some(passed_on) = link.watermark.update(slot, watermark) else {
@@ -368,7 +394,22 @@ impl Chain {
                     operator.on_watermark(time, &mut link.output)?;
                 }
             }
+        }
+        self.work_off(index, passed_on)
+    }
+
+    /// Lets a node do what there is to do of a watermark, or a part of it, and passes
+    /// the watermark on when all is done.
+    fn work_off(&mut self, index: usize, watermark: Watermark) -> Result<()> {
+        self.drain(index)?;
+        let link = &mut self.links[index];
+        if let (Some(operator), Watermark::At(_)) = (&mut link.operator, watermark) {
+            let progress = operator.go_on(&mut link.output)?;
             self.drain(index)?;
+            if progress == Progress::More {
+                self.unfinished.push((index, watermark));
+                return Ok(());
+            }
         }
         let targets: Vec<Target> = self.links[index]
             .targets
@@ -378,14 +419,24 @@ impl Chain {
             .collect();
         for target in targets {
             match target {
-                Target::Link { link, slot, .. } => self.advance(link, slot, passed_on)?,
+                Target::Link { link, slot, .. } => self.advance(link, slot, watermark)?,
                 Target::Exit(edge) => {
-                    if let Watermark::At(time) = passed_on {
+                    if let Watermark::At(time) = watermark {
                         self.frontier.raise(time);
                     }
-                    self.exits.push(Element::Watermark(edge, passed_on));
+                    self.exits.push(Element::Watermark(edge, watermark));
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Lets a node do all that it has yet to do: something comes to it by a call.
+    fn finish(&mut self, index: usize) -> Result<()> {
+        let is_it = |(unfinished, _): &(usize, Watermark)| *unfinished == index;
+        while let Some(place) = self.unfinished.iter().position(is_it) {
+            let (index, watermark) = self.unfinished.remove(place);
+            self.work_off(index, watermark)?;
         }
         Ok(())
     }

@@ -24,6 +24,7 @@ use crate::{
     commit::{CommitLog, Committed, Recovered},
     element::{Barrier, BarrierKind},
     graph::Graph,
+    inquiry::Inquiry,
     memory::MemoryLimit,
     status::{JobState, JobStatus, MemoryStatus},
 };
@@ -90,6 +91,7 @@ pub(super) struct Surroundings {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) stop: CancellationToken,
     pub(super) status: watch::Sender<JobStatus>,
+    pub(super) inquiry: Inquiry,
 }
 
 /// Runs `graph` from where `log` stands.

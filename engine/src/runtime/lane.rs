@@ -9,6 +9,7 @@ use std::{
 };
 
 use arrow::{array::UInt32Array, compute::take_record_batch};
+use tokio::sync::broadcast;
 
 use super::{
     chain::Chain,
@@ -22,6 +23,7 @@ use crate::{
     Batch, Element, Error, EventTime, Result,
     element::{Barrier, EdgeId},
     graph::{NodeId, Partitioning},
+    inquiry::Question,
     source::{Chunk, PartitionId},
     state::{KeyHasher, lane_of},
 };
@@ -186,6 +188,14 @@ impl Exit {
         match &self.partitioning {
             Partitioning::Forward => self.send_to(lane, edge, batch).await,
             Partitioning::Gather => self.send_to(0, edge, batch).await,
+            Partitioning::Broadcast => {
+                for lane in 0..self.receiver.lanes() {
+                    if self.send_to(lane, edge, batch.clone()).await? == Sent::Closed {
+                        return Ok(Sent::Closed);
+                    }
+                }
+                Ok(Sent::Through)
+            }
             Partitioning::Hash(_) if self.receiver.lanes() == 1 => {
                 self.send_to(0, edge, batch).await
             }
@@ -289,6 +299,7 @@ pub(super) struct Lane {
     pub(super) downstream: Vec<Arc<Downstream>>,
     pub(super) gauges: Vec<Arc<NodeGauge>>,
     pub(super) reports: Reports,
+    pub(super) questions: broadcast::Receiver<Question>,
 }
 
 impl Lane {
@@ -296,7 +307,13 @@ impl Lane {
     pub(super) async fn run(mut self) -> Result<()> {
         let mut state_bytes = BTreeMap::new();
         loop {
-            let received = self.inputs.recv().await;
+            let received = tokio::select! {
+                received = self.inputs.recv() => received,
+                Ok(question) = self.questions.recv() => {
+                    self.chain.answer(&question);
+                    continue;
+                }
+            };
             let begun = Instant::now();
             let control = match received {
                 Received::Message(upstream, message) => {
@@ -318,8 +335,13 @@ impl Lane {
                 .iter()
                 .for_each(|gauge| add(&gauge.busy_ns, busy));
 
-            if self.flush().await? == Sent::Closed {
-                return Ok(());
+            loop {
+                if self.flush().await? == Sent::Closed {
+                    return Ok(());
+                }
+                if !self.chain.go_on()? {
+                    break;
+                }
             }
             let Some(control) = control else { continue };
             if let Element::Barrier(barrier) = control {

@@ -18,12 +18,15 @@ use super::{
 use crate::{
     Clock, Element, Error, EventTime, Result,
     element::Barrier,
-    graph::TimePolicy,
+    graph::{TimePolicy, WhenIdle},
     source::{Chunk, Offset, PartitionId, Positions, SourceEvent, SourceReader},
 };
 
 /// How often idleness and drift are looked at.
 const TICK: Duration = Duration::from_millis(200);
+
+/// How often the watermark of an idle partition follows the clock.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 
 /// What the job tells a reader.
 #[derive(Debug)]
@@ -80,6 +83,8 @@ pub(super) struct Reading {
     /// Whether it has ever been at its end.
     reached_end: bool,
     idle: bool,
+    /// How far its watermark has followed the clock.
+    followed: EventTime,
     finished: bool,
     paused: bool,
     gauge: Arc<PartitionGauge>,
@@ -296,6 +301,7 @@ impl Reader {
                 quiet: false,
                 reached_end: false,
                 idle: false,
+                followed: EventTime::MIN,
                 finished: false,
                 paused: false,
                 gauge,
@@ -369,26 +375,39 @@ impl Reader {
 
     /// A partition is idle only when the last fetch was empty at its end for
     /// `idle_after`, it is not paused, and its channel is not full: never
-    /// because Tagflow was slow.
+    /// because Tagflow was slow. Where its watermark follows the clock, it is never
+    /// idle to those behind.
     async fn mark_idle(&mut self) -> Result<(), Gone> {
         let now = self.clock.now();
-        let mut idle = Vec::new();
+        let clock = now.saturating_sub(self.time.delay);
+        let mut messages = Vec::new();
         for (name, partition) in &mut self.partitions {
             let Some(since) = partition.caught_up else {
                 continue;
             };
             let able = !partition.idle && !partition.finished && !partition.paused;
-            if able
-                && now.since(since) >= self.time.idle_after
-                && !self.lanes[partition.lane].is_full()
+            if !able
+                || now.since(since) < self.time.idle_after
+                || self.lanes[partition.lane].is_full()
             {
-                partition.idle = true;
-                partition.gauge.idle.store(true, Ordering::Relaxed);
-                idle.push((partition.lane, Arc::clone(name)));
+                continue;
+            }
+            let name = Arc::clone(name);
+            match self.time.when_idle {
+                WhenIdle::Hold => {
+                    partition.idle = true;
+                    partition.gauge.idle.store(true, Ordering::Relaxed);
+                    messages.push((partition.lane, Message::Idle(name)));
+                }
+                WhenIdle::Clock if clock.since(partition.followed) >= FOLLOW_EVERY => {
+                    partition.followed = clock;
+                    messages.push((partition.lane, Message::Promised(name, clock)));
+                }
+                WhenIdle::Clock => {}
             }
         }
-        for (lane, name) in idle {
-            self.send(lane, Message::Idle(name)).await?;
+        for (lane, message) in messages {
+            self.send(lane, message).await?;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use crate::{
     Clock, Result,
     commit::{CommitLog, LogConfig},
     graph::{Graph, NodeKind},
+    inquiry::Inquiry,
     status::{JobState, JobStatus},
 };
 
@@ -27,6 +28,8 @@ pub struct Control {
     pub stop: CancellationToken,
     /// Follows its status.
     pub status: watch::Receiver<JobStatus>,
+    /// Asks its operators.
+    pub inquiry: Inquiry,
 }
 
 /// Everything that a supervised job needs.
@@ -55,12 +58,19 @@ pub fn supervise(
     let starting = JobStatus::starting(&supervised.config.pipeline, supervised.clock.now());
     let (sender, status) = watch::channel(starting);
     let stop = CancellationToken::new();
+    let inquiry = Inquiry::default();
     let surroundings = Surroundings {
         clock: Arc::clone(&supervised.clock),
         stop: stop.clone(),
         status: sender,
+        inquiry: inquiry.clone(),
     };
-    (Control { stop, status }, run(supervised, surroundings))
+    let control = Control {
+        stop,
+        status,
+        inquiry,
+    };
+    (control, run(supervised, surroundings))
 }
 
 async fn run(supervised: Supervised, surroundings: Surroundings) -> Result<Outcome> {

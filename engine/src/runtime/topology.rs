@@ -27,6 +27,7 @@ use crate::{
     commit::{CommitLog, Recovered},
     element::EdgeId,
     graph::{Graph, NodeId, NodeKind, Partitioning},
+    inquiry::Inquiry,
     operator::{LaneContext, Operator},
     side_input,
     sink::SinkContext,
@@ -127,6 +128,7 @@ pub(super) async fn build(
                 fragment,
                 lane,
                 lanes,
+                inquiry: &surroundings.inquiry,
             };
             let first = graph.node(fragment.nodes[0]);
             if let NodeKind::Sink(factory) = &first.kind {
@@ -295,6 +297,7 @@ struct Place<'a> {
     fragment: &'a Fragment,
     lane: usize,
     lanes: Placement,
+    inquiry: &'a Inquiry,
 }
 
 impl Place<'_> {
@@ -361,6 +364,7 @@ impl Place<'_> {
                 .map(|id| gauges.node(&self.graph.node(*id).name))
                 .collect(),
             reports: reports.clone(),
+            questions: self.inquiry.listen(),
         })
     }
 

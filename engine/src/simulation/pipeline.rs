@@ -16,7 +16,7 @@ use crate::{
     EventTime, Port, Result,
     graph::{
         Graph, NodeId, NodeKind, OnError, OperatorNode, Partitioning, SourceNode, TimePolicy,
-        WithOffsets,
+        WhenIdle, WithOffsets,
     },
     operator::{Operator, OperatorFactory},
     source::{Chunk, DeadLetters, Rejected},
@@ -165,6 +165,7 @@ impl Pipeline {
                 column: 0,
                 delay: Duration::from_micros(DELAY as u64),
                 idle_after: self.idle_after,
+                when_idle: WhenIdle::Hold,
                 max_future: Duration::MAX,
                 earliest: EventTime::MIN,
                 max_drift: self.max_drift,

@@ -98,6 +98,11 @@ impl Held {
         Ok(ready)
     }
 
+    /// Whether a stored part is one of these.
+    pub(crate) fn is_part(key: &str) -> bool {
+        key.starts_with(PART)
+    }
+
     /// The time of the first row.
     pub(crate) fn first(&self) -> Option<i64> {
         self.waiting.iter().map(|waiting| waiting.first).min()

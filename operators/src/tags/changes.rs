@@ -39,6 +39,8 @@ pub(super) enum Cause {
     Ttl,
     /// The key had no event for too long.
     StateTtl,
+    /// Scores by quantiles go by other cuts.
+    Quantiles,
 }
 
 /// Rows of [`tagflow_schemas::tags::changes`].
@@ -117,6 +119,7 @@ impl Cause {
             Self::Absence => "absence",
             Self::Ttl => "ttl",
             Self::StateTtl => "state_ttl",
+            Self::Quantiles => "quantiles",
         }
     }
 }

@@ -39,6 +39,13 @@ pub struct TagsSpec {
     pub spill: Option<Spill>,
     /// When all tags of all keys come out; never without it.
     pub profile: Option<Profile>,
+    /// How often the cuts of scores by quantiles are found anew, in event time.
+    pub recut_every: Duration,
+    /// The tags, as places in `tags`, of which comes out how often they have which
+    /// value, in place of profiles and when these are due; see [`Tags::population`].
+    ///
+    /// [`Tags::population`]: super::Tags::population
+    pub counted: Vec<usize>,
     /// The tags. A tag that reads another stands after it.
     pub tags: Vec<Tag>,
     /// The segments.
@@ -143,11 +150,41 @@ pub enum TagKind {
     Score {
         /// The place in [`TagsSpec::tags`] of a tag that is a number.
         tag: usize,
-        /// Ascending.
-        cuts: Vec<f64>,
+        /// Where it goes up.
+        cuts: Cuts,
         /// Whether low values have the high scores.
         is_reversed: bool,
     },
+}
+
+impl TagKind {
+    /// The tag that it follows from.
+    pub(super) fn reads(&self) -> Option<usize> {
+        match self {
+            Self::TimeSince { tag, .. } | Self::Score { tag, .. } => Some(*tag),
+            _ => None,
+        }
+    }
+
+    /// The same, to change it.
+    pub(super) fn reads_mut(&mut self) -> Option<&mut usize> {
+        match self {
+            Self::TimeSince { tag, .. } | Self::Score { tag, .. } => Some(tag),
+            _ => None,
+        }
+    }
+}
+
+/// Where a score goes up.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cuts {
+    /// At these numbers, ascending.
+    At(Vec<f64>),
+    /// By the values of all keys, into so many parts, two at least: at the least
+    /// numbers above those of the lowest 1/n, 2/n … of the keys that have one, as of the
+    /// last multiple of [`TagsSpec::recut_every`]. Numbers are told apart to one in
+    /// 8,192. The score is null before the first. What it is of goes by no such score.
+    Quantiles(usize),
 }
 
 /// An aggregate function.

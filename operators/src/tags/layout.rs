@@ -14,6 +14,7 @@ use super::{
     piece::{Piece, PieceKind, State},
     plan::Plan,
     user::{Member, User},
+    value::Value,
 };
 
 /// The key of the part that holds it.
@@ -92,6 +93,22 @@ impl Layout {
     /// From when on a tag knows all events; none if from the first.
     pub(super) fn begun(&self, tag: usize) -> Option<i64> {
         self.tags[tag].begun
+    }
+
+    /// The names of the tags that, as of `as_of`, go over events from before they were
+    /// there: a list.
+    pub(super) fn incomplete(&self, plan: &Plan, as_of: i64) -> Value {
+        let is_incomplete = |tag: &usize| {
+            self.begun(*tag).is_some_and(|begun| {
+                let covers = plan.covers_us(*tag);
+                covers.is_none_or(|covers| begun.saturating_add(covers) > as_of)
+            })
+        };
+        let tags = (0..plan.tags.len()).filter(is_incomplete);
+        Value::List(
+            tags.map(|tag| Value::Text(plan.tags[tag].name.as_str().into()))
+                .collect(),
+        )
     }
 
     /// Whether users of one are users of the other.

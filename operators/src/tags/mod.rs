@@ -19,6 +19,7 @@
 //! - [`ranking`], [`funnel`], [`absence`]: the other kinds;
 //! - [`piece`]: one of these, decoded when something looks into it;
 //! - [`user`]: all pieces of one key, and how time passes for it;
+//! - [`population`]: counts over all keys, for scores by quantiles;
 //! - [`users`]: the keys of a lane at rest, encoded; what is stored of them;
 //! - [`layout`]: how stored keys become those of a changed set of tags;
 //! - [`segments`]: rules, evaluated in bulk.
@@ -33,6 +34,7 @@ mod part;
 mod partial;
 mod piece;
 mod plan;
+mod population;
 mod profile;
 mod ranking;
 mod segments;
@@ -46,8 +48,8 @@ mod users;
 mod value;
 
 pub use definition::{
-    Again, Function, FunnelMode, Over, Profile, Rule, Segment, Segments, Spill, Tag, TagKind,
+    Again, Cuts, Function, FunnelMode, Over, Profile, Rule, Segment, Segments, Spill, Tag, TagKind,
     TagsSpec,
 };
-pub use known::{Known, Profiled, TagTile, TagValue};
+pub use known::{Known, Lookup, Profiled, TagTile, TagValue};
 pub use set::Tags;

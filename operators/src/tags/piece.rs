@@ -13,7 +13,7 @@ use super::{
 };
 
 /// How a piece is kept.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct PiecePlan {
     /// What the state depends on, besides the parts and windows of a series.
     pub(super) fingerprint: String,
@@ -23,7 +23,7 @@ pub(super) struct PiecePlan {
 }
 
 /// What a piece is.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum PieceKind {
     Series(SeriesPlan),
     Ranking(RankingPlan),

@@ -7,10 +7,11 @@ use tagflow_engine::{Error, Result, time::micros};
 
 use super::{
     absence::AbsencePlan,
-    definition::{Function, Over, Rule, Segment, Tag, TagKind, TagsSpec},
+    definition::{Cuts, Function, Over, Rule, Segment, Tag, TagKind, TagsSpec},
     funnel::FunnelPlan,
     part::PartKind,
     piece::{PieceKind, PiecePlan},
+    population::Population,
     ranking::RankingPlan,
     series::SeriesPlan,
     value::Value,
@@ -24,7 +25,7 @@ const MIN_CAPACITY: usize = 100;
 const CAPACITY_FACTOR: usize = 10;
 
 /// What there is to know of a key.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Plan {
     pub(super) pieces: Vec<PiecePlan>,
     pub(super) tags: Vec<TagPlan>,
@@ -44,7 +45,7 @@ pub(super) struct Plan {
 }
 
 /// A tag.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct TagPlan {
     pub(super) name: String,
     pub(super) data_type: DataType,
@@ -57,10 +58,13 @@ pub(super) struct TagPlan {
     pub(super) ttl_us: Option<i64>,
     /// The value before any event.
     pub(super) default: Value,
+    /// Whether it, or what it is of, is a score by quantiles: then it is null before any
+    /// event, and has a value with the first, whatever that is.
+    pub(super) goes_by_quantiles: bool,
 }
 
 /// Where a tag's value comes from: places in the plan.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Source {
     Piece {
         /// What to read, of a series.
@@ -72,13 +76,16 @@ pub(super) enum Source {
     },
     Score {
         tag: usize,
-        cuts: Vec<f64>,
+        /// None while nobody knows them.
+        cuts: Option<Vec<f64>>,
+        /// Into how many parts all keys are cut, if they are.
+        quantiles: Option<usize>,
         is_reversed: bool,
     },
 }
 
 /// Which value of a series a tag is.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Read {
     pub(super) function: Function,
     /// The length of the window.
@@ -95,15 +102,17 @@ impl TagPlan {
 }
 
 /// When a rule or a score may change because time goes by.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Tick {
     /// The tag whose time counts.
     pub(super) since: usize,
     pub(super) unit_us: i64,
-    /// After how many units; after each where there are none.
-    pub(super) after: Vec<i64>,
+    /// After how many units; after each where it is none.
+    pub(super) after: Option<Vec<i64>>,
     /// The score.
     pub(super) score: Option<usize>,
+    /// The score whose cuts `after` is.
+    cuts_of: Option<usize>,
 }
 
 impl Plan {
@@ -132,6 +141,7 @@ impl Plan {
         let name = |column: &usize| spec.input.field(*column).name().as_str();
         let mut fingerprint = String::new();
         let mut default = Value::Null;
+        let mut goes_by_quantiles = false;
         let (piece, source) = match &tag.kind {
             TagKind::Aggregate {
                 function,
@@ -262,13 +272,28 @@ impl Plan {
                 is_reversed,
             } => {
                 let of = &self.tags[*tag].fingerprint;
-                let _ = write!(fingerprint, "score {cuts:?} {is_reversed} of {of}");
+                let (cuts, quantiles) = match cuts {
+                    Cuts::At(cuts) => {
+                        let _ = write!(fingerprint, "score {cuts:?} {is_reversed} of {of}");
+                        (Some(cuts.clone()), None)
+                    }
+                    Cuts::Quantiles(parts) => {
+                        let every = micros(spec.recut_every);
+                        let _ = write!(
+                            fingerprint,
+                            "score in {parts} each {every}us {is_reversed} of {of}"
+                        );
+                        (None, Some(*parts))
+                    }
+                };
+                goes_by_quantiles = quantiles.is_some() || self.tags[*tag].goes_by_quantiles;
                 let before_any = self.tags[*tag].default.number(&self.tags[*tag].data_type);
-                default = score(cuts, *is_reversed, before_any);
-                self.add_score_ticks(place, *tag, cuts);
+                default = score(cuts.as_deref(), *is_reversed, before_any);
+                self.add_score_ticks(place, *tag, place, cuts.as_deref());
                 let score = Source::Score {
                     tag: *tag,
-                    cuts: cuts.clone(),
+                    cuts,
+                    quantiles,
                     is_reversed: *is_reversed,
                 };
                 (self.made_of(place, *tag), score)
@@ -288,6 +313,7 @@ impl Plan {
             piece,
             ttl_us: ttl.map(micros),
             default,
+            goes_by_quantiles,
         });
     }
 
@@ -298,21 +324,69 @@ impl Plan {
         piece
     }
 
-    /// Adds the ticks of a score of `tag`, if that is made of a time since.
-    fn add_score_ticks(&mut self, score: usize, tag: usize, cuts: &[f64]) {
+    /// Adds the ticks of `score`, if `tag`, which `of` scores by `cuts`, is made of a
+    /// time since.
+    fn add_score_ticks(&mut self, score: usize, tag: usize, of: usize, cuts: Option<&[f64]>) {
         match &self.tags[tag].source {
-            Source::TimeSince { tag, unit_us } if !cuts.is_empty() => self.ticks.push(Tick {
+            Source::TimeSince { tag, unit_us } => self.ticks.push(Tick {
                 since: *tag,
                 unit_us: *unit_us,
-                after: cuts.iter().map(|cut| cut.ceil() as i64).collect(),
+                after: Some(looks(cuts)),
                 score: Some(score),
+                cuts_of: Some(of),
             }),
-            Source::Score { tag, cuts, .. } => {
-                let (tag, cuts) = (*tag, cuts.clone());
-                self.add_score_ticks(score, tag, &cuts);
+            Source::Score {
+                tag: next, cuts, ..
+            } => {
+                let (next, cuts) = (*next, cuts.clone());
+                self.add_score_ticks(score, next, tag, cuts.as_deref());
             }
-            _ => {}
+            Source::Piece { .. } => {}
         }
+    }
+
+    /// Whether a score goes by quantiles.
+    pub(super) fn has_quantiles(&self) -> bool {
+        self.tags.iter().any(|tag| tag.goes_by_quantiles)
+    }
+
+    /// How long after its first event a tag goes over no event from before that; none
+    /// if it always does.
+    pub(super) fn covers_us(&self, tag: usize) -> Option<i64> {
+        match (
+            &self.tags[tag].source,
+            &self.pieces[self.tags[tag].piece].kind,
+        ) {
+            (Source::Piece { read: Some(read) }, _) => {
+                (read.window_us < i64::MAX).then_some(read.window_us)
+            }
+            (Source::TimeSince { tag, .. } | Source::Score { tag, .. }, _) => self.covers_us(*tag),
+            (_, PieceKind::Funnel(funnel)) => Some(funnel.within_us),
+            (_, PieceKind::Absence(absence)) => {
+                Some(absence.within_us.saturating_add(absence.ttl_us?))
+            }
+            (_, PieceKind::Series(_) | PieceKind::Ranking(_)) => None,
+        }
+    }
+
+    /// This plan with the cuts of `population`.
+    pub(super) fn cut(&self, population: &Population) -> Self {
+        let mut plan = self.clone();
+        for (place, tag) in plan.tags.iter_mut().enumerate() {
+            let Source::Score {
+                cuts,
+                quantiles: Some(_),
+                ..
+            } = &mut tag.source
+            else {
+                continue;
+            };
+            *cuts = population.cuts_of(&tag.fingerprint).map(<[f64]>::to_vec);
+            for tick in plan.ticks.iter_mut().filter(|it| it.cuts_of == Some(place)) {
+                tick.after = Some(looks(cuts.as_deref()));
+            }
+        }
+        plan
     }
 
     /// Adds the piece that a tag is made of.
@@ -421,8 +495,9 @@ impl Plan {
                     self.ticks.push(Tick {
                         since: tag,
                         unit_us,
-                        after,
+                        after: (!after.is_empty()).then_some(after),
                         score: None,
+                        cuts_of: None,
                     });
                 }
             }
@@ -441,9 +516,15 @@ fn rules_text(segment: &Segment) -> String {
     )
 }
 
-/// The score of a number.
-pub(super) fn score(cuts: &[f64], is_reversed: bool, number: Option<f64>) -> Value {
-    let Some(number) = number else {
+/// After how many units a score with these cuts may change.
+fn looks(cuts: Option<&[f64]>) -> Vec<i64> {
+    let cuts = cuts.unwrap_or_default().iter();
+    cuts.map(|cut| cut.ceil() as i64).collect()
+}
+
+/// The score of a number; none without cuts.
+pub(super) fn score(cuts: Option<&[f64]>, is_reversed: bool, number: Option<f64>) -> Value {
+    let (Some(number), Some(cuts)) = (number, cuts) else {
         return Value::Null;
     };
     let passed = cuts.partition_point(|cut| *cut <= number);
@@ -526,7 +607,9 @@ pub(super) fn fields(tags: &[Tag], input: &Schema) -> Result<Vec<Field>> {
                 }
                 (DataType::Int64, true)
             }
-            TagKind::Score { tag: other, .. } => {
+            TagKind::Score {
+                tag: other, cuts, ..
+            } => {
                 let is_number = matches!(
                     read(*other)?,
                     DataType::Int64 | DataType::Float64 | DataType::Decimal128(..)
@@ -534,12 +617,29 @@ pub(super) fn fields(tags: &[Tag], input: &Schema) -> Result<Vec<Field>> {
                 if !is_number {
                     return wrong(format!("`{}` is no number", tags[*other].name));
                 }
+                if matches!(cuts, Cuts::Quantiles(_)) && goes_by_quantiles(tags, *other) {
+                    return wrong(format!(
+                        "`{}` goes by quantiles itself; score the tag that it is of",
+                        tags[*other].name
+                    ));
+                }
                 (DataType::Int64, true)
             }
         };
         fields.push(Field::new(&tag.name, data_type, is_nullable));
     }
     Ok(fields)
+}
+
+/// Whether a tag, or one that it is of, is a score by quantiles.
+fn goes_by_quantiles(tags: &[Tag], tag: usize) -> bool {
+    match &tags[tag].kind {
+        TagKind::Score {
+            cuts: Cuts::Quantiles(_),
+            ..
+        } => true,
+        kind => kind.reads().is_some_and(|tag| goes_by_quantiles(tags, tag)),
+    }
 }
 
 fn list_of(item: &DataType) -> DataType {

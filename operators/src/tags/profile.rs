@@ -33,14 +33,20 @@ impl Profiles {
         self.segments.push(user.segments(plan));
     }
 
-    /// Takes the rows, in `schema`.
-    pub(super) fn take(&mut self, schema: &SchemaRef, as_of: i64) -> Result<RecordBatch> {
+    /// Takes the rows, in `schema`: as of `as_of`, with the tags that are `incomplete`.
+    pub(super) fn take(
+        &mut self,
+        schema: &SchemaRef,
+        as_of: i64,
+        incomplete: &Value,
+    ) -> Result<RecordBatch> {
         let mut profiles = std::mem::take(self);
         // Without a user there is a column for each tag all the same.
         profiles
             .values
-            .resize_with(schema.fields().len() - 3, Vec::new);
-        let as_of = TimestampMicrosecondArray::from_value(as_of, profiles.keys.len());
+            .resize_with(schema.fields().len() - 4, Vec::new);
+        let rows = profiles.keys.len();
+        let as_of = TimestampMicrosecondArray::from_value(as_of, rows);
         let mut columns: Vec<ArrayRef> = vec![
             value::array(&mut profiles.keys.iter(), schema.field(0).data_type())?,
             Arc::new(as_of.with_timezone("UTC")),
@@ -50,6 +56,8 @@ impl Profiles {
             columns.push(value::array(&mut values.iter(), data_type)?);
         }
         let names = DataType::new_list(DataType::Utf8, true);
+        let mut incomplete = std::iter::repeat_n(incomplete, rows);
+        columns.push(value::array(&mut incomplete, &names)?);
         columns.push(value::array(&mut profiles.segments.iter(), &names)?);
         Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
     }

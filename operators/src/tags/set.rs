@@ -1,13 +1,13 @@
 //! A checked set of tags and segments.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tagflow_engine::{Error, Port, Result, operator::OperatorFactory};
 use tagflow_schemas::tags;
 
 use super::{
-    definition::{Tag, TagsSpec},
+    definition::{Cuts, Profile, Segments, Tag, TagKind, TagsSpec},
     plan::{self, Plan},
     tagger::Tagger,
 };
@@ -31,6 +31,9 @@ impl Tags {
     pub const PROFILE: Port = Port(2);
     /// The output of who enters and leaves segments.
     pub const SEGMENTS: Port = Port(3);
+    /// The input of counts over all keys: what comes out at [`Tags::PROFILE`] of the
+    /// operators of [`Tags::population`], from each to every lane.
+    pub const POPULATION: Port = Port(1);
 
     /// Checks `spec`.
     ///
@@ -69,6 +72,46 @@ impl Tags {
         }))
     }
 
+    /// What counts keys for the scores that go by quantiles, out of the same rows; none
+    /// where there are none.
+    pub fn population(&self) -> Option<TagsSpec> {
+        let spec = &self.spec;
+        let scored = spec.tags.iter().filter_map(|tag| match &tag.kind {
+            TagKind::Score {
+                tag,
+                cuts: Cuts::Quantiles(_),
+                ..
+            } => Some(*tag),
+            _ => None,
+        });
+        let scored: BTreeSet<usize> = scored.collect();
+        let mut needed = scored.clone();
+        for (place, tag) in spec.tags.iter().enumerate().rev() {
+            if let (true, Some(of)) = (needed.contains(&place), tag.kind.reads()) {
+                needed.insert(of);
+            }
+        }
+        let place = |tag: usize| needed.range(..tag).count();
+        let tags = needed.iter().map(|tag| {
+            let mut tag = spec.tags[*tag].clone();
+            if let Some(of) = tag.kind.reads_mut() {
+                *of = place(*of);
+            }
+            tag
+        });
+        (!scored.is_empty()).then(|| TagsSpec {
+            node: format!("{}.population", spec.node).into(),
+            profile: Some(Profile {
+                every: spec.recut_every,
+                only_last: false,
+            }),
+            counted: scored.iter().map(|tag| place(*tag)).collect(),
+            tags: tags.collect(),
+            segments: Segments::default(),
+            ..spec.clone()
+        })
+    }
+
     /// The fields of `tags` over rows of `input`, as they are in profiles and rules.
     ///
     /// # Errors
@@ -80,7 +123,13 @@ impl Tags {
     /// The operator of one lane.
     pub fn factory(self: &Arc<Self>) -> OperatorFactory {
         let tags = Arc::clone(self);
-        Arc::new(move |context| Ok(Box::new(Tagger::new(Arc::clone(&tags), context.lanes)?)))
+        Arc::new(move |context| {
+            Ok(Box::new(Tagger::new(
+                Arc::clone(&tags),
+                context.lane,
+                context.lanes,
+            )?))
+        })
     }
 
     /// The rows at [`Port::MAIN`].

@@ -1,6 +1,6 @@
 //! The operator: takes each user's events in their order, and time as it passes.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, mem, sync::Arc, vec};
 
 use arrow::{
     array::{Array, AsArray, BooleanArray},
@@ -9,15 +9,17 @@ use arrow::{
 };
 use tagflow_engine::{
     Batch, EventTime, Port, Result,
-    operator::{Operator, Output},
-    state::{DiskStore, KeyHash, KeyHasher, LaneState, Lanes, Snapshot},
+    operator::{Operator, Output, Progress},
+    state::{DiskStore, KeyHash, KeyHasher, LaneState, Lanes, Snapshot, lane_of},
     time::micros,
 };
 
 use super::{
     changes::Changes,
+    known::Profiled,
     layout::Layout,
     plan::Plan,
+    population::{Counts, Population},
     profile::Profiles,
     segments::{Checks, Moves},
     set::Tags,
@@ -38,14 +40,18 @@ const USERS_AT_ONCE: usize = 256;
 /// call: after a downtime many are due at once, and rows must go on.
 const MAX_DUE: usize = 50_000;
 
-/// So many profiles go on together.
+/// So many users are looked at together where all are, and so many profiles go on.
 const BATCH_ROWS: usize = 8192;
 
 /// Events from the watermark on are held until it has passed them; then each user
 /// gets them in the order of event time and id. Events behind the watermark correct
 /// what they touch; those too far behind are late.
 pub(super) struct Tagger {
-    tags: Arc<Tags>,
+    pub(super) tags: Arc<Tags>,
+    /// That of the tags, with the cuts that are in force.
+    pub(super) plan: Arc<Plan>,
+    lane: usize,
+    lanes: usize,
     pub(super) hasher: KeyHasher,
     held: Held,
     /// Everything from before this is done, save for users that are due.
@@ -55,6 +61,8 @@ pub(super) struct Tagger {
     is_layout_stored: bool,
     /// Whether the store has a layout.
     has_stored_layout: bool,
+    population: Population,
+    round: Option<Round>,
     rows: Rows,
 }
 
@@ -66,6 +74,38 @@ struct Rows {
     moves: Moves,
     /// Which of the users in hand it is about.
     place: usize,
+    /// Whether nobody wants to know what changes.
+    is_silent: bool,
+}
+
+/// What is left to do of a watermark.
+struct Round {
+    watermark: i64,
+    /// The instants before it at which all users are looked at, and what for.
+    stops: VecDeque<(i64, Stop)>,
+    /// The stop that has been reached.
+    visit: Visit,
+    /// Users that have yet to be looked at there.
+    keys: vec::IntoIter<KeyHash>,
+}
+
+/// What all users are looked at for, in the order in which that is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stop {
+    /// Scores go by other cuts.
+    Recut,
+    /// All tags come out.
+    Profile,
+}
+
+/// A stop that has been reached.
+enum Visit {
+    None,
+    /// With the plan of before.
+    Recut(Arc<Plan>),
+    Profile(i64),
+    /// With what has been counted, by tag.
+    Count(i64, Vec<Counts>),
 }
 
 /// How events come.
@@ -84,12 +124,16 @@ struct Work<'a> {
 }
 
 impl Tagger {
-    /// Of one of so many lanes.
-    pub(super) fn new(tags: Arc<Tags>, lanes: usize) -> Result<Self> {
+    /// Of lane `lane` of so many.
+    pub(super) fn new(tags: Arc<Tags>, lane: usize, lanes: usize) -> Result<Self> {
         let mut users = Users::default();
         if let Some(spill) = &tags.spec.spill {
             let cold = DiskStore::open(&spill.folder)?;
-            users.keep_warm(Warmth::new(spill.memory_bytes / lanes, Box::new(cold)));
+            // What counts for scores by quantiles keeps users of its own.
+            let has_another = tags.plan.has_quantiles() || !tags.spec.counted.is_empty();
+            let operators = if has_another { 2 } else { 1 };
+            let limit_bytes = spill.memory_bytes / lanes / operators;
+            users.keep_warm(Warmth::new(limit_bytes, Box::new(cold)));
         }
         Ok(Self {
             hasher: tags.timeline.hasher()?,
@@ -99,19 +143,74 @@ impl Tagger {
             layout: Layout::new(&tags.plan),
             is_layout_stored: false,
             has_stored_layout: false,
-            rows: Rows::default(),
+            population: Population::default(),
+            round: None,
+            rows: Rows {
+                is_silent: !tags.spec.counted.is_empty(),
+                ..Rows::default()
+            },
+            plan: Arc::new(tags.plan.clone()),
+            lane,
+            lanes,
             tags,
         })
     }
 
-    /// Does all from before `watermark`.
-    fn advance(&mut self, watermark: i64, out: &mut Output) -> Result<()> {
-        for as_of in self.boundaries(watermark) {
-            self.take_before(as_of + 1, out)?;
-            self.profile(as_of, out)?;
+    /// Where all users are looked at on the way to `watermark`, in order.
+    fn stops(&self, watermark: i64) -> VecDeque<(i64, Stop)> {
+        let recuts = self.population.due(watermark).map(|at| (at, Stop::Recut));
+        let profiles = self.boundaries(watermark);
+        let profiles = profiles.into_iter().map(|at| (at, Stop::Profile));
+        let mut stops: Vec<_> = recuts.chain(profiles).collect();
+        stops.sort_unstable();
+        stops.into()
+    }
+
+    /// Does all up to a stop, `at`, and begins to look at all users.
+    fn reach(
+        &mut self,
+        (at, stop): (i64, Stop),
+        round: &mut Round,
+        out: &mut Output,
+    ) -> Result<()> {
+        self.take_before(at + 1, out)?;
+        while self.users.is_due(at) {
+            self.take_due(out)?;
         }
-        self.take_before(watermark, out)?;
-        self.take_due(out)
+        let counted = &self.tags.spec.counted;
+        round.visit = match stop {
+            Stop::Recut => {
+                self.population.cut(at, &self.plan);
+                let plan = Arc::new(self.plan.cut(&self.population));
+                Visit::Recut(mem::replace(&mut self.plan, plan))
+            }
+            Stop::Profile if counted.is_empty() => Visit::Profile(at),
+            Stop::Profile => Visit::Count(at, counted.iter().map(|_| Counts::default()).collect()),
+        };
+        round.keys = self.users.keys().into_iter();
+        Ok(())
+    }
+
+    /// Looks at some users.
+    fn visit(&mut self, visit: &mut Visit, keys: &[KeyHash], out: &mut Output) -> Result<()> {
+        match visit {
+            Visit::None => Ok(()),
+            Visit::Recut(before) => self.recut(before, keys, out),
+            Visit::Profile(as_of) => self.profile(*as_of, keys, out),
+            Visit::Count(as_of, counts) => self.count(*as_of, counts, keys),
+        }
+    }
+
+    /// All users have been looked at.
+    fn leave(&mut self, visit: Visit, out: &mut Output) -> Result<()> {
+        if let Visit::Count(as_of, counts) = visit {
+            for (tag, counts) in self.tags.spec.counted.iter().zip(counts) {
+                let fingerprint = &self.plan.tags[*tag].fingerprint;
+                let rows = counts.rows(as_of, self.lane, fingerprint)?;
+                out.emit_to(Tags::PROFILE, Batch::derived(rows));
+            }
+        }
+        Ok(())
     }
 
     /// Takes the held events from before `watermark`.
@@ -199,7 +298,7 @@ impl Tagger {
         out: &mut Output,
     ) -> Result<()> {
         let tags = Arc::clone(&self.tags);
-        let plan = &tags.plan;
+        let plan = &*Arc::clone(&self.plan);
         let done = self.done();
         for work in work.chunks(USERS_AT_ONCE) {
             let mut users = Vec::with_capacity(work.len());
@@ -240,22 +339,62 @@ impl Tagger {
         Ok(())
     }
 
-    /// Emits all tags of all users.
-    fn profile(&mut self, as_of: i64, out: &mut Output) -> Result<()> {
-        while self.users.is_due(as_of) {
-            self.take_due(out)?;
-        }
-        let tags = Arc::clone(&self.tags);
+    /// Emits all tags of some users.
+    fn profile(&mut self, as_of: i64, keys: &[KeyHash], out: &mut Output) -> Result<()> {
         let mut profiles = Profiles::default();
-        for keys in self.users.keys().chunks(BATCH_ROWS) {
-            for key in keys {
-                if let Some(mut user) = self.users.get(*key)? {
-                    user.pass(as_of);
-                    profiles.push(&tags.plan, &user);
+        for key in keys {
+            if let Some(mut user) = self.users.get(*key)? {
+                user.pass(as_of);
+                profiles.push(&self.plan, &user);
+            }
+        }
+        let incomplete = self.layout.incomplete(&self.plan, as_of);
+        let rows = profiles.take(&self.tags.profile, as_of, &incomplete)?;
+        out.emit_to(Tags::PROFILE, Batch::derived(rows));
+        Ok(())
+    }
+
+    /// Counts which values some users have.
+    fn count(&mut self, as_of: i64, counts: &mut [Counts], keys: &[KeyHash]) -> Result<()> {
+        for key in keys {
+            let Some(mut user) = self.users.get(*key)? else {
+                continue;
+            };
+            user.pass(as_of);
+            for (tag, counts) in self.tags.spec.counted.iter().zip(&mut *counts) {
+                let number = user.value(&self.plan, *tag);
+                if let Some(number) = number.number(&self.plan.tags[*tag].data_type) {
+                    counts.add(number);
                 }
             }
-            let rows = profiles.take(&tags.profile, as_of)?;
-            out.emit_to(Tags::PROFILE, Batch::derived(rows));
+        }
+        Ok(())
+    }
+
+    /// Lets the cuts in force take the place of those of `before` for some users.
+    fn recut(&mut self, before: &Plan, keys: &[KeyHash], out: &mut Output) -> Result<()> {
+        let tags = Arc::clone(&self.tags);
+        let plan = Arc::clone(&self.plan);
+        let done = self.done();
+        for keys in keys.chunks(USERS_AT_ONCE) {
+            let (mut changed, mut users) = (Vec::new(), Vec::new());
+            for key in keys {
+                self.rows.place = users.len();
+                if let Some(mut user) = self.users.get(*key)? {
+                    user.pass(done);
+                    if user.recut(before, &plan, &mut self.rows) {
+                        changed.push(*key);
+                        users.push(Box::new(user));
+                    }
+                }
+            }
+            let Rows { checks, moves, .. } = &mut self.rows;
+            checks.settle(&plan, &tags.spec.segments, &mut users, moves)?;
+            for (key, user) in changed.into_iter().zip(users) {
+                self.users.put(&plan, key, user);
+            }
+            self.users.cool()?;
+            self.emit(out)?;
         }
         Ok(())
     }
@@ -269,19 +408,26 @@ impl Tagger {
         Ok(())
     }
 
-    /// Lets time pass for a user alone, to `to`.
-    pub(super) fn pass(&mut self, key: KeyHash, to: i64, out: &mut Output) -> Result<()> {
-        if self.users.get(key)?.is_none() {
-            return Ok(());
-        }
-        let done = self.watermark.get();
-        self.watermark
-            .advance(EventTime::from_micros(to.saturating_add(1)));
-        let work = Work { key, events: &[] };
-        self.work(&[work], &[], Turns::InTime, out)?;
-        self.watermark = StoredWatermark::default();
-        self.watermark.advance(done);
-        Ok(())
+    /// What is known of a user as of `as_of`, which is not before what is done, if
+    /// nothing else happens until then. All stays as it is.
+    pub(super) fn look(&mut self, key: KeyHash, as_of: i64) -> Result<Option<Profiled>> {
+        let Some(user) = self.users.get(key)? else {
+            return Ok(None);
+        };
+        let mut users = [Box::new(user)];
+        let mut rows = Rows::default();
+        let to = as_of.max(users[0].clock());
+        users[0].advance(&self.plan, to, Until::End, &mut rows);
+        let Rows { checks, moves, .. } = &mut rows;
+        let segments = &self.tags.spec.segments;
+        checks.settle(&self.plan, segments, &mut users, moves)?;
+        let [user] = &users;
+        Ok(user.is_known().then(|| self.profiled(user)))
+    }
+
+    /// Whether this lane has the user.
+    pub(super) fn owns(&self, key: KeyHash) -> bool {
+        lane_of(key.key_group(), self.lanes) == self.lane
     }
 
     /// The last instant that is done.
@@ -291,7 +437,11 @@ impl Tagger {
 }
 
 impl Operator for Tagger {
-    fn on_batch(&mut self, _input: Port, batch: Batch, out: &mut Output) -> Result<()> {
+    fn on_batch(&mut self, input: Port, batch: Batch, out: &mut Output) -> Result<()> {
+        if input == Tags::POPULATION {
+            self.population.take(&batch.records);
+            return Ok(());
+        }
         let tags = Arc::clone(&self.tags);
         let timeline = &tags.timeline;
         let mut rows = Keyed::new(timeline, &self.hasher, batch)?;
@@ -316,10 +466,15 @@ impl Operator for Tagger {
                 });
             if corrects.has_false() {
                 let late = behind.filter(&not(&corrects)?)?;
-                out.late(&late.batch.origin, late.keys.len());
-                let lateness = micros(tags.spec.lateness);
-                let late = late_rows(timeline, &late.batch, watermark, lateness)?;
-                out.emit_to(Port::ASIDE, Batch::derived(late));
+                if tags.spec.counted.is_empty() {
+                    out.late(&late.batch.origin, late.keys.len());
+                    let lateness = micros(tags.spec.lateness);
+                    let late = late_rows(timeline, &late.batch, watermark, lateness)?;
+                    out.emit_to(Port::ASIDE, Batch::derived(late));
+                } else {
+                    // The tags, which get it too, tell of it.
+                    out.filtered(&late.batch.origin, late.keys.len());
+                }
             }
             if corrects.has_true() {
                 let behind = behind.filter(&corrects)?;
@@ -342,7 +497,43 @@ impl Operator for Tagger {
     }
 
     fn on_watermark(&mut self, watermark: EventTime, out: &mut Output) -> Result<()> {
-        self.advance(watermark.as_micros(), out)
+        let watermark = watermark.as_micros();
+        let stops = self.stops(watermark);
+        if stops.is_empty() {
+            self.take_before(watermark, out)?;
+            return self.take_due(out);
+        }
+        self.round = Some(Round {
+            watermark,
+            stops,
+            visit: Visit::None,
+            keys: Vec::new().into_iter(),
+        });
+        Ok(())
+    }
+
+    fn go_on(&mut self, out: &mut Output) -> Result<Progress> {
+        let Some(mut round) = self.round.take() else {
+            return Ok(Progress::Done);
+        };
+        let keys: Vec<KeyHash> = round.keys.by_ref().take(BATCH_ROWS).collect();
+        if keys.is_empty() {
+            self.leave(mem::replace(&mut round.visit, Visit::None), out)?;
+            let Some(stop) = round.stops.pop_front() else {
+                self.take_before(round.watermark, out)?;
+                self.take_due(out)?;
+                return Ok(Progress::Done);
+            };
+            self.reach(stop, &mut round, out)?;
+        } else {
+            self.visit(&mut round.visit, &keys, out)?;
+        }
+        self.round = Some(round);
+        Ok(Progress::More)
+    }
+
+    fn answer(&mut self, question: &str) -> Result<Option<String>> {
+        self.look_up(question)
     }
 
     fn flush(&mut self, out: &mut Output) -> Result<()> {
@@ -375,6 +566,7 @@ impl Operator for Tagger {
         self.held
             .snapshot(&self.tags.timeline, watermark, &mut snapshot)?;
         self.users.snapshot(&mut snapshot)?;
+        self.population.snapshot(&mut snapshot)?;
         self.watermark.snapshot(&mut snapshot)?;
         if !self.is_layout_stored {
             self.layout.put(self.has_stored_layout, &mut snapshot)?;
@@ -391,11 +583,14 @@ impl Operator for Tagger {
         for part in state.parts {
             if let Some(layout) = Layout::read(&part)? {
                 stored = Some(layout);
-            } else if !self.watermark.restore(&part, lanes)? {
+            } else if !self.watermark.restore(&part, lanes)?
+                && !self.population.restore(&part, lanes == Lanes::Same)?
+            {
                 parts.push(part);
             }
         }
         parts.sort_by_key(|part| number(&part.key));
+        self.plan = Arc::new(self.plan.cut(&self.population));
         let watermark = self.watermark.get().as_micros();
         let timeline = &self.tags.timeline;
         let (users, held): (Vec<_>, Vec<_>) = parts
@@ -407,10 +602,10 @@ impl Operator for Tagger {
         }
         self.has_stored_layout = stored.is_some() && lanes == Lanes::Same;
         let Some(stored) = stored else { return Ok(()) };
-        let layout = Layout::new(&self.tags.plan).after(&stored, watermark);
+        let layout = Layout::new(&self.plan).after(&stored, watermark);
         self.is_layout_stored = self.has_stored_layout && layout == stored;
         self.layout = layout;
-        let plan = &self.tags.plan;
+        let plan = &self.plan;
         let adapt = |user: User| stored.adapt(plan, user, watermark);
         let adapt = (!self.layout.is_same(&stored)).then_some(adapt);
         self.users.restore(users, lanes, plan, adapt)
@@ -423,7 +618,9 @@ impl Operator for Tagger {
 
 impl Observer for Rows {
     fn change(&mut self, user: &User, change: Change<'_>) {
-        self.changes.push(user, &change);
+        if !self.is_silent {
+            self.changes.push(user, &change);
+        }
     }
 
     fn check(&mut self, plan: &Plan, user: &User) {

@@ -301,6 +301,36 @@ impl User {
         self.head.clock = self.head.clock.max(to);
     }
 
+    /// Goes by the cuts of `plan` in place of those of `before` from the clock on, up
+    /// to which all is done. Says whether that changes anything.
+    pub(super) fn recut(
+        &mut self,
+        before: &Plan,
+        plan: &Plan,
+        observer: &mut impl Observer,
+    ) -> bool {
+        let moment = Moment {
+            cause: Cause::Quantiles,
+            event_time: None,
+            effective_at: self.head.clock,
+        };
+        let ticks = self.head.ticks.clone();
+        self.find_ticks(plan);
+        let (mut is_told, mut is_changed) = (false, false);
+        for (place, tag) in plan.tags.iter().enumerate() {
+            if matches!(tag.source, Source::Score { .. }) {
+                let since = self.head.since[place];
+                let old = self.value(before, place);
+                is_changed |= self.report(plan, place, &old, moment, observer);
+                is_told |= self.head.since[place] != since;
+            }
+        }
+        if is_changed {
+            observer.check(plan, self);
+        }
+        is_told || is_changed || self.head.ticks != ticks
+    }
+
     /// The value of a tag as of the clock.
     pub(super) fn value(&self, plan: &Plan, tag: usize) -> Value {
         if let Some(expiry) = self.expiry(plan, tag)
@@ -309,6 +339,9 @@ impl User {
             return plan.tags[tag].default.clone();
         }
         let tag = &plan.tags[tag];
+        if tag.goes_by_quantiles && !self.is_known() {
+            return Value::Null;
+        }
         match &tag.source {
             Source::Piece { read } => {
                 let state = self.state(tag.piece);
@@ -340,9 +373,10 @@ impl User {
                 tag,
                 cuts,
                 is_reversed,
+                ..
             } => {
                 let number = self.value(plan, *tag).number(&plan.tags[*tag].data_type);
-                plan::score(cuts, *is_reversed, number)
+                plan::score(cuts.as_deref(), *is_reversed, number)
             }
         }
     }
@@ -504,7 +538,8 @@ impl User {
 
     /// Adds an event to all that it belongs to.
     fn apply(&mut self, plan: &Plan, event: Event<'_>, cause: Cause, observer: &mut impl Observer) {
-        let mut is_changed = self.head.newest.is_none();
+        let is_first = !self.is_known();
+        let mut is_changed = is_first;
         self.head.newest = self.head.newest.max(Some(event.time));
         let moment = Moment {
             cause,
@@ -519,8 +554,9 @@ impl User {
             let Some(part) = event.part(&of.kind) else {
                 continue;
             };
-            let old: SmallVec<[Value; 4]> =
-                of.tags.iter().map(|tag| self.value(plan, *tag)).collect();
+            let told = |tag: &usize| !is_first || !plan.tags[*tag].goes_by_quantiles;
+            let tags: SmallVec<[usize; 4]> = of.tags.iter().copied().filter(told).collect();
+            let old: SmallVec<[Value; 4]> = tags.iter().map(|tag| self.value(plan, *tag)).collect();
             let clock = self.head.clock;
             let place = (event.time, event.tie);
             match (self.change(piece), &of.kind, part) {
@@ -537,8 +573,15 @@ impl User {
                 _ => unreachable!("a piece is what its plan says"),
             }
             self.find_next(plan, piece);
-            for (tag, old) in of.tags.iter().zip(&old) {
+            for (tag, old) in tags.iter().zip(&old) {
                 is_changed |= self.report(plan, *tag, old, moment, observer);
+            }
+        }
+        if is_first {
+            for tag in 0..plan.tags.len() {
+                if plan.tags[tag].goes_by_quantiles {
+                    is_changed |= self.report(plan, tag, &Value::Null, moment, observer);
+                }
             }
         }
         self.find_ticks(plan);
@@ -701,9 +744,9 @@ impl User {
             .clock
             .saturating_sub(since)
             .div_euclid(tick.unit_us);
-        let units = match tick.after.as_slice() {
-            [] => passed + 1,
-            after => *after.get(after.partition_point(|units| *units <= passed))?,
+        let units = match &tick.after {
+            None => passed + 1,
+            Some(after) => *after.get(after.partition_point(|units| *units <= passed))?,
         };
         Some(since.saturating_add(units.saturating_mul(tick.unit_us)))
     }

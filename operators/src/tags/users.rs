@@ -545,6 +545,22 @@ impl Rows {
     }
 }
 
+/// What a stored part of users has of one.
+pub(super) fn of_key(part: StatePart, key: KeyHash) -> Result<Option<StatePart>> {
+    let unreadable = || Error::data(format!("the stored state `{}` cannot be read", part.key));
+    let column = |name| {
+        let column = part.rows.column_by_name(name);
+        column.and_then(|column| column.as_primitive_opt::<UInt64Type>())
+    };
+    let (high, low) = column(HIGH).zip(column(LOW)).ok_or_else(unreadable)?;
+    let mut keys = high.values().iter().zip(low.values());
+    let place = keys.position(|(high, low)| (*high, *low) == (key.high, key.low));
+    Ok(place.map(|place| StatePart {
+        rows: part.rows.slice(place, 1),
+        key: part.key.clone(),
+    }))
+}
+
 /// Whether a stored part is one of users.
 pub(super) fn is_part(key: &str) -> bool {
     key.starts_with(PART)

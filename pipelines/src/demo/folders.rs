@@ -31,6 +31,14 @@ impl Default for Folders {
 }
 
 impl Folders {
+    /// Those of the demo's tags.
+    pub fn of_tags() -> Self {
+        Self {
+            lake: "./lake/demo-tags".into(),
+            state: "./.tagflow/demo-tags".into(),
+        }
+    }
+
     /// Makes both, empty. What an earlier demo left is removed.
     ///
     /// # Errors

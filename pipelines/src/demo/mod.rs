@@ -24,7 +24,12 @@ pub const FILE: &str = "examples/campaign_metrics.yaml";
 /// Its text.
 pub const PIPELINE: &str = include_str!("../../../examples/campaign_metrics.yaml");
 
-/// The topic that the file reads.
+/// The file of the pipeline that runs beside it on the same events.
+pub const TAGS_FILE: &str = "examples/user_tags.yaml";
+/// Its text.
+pub const TAGS_PIPELINE: &str = include_str!("../../../examples/user_tags.yaml");
+
+/// The topic that both files read.
 const TOPIC: &str = "behaviour-events";
 const PARTITIONS: u16 = 4;
 
@@ -69,16 +74,24 @@ impl Demo {
         self.broker.bootstrap_servers()
     }
 
-    /// How the pipeline file is loaded: its variables point at this broker and
-    /// at `folders`.
+    /// How [`PIPELINE`] is loaded: its variables point at this broker and at
+    /// `folders`.
     pub fn load_options(&self, folders: &Folders) -> LoadOptions {
+        LoadOptions {
+            set: vec![("commit_every".to_owned(), COMMIT_EVERY.to_owned())],
+            ..self.tags_options(folders)
+        }
+    }
+
+    /// How [`TAGS_PIPELINE`] is loaded, in the same way.
+    pub fn tags_options(&self, folders: &Folders) -> LoadOptions {
         let variables: BTreeMap<&str, String> = BTreeMap::from([
             ("KAFKA_BROKERS", self.brokers().to_owned()),
             ("LAKE_URL", folders.lake.display().to_string()),
             ("TAGFLOW_STATE", folders.state.display().to_string()),
         ]);
         LoadOptions {
-            set: vec![("commit_every".to_owned(), COMMIT_EVERY.to_owned())],
+            set: Vec::new(),
             env: Arc::new(move |name| variables.get(name).cloned()),
         }
     }

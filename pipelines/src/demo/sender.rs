@@ -44,12 +44,12 @@ impl Sender {
         })
     }
 
-    /// Sends everything, and returns when the job whose status this is has read
-    /// it; with nothing if the job ended before.
+    /// Sends everything, and returns when all jobs whose status these are have read
+    /// it; with nothing if one ended before.
     ///
     /// # Errors
     /// `External` where an event cannot be delivered.
-    pub async fn run(self, mut job: watch::Receiver<JobStatus>) -> Result<Option<Sent>> {
+    pub async fn run(self, mut jobs: Vec<watch::Receiver<JobStatus>>) -> Result<Option<Sent>> {
         let Self {
             producer,
             topic,
@@ -61,7 +61,7 @@ impl Sender {
             kind, key, payload, ..
         } in events.by_ref()
         {
-            if rows >= MOST_AHEAD && !reads(&mut job, rows - MOST_AHEAD + 1).await {
+            if rows >= MOST_AHEAD && !all_read(&mut jobs, rows - MOST_AHEAD + 1).await {
                 return Ok(None);
             }
             let key = Some(key.as_bytes());
@@ -73,8 +73,18 @@ impl Sender {
         }
         producer.flush().await?;
         sent.kinds = events.counts();
-        Ok(reads(&mut job, rows).await.then_some(sent))
+        Ok(all_read(&mut jobs, rows).await.then_some(sent))
     }
+}
+
+/// Waits until each job has read `rows` rows; `false` if one ended before.
+async fn all_read(jobs: &mut [watch::Receiver<JobStatus>], rows: u64) -> bool {
+    for job in jobs {
+        if !reads(job, rows).await {
+            return false;
+        }
+    }
+    true
 }
 
 /// Waits until the job has read `rows` rows; `false` if it ended before.

@@ -10,7 +10,7 @@
 //! | a join of streams | `<name>.left`, `<name>.right` ⇄ `<name>` ▷ `<name>.select` |
 //! | the best rows of a window | `<name>.input` ⇄ `<name>` ▷ `<name>.select` |
 //! | a block of metrics | as the query that it stands for |
-//! | `tags`, `segments` | `tags.input` ⇄ `tags` ▷ `tags.changes`, `tags.current`, `segments.changes` |
+//! | `tags`, `segments` | `tags.input` ⇄ `tags` (⇄ `tags.population` ⇄ `tags` for scores by quantiles) ▷ `tags.changes`, `tags.current`, `segments.changes` |
 //! | a sink | `<name>.columns` ▷ `<name>` |
 //! | `errors` | `errors.dead_letters` and `errors.late`, as sinks |
 //!

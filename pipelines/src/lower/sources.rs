@@ -15,7 +15,8 @@ use tagflow_connectors::{
 use tagflow_engine::{
     Error, EventTime, Result,
     graph::{
-        DecoderFactory, NodeKind, OFFSET_COLUMN, OnError, SourceNode, TimePolicy, WithOffsets,
+        DecoderFactory, NodeKind, OFFSET_COLUMN, OnError, SourceNode, TimePolicy, WhenIdle,
+        WithOffsets,
     },
     source::Source as Connector,
 };
@@ -172,6 +173,10 @@ fn time_policy(
         column,
         delay: *time.delay,
         idle_after: *time.idle_after,
+        when_idle: match *time.when_idle {
+            spec::WhenIdle::Hold => WhenIdle::Hold,
+            spec::WhenIdle::Clock => WhenIdle::Clock,
+        },
         max_future: time
             .max_future
             .as_ref()

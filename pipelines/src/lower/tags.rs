@@ -112,18 +112,14 @@ impl Lowering<'_> {
         self.definitions = definitions
             .map(|(name, definition)| (name.to_owned(), definition.to_owned()))
             .collect();
-        let fingerprint = match planned.events {
-            None => tags.fingerprint(),
-            Some(events) => format!("{}; {events}", tags.fingerprint()),
-        };
-        let operator = NodeKind::Operator(OperatorNode {
-            factory: tags.factory(),
-            fingerprint: Some(fingerprint),
-        });
-        let node = self.graph.add(node, label, operator);
+        let events = planned.events.as_deref();
+        let node = self.graph.add(node, label, operator(&tags, events));
         let by_key = Partitioning::Hash(vec![key]);
         let edge = ((input, Port::MAIN), (node, Port::MAIN));
         self.graph.connect(edge.0, edge.1, by_key);
+        if let Some(population) = tags.population() {
+            self.count_keys(population, events, input, node)?;
+        }
         self.windows.push(node);
 
         let tables = [
@@ -153,6 +149,28 @@ impl Lowering<'_> {
                 self.flows.insert(name.to_owned(), Flow { ends, ..flow });
             }
         }
+        Ok(())
+    }
+
+    /// Adds what counts keys for scores by quantiles, of the rows of `input`, and sends
+    /// what it counts to `tags`.
+    fn count_keys(
+        &mut self,
+        spec: TagsSpec,
+        events: Option<&str>,
+        input: NodeId,
+        tags: NodeId,
+    ) -> Result<()> {
+        let by_key = Partitioning::Hash(vec![spec.key]);
+        let (name, label) = (Arc::clone(&spec.node), label_of(&spec));
+        let population = Tags::new(spec)?;
+        let operator = operator(&population, events);
+        let node = self.graph.add(name, label, operator);
+        self.graph
+            .connect((input, Port::MAIN), (node, Port::MAIN), by_key);
+        let counts = ((node, Tags::PROFILE), (tags, Tags::POPULATION));
+        self.graph
+            .connect(counts.0, counts.1, Partitioning::Broadcast);
         Ok(())
     }
 
@@ -214,6 +232,18 @@ fn relation(schema: SchemaRef, rows: Rows) -> Relation {
         rows,
         upsert: None,
     }
+}
+
+/// The node of `tags`, whose state depends on the meaning of `events` too.
+fn operator(tags: &Arc<Tags>, events: Option<&str>) -> NodeKind {
+    let fingerprint = tags.fingerprint();
+    NodeKind::Operator(OperatorNode {
+        factory: tags.factory(),
+        fingerprint: Some(match events {
+            None => fingerprint,
+            Some(events) => format!("{fingerprint}; {events}"),
+        }),
+    })
 }
 
 /// One line for `explain`.

@@ -9,6 +9,7 @@ use tagflow_engine::EventTime;
 use super::{
     Setting,
     read::{Read, Reader},
+    scalars::Choice,
 };
 use crate::{diagnostic::Position, yaml::Node};
 
@@ -27,6 +28,12 @@ pub struct Time {
     /// others no more.
     #[schemars(extend("default" = "60s"))]
     pub idle_after: Setting<Duration>,
+    /// What becomes of the watermark of such a partition. `hold`: it stands still.
+    /// `clock`: it follows the clock, `delay` behind, so windows close and tags fall
+    /// though no event comes; an event that comes after all from before that may be
+    /// late.
+    #[schemars(extend("default" = "hold"))]
+    pub when_idle: Setting<WhenIdle>,
     /// A row further than this in the future is a dead letter: against the
     /// broker's clock where it stamps records, else against ours. Default: 5m;
     /// for `files`, none.
@@ -38,6 +45,20 @@ pub struct Time {
     pub max_drift: Option<Setting<Duration>>,
 }
 
+/// What becomes of the watermark of a partition that is idle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenIdle {
+    /// It stands still.
+    Hold,
+    /// It follows the clock.
+    Clock,
+}
+
+impl Choice for WhenIdle {
+    const EXPECTED: &'static str = "`hold` or `clock`";
+    const NAMES: &'static [(&'static str, Self)] = &[("hold", Self::Hold), ("clock", Self::Clock)];
+}
+
 impl Time {
     /// Of a generator's events.
     pub(crate) fn generated(at: Position) -> Self {
@@ -45,6 +66,7 @@ impl Time {
             event_time: Setting::default_at("occurred_at".into(), at),
             delay: Setting::default_at(Duration::from_secs(5), at),
             idle_after: Setting::default_at(Duration::from_mins(1), at),
+            when_idle: Setting::default_at(WhenIdle::Hold, at),
             max_future: None,
             earliest: None,
             max_drift: None,
@@ -67,6 +89,7 @@ impl Read for Time {
         let event_time = fields.required(reader, "event_time");
         let delay = fields.or(reader, "delay", Duration::from_secs(5));
         let idle_after = fields.or(reader, "idle_after", Duration::from_mins(1));
+        let when_idle = fields.or(reader, "when_idle", WhenIdle::Hold);
         let max_future = fields.optional(reader, "max_future");
         let earliest = fields.optional(reader, "earliest");
         let max_drift = fields.optional(reader, "max_drift");
@@ -75,6 +98,7 @@ impl Read for Time {
             event_time: event_time?,
             delay: delay?,
             idle_after: idle_after?,
+            when_idle: when_idle?,
             max_future: max_future?,
             earliest: earliest?,
             max_drift: max_drift?,

@@ -54,7 +54,7 @@ pub use columns::Columns;
 pub use dedupe::Dedupe;
 pub use dimension::Dimension;
 pub use errors::{Errors, StopWhen, Table};
-pub use event_time::Time;
+pub use event_time::{Time, WhenIdle};
 pub use expectation::{DEAD_LETTERS, Expect, Expectation, LATE};
 pub use files::FilesSource;
 pub use flag_bots::{FlagBots, Rate};

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The columns of the profile that are no tags, beside the key.
-const PROFILE: [&str; 2] = ["as_of", "segments"];
+const PROFILE: [&str; 3] = ["as_of", "incomplete", "segments"];
 
 /// The blocks whose names nodes of the graph have.
 const BLOCKS: [&str; 2] = ["tags", "segments"];

@@ -9,7 +9,7 @@ use crate::{
     diagnostic::{Position, unknown},
     spec::{
         Action, Content, DEAD_LETTERS, Expect, Expectation, Format, LATE, Name, Promise,
-        TAG_CHANGES, TestCase, Tick,
+        TAG_CHANGES, Tags, TestCase, Tick, tags::TagDefinition,
     },
     testing::COUNTERS,
 };
@@ -136,7 +136,7 @@ impl Check<'_, '_> {
                 // Of other names the plan tells, with the values that do not fit.
                 let message = match &spec.tags {
                     None => format!("tag `{name}` not found: there is no block `tags`"),
-                    Some(tags) if tags.counts_time(name) => format!(
+                    Some(tags) if is_time_since(tags, name) => format!(
                         "`{name}` changes by time alone, which no row tells; expect a segment that \
                          goes by it"
                     ),
@@ -162,4 +162,10 @@ impl Check<'_, '_> {
             }
         }
     }
+}
+
+/// Whether the tag with the column `output` is the time since another's.
+fn is_time_since(tags: &Tags, output: &str) -> bool {
+    let tag = tags.output(output);
+    tag.is_some_and(|(_, tag)| matches!(tag, TagDefinition::TimeSince(_)))
 }

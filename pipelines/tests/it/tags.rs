@@ -199,7 +199,7 @@ sinks:
     let times = times.join(", ");
     let batch = format!(
         "SELECT n, arrow_cast(as_of, 'Timestamp(us, \"UTC\")') AS at{columns}, count(*) AS n0, max(ts) AS n1, {since} AS n2,
-  CASE WHEN {since} >= 4.5 THEN 1 WHEN {since} >= 2 THEN 2 ELSE 3 END,
+  CASE WHEN {since} >= 4.5 THEN 1 WHEN {since} >= 2 THEN 2 ELSE 3 END, '[]',
   '[' || concat_ws(', ', CASE WHEN count(*) > 10 THEN 'often' END,
     CASE WHEN {since} BETWEEN 2 AND 5 THEN 'away' END) || ']'
 FROM (SELECT *, arrow_cast(ts, 'Int64') AS us FROM events WHERE n IS NOT NULL)

@@ -21,7 +21,8 @@ use crate::{
     Clock, ErrorKind, EventTime, Port, RandomIds, Result,
     commit::{LogConfig, Owner, Plan},
     graph::{
-        Graph, NodeKind, OnError, OperatorNode, Partitioning, SourceNode, TimePolicy, WithOffsets,
+        Graph, NodeKind, OnError, OperatorNode, Partitioning, SourceNode, TimePolicy, WhenIdle,
+        WithOffsets,
     },
     memory::MemoryLimit,
     source::{
@@ -50,6 +51,7 @@ struct Rig {
     window: i64,
     reset: BTreeSet<String>,
     memory: Option<MemoryLimit>,
+    when_idle: WhenIdle,
     /// What to read instead of the script.
     source: Option<Arc<dyn Source>>,
 }
@@ -71,6 +73,7 @@ impl Rig {
             window: WINDOW,
             reset: BTreeSet::new(),
             memory: None,
+            when_idle: WhenIdle::Hold,
             source: None,
         }
     }
@@ -98,6 +101,7 @@ impl Rig {
                     column: 0,
                     delay: Duration::from_micros(DELAY as u64),
                     idle_after: Duration::from_mins(1),
+                    when_idle: self.when_idle,
                     max_future: Duration::from_micros(500),
                     earliest: EventTime::from_micros(0),
                     max_drift: None,
@@ -498,4 +502,38 @@ async fn a_silent_partition_becomes_idle_and_holds_nobody_back() {
     control.stop.cancel();
     let totals = job.await.unwrap().unwrap().status.totals;
     assert_eq!((totals.rows_in, totals.late), (201, 0));
+}
+
+/// No event comes, and time passes all the same; also where it was stopped meanwhile.
+#[tokio::test(start_paused = true)]
+async fn the_watermark_of_an_idle_partition_can_follow_the_clock() {
+    let mut rig = Rig::new();
+    (rig.bounded, rig.checkpoint_every) = (Bounded::No, Duration::from_secs(1));
+    rig.clock = Arc::new(VirtualClock::starting_at(EventTime::from_micros(0)));
+    rig.when_idle = WhenIdle::Clock;
+    rig.script.push("p", ["10,a,1".to_owned()]);
+    let (control, job) = rig.start();
+    let job = tokio::spawn(job);
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    assert!(rig.counts().await.is_empty(), "more may come");
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(rig.counts().await, ["0 a 1 1"]);
+    assert!(!control.status.borrow().partitions["events:p"].idle);
+    // From before what the clock has reached, and from after it.
+    rig.script
+        .push("p", ["20,a,1", "200000000,a,5"].map(str::to_owned));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    control.stop.cancel();
+    let totals = job.await.unwrap().unwrap().status.totals;
+    assert_eq!((totals.rows_in, totals.late), (3, 1));
+
+    // What the clock had reached is in the commit: as late as before.
+    let (control, job) = rig.start();
+    let job = tokio::spawn(job);
+    rig.script.push("p", ["30,a,1".to_owned()]);
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    assert_eq!(rig.counts().await, ["0 a 1 1", "200000000 a 1 5"]);
+    control.stop.cancel();
+    let totals = job.await.unwrap().unwrap().status.totals;
+    assert_eq!((totals.rows_in, totals.late), (4, 2));
 }

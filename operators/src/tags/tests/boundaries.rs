@@ -15,7 +15,7 @@ use super::{
     event::{Event, FLAG, INT},
 };
 use crate::tags::{
-    Again, Function, FunnelMode, Over, Segment, Segments, Tag, TagKind, Tags, TagsSpec,
+    Again, Cuts, Function, FunnelMode, Over, Segment, Segments, Tag, TagKind, Tags, TagsSpec,
 };
 
 const A: [bool; 3] = [true, false, false];
@@ -448,7 +448,7 @@ fn regression_a_time_that_comes_back_is_due_once() {
 
 #[test]
 fn regression_a_score_changes_with_what_it_is_made_of() {
-    let cuts = vec![2.0, 4.0];
+    let cuts = Cuts::At(vec![2.0, 4.0]);
     let score = |tag| TagKind::Score {
         tag,
         cuts: cuts.clone(),

@@ -1,7 +1,7 @@
 //! Random tags and segments.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fmt,
     sync::Arc,
     time::Duration,
@@ -25,10 +25,10 @@ use tagflow_engine::time::micros;
 
 use super::{
     event::{AT, DAY, DECIMAL, FLAG, FLOAT, ID, INT, TEXT, TEXT_ID, TIME, USER, WEIGHT, schema},
-    reference::Reference,
+    reference::{Cuts, Reference},
 };
 use crate::tags::{
-    Again, Function, FunnelMode, Over, Profile, Rule, Segment, Segments, Tag, TagKind, Tags,
+    self, Again, Function, FunnelMode, Over, Profile, Rule, Segment, Segments, Tag, TagKind, Tags,
     TagsSpec, value::Value,
 };
 
@@ -86,10 +86,12 @@ impl Case {
         Tags::new(self.spec.clone()).unwrap()
     }
 
-    pub(super) fn reference(&self) -> Reference<'_> {
+    /// What its tags mean, where `cuts` were in force.
+    pub(super) fn reference<'a>(&'a self, cuts: &'a Cuts) -> Reference<'a> {
         Reference {
             spec: &self.spec,
             types: &self.types,
+            cuts,
         }
     }
 
@@ -105,8 +107,8 @@ impl Case {
         )
     }
 
-    /// The numbers at which conditions and scores look.
-    pub(super) fn looks(&self) -> BTreeSet<i64> {
+    /// The numbers at which conditions and scores look, where `cuts` were in force.
+    pub(super) fn looks(&self, cuts: &Cuts) -> BTreeSet<i64> {
         let conditions = self.segments.iter();
         let conditions = conditions.flat_map(|it| [Some(&it.enter), it.exit.as_ref()]);
         let mut looks: BTreeSet<i64> = conditions
@@ -114,10 +116,17 @@ impl Case {
             .flat_map(|it| it.numbers(None))
             .collect();
         for tag in &self.spec.tags {
-            if let TagKind::Score { cuts, .. } = &tag.kind {
+            if let TagKind::Score {
+                cuts: tags::Cuts::At(cuts),
+                ..
+            } = &tag.kind
+            {
                 looks.extend(cuts.iter().map(|cut| cut.ceil() as i64));
             }
         }
+        let cuts = cuts.values().flat_map(BTreeMap::values).flatten();
+        let cuts = cuts.filter(|cut| cut.is_finite());
+        looks.extend(cuts.map(|cut| cut.ceil() as i64));
         looks
     }
 }
@@ -192,6 +201,9 @@ impl Condition {
         }
     }
 }
+
+/// How often scores by quantiles are cut.
+pub(super) const RECUT_US: i64 = 30;
 
 fn us(length: i64) -> Duration {
     Duration::from_micros(length as u64)
@@ -286,7 +298,7 @@ fn kind() -> impl Strategy<Value = TagKind> {
 #[derive(Debug, Clone)]
 enum Derived {
     TimeSince(Duration),
-    Score(Vec<f64>, bool),
+    Score(tags::Cuts, bool),
 }
 
 fn derived() -> impl Strategy<Value = (Derived, Index, Option<Duration>)> {
@@ -295,7 +307,10 @@ fn derived() -> impl Strategy<Value = (Derived, Index, Option<Duration>)> {
         durations(&[1, 5, 7]).prop_map(Derived::TimeSince),
         (vec(cut, 0..3), any::<bool>()).prop_map(|(mut cuts, is_reversed)| {
             cuts.sort_by(f64::total_cmp);
-            Derived::Score(cuts, is_reversed)
+            Derived::Score(tags::Cuts::At(cuts), is_reversed)
+        }),
+        (2..5_usize, any::<bool>()).prop_map(|(parts, is_reversed)| {
+            Derived::Score(tags::Cuts::Quantiles(parts), is_reversed)
         }),
     ];
     (kind, any::<Index>(), weighted(0.15, durations(&[3, 20])))
@@ -377,7 +392,7 @@ pub(super) fn case(is_late: bool) -> impl Strategy<Value = Case> {
     };
     (
         tags,
-        vec(derived(), 0..3),
+        vec(derived(), 0..4),
         vec(segment, 0..3),
         lateness,
         option::of(durations(&[70, 150])),
@@ -484,6 +499,8 @@ pub(super) fn spec(tags: Vec<Tag>) -> TagsSpec {
         lateness: Duration::ZERO,
         state_ttl: None,
         profile: None,
+        recut_every: us(RECUT_US),
+        counted: Vec::new(),
         tags,
         segments: Segments::default(),
     }
@@ -507,15 +524,19 @@ fn named(
         let is_candidate = |place: &usize| match (&kind, fields[*place].data_type()) {
             (Derived::TimeSince(_), DataType::Timestamp(..)) => true,
             (
-                Derived::Score(..),
+                Derived::Score(cuts, _),
                 DataType::Int64 | DataType::Float64 | DataType::Decimal128(..),
-            ) => !matches!(
-                tags[*place].kind,
-                TagKind::Aggregate {
-                    function: Function::Std,
-                    ..
-                }
-            ),
+            ) => {
+                let by_quantiles = matches!(cuts, tags::Cuts::Quantiles(_));
+                // What is not the same to the last bit may be cut otherwise, and of
+                // scores by quantiles no others can be made.
+                let is_vague = match &tags[*place].kind {
+                    TagKind::Aggregate { function, .. } => *function == Function::Std,
+                    TagKind::Score { .. } => by_quantiles,
+                    _ => false,
+                };
+                !is_vague
+            }
             _ => false,
         };
         let candidates: Vec<usize> = (0..tags.len()).filter(is_candidate).collect();

@@ -20,7 +20,7 @@ use super::{
     event::{Arrival, DELAY_US, Event, arrivals},
     history::{history, is_same, row},
     model::{Model, Shown},
-    reference::firings,
+    reference::{Cuts, firings},
 };
 use crate::tags::{Spill, Tag, TagKind, Tags, value::Value};
 
@@ -257,7 +257,7 @@ fn assert_chained(case: &Case, driver: &Driver) {
             };
             let tag = text(1).unwrap();
             let definition = case.spec.tags.iter().position(|it| it.name == tag).unwrap();
-            let none = case.reference().before_any(definition);
+            let none = case.reference(&Cuts::new()).before_any(definition);
             let none = none.text(&case.types[definition]);
             let key = (text(0).unwrap(), tag);
             let before = last.get(&key).unwrap_or(&none);
@@ -418,7 +418,7 @@ proptest! {
             // At the end no time passes but that of the user's own events.
             let last = events.last().map_or(i64::MIN, |it| it.time);
             let until = last.max(model.watermark.saturating_sub(1));
-            let history = history(&case, &user, &events, until);
+            let history = history(&case, &user, &events, until, &model.cuts);
             changes.extend(history.changes);
             moves.extend(history.moves);
         }

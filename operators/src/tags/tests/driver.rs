@@ -10,7 +10,7 @@ use arrow::{
 use tagflow_engine::{
     Batch, EventTime, Port, Result,
     ledger::{Counts, Ledger},
-    operator::{LaneContext, Operator, Output},
+    operator::{self, LaneContext, Operator, Output},
     source::PartitionId,
     state::{KEY_GROUP_COLUMN, KeyHasher, LaneState, Lanes, Snapshot, StatePart, lane_of},
 };
@@ -22,6 +22,8 @@ use crate::tags::Tags;
 pub(super) struct Driver {
     pub(super) tags: Arc<Tags>,
     lanes: Vec<Lane>,
+    /// What counts keys, if something does.
+    population: Option<Box<Driver>>,
     now: Progress,
     committed: Progress,
     /// The parts of each lane since the last snapshot.
@@ -60,6 +62,7 @@ impl Driver {
         Self {
             tags: Arc::clone(tags),
             lanes: make_lanes(tags, lanes),
+            population: population(tags).map(|tags| Box::new(Self::new(&tags, lanes))),
             now: start.clone(),
             committed: start,
             store: vec![Parts::new(); lanes],
@@ -82,6 +85,9 @@ impl Driver {
 
     /// Sends rows of one partition.
     pub(super) fn send_batch(&mut self, partition: usize, rows: &RecordBatch) {
+        if let Some(population) = &mut self.population {
+            population.send_batch(partition, rows);
+        }
         self.now.rows_in += rows.num_rows() as u64;
         let id = Arc::new(PartitionId::new("s", partition.to_string()));
         let keys = Arc::clone(rows.column(self.tags.spec.key));
@@ -103,19 +109,42 @@ impl Driver {
     pub(super) fn watermark(&mut self, to: i64) {
         if to > self.now.watermark {
             self.now.watermark = to;
-            self.each(|operator, out| operator.on_watermark(EventTime::from_micros(to), out));
+            if let Some(population) = &mut self.population {
+                population.watermark(to);
+                let counts = population.now.outputs.remove(&Tags::PROFILE);
+                for counts in counts.into_iter().flatten() {
+                    let batch = Batch::derived(counts);
+                    self.each(|operator, out| {
+                        operator.on_batch(Tags::POPULATION, batch.clone(), out)
+                    });
+                }
+            }
+            self.each(|operator, out| {
+                operator.on_watermark(EventTime::from_micros(to), out)?;
+                while operator.go_on(out)? == operator::Progress::More {}
+                Ok(())
+            });
         }
     }
 
     pub(super) fn flush(&mut self) {
+        if let Some(population) = &mut self.population {
+            population.flush();
+        }
         self.each(|operator, out| operator.flush(out));
     }
 
     pub(super) fn end(&mut self) {
+        if let Some(population) = &mut self.population {
+            population.end();
+        }
         self.each(|operator, out| operator.on_end(out));
     }
 
     pub(super) fn barrier(&mut self) {
+        if let Some(population) = &mut self.population {
+            population.barrier();
+        }
         self.flush();
         (self.put_rows, self.put_bytes) = (0, 0);
         for (lane, parts) in self.lanes.iter_mut().zip(&mut self.store) {
@@ -139,6 +168,12 @@ impl Driver {
     /// Goes back to the last barrier, with other tags.
     pub(super) fn restart_as(&mut self, tags: &Arc<Tags>, lanes: usize) {
         self.tags = Arc::clone(tags);
+        match (population(tags), &mut self.population) {
+            (Some(tags), Some(population)) => population.restart_as(&tags, lanes),
+            (tags, population) => {
+                *population = tags.map(|tags| Box::new(Self::new(&tags, lanes)));
+            }
+        }
         let old = &self.committed_store;
         let is_same = lanes == old.len();
         self.lanes = make_lanes(tags, lanes);
@@ -214,6 +249,10 @@ impl Driver {
             outputs.push(batch.records);
         }
     }
+}
+
+fn population(tags: &Tags) -> Option<Arc<Tags>> {
+    tags.population().map(|spec| Tags::new(spec).unwrap())
 }
 
 fn make_lanes(tags: &Arc<Tags>, lanes: usize) -> Vec<Lane> {

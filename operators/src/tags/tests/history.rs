@@ -1,6 +1,6 @@
 //! What becomes of a key's tags and segments over time, step by step.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::datatypes::DataType;
 use tagflow_engine::{EventTime, time::micros};
@@ -8,7 +8,7 @@ use tagflow_engine::{EventTime, time::micros};
 use super::{
     definitions::{Case, Condition},
     event::Event,
-    reference::{Phase, Reference, firings},
+    reference::{Cuts, Phase, Reference, firings},
 };
 use crate::tags::{Over, TagKind, value::Value};
 
@@ -39,10 +39,16 @@ struct Run<'a> {
     history: History,
 }
 
-/// The history of `user` up to `until`, from its events in their order. No event
-/// is late.
-pub(super) fn history(case: &Case, user: &str, events: &[Event], until: i64) -> History {
-    let reference = case.reference();
+/// The history of `user` up to `until`, from its events in their order, where `cuts`
+/// were in force. No event is late.
+pub(super) fn history(
+    case: &Case,
+    user: &str,
+    events: &[Event],
+    until: i64,
+    cuts: &Cuts,
+) -> History {
+    let reference = case.reference(cuts);
     let tags = case.spec.tags.len();
     let mut run = Run {
         case,
@@ -51,7 +57,7 @@ pub(super) fn history(case: &Case, user: &str, events: &[Event], until: i64) -> 
         live: Vec::new(),
         values: (0..tags).map(|tag| reference.before_any(tag)).collect(),
         members: vec![Membership::default(); case.segments.len()],
-        ahead: instants(case, events),
+        ahead: instants(case, events, cuts),
         history: History::default(),
     };
     while let Some(now) = run.ahead.pop_first().filter(|now| *now <= until) {
@@ -106,6 +112,7 @@ impl Run<'_> {
             }
         }
         self.go_on(now, Phase::End, None, |_| "nothing changes here");
+        self.go_on(now, Phase::Recut, None, |_| "quantiles");
     }
 
     /// Finds all values anew.
@@ -252,8 +259,9 @@ pub(super) fn row(columns: &[Option<String>]) -> String {
 }
 
 /// At least all instants at which a tag or a condition may change.
-fn instants(case: &Case, events: &[Event]) -> BTreeSet<i64> {
+fn instants(case: &Case, events: &[Event], cuts: &Cuts) -> BTreeSet<i64> {
     let mut instants: BTreeSet<i64> = events.iter().map(|it| it.time).collect();
+    instants.extend(cuts.values().flat_map(BTreeMap::keys));
     let mut after = |length: i64| instants.extend(events.iter().map(|it| it.time + length));
     for tag in &case.spec.tags {
         let ttl = tag.ttl.map(micros);
@@ -294,7 +302,7 @@ fn instants(case: &Case, events: &[Event]) -> BTreeSet<i64> {
                     let Value::Int(since) = event.value(argument) else {
                         continue;
                     };
-                    let looks = case.looks().into_iter().flat_map(|it| [it, it + 1]);
+                    let looks = case.looks(cuts).into_iter().flat_map(|it| [it, it + 1]);
                     instants.extend(looks.map(|units| since + units * micros(*unit)));
                 }
             }

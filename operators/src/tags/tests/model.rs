@@ -1,13 +1,13 @@
 //! Which events count, and what profiles must show, when some come late.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tagflow_engine::time::micros;
 
 use super::{
-    definitions::{Case, lateness_us},
+    definitions::{Case, RECUT_US, lateness_us},
     event::Event,
-    reference::Phase,
+    reference::{Cuts, Phase},
 };
 use crate::tags::value::Value;
 
@@ -24,6 +24,7 @@ pub(super) struct Model<'a> {
     pub(super) without_user: usize,
     /// Events that were late and count.
     pub(super) corrections: usize,
+    pub(super) cuts: Cuts,
 }
 
 /// What a profile shows.
@@ -46,6 +47,7 @@ impl<'a> Model<'a> {
             late: Vec::new(),
             without_user: 0,
             corrections: 0,
+            cuts: Cuts::new(),
         }
     }
 
@@ -71,25 +73,27 @@ impl<'a> Model<'a> {
         };
         let every = micros(profile.every);
         let last = (to - 1).div_euclid(every) * every;
-        let first = self.events.values().flatten().map(|it| it.time).min();
-        let mut at = if profile.only_last {
-            last
-        } else {
-            first
-                .unwrap_or(i64::MAX)
-                .div_euclid(every)
-                .saturating_mul(every)
-        };
-        while at <= last {
-            if at >= self.watermark {
-                let users: Vec<String> = self.events.keys().cloned().collect();
-                for user in users {
-                    if let Some(shown) = self.shown(&user, at) {
-                        self.profiles.insert((user, at), shown);
-                    }
+        let profiles = self.multiples(every, to);
+        let profiles = profiles.filter(|at| !profile.only_last || *at == last);
+        let profiles = profiles.map(|at| (at, true));
+        let recuts = self.multiples(RECUT_US, to).map(|at| (at, false));
+        let instants: BTreeSet<(i64, bool)> = profiles.chain(recuts).collect();
+        let users: Vec<String> = self.events.keys().cloned().collect();
+        for (at, is_profile) in instants {
+            if !is_profile {
+                let live: Vec<Vec<Event>> = users.iter().map(|user| self.live(user, at)).collect();
+                let known: Vec<Vec<Event>> = live.into_iter().filter(|it| !it.is_empty()).collect();
+                let found = self.case.reference(&self.cuts).cuts_at(&known, at);
+                for (tag, cuts) in found {
+                    self.cuts.entry(tag).or_default().insert(at, cuts);
+                }
+                continue;
+            }
+            for user in &users {
+                if let Some(shown) = self.shown(user, at) {
+                    self.profiles.insert((user.clone(), at), shown);
                 }
             }
-            at += every;
         }
         self.watermark = to;
         // What has been forgotten is so though a late event come.
@@ -99,6 +103,17 @@ impl<'a> Model<'a> {
             let done = events.partition_point(|it| it.time < to);
             events.drain(..done - live);
         }
+    }
+
+    /// The multiples of `every` that the watermark passes on its way to `to`, from the
+    /// first event on.
+    fn multiples(&self, every: i64, to: i64) -> impl Iterator<Item = i64> + use<> {
+        let first = self.events.values().flatten().map(|it| it.time).min();
+        let first = first.unwrap_or(i64::MAX).max(self.watermark);
+        let places = first.div_euclid(every)..=(to - 1).div_euclid(every);
+        places
+            .map(move |place| place * every)
+            .filter(move |at| *at >= first)
     }
 
     /// The events of a user up to `at` that are not forgotten then.
@@ -126,11 +141,11 @@ impl<'a> Model<'a> {
     fn shown(&self, user: &str, at: i64) -> Option<Shown> {
         let live = self.live(user, at);
         live.last()?;
-        let reference = self.case.reference();
+        let reference = self.case.reference(&self.cuts);
         let tags = 0..self.case.spec.tags.len();
         let values: Vec<Value> = tags
             .clone()
-            .map(|tag| reference.value(tag, &live, at, Phase::End))
+            .map(|tag| reference.value(tag, &live, at, Phase::Recut))
             .collect();
         let column = |column: usize| values[self.case.spec.segments.tags[column]].clone();
         let segments = self.case.segments.iter();

@@ -1,9 +1,11 @@
 //! What tags mean: each from all events of its key, by its definition.
 
+use std::collections::BTreeMap;
+
 use twox_hash::XxHash3_64;
 
 use super::event::{Event, FLAG, WEIGHT};
-use crate::tags::{Again, Function, FunnelMode, Over, Tag, TagKind, TagsSpec, value::Value};
+use crate::tags::{self, Again, Function, FunnelMode, Over, Tag, TagKind, TagsSpec, value::Value};
 use arrow::datatypes::DataType;
 use tagflow_engine::time::micros;
 
@@ -14,7 +16,12 @@ pub(super) enum Phase {
     Before,
     /// They have.
     End,
+    /// And scores go by the cuts of that instant.
+    Recut,
 }
+
+/// When which cuts came in force, for scores by quantiles, by tag.
+pub(super) type Cuts = BTreeMap<usize, BTreeMap<i64, Vec<f64>>>;
 
 /// Tags of events of one key.
 #[derive(Clone, Copy)]
@@ -22,6 +29,7 @@ pub(super) struct Reference<'a> {
     pub(super) spec: &'a TagsSpec,
     /// The type of each tag.
     pub(super) types: &'a [DataType],
+    pub(super) cuts: &'a Cuts,
 }
 
 impl Reference<'_> {
@@ -31,7 +39,7 @@ impl Reference<'_> {
         if let (Some(ttl), Some(newest)) = (definition.ttl, self.newest(definition, events))
             && newest + micros(ttl) <= at
         {
-            return self.before_any(tag);
+            return self.value(tag, &[], at, phase);
         }
         match &definition.kind {
             TagKind::Aggregate { function, over, .. } => {
@@ -62,7 +70,7 @@ impl Reference<'_> {
             }
             TagKind::Absence { .. } => {
                 let firings = firings(&definition.kind, events);
-                let has_fired = |fired: i64| fired < at || (fired == at && phase == Phase::End);
+                let has_fired = |fired: i64| fired < at || (fired == at && phase != Phase::Before);
                 let lasts = |fired: i64| definition.ttl.is_none_or(|ttl| fired + micros(ttl) > at);
                 let mut firings = firings.into_iter();
                 Value::Bool(firings.any(|fired| has_fired(fired) && lasts(fired)))
@@ -72,17 +80,20 @@ impl Reference<'_> {
                 _ => Value::Null,
             },
             TagKind::Score {
-                tag,
+                tag: of,
                 cuts,
                 is_reversed,
             } => {
-                let number = match (self.value(*tag, events, at, phase), &self.types[*tag]) {
-                    (Value::Int(value), _) => value as f64,
-                    (Value::Float(value), _) => value,
-                    (Value::Decimal(digits), DataType::Decimal128(_, scale)) => {
-                        digits as f64 / 10_f64.powi(i32::from(*scale))
-                    }
-                    _ => return Value::Null,
+                let Some(number) = self.number(*of, events, at, phase) else {
+                    return Value::Null;
+                };
+                let known = self.cuts.get(&tag);
+                let in_force = |at_cut: i64| at_cut < at || (at_cut == at && phase == Phase::Recut);
+                let known = known.into_iter().flatten().rfind(|(at, _)| in_force(**at));
+                let cuts = match (cuts, known) {
+                    (tags::Cuts::At(cuts), _) => cuts,
+                    (tags::Cuts::Quantiles(_), Some((_, cuts))) if !events.is_empty() => cuts,
+                    (tags::Cuts::Quantiles(_), _) => return Value::Null,
                 };
                 let passed = cuts.iter().filter(|cut| **cut <= number).count();
                 let passed = if *is_reversed {
@@ -93,6 +104,47 @@ impl Reference<'_> {
                 Value::Int(1 + passed as i64)
             }
         }
+    }
+
+    /// The value of a tag as a number.
+    fn number(&self, tag: usize, events: &[Event], at: i64, phase: Phase) -> Option<f64> {
+        match (self.value(tag, events, at, phase), &self.types[tag]) {
+            (Value::Int(value), _) => Some(value as f64),
+            (Value::Float(value), _) => Some(value),
+            (Value::Decimal(digits), DataType::Decimal128(_, scale)) => {
+                Some(digits as f64 / 10_f64.powi(i32::from(*scale)))
+            }
+            _ => None,
+        }
+    }
+
+    /// The cuts as of `at`, by tag, from the events of each key up to then: the least
+    /// numbers above the lowest 1/n, 2/n … of all.
+    pub(super) fn cuts_at(&self, users: &[Vec<Event>], at: i64) -> BTreeMap<usize, Vec<f64>> {
+        let mut found = BTreeMap::new();
+        for (place, tag) in self.spec.tags.iter().enumerate() {
+            let TagKind::Score {
+                tag,
+                cuts: tags::Cuts::Quantiles(parts),
+                ..
+            } = tag.kind
+            else {
+                continue;
+            };
+            let numbers = users.iter().map(|it| self.number(tag, it, at, Phase::End));
+            let mut numbers: Vec<f64> = numbers.flatten().map(rounded).collect();
+            numbers.sort_by(f64::total_cmp);
+            let cuts = (1..parts).map(|part| {
+                let lowest = (numbers.len() * part).div_ceil(parts);
+                let highest = numbers[lowest - 1];
+                let mut above = numbers.iter().filter(|number| **number > highest);
+                *above.next().unwrap_or(&f64::INFINITY)
+            });
+            if !numbers.is_empty() {
+                found.insert(place, cuts.collect());
+            }
+        }
+        found
     }
 
     /// The value of a tag without any event.
@@ -165,6 +217,15 @@ impl Reference<'_> {
         }
         falls
     }
+}
+
+/// Down to 14 binary digits.
+fn rounded(number: f64) -> f64 {
+    if number == 0.0 {
+        return 0.0;
+    }
+    let unit = (number.abs().log2().floor() - 13.0).exp2();
+    (number / unit).floor() * unit
 }
 
 /// Whether an event has part in a tag's value.

@@ -14,7 +14,7 @@ use super::{
     definitions::spec,
     driver::Driver,
     event::{AT, DECIMAL, Event, FLOAT, INT, TEXT, TIME},
-    reference::{Phase, Reference},
+    reference::{Cuts, Phase, Reference},
 };
 use crate::tags::{Again, Function, Over, Profile, Tag, TagKind, Tags, TagsSpec, value::Value};
 
@@ -97,6 +97,7 @@ fn heavy(functions: &[(Function, Option<usize>)], events: i64, tile: u64) {
     let reference = Reference {
         spec: &spec,
         types: &types,
+        cuts: &Cuts::new(),
     };
     let mut seen = 0;
     for profile in driver.output(Tags::PROFILE) {

@@ -49,23 +49,6 @@ impl Tags {
             .map(|(name, tag)| (&**name, tag))
     }
 
-    /// Whether the column `output` goes by the time that passes.
-    pub fn counts_time(&self, output: &str) -> bool {
-        let mut way = Vec::new();
-        let mut next = output;
-        while let Some((name, tag)) = self.output(next)
-            && !way.contains(&name)
-        {
-            match tag {
-                TagDefinition::TimeSince(_) => return true,
-                TagDefinition::Score(tag) => next = &tag.score,
-                _ => return false,
-            }
-            way.push(name);
-        }
-        false
-    }
-
     /// The columns of all tags, in the file's order.
     pub fn outputs(&self) -> Vec<String> {
         let tags = self.define.iter();

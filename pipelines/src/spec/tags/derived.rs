@@ -1,6 +1,6 @@
 //! `time_since` and `score`: values that follow from another tag.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -61,7 +61,8 @@ impl Choice for Unit {
 
 /// A score for another tag's value, from 1 to the number of cuts and one: 1 and the
 /// number of cuts that are not above the value; null where that is null. The
-/// recency, frequency and monetary scores of RFM are three of these.
+/// recency, frequency and monetary scores of RFM are three of these. It has `cuts` or
+/// `quantiles`.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct ScoreTag {
@@ -69,11 +70,18 @@ pub struct ScoreTag {
     pub score: Setting<String>,
     /// Where the score goes up: numbers, ascending.
     #[schemars(length(min = 1))]
-    pub cuts: Vec<Setting<f64>>,
+    pub cuts: Option<Vec<Setting<f64>>>,
+    /// Into how many parts of about the same size all keys are cut by the tag's value:
+    /// anew at midnight UTC, for the day that begins.
+    #[schemars(range(min = 2, max = 100))]
+    pub quantiles: Option<Setting<u64>>,
     /// Whether low values have the high scores, as for days since an order.
     #[schemars(extend("default" = false))]
     pub reversed: Setting<bool>,
 }
+
+/// Into how many parts keys can be cut.
+const PARTS: RangeInclusive<u64> = 2..=100;
 
 impl Read for TimeSinceTag {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
@@ -92,23 +100,36 @@ impl Read for ScoreTag {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         let mut fields = reader.fields(node)?;
         let score = fields.required(reader, "score");
-        fields.later(reader, "quantiles");
-        let cuts: Option<Vec<Setting<f64>>> = fields.required(reader, "cuts");
+        let cuts: Option<Option<Vec<Setting<f64>>>> = fields.optional(reader, "cuts");
+        let quantiles: Option<Option<Setting<u64>>> = fields.optional(reader, "quantiles");
         let reversed = fields.or(reader, "reversed", false);
         fields.finish(reader);
-        let cuts = cuts?;
+        let (cuts, quantiles) = (cuts?, quantiles?);
         let place = reader.place();
-        if cuts.is_empty() {
+        if cuts.is_some() == quantiles.is_some() {
+            let message = format!("a score needs either `cuts` or `quantiles`{place}");
+            reader.error(node.at, message);
+            return None;
+        }
+        if let Some(parts) = quantiles.as_ref().filter(|it| !PARTS.contains(it.value())) {
+            let message = format!("`quantiles` is from 2 to 100{place}");
+            reader.error(parts.at(), message);
+            return None;
+        }
+        let numbers = cuts.as_deref();
+        if numbers.is_some_and(<[_]>::is_empty) {
             reader.error(node.at, format!("`cuts` needs at least one{place}"));
             return None;
         }
-        if let Some(pair) = cuts.windows(2).find(|pair| *pair[0] >= *pair[1]) {
+        let mut pairs = numbers.unwrap_or_default().windows(2);
+        if let Some(pair) = pairs.find(|pair| *pair[0] >= *pair[1]) {
             reader.error(pair[1].at(), format!("`cuts` go up{place}"));
             return None;
         }
         Some(Self {
             score: score?,
             cuts,
+            quantiles,
             reversed: reversed?,
         })
     }

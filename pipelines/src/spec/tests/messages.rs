@@ -36,7 +36,7 @@ fn unknown_keys() {
     check(
         &with("event_time: ts}", "event_time: ts, watermark: 5s}"),
         "p.yaml:7:28  error  unknown key `watermark` in `events.time` (have: event_time, delay, \
-         idle_after, max_future, earliest, max_drift)",
+         idle_after, when_idle, max_future, earliest, max_drift)",
     );
     check(
         &with("console: {}", "console: {color: red}"),

@@ -8,7 +8,9 @@ use datafusion::{
     logical_expr::{Expr, case, cast},
     prelude::lit,
 };
-use tagflow_operators::tags::{Again, Function, FunnelMode, Over, Spill, Tag, TagKind, TagsSpec};
+use tagflow_operators::tags::{
+    Again, Cuts, Function, FunnelMode, Over, Spill, Tag, TagKind, TagsSpec,
+};
 
 use super::{
     PlannedTags,
@@ -19,7 +21,10 @@ use crate::{
     diagnostic::{Diagnostics, Position, unknown},
     spec::{
         self, Setting, Spec, SqlText, Tags,
-        tags::{AbsenceTag, AggregateTag, FunnelTag, TagAgg, TagDefinition, TagMemory, TopKTag},
+        tags::{
+            AbsenceTag, AggregateTag, FunnelTag, ScoreTag, TagAgg, TagDefinition, TagMemory,
+            TopKTag,
+        },
     },
     sql::{Lineage, Program, Relation, Rows, SqlError},
 };
@@ -87,6 +92,8 @@ pub(crate) fn plan(
             state_ttl: tags.state_ttl.as_deref().copied(),
             spill: tags.memory.as_ref().map(spill),
             profile: None,
+            recut_every: RECUT_EVERY,
+            counted: Vec::new(),
             tags: planned,
             segments,
         },
@@ -102,6 +109,9 @@ fn spill(memory: &TagMemory) -> Spill {
         memory_bytes: usize::try_from(memory.limit.bytes()).unwrap_or(usize::MAX),
     }
 }
+
+/// Keys are cut anew at midnight UTC.
+const RECUT_EVERY: Duration = Duration::from_hours(24);
 
 /// The node's name.
 const TAGS: &str = "tags";
@@ -203,10 +213,19 @@ fn derive(tag: &TagDefinition, place: usize, of: &Field) -> Result<TagKind, SqlE
         ))),
         TagDefinition::Score(tag) => Ok(TagKind::Score {
             tag: place,
-            cuts: tag.cuts.iter().map(|cut| **cut).collect(),
+            cuts: cuts(tag),
             is_reversed: *tag.reversed,
         }),
         _ => Err(SqlError::new("the tag follows from no other")),
+    }
+}
+
+/// Where a score goes up: by quantiles where there are no numbers.
+fn cuts(tag: &ScoreTag) -> Cuts {
+    let numbers = tag.cuts.iter().flatten().map(|cut| **cut);
+    match &tag.quantiles {
+        Some(parts) => Cuts::Quantiles(**parts as usize),
+        None => Cuts::At(numbers.collect()),
     }
 }
 

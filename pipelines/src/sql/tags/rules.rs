@@ -15,7 +15,7 @@ use datafusion::{
 };
 use tagflow_operators::{
     expr::physical,
-    tags::{self, Rule, Segment, Segments, Tag, TagKind},
+    tags::{self, Cuts, Rule, Segment, Segments, Tag, TagKind},
 };
 
 use crate::{
@@ -172,10 +172,13 @@ fn ticks(rule: &Expr, tags: &[Tag]) -> BTreeMap<usize, Vec<i64>> {
         }
         match place(part).map(|tag| (tag, &tags[tag].kind)) {
             Some((tag, TagKind::TimeSince { .. })) => looks(tag, None),
-            Some((_, TagKind::Score { tag, cuts, .. })) if counts_time(tag) => {
-                let values: Vec<i64> = cuts.iter().map(|cut| cut.ceil() as i64).collect();
-                looks(*tag, Some(&values));
-            }
+            Some((_, TagKind::Score { tag, cuts, .. })) if counts_time(tag) => match cuts {
+                Cuts::At(cuts) => {
+                    let values: Vec<i64> = cuts.iter().map(|cut| cut.ceil() as i64).collect();
+                    looks(*tag, Some(&values));
+                }
+                Cuts::Quantiles(_) => looks(*tag, None),
+            },
             _ => {}
         }
         Ok(TreeNodeRecursion::Continue)

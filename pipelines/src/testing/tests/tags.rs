@@ -19,6 +19,7 @@ tags:
     kinds: {agg: last_k, k: 3, arg: event_type}
     last_at: {agg: last, arg: at}
     hours: {time_since: last_at, unit: h}
+    freshness: {score: hours, cuts: [1, 12], reversed: true}
     stage: {funnel: {within: 1d, steps: {cart: event_type = 'cart', paid: event_type = 'buy'}}}
     abandoned: {absence: {after: event_type = 'cart', expect: event_type = 'buy', within: 30m}}
 segments:
@@ -32,7 +33,12 @@ tests:
 
 #[track_caller]
 fn check(steps: &str, expected: &[&str]) {
-    let mut text = format!("{TAGS}  - name: t\n    steps:\n");
+    check_in(TAGS, steps, expected);
+}
+
+#[track_caller]
+fn check_in(file: &str, steps: &str, expected: &[&str]) {
+    let mut text = format!("{file}  - name: t\n    steps:\n");
     for step in steps.lines() {
         let _ = writeln!(text, "      {step}");
     }
@@ -79,6 +85,66 @@ fn values_fall_and_waits_end_with_no_event() {
 - expect:
     tags: {{u1: {{orders_1d: 0, orders_lifetime: 2, spend_1d: 0, stage: null}}}}
     segments: {{idle: [u1, u2]}}"#
+        ),
+        &[],
+    );
+}
+
+#[test]
+fn scores_by_quantiles_go_by_all_keys_as_of_midnight() {
+    let worth =
+        "    worth: {score: spend_1d, quantiles: 2}\nsegments:\n  best: {when: worth = 2}\n";
+    check_in(
+        &TAGS.replace("segments:\n", worth),
+        &format!(
+            r#"{EVENTS}- watermark: "2026-01-05T23:59:59Z"
+- expect:
+    tags: {{u1: {{worth: null, freshness: 2}}, u2: {{worth: null, freshness: 2}}}}
+    segments: {{best: []}}
+- watermark: "2026-01-06T02:00:00Z"
+- expect:
+    tags: {{u1: {{worth: 2, freshness: 1}}, u2: {{worth: 1}}}}
+    segments: {{best: [u1]}}
+    tags.changes:
+      contains:
+        - {{user_id: u1, tag: worth, old: null, new: "2", cause: quantiles, event_time: null, effective_at: "2026-01-06T00:00:00Z"}}
+- restart
+- send:
+    events:
+      - {{event_id: i, user_id: u3, event_type: buy, amount: 50, at: "2026-01-06T10:00:00Z"}}
+- watermark: "2026-01-06T13:00:01Z"
+- expect:
+    tags: {{u1: {{spend_1d: 40.5, worth: 1}}, u3: {{worth: 1}}}}
+    segments: {{best: []}}
+- watermark: "2026-01-07T00:00:01Z"
+- expect:
+    tags: {{u1: {{worth: 1}}, u2: {{worth: 1}}, u3: {{worth: 2}}}}
+    segments: {{best: [u3]}}"#
+        ),
+        &[],
+    );
+}
+
+#[test]
+fn with_an_idle_source_values_fall_by_the_clock() {
+    let file = TAGS.replace("delay: 5s", "delay: 5s, idle_after: 60s, when_idle: clock");
+    assert_ne!(file, TAGS);
+    check_in(
+        &file,
+        &format!(
+            r#"- clock: "2026-01-05T13:00:05Z"
+{EVENTS}- expect: {{tags: {{u2: {{stage: cart, abandoned: true}}}}, segments: {{rich: []}}}}
+- clock: "2026-01-05T14:00:00Z"
+- expect: {{tags: {{u1: {{orders_1d: 2}}}}, segments: {{rich: [u1]}}}}
+- restart
+- clock: "2026-01-06T13:00:05Z"
+- expect: {{tags: {{u1: {{orders_1d: 1}}}}, segments: {{rich: []}}}}
+- send:
+    events:
+      - {{event_id: g, user_id: u2, event_type: buy, amount: 1, at: "2026-01-05T12:30:00Z"}}
+- expect:
+    late: {{contains: [{{query: tags, reason: behind_watermark}}], count: 1}}
+    counters: {{late: 1}}"#
         ),
         &[],
     );

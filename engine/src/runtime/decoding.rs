@@ -276,7 +276,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        graph::OnError, runtime::channel::bounded, source::EncodedRows, testing::ScriptDecoder,
+        graph::{OnError, WhenIdle},
+        runtime::channel::bounded,
+        source::EncodedRows,
+        testing::ScriptDecoder,
     };
 
     /// The first of two chunks is done only after the second.
@@ -325,6 +328,7 @@ mod tests {
             column: 0,
             delay: Duration::ZERO,
             idle_after: Duration::from_mins(1),
+            when_idle: WhenIdle::Hold,
             max_future: Duration::ZERO,
             earliest: EventTime::from_micros(0),
             max_drift: None,

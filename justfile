@@ -31,3 +31,7 @@ examples:
 # The end-to-end benchmark of W1.
 bench events="10000000":
     cargo bench --locked --bench w1 -- --events {{events}}
+
+# Tagflow beside DuckDB and Flink on the same rows.
+peers *arguments:
+    python3 benches/peers/run.py {{arguments}}

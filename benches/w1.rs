@@ -6,7 +6,8 @@
 //! once, runs the release binary on it as a process, checks that the answer
 //! equals DataFusion's batch query over the same file, and prints events a
 //! second, CPU-seconds a million events and peak memory, with the batch query
-//! beside it.
+//! beside it. With `--input-only` it makes the file. `peers/run.py` has more
+//! workloads and peers.
 
 use std::{
     fs::File,
@@ -37,6 +38,9 @@ fn main() -> Result<()> {
     let input = folder.join(format!("w1-{events}.ndjson"));
     if !input.exists() {
         generate(&input, events)?;
+    }
+    if std::env::args().any(|argument| argument == "--input-only") {
+        return Ok(());
     }
     let bytes = input.metadata()?.len();
     println!("{events} events, {} bytes each", bytes / events);

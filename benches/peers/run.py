@@ -1,0 +1,373 @@
+#!/usr/bin/env python3
+"""Tagflow and its peers on the same rows, one after another.
+
+    python3 benches/peers/run.py [--events N] [--rounds N] [--skip SYSTEM] [WORKLOAD ...]
+
+Builds Tagflow for release (or takes the binary that `TAGFLOW` names), installs
+DuckDB and Flink from PyPI under `target/peers` (about 300 MB), makes the events, and
+runs every system of a workload in turn, as often as there are rounds. No time counts
+before all answers are equal. The table shows medians; CPU is user and system time of
+the whole process, but of DuckDB without Python's start.
+
+| workload | what |
+| --- | --- |
+| W1 | a file of JSON → counts, filtered counts and a sum by minute and campaign → Parquet |
+| W1d | the same with an exact count of distinct users |
+| W3 | W1 from a Kafka topic of 8 partitions, full before the start |
+| W4 | the same topic → a filter → Parquet with zstd by day, all columns |
+| W8 | a file of one event: from start to exit |
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+sys.path.insert(0, str(ROOT / "examples" / "broker"))
+import tansu  # noqa: E402
+
+PEERS = ROOT / "target" / "peers"
+DUCKDB, FLINK = "duckdb==2.0.0", "apache-flink-libraries==2.3.0"
+PARTITIONS = 8
+
+MEASURES = """
+           count(*) AS events,
+           count(*) FILTER (WHERE event_type = 'impression') AS impressions,
+           count(*) FILTER (WHERE event_type = 'click') AS clicks,
+           sum(amount) FILTER (WHERE event_type = 'purchase') AS revenue"""
+REACH = ", count(DISTINCT user_id) AS reach"
+COLUMNS = {
+    "event_id": ("string", "VARCHAR"),
+    "user_id": ("string", "VARCHAR"),
+    "event_type": ("string", "VARCHAR"),
+    "campaign_id": ("string?", "VARCHAR"),
+    "channel": ("string", "VARCHAR"),
+    "product_id": ("string?", "VARCHAR"),
+    "category": ("string?", "VARCHAR"),
+    "amount": ("decimal(18,2)?", "DECIMAL(18,2)"),
+    "utm_source": ("string?", "VARCHAR"),
+    "occurred_at": ("timestamp(ms)", "BIGINT"),
+}
+MEASURED = ["event_type", "campaign_id", "amount", "occurred_at"]
+
+
+class NotRun(Exception):
+    """Why a system cannot be run here."""
+
+
+def tagflow_file(folder, source, columns, rest):
+    declared = "".join(f"\n      {name}: {COLUMNS[name][0]}" for name in columns)
+    path = folder / "pipeline.yaml"
+    path.write_text(f"""name: bench
+sources:
+  events:
+    {source}
+    format: {{json: {{}}}}
+    columns:{declared}
+    time: {{event_time: occurred_at, delay: 5s}}
+{rest}
+parallelism: 2
+""")
+    return path
+
+
+def metrics(reach):
+    return f"""queries:
+  metrics: |
+    SELECT tumble(occurred_at, INTERVAL '1 minute') AS "window", campaign_id,{MEASURES}{REACH if reach else ""}
+    FROM events GROUP BY 1, 2
+sinks:
+  table:
+    from: metrics
+    parquet: {{url: ./lake/table}}"""
+
+
+ARCHIVE = """steps:
+  kept: {from: events, where: "event_type <> 'impression' or campaign_id is not null"}
+sinks:
+  table:
+    from: kept
+    parquet: {url: ./lake/table, partition_by: {dt: "date(occurred_at)"}}"""
+
+
+def run(command, folder, **variables):
+    """The cost of a whole process."""
+    begun = time.monotonic()
+    with open(folder / "log", "w") as log:
+        process = subprocess.Popen(
+            list(map(str, command)), cwd=folder, stdout=log, stderr=log,
+            env={**os.environ, "RUST_LOG": "error", **variables},
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{command[0]} ended with {process.returncode}:\n"
+                           + (folder / "log").read_text()[-2000:])
+    return {"cpu_s": usage.ru_utime + usage.ru_stime, "wall_s": time.monotonic() - begun,
+            "peak_mib": usage.ru_maxrss / 1024}
+
+
+class Systems:
+    """What runs the workloads, built and installed."""
+
+    def __init__(self):
+        command = os.environ.get("TAGFLOW")
+        if not command:
+            bench = ["cargo", "bench", "--workspace", "--bench", "w1", "--no-run"]
+            subprocess.run(bench, cwd=ROOT, check=True)
+        self.tagflow = pathlib.Path(command or ROOT / "target" / "release" / "tagflow").resolve()
+        self.python = tansu.environment(PEERS / "duckdb", DUCKDB)
+        try:
+            self.flink = self.install_flink()
+        except (NotRun, subprocess.CalledProcessError, OSError) as why:
+            self.flink = why
+
+    @staticmethod
+    def install_flink():
+        if not shutil.which("javac"):
+            raise NotRun("there is no JDK")
+        tansu.environment(PEERS / "flink", FLINK)
+        jars = next((PEERS / "flink").glob("**/pyflink/lib"))
+        classes = PEERS / "classes"
+        subprocess.run(["javac", "-cp", f"{jars}/*", "-d", classes, HERE / "Flink.java"], check=True)
+        opens = [f"--add-opens=java.base/java.{name}=ALL-UNNAMED" for name in ("lang", "time", "util")]
+        return ["java", "-Xmx4g", *opens, "-cp", f"{classes}:{jars}/*", "Flink"]
+
+    def run_tagflow(self, folder, pipeline, *arguments, **variables):
+        command = [self.tagflow, "run", pipeline, "--admin", "off", *arguments]
+        return run(command, folder, **variables)
+
+    def run_duckdb(self, folder, query):
+        run([self.python, HERE / "duck.py", query], folder)
+        return json.loads((folder / "log").read_text())
+
+    def same(self, ours, theirs):
+        subprocess.run([self.python, HERE / "different.py", ours, theirs], check=True)
+
+
+def events_file(count):
+    """The events of W1, as a file."""
+    path = ROOT / "target" / "tmp" / f"w1-{count}.ndjson"
+    if not path.exists():
+        command = ["cargo", "bench", "--workspace", "--bench", "w1", "--"]
+        subprocess.run([*command, "--input-only", "--events", str(count)], cwd=ROOT, check=True)
+    return path
+
+
+def read_json(path, columns):
+    declared = ", ".join(f"{name}: '{COLUMNS[name][1]}'" for name in columns)
+    return f"read_json('{path}', format='newline_delimited', columns={{{declared}}})"
+
+
+def duckdb_metrics(path, reach, output):
+    columns = MEASURED + ["user_id"] * reach
+    return f"""COPY (
+    SELECT time_bucket(INTERVAL '1 minute', make_timestamp(occurred_at * 1000)) AS window_start,
+           campaign_id,{MEASURES}{REACH if reach else ""}
+    FROM {read_json(path, columns)} GROUP BY 1, 2) TO '{output}' (FORMAT parquet)"""
+
+
+def answer(rows, reach, start="epoch(window_start)"):
+    columns = "campaign_id, events, impressions, clicks, CAST(revenue AS DECIMAL(38,2))"
+    return (f"SELECT CAST({start} AS BIGINT), {columns}{', reach' if reach else ''} FROM {rows}")
+
+
+class Metrics:
+    """W1 and W1d."""
+
+    FLINK_COLUMNS = [{
+        "window_start": "BIGINT", "campaign_id": "VARCHAR", "events": "BIGINT",
+        "impressions": "BIGINT", "clicks": "BIGINT", "revenue": "DECIMAL(38,2)", **more,
+    } for more in ({}, {"reach": "BIGINT"})]
+
+    def __init__(self, systems, events, reach):
+        self.systems, self.events, self.reach = systems, events, reach
+        self.files = {count: events_file(count) for count in (events, events // 5)}
+
+    def runs(self):
+        yield "Tagflow", self.events, lambda folder: self.tagflow(folder, 2)
+        yield "Tagflow, 1 lane", self.events, lambda folder: self.tagflow(folder, 1)
+        yield "DuckDB", self.events, self.duckdb
+        for count in (self.events, self.events // 5):
+            yield "Flink", count, lambda folder, count=count: self.run_flink(folder, count)
+
+    def tagflow(self, folder, lanes):
+        source = f"files: {{url: '{self.files[self.events]}'}}"
+        columns = MEASURED + ["user_id"] * self.reach
+        pipeline = tagflow_file(folder, source, columns, metrics(self.reach))
+        cost = self.systems.run_tagflow(folder, pipeline, "--parallelism", lanes)
+        return cost, answer(f"'{folder}/lake/table/**/*.parquet'", self.reach)
+
+    def duckdb(self, folder):
+        output = folder / "answer.parquet"
+        query = duckdb_metrics(self.files[self.events], self.reach, output)
+        return self.systems.run_duckdb(folder, query), answer(f"'{output}'", self.reach)
+
+    def run_flink(self, folder, count):
+        if isinstance(self.systems.flink, Exception):
+            raise NotRun(self.systems.flink)
+        words = [self.files[count], folder / "answer", "reach" if self.reach else "all"]
+        cost = run([*self.systems.flink, *words], folder)
+        rows = f"read_csv('{folder}/answer/*', header = false, columns = {self.FLINK_COLUMNS[self.reach]})"
+        return cost, answer(rows, self.reach, "window_start") if count == self.events else None
+
+
+class Kafka:
+    """What W3 and W4 share: a full topic."""
+
+    def __init__(self, systems, events, brokers):
+        self.systems, self.events, self.brokers = systems, events, brokers
+        self.path = events_file(events)
+
+    def source(self):
+        return f"kafka: {{brokers: '{self.brokers}', topics: [events]}}"
+
+
+class KafkaMetrics(Kafka):
+    """W3: its peer is W1 by the same binary."""
+
+    def runs(self):
+        yield "Tagflow", self.events, self.tagflow
+        file = Metrics(self.systems, self.events, False)
+        yield "Tagflow, W1", self.events, lambda folder: file.tagflow(folder, 2)
+
+    def tagflow(self, folder):
+        pipeline = tagflow_file(folder, self.source(), MEASURED, metrics(False))
+        cost = self.systems.run_tagflow(folder, pipeline, "--once", "--drain")
+        return cost, answer(f"'{folder}/lake/table/**/*.parquet'", False)
+
+
+class Archive(Kafka):
+    """W4."""
+
+    def runs(self):
+        yield "Tagflow", self.events, self.tagflow
+        yield "DuckDB", self.events, self.duckdb
+
+    def tagflow(self, folder):
+        pipeline = tagflow_file(folder, self.source(), COLUMNS, ARCHIVE)
+        cost = self.systems.run_tagflow(folder, pipeline, "--once")
+        return cost, self.rows(f"{folder}/lake/table", "occurred_at")
+
+    def duckdb(self, folder):
+        rows = f"""SELECT * REPLACE (make_timestamp(occurred_at * 1000) AS occurred_at),
+                   CAST(make_timestamp(occurred_at * 1000) AS DATE) AS dt
+            FROM {read_json(self.path, COLUMNS)}
+            WHERE event_type <> 'impression' OR campaign_id IS NOT NULL"""
+        output = folder / "answer"
+        query = f"COPY ({rows}) TO '{output}' (FORMAT parquet, COMPRESSION zstd, PARTITION_BY (dt))"
+        return self.systems.run_duckdb(folder, query), self.rows(output, "occurred_at")
+
+    @staticmethod
+    def rows(folder, time):
+        others = ", ".join(name for name in COLUMNS if name != time)
+        return f"SELECT {others}, epoch_ms({time}) FROM read_parquet('{folder}/**/*.parquet')"
+
+
+class Start:
+    """W8."""
+
+    def __init__(self, systems):
+        self.systems = systems
+
+    def runs(self):
+        yield "Tagflow", 1, self.tagflow
+
+    def tagflow(self, folder):
+        (folder / "one.ndjson").write_text('{"event_type":"click","occurred_at":1767571200000}\n')
+        source = f"files: {{url: '{folder}/one.ndjson'}}"
+        pipeline = tagflow_file(folder, source, MEASURED, metrics(False))
+        cost = self.systems.run_tagflow(folder, pipeline)
+        return cost, answer(f"'{folder}/lake/table/**/*.parquet'", False)
+
+
+def measure(name, systems, workload, rounds, skip):
+    costs, skipped = {}, {}
+    for number in range(rounds):
+        with tempfile.TemporaryDirectory(dir=PEERS, prefix=f"{name}-") as work:
+            answers = {}
+            for system, events, start in workload.runs():
+                folder = pathlib.Path(work) / f"{system} {events}"
+                folder.mkdir()
+                try:
+                    if system in skip:
+                        raise NotRun("skipped")
+                    cost, rows = start(folder)
+                except NotRun as why:
+                    skipped[system] = why
+                    continue
+                costs.setdefault((system, events), []).append(cost)
+                if rows:
+                    answers[system] = rows
+                print(f"{name} {number + 1}/{rounds}: {system}, {events}: "
+                      f"{cost['cpu_s']:.2f} CPU-s, {cost['wall_s']:.2f} s", file=sys.stderr)
+            ours = answers.pop("Tagflow")
+            for theirs in answers.values():
+                systems.same(ours, theirs)
+    return costs, skipped
+
+
+def table(name, costs, skipped):
+    """The rows of a workload; ratios are Tagflow's to the row's system."""
+    median = lambda of, what: statistics.median(cost[what] for cost in of)
+    most = max(events for _, events in costs)
+    rows = {system: {what: median(of, what) for what in of[0]}
+            for (system, events), of in costs.items() if events == most}
+    millions = most / 1e6
+    ours = rows["Tagflow"]
+    for system, row in rows.items():
+        ratios = [f"{ours[what] / row[what]:.2f}" if row is not ours else "" for what in row]
+        cost = f"{row['cpu_s'] / millions:.3f}" if most > 1 else ""
+        yield [name, system, cost, f"{row['wall_s']:.2f}",
+               f"{row['peak_mib']:.0f}", *ratios]
+    for (system, events), of in costs.items():
+        if events < most:
+            added = (rows[system]["cpu_s"] - median(of, "cpu_s")) / (most - events) * 1e6
+            ratio = ours["cpu_s"] / millions / added
+            yield [name, f"{system}, marginal", f"{added:.3f}", "", "", f"{ratio:.2f}", "", ""]
+    for system, why in skipped.items():
+        yield [name, system, f"NOT RUN: {why}", "", "", "", "", ""]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--events", type=int, default=10_000_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("workloads", nargs="*", default=["W1", "W1d", "W3", "W4", "W8"])
+    parser.add_argument("--skip", action="append", default=[], metavar="SYSTEM")
+    arguments = parser.parse_args()
+    systems = Systems()
+    events_file(arguments.events)
+    with contextlib.ExitStack() as stack:
+        brokers = None
+        if {"W3", "W4"} & set(arguments.workloads):
+            brokers = stack.enter_context(tansu.broker())
+            send = ["produce", events_file(arguments.events), "--topic", "events", "--brokers", brokers]
+            subprocess.run([systems.tagflow, *send, "--partitions", str(PARTITIONS)], check=True)
+        make = {
+            "W1": lambda: Metrics(systems, arguments.events, False),
+            "W1d": lambda: Metrics(systems, arguments.events, True),
+            "W3": lambda: KafkaMetrics(systems, arguments.events, brokers),
+            "W4": lambda: Archive(systems, arguments.events, brokers),
+            "W8": lambda: Start(systems),
+        }
+        head = ["", "system", "CPU-s/M", "wall s", "peak MiB", "CPU ×", "wall ×", "peak ×"]
+        rows = [head, ["---"] * len(head)]
+        for name in arguments.workloads:
+            costs = measure(name, systems, make[name](), arguments.rounds, arguments.skip)
+            rows.extend(table(name, *costs))
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+
+
+if __name__ == "__main__":
+    main()

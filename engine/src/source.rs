@@ -176,8 +176,17 @@ impl Rows {
     pub fn reference(&self, row: usize) -> Option<EventTime> {
         match self {
             Self::Encoded(rows) => rows.reference.of(row),
-            Self::Columns(_) => None,
+            Self::Columns(rows) => rows.reference.of(row),
         }
+    }
+
+    /// Lets all rows be judged by when they were received.
+    pub fn receive(&mut self, at: EventTime) {
+        let reference = match self {
+            Self::Encoded(rows) => &mut rows.reference,
+            Self::Columns(rows) => &mut rows.reference,
+        };
+        *reference = Reference::Received(at);
     }
 
     /// Bytes held in memory.
@@ -227,7 +236,7 @@ impl EncodedRows {
 }
 
 /// What a row's event time is judged against: the broker's clock where it
-/// stamps records, else the time of receipt, and nothing for bounded inputs.
+/// stamps records, else the time of receipt.
 #[derive(Debug, Clone, Default)]
 pub enum Reference {
     /// Nothing: every time is plausible.
@@ -256,6 +265,8 @@ pub struct ColumnRows {
     pub records: RecordBatch,
     /// The row number of the first.
     pub first: Offset,
+    /// What a row's event time is judged against.
+    pub reference: Reference,
 }
 
 /// Turns a chunk into columns; synchronous and without I/O. A lane has several,

@@ -32,23 +32,17 @@ fn lines(corpus: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// The bad rows of a corpus; some are bad only where a source is `live`, and
-/// says when it received them.
-fn bad_rows(corpus: &str, live: bool) -> Vec<BadRow> {
+/// The bad rows of a corpus.
+fn bad_rows(corpus: &str) -> Vec<BadRow> {
     let row = |(reason, row): (&str, &str)| {
-        let only_live = reason.strip_prefix("live ");
-        if only_live.is_some() && !live {
-            return None;
-        }
-        let reason = only_live.unwrap_or(reason);
         let mut parts = reason.split(' ');
         let (reason, field) = (parts.next().unwrap(), parts.next().unwrap_or_default());
-        Some(BadRow {
+        BadRow {
             reason: format!("{reason},{field}"),
             bytes: unescaped(&row.replace('@', NEEDED)),
-        })
+        }
     };
-    lines(corpus).filter_map(row).collect()
+    lines(corpus).map(row).collect()
 }
 
 /// The bytes that `\xNN` stands for in place of it.
@@ -151,7 +145,7 @@ fn the_corpus_is_large_and_has_nothing_twice() {
 #[test]
 fn each_bad_row_of_json_in_a_file_is_a_dead_letter() {
     let folder = Folder::new();
-    let rows = bad_rows(JSON_ROWS, false);
+    let rows = bad_rows(JSON_ROWS);
     folder.write("in.ndjson", between_good(&rows, &format!("{{{NEEDED}}}")));
     folder.write(
         "p.yaml",
@@ -163,7 +157,7 @@ fn each_bad_row_of_json_in_a_file_is_a_dead_letter() {
 #[test]
 fn each_bad_row_of_json_in_kafka_is_a_dead_letter() {
     let folder = Folder::new();
-    let rows = bad_rows(JSON_ROWS, true);
+    let rows = bad_rows(JSON_ROWS);
     let broker = Broker::new("poison", 1);
     let good = format!("{{{NEEDED}}}").into_bytes();
     let messages = rows
@@ -182,7 +176,7 @@ fn each_bad_row_of_json_in_kafka_is_a_dead_letter() {
 #[test]
 fn each_bad_row_of_csv_is_a_dead_letter() {
     let folder = Folder::new();
-    let rows = bad_rows(CSV_ROWS, false);
+    let rows = bad_rows(CSV_ROWS);
     let mut text = b"s,at,i,f,b,d,t,day,j,l\n".to_vec();
     text.extend(between_good(&rows, GOOD_CSV));
     folder.write("in.csv", text);

@@ -79,6 +79,7 @@ fn column_rows_become_json_objects() {
         Rows::Columns(ColumnRows {
             records: records.clone(),
             first: 40,
+            reference: Reference::None,
         })
     };
     let bad = [

@@ -12,9 +12,11 @@ mod parquet;
 mod reader;
 mod table;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use tagflow_engine::{
-    Result,
+    Clock, Result,
     source::{Positions, Source, SourceReader},
 };
 
@@ -25,19 +27,21 @@ pub use table::{TableFiles, TableVersion};
 use reader::FilesReader;
 
 /// A source of files.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct FilesSource {
     config: FilesConfig,
+    clock: Arc<dyn Clock>,
 }
 
 impl FilesSource {
-    /// A source as `config` says. Nothing is opened yet.
+    /// A source as `config` says. Nothing is opened yet. The clock tells when rows were
+    /// received.
     ///
     /// # Errors
     /// `Config` where `config` cannot be meant.
-    pub fn new(config: FilesConfig) -> Result<Self> {
+    pub fn new(config: FilesConfig, clock: Arc<dyn Clock>) -> Result<Self> {
         config.validate()?;
-        Ok(Self { config })
+        Ok(Self { config, clock })
     }
 }
 
@@ -49,6 +53,7 @@ impl Source for FilesSource {
         let files = listing::list(&self.config.url).await?;
         Ok(Box::new(FilesReader::start(
             self.config.clone(),
+            Arc::clone(&self.clock),
             files,
             positions.clone(),
         )))

@@ -14,7 +14,7 @@ use parquet::{
 };
 use tagflow_engine::{
     Error, Result,
-    source::{Chunk, ColumnRows, Offset, Rows},
+    source::{Chunk, ColumnRows, Offset, Reference, Rows},
 };
 
 use super::{config::FilesConfig, object::FileObject};
@@ -89,7 +89,11 @@ impl ParquetRows {
             partition: self.file.name.clone(),
             first,
             next: self.at,
-            rows: Rows::Columns(ColumnRows { records, first }),
+            rows: Rows::Columns(ColumnRows {
+                records,
+                first,
+                reference: Reference::None,
+            }),
         }))
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tagflow_engine::{
-    Error, Result,
+    Clock, Error, Result,
     source::{Chunk, Offset, Positions, SourceEvent, SourceReader},
 };
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -26,10 +26,16 @@ pub(super) struct FilesReader {
 }
 
 impl FilesReader {
-    pub(super) fn start(config: FilesConfig, files: Vec<FileObject>, positions: Positions) -> Self {
+    pub(super) fn start(
+        config: FilesConfig,
+        clock: Arc<dyn Clock>,
+        files: Vec<FileObject>,
+        positions: Positions,
+    ) -> Self {
         let (sender, events) = mpsc::channel(1);
         let read_ahead = ReadAhead {
             config,
+            clock,
             positions,
             events: sender,
         };
@@ -102,6 +108,7 @@ impl SourceReader for FilesReader {
 /// The reading task.
 struct ReadAhead {
     config: FilesConfig,
+    clock: Arc<dyn Clock>,
     positions: Positions,
     events: mpsc::Sender<Result<SourceEvent>>,
 }
@@ -134,7 +141,8 @@ impl ReadAhead {
         };
         let start = vec![(Arc::clone(&name), position.unwrap_or(0))];
         self.say(Ok(SourceEvent::Assigned(start))).await?;
-        while let Some(chunk) = self.check(open.next().await).await? {
+        while let Some(mut chunk) = self.check(open.next().await).await? {
+            chunk.rows.receive(self.clock.now());
             self.say(Ok(SourceEvent::Chunk(chunk))).await?;
         }
         self.say(Ok(SourceEvent::Finished(name))).await?;

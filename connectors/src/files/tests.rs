@@ -7,7 +7,7 @@ use arrow::{
 use futures::FutureExt;
 use proptest::prelude::*;
 use tagflow_engine::{
-    Error, ErrorKind,
+    Error, ErrorKind, SystemClock,
     source::{Decoder, Offset, SourceEvent},
 };
 use tagflow_schemas::{Column, ColumnType};
@@ -31,7 +31,7 @@ fn config(folder: &Path, pattern: &str, format: FileFormat) -> FilesConfig {
 }
 
 fn source(config: FilesConfig) -> FilesSource {
-    FilesSource::new(config).unwrap()
+    FilesSource::new(config, Arc::new(SystemClock)).unwrap()
 }
 
 /// The rows of all files in the order of their names.

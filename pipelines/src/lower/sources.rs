@@ -74,11 +74,14 @@ impl Lowering<'_> {
                 let clock = Arc::clone(&self.options.clock);
                 Arc::new(KafkaSource::new(config, &self.pipeline, clock))
             }
-            Input::Files(files) => Arc::new(FilesSource::new(FilesConfig {
-                max_row_bytes,
-                columns,
-                ..FilesConfig::new(files.url.as_str(), file_format(&source.format))
-            })?),
+            Input::Files(files) => {
+                let config = FilesConfig {
+                    max_row_bytes,
+                    columns,
+                    ..FilesConfig::new(files.url.as_str(), file_format(&source.format))
+                };
+                Arc::new(FilesSource::new(config, Arc::clone(&self.options.clock))?)
+            }
             Input::Generator(settings) => Arc::new(generator::GeneratorSource::new(
                 generator_config(settings)?,
             )?),

@@ -25,7 +25,7 @@ pub(super) fn encode(
 ) -> Result<Rows> {
     let mut data = String::new();
     let delimiter = match format {
-        Format::Parquet(_) => return texts(rows, columns, first).map(Rows::Columns),
+        Format::Parquet(_) => return texts(rows, columns, first, received).map(Rows::Columns),
         Format::Json(_) => None,
         Format::Csv(csv) => {
             let delimiter = csv.delimiter.value().as_str();
@@ -72,7 +72,12 @@ pub(super) fn encode(
 
 /// Rows of a columnar file. Its columns are texts, so that a value of the wrong
 /// type can be sent.
-fn texts(rows: &[TestRow], columns: &Columns, first: Offset) -> Result<ColumnRows> {
+fn texts(
+    rows: &[TestRow],
+    columns: &Columns,
+    first: Offset,
+    received: Option<EventTime>,
+) -> Result<ColumnRows> {
     let columns = columns.as_slice().iter();
     let (fields, arrays): (Vec<_>, Vec<_>) = columns
         .map(|column| {
@@ -86,6 +91,7 @@ fn texts(rows: &[TestRow], columns: &Columns, first: Offset) -> Result<ColumnRow
     Ok(ColumnRows {
         records: RecordBatch::try_new_with_options(schema, arrays, &options)?,
         first,
+        reference: received.map_or(Reference::None, Reference::Received),
     })
 }
 

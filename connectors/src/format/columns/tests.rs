@@ -1,7 +1,7 @@
 use arrow::array::{
     Float64Array, Int32Array, Int64Array, StringArray, TimestampMillisecondArray, UInt64Array,
 };
-use tagflow_engine::source::ColumnRows;
+use tagflow_engine::source::{ColumnRows, Reference};
 
 use super::*;
 use crate::format::testing::{cell, columns};
@@ -12,7 +12,11 @@ fn decode(declared: &[&str], arrays: Vec<(&str, ArrayRef)>) -> Decoded {
     )
     .unwrap();
     ColumnsFormat::new(columns(declared), None)
-        .decode(&Rows::Columns(ColumnRows { records, first: 0 }))
+        .decode(&Rows::Columns(ColumnRows {
+            records,
+            first: 0,
+            reference: Reference::None,
+        }))
         .unwrap()
 }
 

@@ -101,6 +101,12 @@ fn a_changed_file_is_compared_with_what_ran() {
     );
 
     let changed = pipeline("files: {url: ./in.ndjson}").replace("sum(amount)", "max(amount)");
+    folder.write("q.yaml", &changed);
+    let ended = folder.tagflow(&["diff", "p.yaml", "q.yaml"]).expect(0);
+    let begun = "          - sum(amount)\n          + max(amount), starts from now\n";
+    assert!(ended.stdout.contains(begun), "{}", ended.stdout);
+
+    let changed = changed.replace("INTERVAL '1 minute'", "INTERVAL '2 minutes'");
     folder.write("q.yaml", changed);
     let ended = folder.tagflow(&["diff", "p.yaml", "q.yaml"]).expect(0);
     assert!(

@@ -110,7 +110,7 @@ fn each_window_is_in_the_table_once_after_any_kill() {
         "{kills} kills, {removals} removals"
     );
     assert_holds(&folder, &all);
-    assert_sound(&folder, "corrected");
+    assert_sound(&folder);
 }
 
 /// Of those that are left.

@@ -154,10 +154,12 @@ fn state_that_no_longer_fits_is_named_and_can_be_reset() {
     broker.send_rows("sales", 1, &all);
     let run = ["run", "p.yaml", "--once", "--admin", "off"];
     folder.tagflow(&run).expect(0);
-    folder.write(
-        "p.yaml",
-        text.replace("sum(amount) AS amount", "max(amount) AS amount"),
-    );
+    // Another aggregate starts from now; of other windows nothing can be known.
+    let text = text.replace("sum(amount) AS amount", "max(amount) AS amount");
+    folder.write("p.yaml", &text);
+    folder.tagflow(&run).expect(0);
+    let text = text.replace("INTERVAL '1 minute'", "INTERVAL '2 minutes'");
+    folder.write("p.yaml", text);
     let ended = folder.tagflow(&run).expect(2);
     assert!(ended.stderr.contains("`minute"), "{}", ended.stderr);
     assert!(ended.stderr.contains("--reset minute"), "{}", ended.stderr);

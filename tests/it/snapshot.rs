@@ -83,7 +83,7 @@ fn the_newest_profile_is_there_once_after_any_kill() {
             }
         }
         assert_newest(&folder, &all);
-        assert_sound(&folder, "tagged");
+        assert_sound(&folder);
     }
     assert!(kills > 2, "{kills} kills");
 }

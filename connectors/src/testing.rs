@@ -21,7 +21,8 @@ pub(crate) struct Transcript {
     pub(crate) chunks: usize,
 }
 
-/// Reads `source` until `partitions` have finished, and checks the rules of
+/// Reads `source` until `partitions` have finished, or, if it is endless, until
+/// all that are assigned are read to their ends, and checks the rules of
 /// [`tagflow_engine::source::SourceReader`] on the way.
 pub(crate) async fn read_all(
     source: &dyn Source,
@@ -32,8 +33,12 @@ pub(crate) async fn read_all(
     let mut transcript = Transcript::default();
     let mut open = BTreeMap::new();
     let mut finished = BTreeSet::new();
+    let mut caught_up = BTreeSet::new();
     let mut first = true;
     while first || finished.len() < partitions {
+        if !caught_up.is_empty() && caught_up.len() == transcript.assigned.len() {
+            return transcript;
+        }
         match reader.next().await.unwrap() {
             SourceEvent::Assigned(assigned) => {
                 for (partition, offset) in assigned {
@@ -75,11 +80,24 @@ pub(crate) async fn read_all(
                 );
                 finished.insert(partition);
             }
+            SourceEvent::CaughtUp { partition, end } => {
+                assert_eq!(
+                    open.get(&partition),
+                    Some(&end),
+                    "`{partition}` has its end elsewhere"
+                );
+                caught_up.insert(partition);
+            }
+            SourceEvent::Lag { .. } => {}
             event => panic!("unexpected: {event:?}"),
         }
         first = false;
     }
     let last = reader.next().await.unwrap();
+    if matches!(last, SourceEvent::CaughtUp { .. } | SourceEvent::Lag { .. }) {
+        // An endless source, all of which had been read before.
+        return transcript;
+    }
     assert!(
         matches!(last, SourceEvent::Exhausted),
         "unexpected: {last:?}"

@@ -19,6 +19,7 @@ mod replace;
 mod rows;
 mod run;
 mod s3;
+mod secrets;
 mod snapshot;
 mod soak;
 mod status;

@@ -41,6 +41,9 @@ mod reachability;
 mod reader;
 mod source;
 
+#[cfg(test)]
+mod tests;
+
 pub use config::{KafkaConfig, OnDataLoss, StartAt};
 pub use mock::MockBroker;
 pub use producer::{EnsuredTopic, Producer};

@@ -18,7 +18,7 @@ use crate::{
         FileOptions, Newest, ParquetSinkConfig, ParquetSinkFactory, PartitionColumn, Revisions,
         tests,
     },
-    sink_conformance::{Log, ManualClock, context, context_with},
+    sink_conformance::{Log, ManualClock, conformance_of_epochs, context, context_with},
 };
 
 /// Seconds of event time that windows may be corrected for.
@@ -72,6 +72,19 @@ fn config() -> ParquetSinkConfig {
 
 fn factory(config: ParquetSinkConfig) -> ParquetSinkFactory {
     ParquetSinkFactory::new(config).unwrap()
+}
+
+#[tokio::test]
+async fn conforms() {
+    let carried = FileOptions::default();
+    for files in [config().files, carried] {
+        let factory = factory(ParquetSinkConfig { files, ..config() });
+        let rows = |epoch: u64| {
+            let end = epoch as i64 * 10;
+            batch(&[(end, "a", 0, 1), (end, "b", 0, 2)])
+        };
+        conformance_of_epochs(&factory, rows, |epochs| 2 * epochs).await;
+    }
 }
 
 async fn cut(sink: &mut Box<dyn Sink>, rows: &[Row]) -> SinkCut {

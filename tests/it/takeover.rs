@@ -62,7 +62,7 @@ fn claims(folder: &Folder) -> usize {
     let records = records.filter_map(|path| std::fs::read(path).ok());
     let kinds = records.map(|record| {
         let record: serde_json::Value = serde_json::from_slice(&record).unwrap_or_default();
-        record["kind"].clone()
+        record["record"]["kind"].clone()
     });
     kinds.filter(|kind| kind == "claim").count()
 }
@@ -85,8 +85,9 @@ fn a_stopped_owner_that_wakes_up_writes_nothing() {
     eventually("it commits", || {
         (folder.files("state/sales/log", ".json").len() > 1).then_some(())
     });
-    broker.send_rows("sales", 2, late);
+    // What it reads when it wakes up it cannot commit.
     zombie.signal("STOP");
+    broker.send_rows("sales", 2, late);
     folder
         .tagflow(&["run", "p.yaml", "--once", "--drain", "--admin", "off"])
         .expect(0);

@@ -328,7 +328,9 @@ fn wrong_settings_are_refused() {
         block_bytes: 0,
         ..FilesConfig::new("x", FileFormat::Lines)
     };
-    let error = FilesSource::new(config).unwrap_err();
+    let error = FilesSource::new(config, Arc::new(SystemClock))
+        .err()
+        .unwrap();
     assert!(error.to_string().contains("`block_bytes` is 0"), "{error}");
 }
 

@@ -66,6 +66,13 @@ impl Feed {
         late: Late,
         sources: Vec<(&'static str, i64, Vec<Vec<String>>)>,
     ) -> Vec<Self> {
+        if sources.iter().any(|(_, _, rows)| rows.concat().is_empty()) {
+            // There is nothing to stop in, and no watermark.
+            let whole = sources.into_iter();
+            return whole
+                .map(|(name, _, rows)| Self::whole(name, rows))
+                .collect();
+        }
         let mut slowest: Option<(i64, usize, usize)> = None;
         let mut feeds = Vec::new();
         for (source, (name, delay_ms, rows)) in sources.into_iter().enumerate() {

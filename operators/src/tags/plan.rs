@@ -617,7 +617,14 @@ pub(super) fn fields(tags: &[Tag], input: &Schema) -> Result<Vec<Field>> {
                 if !is_number {
                     return wrong(format!("`{}` is no number", tags[*other].name));
                 }
-                if matches!(cuts, Cuts::Quantiles(_)) && goes_by_quantiles(tags, *other) {
+                let by_quantiles = matches!(cuts, Cuts::Quantiles(_));
+                if by_quantiles && matches!(tags[*other].kind, TagKind::TimeSince { .. }) {
+                    return wrong(format!(
+                        "`{}` grows by itself and cannot be scored by quantiles yet; give it `cuts`",
+                        tags[*other].name
+                    ));
+                }
+                if by_quantiles && goes_by_quantiles(tags, *other) {
                     return wrong(format!(
                         "`{}` goes by quantiles itself; score the tag that it is of",
                         tags[*other].name

@@ -331,7 +331,7 @@ impl Tagger {
             let Rows { checks, moves, .. } = &mut self.rows;
             checks.settle(plan, &tags.spec.segments, &mut users, moves)?;
             for (it, user) in work.iter().zip(users) {
-                self.users.put(plan, it.key, user);
+                self.users.put(plan, it.key, user)?;
             }
             self.users.cool()?;
             self.emit(out)?;
@@ -391,7 +391,7 @@ impl Tagger {
             let Rows { checks, moves, .. } = &mut self.rows;
             checks.settle(&plan, &tags.spec.segments, &mut users, moves)?;
             for (key, user) in changed.into_iter().zip(users) {
-                self.users.put(&plan, key, user);
+                self.users.put(&plan, key, user)?;
             }
             self.users.cool()?;
             self.emit(out)?;

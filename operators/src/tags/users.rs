@@ -42,10 +42,6 @@ const IN_HAND_SHARE: usize = 8;
 const IN_HAND_FACTOR: usize = 4;
 const MIN_IN_HAND_BYTES: usize = 1024;
 
-/// Something has happened to a user; nothing has since it was looked at.
-const HOT: u8 = 2;
-const LUKEWARM: u8 = 1;
-
 /// The users of a lane, by the hash of their key. The busy ones are in hand, the
 /// others rest as bytes; with a [`Warmth`], those to whom nothing has happened lately
 /// are on disk.
@@ -57,6 +53,8 @@ pub(super) struct Users {
     /// not confirm are out of date.
     timers: BinaryHeap<Reverse<(i64, KeyHash)>>,
     in_hand: Vec<KeyHash>,
+    /// How often users have been laid down.
+    sweep: u32,
     in_hand_bytes: usize,
     /// Keys whose state is not stored yet.
     fresh: Vec<KeyHash>,
@@ -82,8 +80,10 @@ struct Slot {
     part: u32,
     /// How long the state was when it was encoded last.
     length: u32,
-    /// [`HOT`] when something happens; it cools by and by.
-    heat: u8,
+    /// The sweep before which something happened last.
+    touched: u32,
+    /// Whether something has happened since users went to disk.
+    is_warm: bool,
     /// Whether its key is in `in_hand`.
     is_listed: bool,
     /// Whether the cold store has this state.
@@ -170,14 +170,24 @@ impl Users {
         User::decode(state).map(Some)
     }
 
-    /// Puts a user in place of what was known of the key.
-    pub(super) fn put(&mut self, plan: &Plan, key: KeyHash, user: Box<User>) {
-        if user.is_known() {
-            let next = user.next(plan);
-            self.insert(key, Place::InHand(user), next, 0);
-        } else {
+    /// Puts a user in place of what was known of the key. One to whom nothing had
+    /// happened for a while is laid down at once, while the processor still has it at
+    /// hand: mostly nothing will for a while again.
+    pub(super) fn put(&mut self, plan: &Plan, key: KeyHash, user: Box<User>) -> Result<()> {
+        if !user.is_known() {
             self.insert(key, Place::Nowhere, i64::MAX, 0);
+            return Ok(());
         }
+        let next = user.next(plan);
+        let slot = self.slots.find(key.low, |slot| slot.key == key);
+        let is_busy = slot.is_some_and(|slot| slot.touched + 1 >= self.sweep);
+        let place = if is_busy {
+            Place::InHand(user)
+        } else {
+            Place::AtRest(encode(&user, &mut self.scratch)?.into())
+        };
+        self.insert(key, place, next, 0);
+        Ok(())
     }
 
     /// Lays users down, and takes them to disk, while they take too much memory: first
@@ -198,8 +208,8 @@ impl Users {
                 if !matches!(slot.place, Place::AtRest(_)) {
                     continue;
                 }
-                if slot.heat > 0 {
-                    slot.heat = 0;
+                if slot.is_warm {
+                    slot.is_warm = false;
                 } else if self.bytes > enough {
                     self.bytes -= slot.bytes();
                     leaving.push(slot);
@@ -224,8 +234,8 @@ impl Users {
     }
 
     /// Encodes users in hand, until those left take no more than `enough`: in the order
-    /// in which they came to be in hand, with a second chance for those to whom
-    /// something has happened since.
+    /// in which they came to be in hand, but for those to whom something has happened
+    /// since this was done last.
     fn lay_down(&mut self, enough: usize) -> Result<()> {
         for key in std::mem::take(&mut self.in_hand) {
             let slot = self.slots.find_mut(key.low, |slot| slot.key == key);
@@ -235,21 +245,19 @@ impl Users {
             let Place::InHand(user) = &slot.place else {
                 continue;
             };
-            if slot.heat > LUKEWARM || self.in_hand_bytes <= enough {
-                slot.heat = slot.heat.min(LUKEWARM);
+            if slot.touched == self.sweep || self.in_hand_bytes <= enough {
                 slot.is_listed = true;
                 self.in_hand.push(key);
                 continue;
             }
-            let [bytes, pieces] = &mut self.scratch;
-            bytes.clear();
-            *bytes = user.encode(std::mem::take(bytes), pieces)?;
+            let state = encode(user, &mut self.scratch)?;
             let before = slot.bytes();
-            slot.place = Place::AtRest(bytes.as_slice().into());
-            slot.length = bytes.len() as u32;
+            slot.length = state.len() as u32;
+            slot.place = Place::AtRest(state.into());
             self.in_hand_bytes -= before;
             self.bytes = self.bytes - before + slot.bytes();
         }
+        self.sweep += 1;
         Ok(())
     }
 
@@ -317,12 +325,10 @@ impl Users {
             slot.part = self.next_part + 1;
             match &slot.place {
                 Place::InHand(user) => {
-                    let [bytes, pieces] = &mut self.scratch;
-                    bytes.clear();
-                    *bytes = user.encode(std::mem::take(bytes), pieces)?;
-                    rows.push(slot, bytes);
+                    let state = encode(user, &mut self.scratch)?;
+                    rows.push(slot, state);
                     let before = slot.bytes();
-                    slot.length = bytes.len() as u32;
+                    slot.length = state.len() as u32;
                     self.in_hand_bytes = self.in_hand_bytes - before + slot.bytes();
                     self.bytes = self.bytes - before + slot.bytes();
                 }
@@ -389,7 +395,7 @@ impl Users {
         if let Some(adapt) = &mut adapt {
             for key in self.keys() {
                 if let Some(user) = self.take(key)? {
-                    self.put(plan, key, Box::new(adapt(*user)));
+                    self.put(plan, key, Box::new(adapt(*user)))?;
                 }
                 self.cool()?;
             }
@@ -434,7 +440,8 @@ impl Users {
                     next,
                     part,
                     length: 0,
-                    heat: HOT,
+                    touched: self.sweep,
+                    is_warm: true,
                     is_listed: false,
                     is_on_disk: false,
                 })
@@ -443,7 +450,8 @@ impl Users {
         slot.place = place;
         slot.next = next;
         slot.part = part;
-        slot.heat = HOT;
+        slot.touched = self.sweep;
+        slot.is_warm = true;
         slot.is_on_disk = false;
         match &slot.place {
             Place::InHand(_) => {
@@ -478,6 +486,13 @@ impl Warmth {
     pub(super) fn new(limit_bytes: usize, cold: Box<dyn ColdStore>) -> Self {
         Self { limit_bytes, cold }
     }
+}
+
+/// The state of a user in hand.
+fn encode<'a>(user: &User, [bytes, pieces]: &'a mut [Vec<u8>; 2]) -> Result<&'a [u8]> {
+    bytes.clear();
+    *bytes = user.encode(std::mem::take(bytes), pieces)?;
+    Ok(bytes)
 }
 
 /// The state of a user on disk.

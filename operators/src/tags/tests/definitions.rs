@@ -528,11 +528,11 @@ fn named(
                 DataType::Int64 | DataType::Float64 | DataType::Decimal128(..),
             ) => {
                 let by_quantiles = matches!(cuts, tags::Cuts::Quantiles(_));
-                // What is not the same to the last bit may be cut otherwise, and of
-                // scores by quantiles no others can be made.
+                // What is not the same to the last bit may be cut otherwise; of scores by
+                // quantiles no others can be made, and none of times.
                 let is_vague = match &tags[*place].kind {
                     TagKind::Aggregate { function, .. } => *function == Function::Std,
-                    TagKind::Score { .. } => by_quantiles,
+                    TagKind::Score { .. } | TagKind::TimeSince { .. } => by_quantiles,
                     _ => false,
                 };
                 !is_vague

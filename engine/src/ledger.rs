@@ -9,7 +9,7 @@
 //! the copies, and at each barrier it adds all of them up: a commit that does
 //! not balance is not written.
 
-use std::{collections::BTreeMap, ops::AddAssign, sync::Arc};
+use std::{collections::BTreeMap, fmt, ops::AddAssign, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +51,26 @@ impl Counts {
     /// Whether every row that came in is accounted for.
     pub fn balances(&self) -> bool {
         self.rows_in + self.copied + self.released == self.settled()
+    }
+}
+
+/// Both sides of the law, which may not be equal.
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} in + {} copied + {} released, {} contributed + {} filtered + {} late + {} dead \
+             letters + {} duplicates + {} held",
+            self.rows_in,
+            self.copied,
+            self.released,
+            self.contributed,
+            self.filtered,
+            self.late,
+            self.dead_letter,
+            self.duplicate,
+            self.held
+        )
     }
 }
 

@@ -18,18 +18,8 @@ pub(super) fn check(read: &BTreeMap<Arc<PartitionId>, u64>, ledger: &Ledger) -> 
         let counts = ledger.get(partition);
         if read != counts.rows_in || !counts.balances() {
             return Err(Error::internal(format!(
-                "the rows of `{partition}` do not add up, so nothing is committed: {read} read, {} \
-                 decoded + {} copied + {} released, but {} contributed + {} filtered + {} late + \
-                 {} dead letters + {} duplicates + {} held",
-                counts.rows_in,
-                counts.copied,
-                counts.released,
-                counts.contributed,
-                counts.filtered,
-                counts.late,
-                counts.dead_letter,
-                counts.duplicate,
-                counts.held,
+                "the rows of `{partition}` do not add up, so nothing is committed: {read} read, \
+                 {counts}",
             )));
         }
     }

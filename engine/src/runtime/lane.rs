@@ -308,11 +308,12 @@ impl Lane {
         let mut state_bytes = BTreeMap::new();
         loop {
             let received = tokio::select! {
-                received = self.inputs.recv() => received,
+                biased;
                 Ok(question) = self.questions.recv() => {
                     self.chain.answer(&question);
                     continue;
                 }
+                received = self.inputs.recv() => received,
             };
             let begun = Instant::now();
             let control = match received {

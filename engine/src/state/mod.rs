@@ -7,7 +7,14 @@
 mod cold;
 mod key_group;
 
-use arrow::record_batch::RecordBatch;
+use std::sync::Arc;
+
+use arrow::{
+    array::{Array, ArrayRef, UInt8Array},
+    record_batch::RecordBatch,
+};
+
+use crate::Result;
 
 pub use cold::{ColdStore, DiskStore};
 pub use key_group::{KEY_GROUP_COLUMN, KEY_GROUPS, KeyGroup, KeyHash, KeyHasher, lane_of};
@@ -36,6 +43,30 @@ impl Snapshot {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
         self.put.is_empty() && self.removed.is_empty()
+    }
+
+    /// Puts a part of one column, whose rows every lane gets, in place of the one with
+    /// this name if that `is_stored`.
+    ///
+    /// # Errors
+    /// `Internal` where the rows make no batch.
+    pub fn put_for_all(
+        &mut self,
+        key: &str,
+        is_stored: bool,
+        column: &str,
+        values: ArrayRef,
+    ) -> Result<()> {
+        if is_stored {
+            self.removed.push(key.into());
+        }
+        let groups: ArrayRef = Arc::new(UInt8Array::new_null(values.len()));
+        let columns = [(column, values, true), (KEY_GROUP_COLUMN, groups, true)];
+        self.put.push(StatePart {
+            key: key.into(),
+            rows: RecordBatch::try_from_iter_with_nullable(columns)?,
+        });
+        Ok(())
     }
 }
 

@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, UInt8Array};
+use arrow::array::{AsArray, StringArray};
 use serde::{Deserialize, Serialize};
 use tagflow_engine::{
     Error, Result,
-    state::{KEY_GROUP_COLUMN, Snapshot, StatePart},
+    state::{Snapshot, StatePart},
 };
 
 use super::{
     part::PartKind,
     piece::{Piece, PieceKind, State},
     plan::Plan,
-    user::{Member, User},
+    segments::Member,
+    user::User,
     value::Value,
 };
 
@@ -162,20 +163,8 @@ impl Layout {
         let text = serde_json::to_string(self);
         let text =
             text.map_err(|error| Error::internal("a layout cannot be written").with_source(error))?;
-        let columns: [(&str, ArrayRef); 2] = [
-            (COLUMN, Arc::new(StringArray::from(vec![text]))),
-            (KEY_GROUP_COLUMN, Arc::new(UInt8Array::new_null(1))),
-        ];
-        if is_stored {
-            snapshot.removed.push(PART.into());
-        }
-        snapshot.put.push(StatePart {
-            key: PART.into(),
-            rows: RecordBatch::try_from_iter_with_nullable(
-                columns.map(|(name, values)| (name, values, true)),
-            )?,
-        });
-        Ok(())
+        let text = Arc::new(StringArray::from(vec![text]));
+        snapshot.put_for_all(PART, is_stored, COLUMN, text)
     }
 
     /// The layout in a stored part, if it is one.

@@ -17,16 +17,19 @@
 //! - [`series`]: aggregates over windows, from sparse tiles; [`part`] and
 //!   [`partial`] are what a tile holds;
 //! - [`ranking`], [`funnel`], [`absence`]: the other kinds;
+//! - [`event`]: what pieces take of a row;
 //! - [`piece`]: one of these, decoded when something looks into it;
 //! - [`user`]: all pieces of one key, and how time passes for it;
 //! - [`population`]: counts over all keys, for scores by quantiles;
-//! - [`users`]: the keys of a lane at rest, encoded; what is stored of them;
+//! - [`users`]: the keys of a lane, the busy ones in hand and the others at rest,
+//!   encoded; what is stored of them;
 //! - [`layout`]: how stored keys become those of a changed set of tags;
 //! - [`segments`]: rules, evaluated in bulk.
 
 mod absence;
 mod changes;
 mod definition;
+mod event;
 mod funnel;
 mod known;
 mod layout;

@@ -14,7 +14,7 @@ use std::{
 use arrow::{
     array::{
         ArrayRef, AsArray, BinaryArray, Float64Array, Int64Array, RecordBatch, StringArray,
-        TimestampMicrosecondArray, UInt8Array,
+        TimestampMicrosecondArray,
     },
     datatypes::{
         DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, TimeUnit,
@@ -24,7 +24,7 @@ use arrow::{
 use serde::{Deserialize, Serialize};
 use tagflow_engine::{
     Error, Result,
-    state::{KEY_GROUP_COLUMN, Snapshot, StatePart},
+    state::{Snapshot, StatePart},
 };
 
 use super::plan::{Plan, Source};
@@ -162,19 +162,8 @@ impl Population {
         let bytes = postcard::to_allocvec(self).map_err(|error| {
             Error::internal("the counts of keys cannot be written").with_source(error)
         })?;
-        let columns: [(&str, ArrayRef); 2] = [
-            (COLUMN, Arc::new(BinaryArray::from_vec(vec![&bytes]))),
-            (KEY_GROUP_COLUMN, Arc::new(UInt8Array::new_null(1))),
-        ];
-        if self.is_stored {
-            snapshot.removed.push(PART.into());
-        }
-        snapshot.put.push(StatePart {
-            key: PART.into(),
-            rows: RecordBatch::try_from_iter_with_nullable(
-                columns.map(|(name, values)| (name, values, true)),
-            )?,
-        });
+        let bytes = Arc::new(BinaryArray::from_vec(vec![&bytes]));
+        snapshot.put_for_all(PART, self.is_stored, COLUMN, bytes)?;
         (self.is_changed, self.is_stored) = (false, true);
         Ok(())
     }

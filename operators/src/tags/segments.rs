@@ -10,12 +10,13 @@ use arrow::{
     datatypes::{Field, Schema, SchemaRef},
 };
 use datafusion::physical_expr::utils::collect_columns;
+use serde::{Deserialize, Serialize};
 use tagflow_engine::{Error, Result};
 
 use super::{
     definition::{Rule, Segment, Segments},
     plan::Plan,
-    user::{Member, User},
+    user::User,
     value::{self, Value},
 };
 use crate::expr;
@@ -31,6 +32,29 @@ pub(super) struct Checks {
     is_known: Vec<bool>,
     /// The values of the tags that rules read, by tag.
     values: Vec<Vec<Value>>,
+}
+
+/// What a key is to a segment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Member {
+    /// When it entered, if it is in.
+    pub(super) since: Option<i64>,
+    /// Why it will leave as soon as it may, if it will.
+    pub(super) leaving: Option<Box<str>>,
+}
+
+impl Member {
+    /// When it leaves, if it is to.
+    pub(super) fn may_leave(&self, hold_us: i64) -> Option<i64> {
+        let since = self.since.filter(|_| self.leaving.is_some())?;
+        Some(since.saturating_add(hold_us))
+    }
+
+    /// Leaves if it is to before all else at `at`: says when and why.
+    pub(super) fn leave(&mut self, hold_us: i64, at: i64) -> Option<(i64, Box<str>)> {
+        let may_leave = self.may_leave(hold_us).filter(|it| *it <= at)?;
+        std::mem::take(self).leaving.map(|why| (may_leave, why))
+    }
 }
 
 /// Rows of [`tagflow_schemas::tags::segments`].

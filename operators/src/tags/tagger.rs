@@ -16,6 +16,7 @@ use tagflow_engine::{
 
 use super::{
     changes::Changes,
+    event::Event,
     known::Profiled,
     layout::Layout,
     plan::Plan,
@@ -23,7 +24,7 @@ use super::{
     profile::Profiles,
     segments::{Checks, Moves},
     set::Tags,
-    user::{Change, Event, Observer, Until, User},
+    user::{Change, Observer, Until, User},
     users::{self, Users, Warmth},
     value::Value,
 };

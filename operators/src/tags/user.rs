@@ -1,11 +1,5 @@
 //! All that is known of a key, and how it changes.
 
-use std::cmp::Ordering;
-
-use arrow::{
-    array::{Array, AsArray, RecordBatch},
-    datatypes::Float64Type,
-};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use tagflow_engine::{Error, Result};
@@ -13,10 +7,12 @@ use tagflow_engine::{Error, Result};
 use super::{
     absence::{self, AbsencePlan},
     changes::{Cause, Op},
+    event::{Event, EventPart},
     part,
     partial::Observation,
     piece::{Piece, PieceKind, State},
     plan::{self, Plan, Source, TagPlan, Tick},
+    segments::Member,
     value::Value,
 };
 
@@ -50,38 +46,6 @@ struct Head {
     review: Option<i64>,
     /// What it is to each segment.
     members: Vec<Member>,
-}
-
-/// What a key is to a segment.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Member {
-    /// When it entered, if it is in.
-    pub(super) since: Option<i64>,
-    /// Why it will leave as soon as it may, if it will.
-    pub(super) leaving: Option<Box<str>>,
-}
-
-impl Member {
-    /// When it leaves, if it is to.
-    pub(super) fn may_leave(&self, hold_us: i64) -> Option<i64> {
-        let since = self.since.filter(|_| self.leaving.is_some())?;
-        Some(since.saturating_add(hold_us))
-    }
-
-    /// Leaves if it is to before all else at `at`: says when and why.
-    pub(super) fn leave(&mut self, hold_us: i64, at: i64) -> Option<(i64, Box<str>)> {
-        let may_leave = self.may_leave(hold_us).filter(|it| *it <= at)?;
-        std::mem::take(self).leaving.map(|why| (may_leave, why))
-    }
-}
-
-/// An event of a key: a row of the input.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Event<'a> {
-    pub(super) time: i64,
-    pub(super) tie: u64,
-    pub(super) rows: &'a RecordBatch,
-    pub(super) row: usize,
 }
 
 /// Which of the things at a time are done.
@@ -789,65 +753,4 @@ struct Moment {
     cause: Cause,
     event_time: Option<i64>,
     effective_at: i64,
-}
-
-/// What a piece needs to know of an event.
-enum EventPart {
-    Value(Value),
-    Weighted(Value, f64),
-    Steps(u32),
-}
-
-impl Event<'_> {
-    /// What a piece takes of it; none if nothing.
-    fn part(&self, kind: &PieceKind) -> Option<EventPart> {
-        match kind {
-            PieceKind::Series(of) => {
-                if !self.passes(of.filter) {
-                    return None;
-                }
-                let value = of.argument.map(|column| self.value(column));
-                let is_null = value.as_ref().is_some_and(Value::is_null);
-                (!is_null).then(|| EventPart::Value(value.unwrap_or_default()))
-            }
-            PieceKind::Ranking(of) => {
-                let weight = self.weight(of.weight);
-                let has_weight = weight.partial_cmp(&0.0) == Some(Ordering::Greater);
-                if !has_weight || !self.passes(of.filter) {
-                    return None;
-                }
-                let item = self.value(of.argument);
-                (!item.is_null()).then_some(EventPart::Weighted(item, weight))
-            }
-            PieceKind::Funnel(of) => {
-                let steps = of.steps.iter().enumerate();
-                let steps = steps.filter(|(_, (_, column))| self.passes(Some(*column)));
-                let steps = steps.fold(0, |steps, (step, _)| steps | (1 << step));
-                of.counts(steps).then_some(EventPart::Steps(steps))
-            }
-            PieceKind::Absence(_) => None,
-        }
-    }
-
-    fn value(&self, column: usize) -> Value {
-        Value::at(self.rows.column(column), self.row)
-    }
-
-    fn passes(&self, column: Option<usize>) -> bool {
-        column.is_none_or(|column| {
-            let column = self.rows.column(column).as_boolean();
-            column.is_valid(self.row) && column.value(self.row)
-        })
-    }
-
-    fn weight(&self, column: Option<usize>) -> f64 {
-        column.map_or(1.0, |column| {
-            let column = self.rows.column(column).as_primitive::<Float64Type>();
-            if column.is_valid(self.row) {
-                column.value(self.row)
-            } else {
-                0.0
-            }
-        })
-    }
 }

@@ -1,10 +1,11 @@
 //! Stored states, whatever the aggregates were when they were stored.
 
+use std::sync::Arc;
+
 use arrow::{
     array::{ArrayRef, RecordBatch},
     datatypes::{DataType, Field, Schema},
 };
-use std::sync::Arc;
 use tagflow_engine::{
     Error, Result,
     state::{Lanes, StatePart},

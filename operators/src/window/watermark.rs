@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{ArrayRef, AsArray, Int64Array, UInt8Array},
+    array::{AsArray, Int64Array},
     datatypes::Int64Type,
-    record_batch::RecordBatch,
 };
 use tagflow_engine::{
     Error, EventTime, Result,
-    state::{KEY_GROUP_COLUMN, Lanes, Snapshot, StatePart},
+    state::{Lanes, Snapshot, StatePart},
 };
 
 /// The key of the part that holds it.
@@ -49,22 +48,8 @@ impl StoredWatermark {
         if unchanged {
             return Ok(());
         }
-        let columns: [(&str, ArrayRef); 2] = [
-            (
-                COLUMN,
-                Arc::new(Int64Array::from(vec![self.current.as_micros()])),
-            ),
-            (KEY_GROUP_COLUMN, Arc::new(UInt8Array::new_null(1))),
-        ];
-        if self.stored.is_some() {
-            snapshot.removed.push(PART.into());
-        }
-        snapshot.put.push(StatePart {
-            key: PART.into(),
-            rows: RecordBatch::try_from_iter_with_nullable(
-                columns.map(|(name, values)| (name, values, true)),
-            )?,
-        });
+        let micros = Arc::new(Int64Array::from(vec![self.current.as_micros()]));
+        snapshot.put_for_all(PART, self.stored.is_some(), COLUMN, micros)?;
         self.stored = Some(self.current);
         Ok(())
     }

@@ -9,7 +9,6 @@ use super::{
     },
     finding::{Finding, Subject, name},
 };
-use crate::ledger::Counts;
 
 /// What to do about a log that no crash explains.
 const RESTORE: &str = "restore the state folder from a backup";
@@ -86,10 +85,8 @@ fn alone(record: &Record) -> Vec<Finding> {
     for (source, partitions) in &record.counters {
         for (partition, counts) in partitions {
             if !counts.balances() {
-                let what = format!(
-                    "does not account for each row of `{source}:{partition}`: {}",
-                    sum(counts)
-                );
+                let what =
+                    format!("does not account for each row of `{source}:{partition}`: {counts}");
                 wrong(Subject::Rows, &what);
             }
         }
@@ -99,10 +96,7 @@ fn alone(record: &Record) -> Vec<Finding> {
     {
         wrong(
             Subject::Rows,
-            &format!(
-                "does not account for each row since the first commit: {}",
-                sum(&totals)
-            ),
+            &format!("does not account for each row since the first commit: {totals}"),
         );
     }
     findings
@@ -177,9 +171,8 @@ fn follows(older: &Record, newer: &Record) -> Vec<Finding> {
                 wrong(
                     Subject::Rows,
                     &format!(
-                        "adds up to {}, with those before it to {}",
-                        sum(&after.totals),
-                        sum(&totals)
+                        "adds up to {}, with those before it to {totals}",
+                        after.totals
                     ),
                 );
             }
@@ -247,21 +240,4 @@ fn never_back(older: &Record, newer: &Record) -> Option<Finding> {
             format!("{this} says less than {last}; {RESTORE}"),
         )
     })
-}
-
-/// What became of rows, as an equation that may not hold.
-fn sum(counts: &Counts) -> String {
-    format!(
-        "{} in + {} copied + {} released, {} contributed + {} filtered + {} late + {} dead letters \
-         + {} duplicates + {} held",
-        counts.rows_in,
-        counts.copied,
-        counts.released,
-        counts.contributed,
-        counts.filtered,
-        counts.late,
-        counts.dead_letter,
-        counts.duplicate,
-        counts.held
-    )
 }

@@ -54,8 +54,6 @@ pub(super) struct Changes {
     event_times: TimestampMicrosecondBuilder,
     effective: TimestampMicrosecondBuilder,
     causes: StringBuilder,
-    /// Saves allocations.
-    text: String,
 }
 
 impl Changes {
@@ -65,10 +63,12 @@ impl Changes {
         self.tags.append_value(&change.tag.name);
         self.ops.append_value(change.op.name());
         for (texts, value) in [(&mut self.olds, change.old), (&mut self.news, change.new)] {
-            self.text.clear();
-            let text = &mut self.text;
-            let is_some = value.write_text(data_type, text);
-            texts.append_option(is_some.then_some(text));
+            // What is written goes in front of what is appended.
+            if value.write_text(data_type, texts) {
+                texts.append_value("");
+            } else {
+                texts.append_null();
+            }
         }
         self.event_times.append_option(change.event_time);
         self.effective.append_value(change.effective_at);

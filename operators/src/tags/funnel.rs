@@ -3,11 +3,15 @@
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
+use smallvec::{SmallVec, smallvec};
 
 use super::{definition::FunnelMode, value::Value};
 
 /// With more events than this in its window, a funnel goes by the newest.
 const MAX_EVENTS: usize = 1000;
+
+/// So many events are looked at to find out when the stage changes.
+const MAX_LOOKS: usize = 64;
 
 /// How funnels of one kind are kept.
 #[derive(Debug, Clone)]
@@ -19,7 +23,7 @@ pub(super) struct FunnelPlan {
 }
 
 /// The events of the last `within`: all that are a step, and where the mode asks for
-/// strict order, all.
+/// strict order, all. Some that have left may be there until time is looked at.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Funnel {
     /// In the order of time and tie.
@@ -53,6 +57,7 @@ impl Funnel {
         if time.saturating_add(plan.within_us) <= clock {
             return;
         }
+        self.advance(plan, clock);
         let before = |event: &Event| (event.time, event.tie) <= (time, tie);
         let place = self.events.partition_point(before);
         self.events.insert(place, Event { time, tie, steps });
@@ -67,38 +72,57 @@ impl Funnel {
         steps.map(|event| event.time)
     }
 
-    /// When the next event leaves.
-    pub(super) fn next(&self, plan: &FunnelPlan) -> Option<i64> {
-        let first = self.events.front()?;
-        Some(first.time.saturating_add(plan.within_us))
+    /// When events that leave may change the stage, after `clock`.
+    pub(super) fn next(&self, plan: &FunnelPlan, clock: i64) -> Option<i64> {
+        // Nothing is a passage but from a first step on.
+        let firsts = (self.left(plan, clock)..self.events.len())
+            .filter(|place| self.events[*place].steps & 1 != 0);
+        let mut firsts = firsts.peekable();
+        let mut looks = MAX_LOOKS;
+        let level = self.level(plan, *firsts.peek()?, &mut looks);
+        loop {
+            let first = firsts.next()?;
+            let behind = firsts.peek().copied().unwrap_or(self.events.len());
+            if level.is_none() || self.level(plan, behind, &mut looks) != level {
+                return Some(self.events[first].time.saturating_add(plan.within_us));
+            }
+        }
     }
 
     /// Lets events leave that do so not after `to`.
     pub(super) fn advance(&mut self, plan: &FunnelPlan, to: i64) {
-        let gone = |event: &Event| event.time.saturating_add(plan.within_us) <= to;
-        self.events.drain(..self.events.partition_point(gone));
+        self.events.drain(..self.left(plan, to));
     }
 
-    /// The name of the furthest step that a passage has come to.
-    pub(super) fn stage(&self, plan: &FunnelPlan) -> Value {
-        match self.level(plan) {
-            0 => Value::Null,
-            level => Value::Text(plan.steps[level - 1].0.as_str().into()),
+    /// The name of the furthest step that a passage has come to as of `clock`.
+    pub(super) fn stage(&self, plan: &FunnelPlan, clock: i64) -> Value {
+        let mut looks = usize::MAX;
+        match self.level(plan, self.left(plan, clock), &mut looks) {
+            None | Some(0) => Value::Null,
+            Some(level) => Value::Text(plan.steps[level - 1].0.as_str().into()),
         }
     }
 
+    /// How many events have left as of `clock`.
+    fn left(&self, plan: &FunnelPlan, clock: i64) -> usize {
+        let has_left = |event: &Event| event.time.saturating_add(plan.within_us) <= clock;
+        self.events.partition_point(has_left)
+    }
+
     /// How many steps there are in the longest passage: `ClickHouse`'s
-    /// `windowFunnel` over these events. An event that is several steps counts as
-    /// the earlier one first.
-    fn level(&self, plan: &FunnelPlan) -> usize {
+    /// `windowFunnel` over the events from `first` on. An event that is several steps
+    /// counts as the earlier one first. None where that takes more `looks` at events
+    /// than there are left.
+    fn level(&self, plan: &FunnelPlan, first: usize, looks: &mut usize) -> Option<usize> {
         let last = plan.steps.len() - 1;
         // The time at which a passage last came to each step.
-        let mut reached: Vec<Option<i64>> = vec![None; plan.steps.len()];
+        let mut reached: SmallVec<[Option<i64>; 8]> = smallvec![None; plan.steps.len()];
         let furthest = |reached: &[Option<i64>]| {
             let passed = reached.iter().rposition(Option::is_some);
-            passed.map_or(0, |step| step + 1)
+            Some(passed.map_or(0, |step| step + 1))
         };
-        for event in &self.events {
+        for event in self.events.range(first..) {
+            *looks = looks.checked_sub(1)?;
             if event.steps == 0 {
                 // Kept for strict order alone.
                 if reached[0].is_some() {
@@ -124,7 +148,7 @@ impl Funnel {
                         if plan.mode != FunnelMode::StrictIncrease || before < event.time {
                             reached[step] = Some(event.time);
                             if step == last {
-                                return last + 1;
+                                return Some(last + 1);
                             }
                         }
                     }

@@ -22,9 +22,14 @@ use super::{
 const PART: &str = "layout";
 const COLUMN: &str = "layout";
 
+/// How users are written. It goes up when that changes.
+const FORMAT: u32 = 1;
+
 /// What a stored user consists of, in its order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Layout {
+    #[serde(default)]
+    format: u32,
     pieces: Vec<PieceLayout>,
     tags: Vec<TagLayout>,
     segments: Vec<SegmentLayout>,
@@ -76,6 +81,7 @@ impl Layout {
             rules: rules.clone(),
         });
         Self {
+            format: FORMAT,
             pieces: pieces.collect(),
             tags: tags.collect(),
             segments: segments.collect(),
@@ -176,9 +182,13 @@ impl Layout {
         let texts = part.rows.column_by_name(COLUMN);
         let texts = texts.and_then(|column| column.as_string_opt::<i32>());
         let text = texts.and_then(|texts| texts.iter().flatten().next());
-        let layout = serde_json::from_str(text.ok_or_else(unreadable)?);
-        layout
-            .map(Some)
-            .map_err(|error| unreadable().with_source(error))
+        let layout: Self = serde_json::from_str(text.ok_or_else(unreadable)?)
+            .map_err(|error| unreadable().with_source(error))?;
+        if layout.format != FORMAT {
+            return Err(Error::data(
+                "the stored tags are of another version of Tagflow; begin with an empty state",
+            ));
+        }
+        Ok(Some(layout))
     }
 }

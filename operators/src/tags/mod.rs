@@ -19,7 +19,8 @@
 //! - [`ranking`], [`funnel`], [`absence`]: the other kinds;
 //! - [`event`]: what pieces take of a row;
 //! - [`piece`]: one of these, decoded when something looks into it;
-//! - [`user`]: all pieces of one key, and how time passes for it;
+//! - [`user`]: all pieces of one key, and how time passes for it; [`coding`]: how it rests;
+//! - [`timers`]: when it next does so;
 //! - [`population`]: counts over all keys, for scores by quantiles;
 //! - [`users`]: the keys of a lane, the busy ones in hand and the others at rest,
 //!   encoded; what is stored of them;
@@ -28,6 +29,7 @@
 
 mod absence;
 mod changes;
+mod coding;
 mod definition;
 mod event;
 mod funnel;
@@ -46,6 +48,7 @@ mod set;
 mod tagger;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod user;
 mod users;
 mod value;

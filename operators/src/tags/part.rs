@@ -4,8 +4,10 @@ use std::{collections::VecDeque, ops::Range};
 
 use arrow::datatypes::DataType;
 use serde::{Deserialize, Serialize};
+use smallvec::{SmallVec, smallvec};
 
 use super::{
+    coding::short,
     definition::Function,
     partial::{Count, Distinct, First, High, Low, Moments, Observation, Partial, Recent, Sum},
     value::Value,
@@ -48,7 +50,9 @@ impl PartKind {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Partials<P> {
     tiles: VecDeque<P>,
-    windows: Vec<P>,
+    /// Of a lifetime there is one.
+    #[serde(with = "short")]
+    windows: SmallVec<[P; 1]>,
 }
 
 /// The state of one [`PartKind`].
@@ -191,7 +195,7 @@ impl<P: Partial> Partials<P> {
     fn new(tiles: usize, windows: usize) -> Self {
         Self {
             tiles: vec![P::default(); tiles].into(),
-            windows: vec![P::default(); windows],
+            windows: smallvec![P::default(); windows],
         }
     }
 

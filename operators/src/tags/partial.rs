@@ -4,8 +4,9 @@
 use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use smallvec::{SmallVec, smallvec};
 
-use super::value::Value;
+use super::{coding::short, value::Value};
 
 /// An event as an aggregate sees it.
 #[derive(Debug)]
@@ -255,7 +256,7 @@ impl Partial for First {
 /// The values of the latest events, at most `limit` of them, the latest first; of
 /// those at one place, the one that came last first.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct Recent(pub(super) Vec<Placed>);
+pub(super) struct Recent(#[serde(with = "short")] pub(super) SmallVec<[Placed; 1]>);
 
 impl Recent {
     fn insert(&mut self, new: Placed, limit: u32) {
@@ -270,7 +271,7 @@ impl Recent {
 
 impl Partial for Recent {
     fn of(event: &Observation) -> Self {
-        Self(vec![Placed::of(event)])
+        Self(smallvec![Placed::of(event)])
     }
 
     fn add(&mut self, event: &Observation, limit: u32) {
@@ -298,8 +299,9 @@ impl Partial for Recent {
 /// al., *A Framework for Estimating Stream Expression Cardinalities*, 2016).
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Distinct {
-    /// Ascending.
-    hashes: Vec<u64>,
+    /// Ascending. A tile mostly has one.
+    #[serde(with = "short")]
+    hashes: SmallVec<[u64; 2]>,
     /// The lowest hash that was left out.
     theta: Option<u64>,
 }
@@ -320,7 +322,7 @@ impl Distinct {
 impl Partial for Distinct {
     fn of(event: &Observation) -> Self {
         Self {
-            hashes: vec![event.value.hash()],
+            hashes: smallvec![event.value.hash()],
             theta: None,
         }
     }

@@ -84,35 +84,24 @@ impl Piece {
         }
     }
 
-    /// Takes the piece at `place` of its user's `bytes`, and moves behind it.
-    pub(super) fn decode(bytes: &[u8], place: &mut usize) -> Result<Self> {
-        let piece = postcard::take_from_bytes::<(i64, &[u8])>(&bytes[*place..]);
-        let ((next, rest), behind) = piece
-            .map_err(|error| Error::data("a stored user cannot be read").with_source(error))?;
-        *place = bytes.len() - behind.len();
-        Ok(Self {
-            next,
-            rest: Some(*place - rest.len()..*place),
+    /// A piece that lies at `place` of its user's bytes, with nothing to happen.
+    pub(super) fn at_rest(place: Range<usize>) -> Self {
+        Self {
+            next: i64::MAX,
+            rest: Some(place),
             state: OnceCell::new(),
-        })
+        }
     }
 
-    /// Adds the piece to `bytes`; `rest` is what its user was decoded from.
-    pub(super) fn encode(
-        &self,
-        rest: &[u8],
-        mut bytes: Vec<u8>,
-        scratch: &mut Vec<u8>,
-    ) -> Result<Vec<u8>> {
-        let failed = |error| Error::internal("a user cannot be encoded").with_source(error);
+    /// Adds the state to `bytes`; `rest` is what its user was decoded from.
+    pub(super) fn encode(&self, rest: &[u8], bytes: &mut Vec<u8>) -> Result<()> {
         if let Some(place) = &self.rest {
-            return postcard::to_extend(&(self.next, &rest[place.clone()]), bytes).map_err(failed);
+            bytes.extend_from_slice(&rest[place.clone()]);
+            return Ok(());
         }
-        scratch.clear();
-        let encoded = postcard::to_extend(self.state(rest), std::mem::take(scratch));
-        *scratch = encoded.map_err(failed)?;
-        bytes = postcard::to_extend(&(self.next, scratch.as_slice()), bytes).map_err(failed)?;
-        Ok(bytes)
+        *bytes = postcard::to_extend(self.state(rest), std::mem::take(bytes))
+            .map_err(|error| Error::internal("a user cannot be encoded").with_source(error))?;
+        Ok(())
     }
 
     /// Looks into it.

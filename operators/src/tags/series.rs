@@ -15,8 +15,10 @@ use std::collections::VecDeque;
 
 use arrow::datatypes::DataType;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::{
+    coding::short,
     part::{Part, PartKind},
     partial::Observation,
 };
@@ -42,7 +44,8 @@ pub(super) struct SeriesPlan {
 pub(super) struct Series {
     /// The number of each tile: its start divided by the width.
     tiles: VecDeque<i64>,
-    pub(super) parts: Vec<Part>,
+    #[serde(with = "short")]
+    pub(super) parts: SmallVec<[Part; 1]>,
     /// The time of the newest event.
     pub(super) newest: Option<i64>,
 }

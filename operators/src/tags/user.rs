@@ -1,12 +1,12 @@
 //! All that is known of a key, and how it changes.
 
-use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 use tagflow_engine::{Error, Result};
 
 use super::{
     absence::{self, AbsencePlan},
     changes::{Cause, Op},
+    coding::{put_length, put_times, take_length, take_times},
     event::{Event, EventPart},
     part,
     partial::Observation,
@@ -24,13 +24,14 @@ use super::{
 pub(super) struct User {
     head: Head,
     /// As in the plan.
-    pieces: Vec<Piece>,
+    pieces: SmallVec<[Piece; 12]>,
     /// The encoded user: pieces that nothing has looked into lie here.
     rest: Box<[u8]>,
 }
 
-/// What is decoded whenever a user is.
-#[derive(Debug, Serialize, Deserialize)]
+/// What is decoded whenever a user is. Nearly always it fits where it lies, so to take
+/// a user in hand is one allocation.
+#[derive(Debug)]
 struct Head {
     key: Value,
     /// Up to when everything is done.
@@ -39,9 +40,9 @@ struct Head {
     /// forgotten.
     newest: Option<i64>,
     /// Since when each tag has its value.
-    since: Vec<Option<i64>>,
+    since: SmallVec<[Option<i64>; 16]>,
     /// When time alone may change rules, by tick.
-    ticks: Vec<i64>,
+    ticks: SmallVec<[i64; 4]>,
     /// When rules that are new are looked at.
     review: Option<i64>,
     /// What it is to each segment.
@@ -96,8 +97,8 @@ impl User {
                 key,
                 clock,
                 newest: None,
-                since: vec![None; plan.tags.len()],
-                ticks: vec![i64::MAX; plan.ticks.len()],
+                since: smallvec![None; plan.tags.len()],
+                ticks: smallvec![i64::MAX; plan.ticks.len()],
                 review: None,
                 members: vec![Member::default(); plan.holds_us.len()],
             },
@@ -108,15 +109,8 @@ impl User {
 
     /// From what [`encode`](Self::encode) made.
     pub(super) fn decode(bytes: Box<[u8]>) -> Result<Self> {
-        let head = postcard::take_from_bytes(&bytes);
-        let (head, rest) =
-            head.map_err(|error| Error::data("a stored user cannot be read").with_source(error))?;
-        let mut pieces = Vec::with_capacity(16);
-        let mut place = bytes.len() - rest.len();
-        while place < bytes.len() {
-            let piece = Piece::decode(&bytes, &mut place)?;
-            pieces.push(piece);
-        }
+        let unreadable = || Error::data("a stored user cannot be read");
+        let (head, pieces) = read(&bytes).ok_or_else(unreadable)?;
         Ok(Self {
             head,
             pieces,
@@ -124,15 +118,38 @@ impl User {
         })
     }
 
-    /// As bytes. `scratch` saves allocations.
-    pub(super) fn encode(&self, bytes: Vec<u8>, scratch: &mut Vec<u8>) -> Result<Vec<u8>> {
-        let head = postcard::to_extend(&self.head, bytes);
-        let mut bytes =
-            head.map_err(|error| Error::internal("a user cannot be encoded").with_source(error))?;
+    /// Adds the user as bytes: the pieces, the head, and where that begins.
+    pub(super) fn encode(&self, bytes: &mut Vec<u8>) -> Result<()> {
+        let begin = bytes.len();
+        let mut ends: SmallVec<[usize; 16]> = SmallVec::new();
         for piece in &self.pieces {
-            bytes = piece.encode(&self.rest, bytes, scratch)?;
+            piece.encode(&self.rest, bytes)?;
+            ends.push(bytes.len());
         }
-        Ok(bytes)
+        let head = &self.head;
+        let place = u32::try_from(bytes.len() - begin)
+            .map_err(|_| Error::data("a user takes more than 4 GiB"))?;
+        for length in [head.since.len(), head.ticks.len(), self.pieces.len()] {
+            put_length(bytes, length);
+        }
+        let mut piece = begin;
+        for end in ends {
+            put_length(bytes, end - piece);
+            piece = end;
+        }
+        let never = |at: &i64| (*at < i64::MAX).then_some(*at);
+        put_times(
+            bytes,
+            [Some(head.clock), head.newest, head.review].into_iter(),
+        );
+        put_times(bytes, head.since.iter().copied());
+        put_times(bytes, head.ticks.iter().map(never));
+        put_times(bytes, self.pieces.iter().map(|piece| never(&piece.next)));
+        let rest = (&head.key, &head.members);
+        *bytes = postcard::to_extend(&rest, std::mem::take(bytes))
+            .map_err(|error| Error::internal("a user cannot be encoded").with_source(error))?;
+        bytes.extend_from_slice(&place.to_le_bytes());
+        Ok(())
     }
 
     /// Takes out what the pieces are.
@@ -147,7 +164,7 @@ impl User {
         self,
         plan: &Plan,
         pieces: Vec<Piece>,
-        since: impl Fn(&[Option<i64>]) -> Vec<Option<i64>>,
+        since: impl Fn(&[Option<i64>]) -> SmallVec<[Option<i64>; 16]>,
         members: impl Fn(&[Member]) -> Vec<Member>,
         now: i64,
     ) -> Self {
@@ -155,11 +172,11 @@ impl User {
             head: Head {
                 since: since(&self.head.since),
                 members: members(&self.head.members),
-                ticks: vec![i64::MAX; plan.ticks.len()],
+                ticks: smallvec![i64::MAX; plan.ticks.len()],
                 review: Some(now),
                 ..self.head
             },
-            pieces,
+            pieces: pieces.into(),
             rest: Box::default(),
         };
         for piece in 0..user.pieces.len() {
@@ -320,7 +337,9 @@ impl User {
                         )
                     }
                     (State::Ranking(ranking), PieceKind::Ranking(of)) => ranking.top(of.k),
-                    (State::Funnel(funnel), PieceKind::Funnel(of)) => funnel.stage(of),
+                    (State::Funnel(funnel), PieceKind::Funnel(of)) => {
+                        funnel.stage(of, self.head.clock)
+                    }
                     (State::Absence(absence), PieceKind::Absence(of)) => {
                         absence.value(of, self.head.clock)
                     }
@@ -359,7 +378,7 @@ impl User {
                 (State::Series(series), PieceKind::Series(of), Some(read)) => {
                     series.next_of(of, read.window, clock)
                 }
-                (State::Funnel(funnel), PieceKind::Funnel(of), _) => funnel.next(of),
+                (State::Funnel(funnel), PieceKind::Funnel(of), _) => funnel.next(of, clock),
                 (State::Absence(absence), PieceKind::Absence(of), _) => {
                     absence.next_expiry(of, clock)
                 }
@@ -415,7 +434,9 @@ impl User {
                 (State::Series(series), PieceKind::Series(of)) => {
                     series.next(of, clock) == Some(now)
                 }
-                (State::Funnel(funnel), PieceKind::Funnel(of)) => funnel.next(of) == Some(now),
+                (State::Funnel(funnel), PieceKind::Funnel(of)) => {
+                    funnel.next(of, clock) == Some(now)
+                }
                 _ => false,
             };
             for &tag in &of.tags {
@@ -678,7 +699,7 @@ impl User {
         let clock = self.head.clock;
         let by_state = match (self.state(piece), &of.kind) {
             (State::Series(series), PieceKind::Series(of)) => series.next(of, clock),
-            (State::Funnel(funnel), PieceKind::Funnel(of)) => funnel.next(of),
+            (State::Funnel(funnel), PieceKind::Funnel(of)) => funnel.next(of, clock),
             (State::Absence(absence), PieceKind::Absence(of)) => {
                 let times = [absence.next_end(), absence.next_expiry(of, clock)];
                 times.into_iter().flatten().min()
@@ -753,4 +774,45 @@ struct Moment {
     cause: Cause,
     event_time: Option<i64>,
     effective_at: i64,
+}
+
+/// The head of an encoded user, and its pieces, at rest.
+fn read(bytes: &[u8]) -> Option<(Head, SmallVec<[Piece; 12]>)> {
+    let (rest, place) = bytes.split_last_chunk()?;
+    let mut rest = rest.get(u32::from_le_bytes(*place) as usize..)?;
+    let [tags, ticks, pieces] = [(); 3].map(|()| take_length(&mut rest));
+    let (tags, ticks, pieces) = (tags?, ticks?, pieces?);
+    // No byte can stand for more than eight of them.
+    if tags.max(ticks).max(pieces) > 8 * rest.len() {
+        return None;
+    }
+    let mut all: SmallVec<[Piece; 12]> = SmallVec::with_capacity(pieces);
+    let mut begin = 0_usize;
+    for _ in 0..pieces {
+        let end = begin.checked_add(take_length(&mut rest)?)?;
+        all.push(Piece::at_rest(begin..end));
+        begin = end;
+    }
+    if begin > bytes.len() {
+        return None;
+    }
+    let mut times = [None; 3];
+    take_times(&mut rest, times.len(), |place, time| {
+        times[place] = Some(time);
+    })?;
+    let [clock, newest, review] = times;
+    let mut head = Head {
+        key: Value::Null,
+        clock: clock?,
+        newest,
+        since: smallvec![None; tags],
+        ticks: smallvec![i64::MAX; ticks],
+        review,
+        members: Vec::new(),
+    };
+    take_times(&mut rest, tags, |tag, at| head.since[tag] = Some(at))?;
+    take_times(&mut rest, ticks, |tick, at| head.ticks[tick] = at)?;
+    take_times(&mut rest, pieces, |piece, at| all[piece].next = at)?;
+    (head.key, head.members) = postcard::from_bytes(rest).ok()?;
+    Some((head, all))
 }

@@ -1,6 +1,6 @@
 //! The users of a lane, in hand and at rest.
 
-use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
+use std::sync::Arc;
 
 use arrow::{
     array::{
@@ -16,7 +16,7 @@ use tagflow_engine::{
     state::{ColdStore, KEY_GROUP_COLUMN, KeyHash, Lanes, Snapshot, StatePart},
 };
 
-use super::{plan::Plan, user::User};
+use super::{plan::Plan, timers::Timers, user::User};
 use crate::ordered::number;
 
 /// How the names of stored parts begin.
@@ -51,7 +51,7 @@ pub(super) struct Users {
     warmth: Option<Warmth>,
     /// When something happens to a user by itself. Entries that a user's `next` does
     /// not confirm are out of date.
-    timers: BinaryHeap<Reverse<(i64, KeyHash)>>,
+    timers: Timers,
     in_hand: Vec<KeyHash>,
     /// How often users have been laid down.
     sweep: u32,
@@ -62,7 +62,7 @@ pub(super) struct Users {
     next_part: u32,
     bytes: usize,
     /// Saves allocations.
-    scratch: [Vec<u8>; 2],
+    scratch: Vec<u8>,
 }
 
 /// How much memory there is, and where the rest goes.
@@ -162,7 +162,7 @@ impl Users {
             return Ok(None);
         };
         let state = match &slot.place {
-            Place::InHand(user) => user.encode(Vec::new(), &mut Vec::new())?.into(),
+            Place::InHand(user) => encode(user, &mut Vec::new())?.into(),
             Place::AtRest(state) => state.clone(),
             Place::OnDisk => cold_state(self.warmth.as_ref(), key)?,
             Place::Nowhere => return Ok(None),
@@ -266,10 +266,8 @@ impl Users {
     pub(super) fn take_due(&mut self, to: i64, limit: usize) -> Vec<KeyHash> {
         let mut due = Vec::new();
         while due.len() < limit
-            && let Some(Reverse((at, key))) = self.timers.peek().copied()
-            && at <= to
+            && let Some((at, key)) = self.timers.take_until(to)
         {
-            self.timers.pop();
             let slot = self.slots.find(key.low, |slot| slot.key == key);
             // A time to which a user came back stands twice.
             if slot.is_some_and(|slot| slot.next == at) && due.last() != Some(&key) {
@@ -281,7 +279,7 @@ impl Users {
 
     /// Whether something happens to a user at `to` or before.
     pub(super) fn is_due(&self, to: i64) -> bool {
-        self.timers.peek().is_some_and(|Reverse((at, _))| *at <= to)
+        self.timers.first().is_some_and(|(at, _)| at <= to)
     }
 
     /// Adds the users that changed. A part is written again, with what is new, when
@@ -411,9 +409,7 @@ impl Users {
 
     /// Bytes in memory, an estimate.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
-            + self.slots.allocation_size()
-            + self.timers.capacity() * size_of::<(i64, KeyHash)>()
+        self.bytes + self.slots.allocation_size() + self.timers.bytes()
     }
 
     fn insert(&mut self, key: KeyHash, place: Place, next: i64, part: u32) {
@@ -472,10 +468,10 @@ impl Users {
             part.live += 1;
         }
         if is_new_time && next < i64::MAX {
-            self.timers.push(Reverse((next, key)));
+            self.timers.push(next, key);
             if self.timers.len() > 2 * self.slots.len() + MIN_TIMERS {
                 let slots = self.slots.iter().filter(|slot| slot.next < i64::MAX);
-                self.timers = slots.map(|slot| Reverse((slot.next, slot.key))).collect();
+                self.timers = slots.map(|slot| (slot.next, slot.key)).collect();
             }
         }
     }
@@ -489,9 +485,9 @@ impl Warmth {
 }
 
 /// The state of a user in hand.
-fn encode<'a>(user: &User, [bytes, pieces]: &'a mut [Vec<u8>; 2]) -> Result<&'a [u8]> {
+fn encode<'a>(user: &User, bytes: &'a mut Vec<u8>) -> Result<&'a [u8]> {
     bytes.clear();
-    *bytes = user.encode(std::mem::take(bytes), pieces)?;
+    user.encode(bytes)?;
     Ok(bytes)
 }
 

@@ -18,6 +18,7 @@ use arrow::{
     },
 };
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 use tagflow_engine::{Error, EventTime, Result};
 use twox_hash::XxHash3_64;
 
@@ -37,7 +38,7 @@ pub(crate) enum Value {
     /// A `Float64`.
     Float(f64),
     /// A `Utf8`.
-    Text(Arc<str>),
+    Text(SmolStr),
     /// A `List`.
     List(Vec<Value>),
 }
@@ -257,7 +258,7 @@ pub(super) fn array(
         }
         DataType::Utf8 => {
             let values = values.map(|value| match value {
-                Value::Text(value) => Some(value.as_ref()),
+                Value::Text(value) => Some(value.as_str()),
                 _ => None,
             });
             Arc::new(values.collect::<StringArray>())

@@ -385,7 +385,7 @@ impl Tagger {
                     user.pass(done);
                     if user.recut(before, &plan, &mut self.rows) {
                         changed.push(*key);
-                        users.push(Box::new(user));
+                        users.push(user);
                     }
                 }
             }
@@ -415,7 +415,7 @@ impl Tagger {
         let Some(user) = self.users.get(key)? else {
             return Ok(None);
         };
-        let mut users = [Box::new(user)];
+        let mut users = [user];
         let mut rows = Rows::default();
         let to = as_of.max(users[0].clock());
         users[0].advance(&self.plan, to, Until::End, &mut rows);

@@ -31,7 +31,7 @@ pub(super) struct User {
 
 /// What is decoded whenever a user is. Nearly always it fits where it lies, so to take
 /// a user in hand is one allocation.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Head {
     key: Value,
     /// Up to when everything is done.
@@ -108,14 +108,51 @@ impl User {
     }
 
     /// From what [`encode`](Self::encode) made.
-    pub(super) fn decode(bytes: Box<[u8]>) -> Result<Self> {
-        let unreadable = || Error::data("a stored user cannot be read");
-        let (head, pieces) = read(&bytes).ok_or_else(unreadable)?;
-        Ok(Self {
-            head,
-            pieces,
-            rest: bytes,
-        })
+    pub(super) fn decode(bytes: Box<[u8]>) -> Result<Box<Self>> {
+        // It is read where it will lie, because it is large.
+        let mut user = Box::new(Self {
+            head: Head::default(),
+            pieces: SmallVec::new(),
+            rest: Box::default(),
+        });
+        let read = user.read(&bytes);
+        read.ok_or_else(|| Error::data("a stored user cannot be read"))?;
+        user.rest = bytes;
+        Ok(user)
+    }
+
+    /// Reads the head of an encoded user, and where its pieces lie.
+    fn read(&mut self, bytes: &[u8]) -> Option<()> {
+        let (rest, place) = bytes.split_last_chunk()?;
+        let mut rest = rest.get(u32::from_le_bytes(*place) as usize..)?;
+        let [tags, ticks, pieces] = [(); 3].map(|()| take_length(&mut rest));
+        let (tags, ticks, pieces) = (tags?, ticks?, pieces?);
+        // No byte can stand for more than eight of them.
+        if tags.max(ticks).max(pieces) > 8 * rest.len() {
+            return None;
+        }
+        let mut begin = 0_usize;
+        for _ in 0..pieces {
+            let end = begin.checked_add(take_length(&mut rest)?)?;
+            self.pieces.push(Piece::at_rest(begin..end));
+            begin = end;
+        }
+        if begin > bytes.len() {
+            return None;
+        }
+        let mut times = [None; 3];
+        take_times(&mut rest, times.len(), |place, time| {
+            times[place] = Some(time);
+        })?;
+        let head = &mut self.head;
+        (head.clock, head.newest, head.review) = (times[0]?, times[1], times[2]);
+        head.since.resize(tags, None);
+        head.ticks.resize(ticks, i64::MAX);
+        take_times(&mut rest, tags, |tag, at| head.since[tag] = Some(at))?;
+        take_times(&mut rest, ticks, |tick, at| head.ticks[tick] = at)?;
+        take_times(&mut rest, pieces, |piece, at| self.pieces[piece].next = at)?;
+        (head.key, head.members) = postcard::from_bytes(rest).ok()?;
+        Some(())
     }
 
     /// Adds the user as bytes: the pieces, the head, and where that begins.
@@ -774,45 +811,4 @@ struct Moment {
     cause: Cause,
     event_time: Option<i64>,
     effective_at: i64,
-}
-
-/// The head of an encoded user, and its pieces, at rest.
-fn read(bytes: &[u8]) -> Option<(Head, SmallVec<[Piece; 12]>)> {
-    let (rest, place) = bytes.split_last_chunk()?;
-    let mut rest = rest.get(u32::from_le_bytes(*place) as usize..)?;
-    let [tags, ticks, pieces] = [(); 3].map(|()| take_length(&mut rest));
-    let (tags, ticks, pieces) = (tags?, ticks?, pieces?);
-    // No byte can stand for more than eight of them.
-    if tags.max(ticks).max(pieces) > 8 * rest.len() {
-        return None;
-    }
-    let mut all: SmallVec<[Piece; 12]> = SmallVec::with_capacity(pieces);
-    let mut begin = 0_usize;
-    for _ in 0..pieces {
-        let end = begin.checked_add(take_length(&mut rest)?)?;
-        all.push(Piece::at_rest(begin..end));
-        begin = end;
-    }
-    if begin > bytes.len() {
-        return None;
-    }
-    let mut times = [None; 3];
-    take_times(&mut rest, times.len(), |place, time| {
-        times[place] = Some(time);
-    })?;
-    let [clock, newest, review] = times;
-    let mut head = Head {
-        key: Value::Null,
-        clock: clock?,
-        newest,
-        since: smallvec![None; tags],
-        ticks: smallvec![i64::MAX; ticks],
-        review,
-        members: Vec::new(),
-    };
-    take_times(&mut rest, tags, |tag, at| head.since[tag] = Some(at))?;
-    take_times(&mut rest, ticks, |tick, at| head.ticks[tick] = at)?;
-    take_times(&mut rest, pieces, |piece, at| all[piece].next = at)?;
-    (head.key, head.members) = postcard::from_bytes(rest).ok()?;
-    Some((head, all))
 }

@@ -153,11 +153,11 @@ impl Users {
             Place::OnDisk => cold_state(self.warmth.as_ref(), key)?,
             Place::Nowhere => return Ok(None),
         };
-        Ok(Some(Box::new(User::decode(state)?)))
+        User::decode(state).map(Some)
     }
 
     /// A copy of the user with this key.
-    pub(super) fn get(&self, key: KeyHash) -> Result<Option<User>> {
+    pub(super) fn get(&self, key: KeyHash) -> Result<Option<Box<User>>> {
         let Some(slot) = self.slots.find(key.low, |slot| slot.key == key) else {
             return Ok(None);
         };

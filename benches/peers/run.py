@@ -15,7 +15,10 @@ the whole process, but of DuckDB without Python's start.
 | W1d | the same with an exact count of distinct users |
 | W3 | W1 from a Kafka topic of 8 partitions, full before the start |
 | W4 | the same topic → a filter → Parquet with zstd by day, all columns |
+| W6 | 50,000 events a second from Kafka: from an event to the tag that it changes |
+| W7 | totals by user, 1 GiB of them, while 1 % change between commits, one right after another; its peer is the same without commits |
 | W8 | a file of one event: from start to exit |
+| W8s | the same with the state of W7 |
 """
 
 import argparse
@@ -35,7 +38,8 @@ ROOT = HERE.parent.parent
 sys.path.insert(0, str(ROOT / "examples" / "broker"))
 import tansu  # noqa: E402
 
-PEERS = ROOT / "target" / "peers"
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target").resolve()
+PEERS = TARGET / "peers"
 DUCKDB, FLINK = "duckdb==2.0.0", "apache-flink-libraries==2.3.0"
 PARTITIONS = 8
 
@@ -124,7 +128,7 @@ class Systems:
         if not command:
             bench = ["cargo", "bench", "--workspace", "--bench", "w1", "--no-run"]
             subprocess.run(bench, cwd=ROOT, check=True)
-        self.tagflow = pathlib.Path(command or ROOT / "target" / "release" / "tagflow").resolve()
+        self.tagflow = pathlib.Path(command or TARGET / "release" / "tagflow").resolve()
         self.python = tansu.environment(PEERS / "duckdb", DUCKDB)
         try:
             self.flink = self.install_flink()
@@ -156,7 +160,7 @@ class Systems:
 
 def events_file(count):
     """The events of W1, as a file."""
-    path = ROOT / "target" / "tmp" / f"w1-{count}.ndjson"
+    path = TARGET / "tmp" / f"w1-{count}.ndjson"
     if not path.exists():
         command = ["cargo", "bench", "--workspace", "--bench", "w1", "--"]
         subprocess.run([*command, "--input-only", "--events", str(count)], cwd=ROOT, check=True)
@@ -290,6 +294,115 @@ class Start:
         return cost, answer(f"'{folder}/lake/table/**/*.parquet'", False)
 
 
+class State:
+    """What W7 and W8s share: totals of users, 1 GiB in memory, filled once; each run goes on
+    with a copy."""
+
+    USERS = 6_000_000
+    HOT = USERS // 100
+    COLUMNS = ["user_id", "amount", "occurred_at"]
+    QUERY = """queries:
+  totals:
+    sql: |
+      SELECT user_id, count(*) AS events, sum(amount) AS spend, max(occurred_at) AS last_at
+      FROM events GROUP BY 1
+    emit: {every: 1m}
+    ttl: 400d
+sinks:
+  table:
+    from: totals
+    parquet: {url: ./lake/table}
+checkpoint: {every: EVERY}"""
+
+    def __init__(self, systems):
+        self.systems = systems
+        self.filled = PEERS / f"totals-{self.USERS}"
+        if not (self.filled / "done").exists():
+            shutil.rmtree(self.filled, ignore_errors=True)
+            (self.filled / "in").mkdir(parents=True)
+            self.write(self.filled, 1, self.USERS, "range")
+            self.run_tagflow(self.filled, "1h")
+            (self.filled / "done").touch()
+
+    def write(self, folder, file, count, user):
+        """The events of a file, a millisecond apart."""
+        rows = f"""SELECT 'user-' || ({user}) AS user_id, range % 97 / 4 AS amount,
+                   1767571200000 + {file} * 100000000 + range AS occurred_at FROM range({count})"""
+        path = folder / "in" / f"{file}.ndjson"
+        self.systems.run_duckdb(folder, f"COPY ({rows}) TO '{path}' (FORMAT json)")
+
+    def run_tagflow(self, folder, every):
+        rest = self.QUERY.replace("EVERY", every)
+        pipeline = tagflow_file(folder, "files: {url: './in/*.ndjson'}", self.COLUMNS, rest)
+        return self.systems.run_tagflow(folder, pipeline)
+
+    def go_on(self, folder, events, every):
+        """Goes on with as many events of a hundredth of the users."""
+        shutil.copytree(self.filled, folder, dirs_exist_ok=True)
+        # 7,919 is prime to their number: each in turn, far from the one before.
+        self.write(folder, 2, events, f"range * 7919 % {self.HOT} * 100")
+        cost = self.run_tagflow(folder, every)
+        newest = f"""SELECT user_id, arg_max(events, changed_at), arg_max(spend, changed_at)::DECIMAL(38, 2),
+                     epoch_ms(max(last_at)) FROM '{folder}/lake/table/**/*.parquet' GROUP BY 1"""
+        totals = f"""SELECT user_id, count(*), sum(amount)::DECIMAL(38, 2), max(occurred_at)
+                     FROM {read_json(f"{folder}/in/*.ndjson", self.COLUMNS)} GROUP BY 1"""
+        self.systems.same(newest, totals)
+        return cost, None
+
+
+class Commits(State):
+    """W7: the same rows with commits, one right after another, and without. What start and
+    end cost is taken out by runs with fewer rows."""
+
+    EVENTS = (10_000_000, 2_000_000)
+
+    def runs(self):
+        for system, every in (("Tagflow", "100ms"), ("Tagflow, no commits", "1h")):
+            for events in self.EVENTS:
+                yield system, events, lambda folder, events=events, every=every: self.go_on(folder, events, every)
+
+    def rows(self, name, costs):
+        most, fewest = self.EVENTS
+        added = {system: {what: median(costs[system, most], what) - median(costs[system, fewest], what)
+                          for what in ("cpu_s", "wall_s")}
+                 for system, _ in costs}
+        millions = (most - fewest) / 1e6
+        for system, cost in added.items():
+            ratios = [f"{added['Tagflow'][what] / cost[what]:.2f}" for what in cost]
+            peak = median(costs[system, most], "peak_mib")
+            yield [name, f"{system}, marginal", f"{cost['cpu_s'] / millions:.3f}", f"{cost['wall_s']:.2f}",
+                   f"{peak:.0f}", *ratios, ""]
+
+
+class StartWithState(State):
+    """W8s."""
+
+    def runs(self):
+        yield "Tagflow", 1, lambda folder: self.go_on(folder, 1, "1h")
+
+
+class Latency:
+    """W6: a process of its own sends the events, asks and compares."""
+
+    def __init__(self, systems, brokers):
+        self.systems, self.brokers = systems, brokers
+
+    def runs(self):
+        yield "Tagflow", 1, self.run
+
+    def run(self, folder):
+        command = ["cargo", "bench", "--workspace", "--bench", "latency", "--", "--brokers", self.brokers,
+                   "--binary", self.systems.tagflow]
+        said = subprocess.run(list(map(str, command)), cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+        return json.loads(said.stdout.splitlines()[-1]), None
+
+    def rows(self, name, costs):
+        [of] = costs.values()
+        latencies = ", ".join(f"{what} {median(of, f'{what}_ms'):.1f} ms" for what in ("p50", "p90", "p99", "max"))
+        millions = median(of, "events") / 1e6
+        yield [name, f"Tagflow: {latencies}", f"{median(of, 'cpu_s') / millions:.3f}", "", "", "", "", ""]
+
+
 def measure(name, systems, workload, rounds, skip):
     costs, skipped = {}, {}
     for number in range(rounds):
@@ -308,17 +421,20 @@ def measure(name, systems, workload, rounds, skip):
                 costs.setdefault((system, events), []).append(cost)
                 if rows:
                     answers[system] = rows
-                print(f"{name} {number + 1}/{rounds}: {system}, {events}: "
-                      f"{cost['cpu_s']:.2f} CPU-s, {cost['wall_s']:.2f} s", file=sys.stderr)
-            ours = answers.pop("Tagflow")
+                figures = ", ".join(f"{what} {figure:.2f}" for what, figure in cost.items())
+                print(f"{name} {number + 1}/{rounds}: {system}, {events}: {figures}", file=sys.stderr)
+            ours = answers.pop("Tagflow", None)
             for theirs in answers.values():
                 systems.same(ours, theirs)
     return costs, skipped
 
 
+def median(costs, what):
+    return statistics.median(cost[what] for cost in costs)
+
+
 def table(name, costs, skipped):
     """The rows of a workload; ratios are Tagflow's to the row's system."""
-    median = lambda of, what: statistics.median(cost[what] for cost in of)
     most = max(events for _, events in costs)
     rows = {system: {what: median(of, what) for what in of[0]}
             for (system, events), of in costs.items() if events == most}
@@ -342,15 +458,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--events", type=int, default=10_000_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("workloads", nargs="*", default=["W1", "W1d", "W3", "W4", "W8"])
+    parser.add_argument("workloads", nargs="*", default=["W1", "W1d", "W3", "W4", "W6", "W7", "W8", "W8s"])
     parser.add_argument("--skip", action="append", default=[], metavar="SYSTEM")
     arguments = parser.parse_args()
     systems = Systems()
-    events_file(arguments.events)
     with contextlib.ExitStack() as stack:
         brokers = None
-        if {"W3", "W4"} & set(arguments.workloads):
+        if {"W3", "W4", "W6"} & set(arguments.workloads):
             brokers = stack.enter_context(tansu.broker())
+        if {"W3", "W4"} & set(arguments.workloads):
             send = ["produce", events_file(arguments.events), "--topic", "events", "--brokers", brokers]
             subprocess.run([systems.tagflow, *send, "--partitions", str(PARTITIONS)], check=True)
         make = {
@@ -358,13 +474,17 @@ def main():
             "W1d": lambda: Metrics(systems, arguments.events, True),
             "W3": lambda: KafkaMetrics(systems, arguments.events, brokers),
             "W4": lambda: Archive(systems, arguments.events, brokers),
+            "W6": lambda: Latency(systems, brokers),
+            "W7": lambda: Commits(systems),
             "W8": lambda: Start(systems),
+            "W8s": lambda: StartWithState(systems),
         }
         head = ["", "system", "CPU-s/M", "wall s", "peak MiB", "CPU ×", "wall ×", "peak ×"]
         rows = [head, ["---"] * len(head)]
         for name in arguments.workloads:
-            costs = measure(name, systems, make[name](), arguments.rounds, arguments.skip)
-            rows.extend(table(name, *costs))
+            workload = make[name]()
+            costs, skipped = measure(name, systems, workload, arguments.rounds, arguments.skip)
+            rows.extend(workload.rows(name, costs) if hasattr(workload, "rows") else table(name, costs, skipped))
     for row in rows:
         print("| " + " | ".join(row) + " |")
 

@@ -483,8 +483,9 @@ pub(crate) struct TagsGet {
     #[command(flatten)]
     pub(crate) pipeline: PipelineOption,
 
-    /// As of this time, which has not gone by yet: RFC 3339, or a date at
-    /// midnight UTC. Default: now, or the last commit's.
+    /// As of this time: RFC 3339, or a date at midnight UTC. What was before
+    /// the last commit is read from the tables of changes. Default: now, or
+    /// the last commit's.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub(crate) as_of: Option<EventTime>,
 

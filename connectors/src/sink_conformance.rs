@@ -63,6 +63,7 @@ pub(crate) fn context_with(clock: Arc<dyn Clock>) -> SinkContext {
     SinkContext {
         node: Arc::from("sink"),
         lane: 0,
+        lanes: 1,
         staging: Path::from(STAGING),
         clock,
         ids: Arc::new(RandomIds),

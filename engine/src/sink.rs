@@ -83,6 +83,8 @@ pub struct SinkContext {
     pub node: Arc<str>,
     /// Which lane this is, from 0.
     pub lane: usize,
+    /// How many lanes of this sink there are.
+    pub lanes: usize,
     /// `_staging/<task>/<claim_seq>` under the table's root: where staged files
     /// go. Recovery deletes those that no commit names.
     pub staging: Path,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::record_batch::RecordBatch;
 use serde_json::{Map, Value, json};
 use tagflow_engine::{
     Error, EventTime, Result,
@@ -9,11 +10,19 @@ use tagflow_engine::{
     inquiry::Inquiry,
     state::{StatePart, lane_of},
 };
-use tagflow_operators::tags::{Known, Tags};
+use tagflow_operators::tags::{Known, Tags, Told};
 
 pub use tagflow_operators::tags::{Lookup, Profiled, TagTile, TagValue};
 
-use crate::{Pipeline, Spec, inspect::StateFolder, spec::Scene};
+use crate::{
+    Pipeline, Spec,
+    inspect::StateFolder,
+    query::{Tables, tables_of},
+    spec::{Output, SEGMENT_CHANGES, Scene, Sink, TAG_CHANGES},
+};
+
+/// How often tables are read when commits come in between.
+const ATTEMPTS: usize = 5;
 
 /// The node of tags.
 const NODE: &str = "tags";
@@ -94,6 +103,76 @@ pub async fn known_of(pipeline: &Pipeline, key: &str) -> Result<Known> {
     let parts = state.state(&pipeline.spec.name, NODE, is_wanted).await?;
     let parts = committed(pipeline, &state, parts)?;
     Known::new(tags, tags.of_key(key, parts)?)
+}
+
+/// What was known of a key at a time before the last commit, from the tables of
+/// `tags.changes` and `segments.changes`, and from their rows that wait for a file; none
+/// of a key that was not known. See [`Tags::told`].
+///
+/// # Errors
+/// `Config` where the pipeline has no such Parquet tables, or the key cannot be one;
+/// `Data` where a table or the state is damaged; `External` where the store fails, or
+/// the pipeline commits faster than can be read.
+pub async fn known_before(
+    pipeline: &Pipeline,
+    key: &str,
+    as_of: EventTime,
+) -> Result<Option<Profiled>> {
+    let (tags, state) = open(pipeline)?;
+    tags.key_group(key)?;
+    let quoted = |text: &str, quote: char| text.replace(quote, &format!("{quote}{quote}"));
+    let is_meant = format!(
+        "arrow_cast(\"{}\", 'Utf8') = '{}' AND effective_at <= '{as_of}'",
+        quoted(tags.key_name(), '"'),
+        quoted(key, '\''),
+    );
+    let name = &*pipeline.spec.name;
+    for _ in 0..ATTEMPTS {
+        let before = state.last(name).await?.map(|record| record.seq);
+        let told = Told {
+            changes: rows_of(pipeline, &state, TAG_CHANGES, &is_meant).await?,
+            moves: if pipeline.spec.segments.is_empty() {
+                Vec::new()
+            } else {
+                rows_of(pipeline, &state, SEGMENT_CHANGES, &is_meant).await?
+            },
+        };
+        // A commit moves rows from the state into files.
+        if state.last(name).await?.map(|record| record.seq) == before {
+            return tags.told(&told, key, as_of);
+        }
+    }
+    Err(Error::external(format!(
+        "`{name}` commits faster than its tables can be read; ask again"
+    )))
+}
+
+/// The rows of the table of `from` that `is_meant`, and those that wait to be in it.
+async fn rows_of(
+    pipeline: &Pipeline,
+    state: &StateFolder,
+    from: &str,
+    is_meant: &str,
+) -> Result<Vec<RecordBatch>> {
+    let spec = &pipeline.spec;
+    let is_table = |sink: &Sink| *sink.from == *from && matches!(sink.output(), Output::Parquet(_));
+    let mut sinks = spec.sinks.iter();
+    let Some((sink, _)) = sinks.find(|(_, sink)| is_table(sink)) else {
+        return Err(Error::config(format!(
+            "what was before the last commit is in the table of `{from}`, and `{}` writes none: \
+             give it a sink with `from: {from}` and `parquet`",
+            *spec.name
+        )));
+    };
+    let waiting = state
+        .state(&spec.name, sink, |_, _| true)
+        .await?
+        .unwrap_or_default();
+    let mut rows: Vec<RecordBatch> = waiting.into_iter().map(|part| part.rows).collect();
+    let sql = format!("SELECT * FROM \"{sink}\" WHERE {is_meant}");
+    let tables = tables_of(state, Some(&spec.name)).await?;
+    rows.extend_from_slice(Tables::new(tables).ask(&sql).await?.batches());
+    Ok(rows)
 }
 
 fn open(pipeline: &Pipeline) -> Result<(&Arc<Tags>, StateFolder)> {

@@ -9,7 +9,7 @@ use tagflow_engine::Error;
 use tagflow_pipelines::{
     Pipeline,
     inspect::StateFolder,
-    known::{Lookup, json, known_of, through},
+    known::{Lookup, Profiled, json, known_before, known_of, through},
     spec,
 };
 
@@ -23,9 +23,12 @@ use crate::{
 pub(crate) async fn execute(args: Tags) -> anyhow::Result<Exit> {
     let TagsCommand::Get(args) = args.command;
     let pipeline = Pipeline::open(&args.pipeline.file, &args.pipeline.load_options())?;
-    let known = match live(&args, &pipeline).await? {
+    let known = match before(&args, &pipeline).await? {
         Some(known) => known,
-        None => committed(&args, &pipeline).await?,
+        None => match live(&args, &pipeline).await? {
+            Some(known) => known,
+            None => committed(&args, &pipeline).await?,
+        },
     };
     let names = order(&pipeline, &known);
     let text = match &args.why {
@@ -35,6 +38,25 @@ pub(crate) async fn execute(args: Tags) -> anyhow::Result<Exit> {
     };
     output::print(&text)?;
     Ok(Exit::Success)
+}
+
+/// What was told until a time before the last commit; none where none is asked for.
+async fn before(args: &TagsGet, pipeline: &Pipeline) -> anyhow::Result<Option<Value>> {
+    let Some(as_of) = args.as_of else {
+        return Ok(None);
+    };
+    // Without a commit, or where it does not read, others say so.
+    let committed = known_of(pipeline, &args.user).await;
+    if committed.map_or(true, |known| as_of >= known.as_of()) {
+        return Ok(None);
+    }
+    let Some(profile) = known_before(pipeline, &args.user, as_of).await? else {
+        let message = format!("`{}` was not known as of {as_of}", args.user);
+        return Err(Error::config(message).into());
+    };
+    let mut known = seen(args, pipeline, profile)?;
+    known["is_told"] = true.into();
+    Ok(Some(known))
 }
 
 /// What the process that runs the pipeline says; none if it cannot be asked.
@@ -69,10 +91,15 @@ async fn committed(args: &TagsGet, pipeline: &Pipeline) -> anyhow::Result<Value>
         key: args.user.clone(),
         as_of: args.as_of,
     };
-    let Some(mut profile) = known.get(&lookup)? else {
+    let Some(profile) = known.get(&lookup)? else {
         let message = format!("`{}` is not known as of {}", args.user, known.as_of());
         return Err(Error::config(message).into());
     };
+    seen(args, pipeline, profile)
+}
+
+/// What the scene sees of it, if there is one.
+fn seen(args: &TagsGet, pipeline: &Pipeline, mut profile: Profiled) -> anyhow::Result<Value> {
     if let Some(scene) = &args.scene {
         through(&pipeline.spec, scene, &mut profile)?;
     }
@@ -116,6 +143,8 @@ fn table(user: &str, known: &Value, names: &[String]) -> String {
     }
     let source = if known["is_live"] == true {
         "of the running pipeline"
+    } else if known["is_told"] == true {
+        "from the tables of changes"
     } else {
         "at the last commit"
     };

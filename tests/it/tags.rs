@@ -30,6 +30,7 @@ scenes:
   till: {tags: [spend], segments: [buyers]}
 sinks:
   changes: {from: tags.changes, parquet: {url: ./lake/changes}}
+  moves: {from: segments.changes, parquet: {url: ./lake/moves}}
 checkpoint: {every: 100ms, url: ./state}
 "#;
 
@@ -97,6 +98,15 @@ fn a_user_is_known_as_of_the_last_commit_and_later() {
     let later = get(&["--as-of", "2026-01-07"]);
     assert_eq!(later["tags"]["orders_1d"]["value"], 0, "{later}");
     assert_eq!(later["segments"], serde_json::json!({}), "{later}");
+    // Before the second order, by what was told then.
+    let before = get(&["--as-of", "2026-01-05T20:00:00Z"]);
+    assert_eq!(before["is_told"], true, "{before}");
+    assert_eq!(before["tags"]["orders_1d"]["value"], 1, "{before}");
+    assert_eq!(before["tags"]["spend_1d"]["value"], "10.50", "{before}");
+    let ordered = serde_json::json!("2026-01-05T10:00:00Z");
+    assert_eq!(before["tags"]["last_at"]["value"], ordered, "{before}");
+    assert_eq!(before["tags"]["orders_1d"]["since"], ordered, "{before}");
+    assert_eq!(before["segments"]["buyers"], ordered, "{before}");
     let seen = get(&["--scene", "till"]);
     assert_eq!(seen["tags"].as_object().unwrap().len(), 1, "{seen}");
 
@@ -130,7 +140,28 @@ fn what_cannot_be_asked_is_said() {
     assert!(said_of(&["tags", "get", "u1", "--scene", "tills"]).contains("have: `till`"));
     assert!(said_of(&["segments", "size", "buyer"]).contains("have: `buyers`"));
     let early = said_of(&["tags", "get", "u1", "--as-of", "2026-01-05"]);
-    assert!(early.contains("what was before is gone"), "{early}");
+    assert!(
+        early.contains("`u1` was not known as of 2026-01-05T00:00:00Z"),
+        "{early}"
+    );
+    folder.write(
+        "q.yaml",
+        PIPELINE.replace("from: tags.changes", "from: tags.current"),
+    );
+    let untold = [
+        "tags",
+        "get",
+        "u1",
+        "--as-of",
+        "2026-01-05",
+        "--file",
+        "q.yaml",
+    ];
+    let untold = said(&untold);
+    assert!(
+        untold.contains("the table of `tags.changes`, and `tagged` writes none"),
+        "{untold}"
+    );
     let no_time = said_of(&["tags", "get", "u1", "--as-of", "soon"]);
     assert!(no_time.contains("expected a time like"), "{no_time}");
 }

@@ -47,9 +47,15 @@ pub struct PartitionColumn {
 pub enum Newest {
     /// A row that of its revisions before.
     Revisions(Revisions),
-    /// Those of the newest time that of all others. The input column with the time,
-    /// a timestamp; all rows of one time come before the next cut.
-    Snapshot(usize),
+    /// Those of the newest time that of all others. All rows of one time come before
+    /// the next cut, and each of them to every lane.
+    Snapshot {
+        /// The input column with the time, a timestamp.
+        as_of: usize,
+        /// The input column with a number, as text, that says which lane writes a
+        /// row: one of those that it is partitioned by.
+        bucket: usize,
+    },
 }
 
 /// Which rows are revisions of one another. All of them lie in one Hive folder.

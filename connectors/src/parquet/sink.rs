@@ -25,7 +25,7 @@ use super::{
     config::{Newest, ParquetSinkConfig},
     layout::Layout,
     partition::Partitioner,
-    replace::{ReplacingSink, RevisionColumns, SnapshotSink},
+    replace::{ReplacingSink, RevisionColumns, Share, SnapshotSink},
     rolling::{FinishedFile, OpenFile},
     writer::FileWriter,
 };
@@ -58,7 +58,7 @@ impl ParquetSinkFactory {
         let layout = Layout::new(&config)?;
         let revisions = match &config.newest {
             Some(Newest::Revisions(revisions)) => Some(RevisionColumns::new(revisions, &layout)),
-            Some(Newest::Snapshot(_)) | None => None,
+            Some(Newest::Snapshot { .. }) | None => None,
         };
         Ok(Self {
             config: Arc::new(config),
@@ -88,10 +88,11 @@ impl ParquetSinkFactory {
 impl SinkFactory for ParquetSinkFactory {
     fn open(&self, context: SinkContext) -> Result<Box<dyn Sink>> {
         Ok(match (&self.revisions, &self.config.newest) {
-            (None, Some(Newest::Snapshot(as_of))) => {
+            (None, Some(Newest::Snapshot { as_of, bucket })) => {
+                let share = Share::of(&context, *bucket);
                 let rows = self.open_lane(context)?;
                 let layout = Arc::clone(&self.layout);
-                Box::new(SnapshotSink::new(rows, layout, *as_of)?)
+                Box::new(SnapshotSink::new(rows, layout, *as_of, share))
             }
             (None, _) => Box::new(self.open_lane(context)?),
             (Some(revisions), _) => Box::new(ReplacingSink::new(
@@ -104,7 +105,7 @@ impl SinkFactory for ParquetSinkFactory {
     }
 
     fn fingerprint(&self) -> Option<String> {
-        if let Some(Newest::Snapshot(_)) = self.config.newest {
+        if let Some(Newest::Snapshot { .. }) = self.config.newest {
             // The state is the names of files, whatever their columns.
             return Some(format!("snapshot in {}", self.config.url));
         }

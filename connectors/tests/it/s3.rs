@@ -146,6 +146,7 @@ async fn staged_files_are_copied_and_read_back() {
         .open(SinkContext {
             node: Arc::from("campaigns"),
             lane: 0,
+            lanes: 1,
             staging: Path::from("_staging/main/1"),
             clock: Arc::new(SystemClock),
             ids: Arc::new(RandomIds),

@@ -23,11 +23,12 @@ use crate::{
 /// How many state parts are loaded at once.
 const CONCURRENT_LOADS: usize = 16;
 
-/// The state of a checkpoint, loaded.
-#[derive(Default)]
-pub(super) struct Restored {
+/// The state of a checkpoint, which is loaded as it is asked for: that of all lanes at
+/// once could be too much for memory.
+pub(super) struct Restored<'a> {
+    log: &'a CommitLog,
     lanes: usize,
-    nodes: BTreeMap<String, Vec<(StateRef, RecordBatch)>>,
+    nodes: BTreeMap<String, Vec<StateRef>>,
 }
 
 /// What determines the meaning of each node's state, by the node's name.
@@ -93,79 +94,85 @@ pub(super) fn check(
     Ok(())
 }
 
-impl Restored {
-    /// Loads the state of `checkpoint`, but for the nodes in `reset`.
-    pub(super) async fn load(
-        log: &CommitLog,
-        checkpoint: &Checkpoint,
+impl<'a> Restored<'a> {
+    /// The state of `checkpoint`, if there is one, but for the nodes in `reset`.
+    pub(super) fn new(
+        log: &'a CommitLog,
+        checkpoint: Option<&Checkpoint>,
         reset: &BTreeSet<String>,
-    ) -> Result<Self> {
-        let mut parts = checkpoint.state.clone();
-        parts.retain(|part| !reset.contains(&part.node));
-        let load = |part: StateRef| async move { Ok::<_, Error>((log.load(&part).await?, part)) };
-        let loaded: Vec<_> = stream::iter(parts.into_iter().map(load))
-            .buffered(CONCURRENT_LOADS)
-            .try_collect()
-            .await?;
+    ) -> Self {
         let mut nodes: BTreeMap<String, Vec<_>> = BTreeMap::new();
-        for (rows, part) in loaded {
+        let parts = checkpoint.into_iter().flat_map(|last| &last.state);
+        for part in parts.filter(|part| !reset.contains(&part.node)) {
             nodes
                 .entry(part.node.clone())
                 .or_default()
-                .push((part, rows));
+                .push(part.clone());
         }
-        Ok(Self {
-            lanes: checkpoint.lanes,
+        Self {
+            log,
+            lanes: checkpoint.map_or(0, |last| last.lanes),
             nodes,
-        })
+        }
     }
 
     /// What `lane` of `lanes` of an operator gets; `None` if there is nothing.
-    pub(super) fn of_operator(
+    pub(super) async fn of_operator(
         &self,
         node: &str,
         lane: usize,
         lanes: Placement,
     ) -> Result<Option<LaneState>> {
-        let Some(parts) = self.nodes.get(node) else {
-            return Ok(None);
-        };
+        let parts = self.nodes.get(node).map_or(&[][..], Vec::as_slice);
         let kept = self.stays(parts, lanes);
-        let mut state = LaneState {
-            parts: Vec::new(),
-            lanes: kept,
+        let is_mine = |part: &&StateRef| kept == Lanes::Changed || part.lane == lane;
+        let mine: Vec<StateRef> = parts.iter().filter(is_mine).cloned().collect();
+        let load = |part: StateRef| async move {
+            let part = self.load(part).await?;
+            Ok::<_, Error>(match kept {
+                Lanes::Same => part,
+                Lanes::Changed => StatePart {
+                    rows: rows_of_lane(&part.rows, lane, lanes.node)?,
+                    ..part
+                },
+            })
         };
-        for (part, rows) in parts {
-            let rows = match kept {
-                Lanes::Same if part.lane == lane => rows.clone(),
-                Lanes::Same => continue,
-                Lanes::Changed => rows_of_lane(rows, lane, lanes.node)?,
-            };
-            if rows.num_rows() > 0 {
-                state.parts.push(StatePart {
-                    key: part.key.clone(),
-                    rows,
-                });
-            }
-        }
+        let mut parts: Vec<StatePart> = stream::iter(mine.into_iter().map(load))
+            .buffered(CONCURRENT_LOADS)
+            .try_collect()
+            .await?;
+        parts.retain(|part| part.rows.num_rows() > 0);
+        let state = LaneState { parts, lanes: kept };
         Ok((!state.parts.is_empty()).then_some(state))
     }
 
     /// What `lane` of a sink gets: each part goes to one lane, whole.
-    pub(super) fn of_sink(&self, node: &str, lane: usize, lanes: Placement) -> Vec<StatePart> {
-        let Some(parts) = self.nodes.get(node) else {
-            return Vec::new();
-        };
+    pub(super) async fn of_sink(
+        &self,
+        node: &str,
+        lane: usize,
+        lanes: Placement,
+    ) -> Result<Vec<StatePart>> {
+        let parts = self.nodes.get(node).map_or(&[][..], Vec::as_slice);
         let kept = self.stays(parts, lanes);
-        let is_mine = |(index, (part, _)): &(usize, &(StateRef, RecordBatch))| match kept {
+        let is_mine = |(index, part): &(usize, &StateRef)| match kept {
             Lanes::Same => part.lane == lane,
             Lanes::Changed => index % lanes.node == lane,
         };
-        let part = |(_, (part, rows)): (usize, &(StateRef, RecordBatch))| StatePart {
-            key: part.key.clone(),
-            rows: rows.clone(),
-        };
-        parts.iter().enumerate().filter(is_mine).map(part).collect()
+        let mine = parts.iter().enumerate().filter(is_mine);
+        let mine: Vec<StateRef> = mine.map(|(_, part)| part.clone()).collect();
+        stream::iter(mine.into_iter().map(|part| self.load(part)))
+            .buffered(CONCURRENT_LOADS)
+            .try_collect()
+            .await
+    }
+
+    async fn load(&self, part: StateRef) -> Result<StatePart> {
+        let rows = self.log.load(&part).await?;
+        Ok(StatePart {
+            key: part.key,
+            rows,
+        })
     }
 
     /// The parts of a node that stay in force.
@@ -174,13 +181,13 @@ impl Restored {
             return Vec::new();
         };
         match self.stays(parts, lanes) {
-            Lanes::Same => parts.iter().map(|(part, _)| part.clone()).collect(),
+            Lanes::Same => parts.clone(),
             Lanes::Changed => Vec::new(),
         }
     }
 
-    fn stays(&self, parts: &[(StateRef, RecordBatch)], lanes: Placement) -> Lanes {
-        if self.lanes == lanes.job && parts.iter().all(|(part, _)| part.lane < lanes.node) {
+    fn stays(&self, parts: &[StateRef], lanes: Placement) -> Lanes {
+        if self.lanes == lanes.job && parts.iter().all(|part| part.lane < lanes.node) {
             Lanes::Same
         } else {
             Lanes::Changed

@@ -32,6 +32,7 @@ use crate::{
     side_input,
     sink::SinkContext,
     source::Positions,
+    state::LaneState,
 };
 
 /// A job's running tasks.
@@ -94,13 +95,10 @@ pub(super) async fn build(
 ) -> Result<(Topology, Checkpointer)> {
     let fragments = fragment::cut(graph, config.lanes)?;
     let last = recovered.last.as_ref();
-    let restored = match last {
-        Some(last) => {
-            restore::check(graph, last, &config.reset)?;
-            Restored::load(&log, last, &config.reset).await?
-        }
-        None => Restored::default(),
-    };
+    if let Some(last) = last {
+        restore::check(graph, last, &config.reset)?;
+    }
+    let restored = Restored::new(&log, last, &config.reset);
 
     let mut tasks = JoinSet::new();
     for input in &graph.side_inputs {
@@ -135,12 +133,13 @@ pub(super) async fn build(
                 let context = SinkContext {
                     node: Arc::clone(&first.name),
                     lane,
+                    lanes: fragment.lanes,
                     staging: log.staging(),
                     clock: Arc::clone(&surroundings.clock),
                     ids: log.ids(),
                 };
                 let mut sink = factory.open(context)?;
-                let parts = restored.of_sink(&first.name, lane, lanes);
+                let parts = restored.of_sink(&first.name, lane, lanes).await?;
                 if !parts.is_empty() {
                     sink.restore(parts).await?;
                 }
@@ -155,8 +154,8 @@ pub(super) async fn build(
                 tasks.spawn(writer.run());
             } else {
                 let downstream = wiring.downstream.remove(&(index, lane)).unwrap_or_default();
-                let lane =
-                    place.lane(inputs, downstream, &restored, gauges, &reports, &frontier)?;
+                let state = place.state(&restored).await?;
+                let lane = place.lane(inputs, downstream, state, gauges, &reports, &frontier)?;
                 lanes_built.push(lane);
             }
         }
@@ -301,11 +300,22 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
+    /// The state that its operators had, if they had any.
+    async fn state(&self, restored: &Restored<'_>) -> Result<BTreeMap<NodeId, LaneState>> {
+        let mut states = BTreeMap::new();
+        for &id in &self.fragment.nodes {
+            let name = &self.graph.node(id).name;
+            let state = restored.of_operator(name, self.lane, self.lanes).await?;
+            states.extend(state.map(|state| (id, state)));
+        }
+        Ok(states)
+    }
+
     fn lane(
         &self,
         inputs: Vec<(Upstream, Receiver<Message>)>,
         downstream: Vec<(usize, Arc<Downstream>)>,
-        restored: &Restored,
+        mut state: BTreeMap<NodeId, LaneState>,
         gauges: &Arc<Gauges>,
         reports: &Reports,
         frontier: &Arc<Frontier>,
@@ -314,7 +324,7 @@ impl Place<'_> {
             self.graph,
             self.fragment,
             |name| gauges.node(name),
-            |id| self.operator(id, restored),
+            |id| self.operator(id, state.remove(&id)),
             |edge| self.upstream(edge),
             Arc::clone(frontier),
         )?;
@@ -369,7 +379,7 @@ impl Place<'_> {
     }
 
     /// Makes a node's operator, with its state if it had any.
-    fn operator(&self, id: NodeId, restored: &Restored) -> Result<Box<dyn Operator>> {
+    fn operator(&self, id: NodeId, state: Option<LaneState>) -> Result<Box<dyn Operator>> {
         let node = self.graph.node(id);
         let NodeKind::Operator(factory) = &node.kind else {
             return Err(Error::internal(format!(
@@ -383,7 +393,7 @@ impl Place<'_> {
             lanes: self.lanes.node,
         };
         let mut operator = (factory.factory)(&context)?;
-        if let Some(state) = restored.of_operator(&node.name, self.lane, self.lanes)? {
+        if let Some(state) = state {
             operator.restore(state)?;
         }
         Ok(operator)

@@ -57,7 +57,8 @@ pub struct TagValue {
     pub since: Option<EventTime>,
     /// When events leave it, or it grows old, if nothing else happens.
     pub falls_at: Option<EventTime>,
-    /// From when on all its events are known, if it was added later than others.
+    /// From when on all its events are known, if it was added later than others and
+    /// still goes over events from before that.
     pub complete_since: Option<EventTime>,
     /// The tiles that it is made of; none where it is not made of tiles.
     pub tiles: Vec<TagTile>,
@@ -188,7 +189,10 @@ impl Tagger {
             json: user.value(plan, place).json(&tag.data_type),
             since: user.since(place).map(at),
             falls_at: user.falls_at(plan, place).map(at),
-            complete_since: self.layout.begun(place).map(at),
+            complete_since: self
+                .layout
+                .complete_since(plan, place, user.clock())
+                .map(at),
             tiles: user
                 .tiles(plan, place)
                 .into_iter()

@@ -97,21 +97,20 @@ impl Layout {
         self
     }
 
-    /// From when on a tag knows all events; none if from the first.
-    pub(super) fn begun(&self, tag: usize) -> Option<i64> {
-        self.tags[tag].begun
+    /// From when on a tag knows all events, if as of `as_of` it goes over events from
+    /// before that too.
+    pub(super) fn complete_since(&self, plan: &Plan, tag: usize, as_of: i64) -> Option<i64> {
+        let begun = self.tags[tag].begun?;
+        let covers = plan.covers_us(tag);
+        let is_incomplete = covers.is_none_or(|covers| begun.saturating_add(covers) > as_of);
+        is_incomplete.then_some(begun)
     }
 
     /// The names of the tags that, as of `as_of`, go over events from before they were
     /// there: a list.
     pub(super) fn incomplete(&self, plan: &Plan, as_of: i64) -> Value {
-        let is_incomplete = |tag: &usize| {
-            self.begun(*tag).is_some_and(|begun| {
-                let covers = plan.covers_us(*tag);
-                covers.is_none_or(|covers| begun.saturating_add(covers) > as_of)
-            })
-        };
-        let tags = (0..plan.tags.len()).filter(is_incomplete);
+        let tags = 0..plan.tags.len();
+        let tags = tags.filter(|tag| self.complete_since(plan, *tag, as_of).is_some());
         Value::List(
             tags.map(|tag| Value::Text(plan.tags[tag].name.as_str().into()))
                 .collect(),

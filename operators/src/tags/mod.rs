@@ -25,7 +25,8 @@
 //! - [`users`]: the keys of a lane, the busy ones in hand and the others at rest,
 //!   encoded; what is stored of them;
 //! - [`layout`]: how stored keys become those of a changed set of tags;
-//! - [`segments`]: rules, evaluated in bulk.
+//! - [`segments`]: rules, evaluated in bulk;
+//! - [`known`] and [`told`]: what is known of a key now, and what was.
 
 mod absence;
 mod changes;
@@ -49,6 +50,7 @@ mod tagger;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod told;
 mod user;
 mod users;
 mod value;
@@ -59,3 +61,4 @@ pub use definition::{
 };
 pub use known::{Known, Lookup, Profiled, TagTile, TagValue};
 pub use set::Tags;
+pub use told::Told;

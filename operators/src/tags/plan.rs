@@ -345,11 +345,6 @@ impl Plan {
         }
     }
 
-    /// Whether a score goes by quantiles.
-    pub(super) fn has_quantiles(&self) -> bool {
-        self.tags.iter().any(|tag| tag.goes_by_quantiles)
-    }
-
     /// How long after its first event a tag goes over no event from before that; none
     /// if it always does.
     pub(super) fn covers_us(&self, tag: usize) -> Option<i64> {
@@ -618,12 +613,6 @@ pub(super) fn fields(tags: &[Tag], input: &Schema) -> Result<Vec<Field>> {
                     return wrong(format!("`{}` is no number", tags[*other].name));
                 }
                 let by_quantiles = matches!(cuts, Cuts::Quantiles(_));
-                if by_quantiles && matches!(tags[*other].kind, TagKind::TimeSince { .. }) {
-                    return wrong(format!(
-                        "`{}` grows by itself and cannot be scored by quantiles yet; give it `cuts`",
-                        tags[*other].name
-                    ));
-                }
                 if by_quantiles && goes_by_quantiles(tags, *other) {
                     return wrong(format!(
                         "`{}` goes by quantiles itself; score the tag that it is of",

@@ -7,8 +7,8 @@ use tagflow_engine::{Error, Port, Result, operator::OperatorFactory};
 use tagflow_schemas::tags;
 
 use super::{
-    definition::{Cuts, Profile, Segments, Tag, TagKind, TagsSpec},
-    plan::{self, Plan},
+    definition::{Cuts, Profile, Segments, Spill, Tag, TagKind, TagsSpec},
+    plan::{self, Plan, Source},
     tagger::Tagger,
 };
 use crate::ordered::Timeline;
@@ -92,6 +92,10 @@ impl Tags {
             }
         }
         let place = |tag: usize| needed.range(..tag).count();
+        let spill = spec.spill.clone().map(|spill| Spill {
+            memory_bytes: spill.memory_bytes - self.own_bytes(spill.memory_bytes),
+            ..spill
+        });
         let tags = needed.iter().map(|tag| {
             let mut tag = spec.tags[*tag].clone();
             if let Some(of) = tag.kind.reads_mut() {
@@ -108,8 +112,25 @@ impl Tags {
             counted: scored.iter().map(|tag| place(*tag)).collect(),
             tags: tags.collect(),
             segments: Segments::default(),
+            spill,
             ..spec.clone()
         })
+    }
+
+    /// What the states of keys may take of `memory_bytes`: all but what those of
+    /// [`Tags::population`] may, which are as large as the pieces that scores go by.
+    pub(super) fn own_bytes(&self, memory_bytes: usize) -> usize {
+        let scored = self.plan.tags.iter().filter_map(|tag| match tag.source {
+            Source::Score {
+                quantiles: Some(_), ..
+            } => Some(tag.piece),
+            _ => None,
+        });
+        let scored: BTreeSet<usize> = scored.collect();
+        // What is not of a piece counts as one, where there are any.
+        let size = |pieces: usize| if pieces > 0 { pieces + 1 } else { 0 };
+        let (own, counted) = (size(self.plan.pieces.len()), size(scored.len()));
+        (memory_bytes / (own + counted).max(1)).saturating_mul(own)
     }
 
     /// The fields of `tags` over rows of `input`, as they are in profiles and rules.
@@ -130,6 +151,11 @@ impl Tags {
                 context.lanes,
             )?))
         })
+    }
+
+    /// The name of the key's column.
+    pub fn key_name(&self) -> &str {
+        self.spec.input.field(self.spec.key).name()
     }
 
     /// The rows at [`Port::MAIN`].

@@ -130,10 +130,7 @@ impl Tagger {
         let mut users = Users::default();
         if let Some(spill) = &tags.spec.spill {
             let cold = DiskStore::open(&spill.folder)?;
-            // What counts for scores by quantiles keeps users of its own.
-            let has_another = tags.plan.has_quantiles() || !tags.spec.counted.is_empty();
-            let operators = if has_another { 2 } else { 1 };
-            let limit_bytes = spill.memory_bytes / lanes / operators;
+            let limit_bytes = tags.own_bytes(spill.memory_bytes) / lanes;
             users.keep_warm(Warmth::new(limit_bytes, Box::new(cold)));
         }
         Ok(Self {

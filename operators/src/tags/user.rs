@@ -406,7 +406,7 @@ impl User {
         self.head.since[tag]
     }
 
-    /// When a tag falls, or may fall, if no event comes.
+    /// When a tag changes, or may change, if no event comes.
     pub(super) fn falls_at(&self, plan: &Plan, tag: usize) -> Option<i64> {
         let clock = self.head.clock;
         let piece = plan.tags[tag].piece;
@@ -421,8 +421,13 @@ impl User {
                 }
                 _ => None,
             },
-            Source::Score { tag, .. } => self.falls_at(plan, *tag),
-            Source::TimeSince { .. } => None,
+            Source::Score { tag: of, .. } => {
+                let ticks = plan.ticks.iter().zip(&self.head.ticks);
+                let ticks = ticks.filter(|(tick, at)| tick.score == Some(tag) && **at < i64::MAX);
+                let passes_cut = ticks.map(|(_, at)| *at).min();
+                self.falls_at(plan, *of).into_iter().chain(passes_cut).min()
+            }
+            Source::TimeSince { tag, .. } => self.falls_at(plan, *tag),
         };
         let expiry = self.expiry(plan, tag).filter(|expiry| *expiry > clock);
         expiry.into_iter().chain(leaves).min()
@@ -461,6 +466,9 @@ impl User {
         let is_review = self.head.review.take_if(|at| *at <= now).is_some();
         let may_leave = self.may_leave(plan).any(|at| at == now);
         let clock = self.head.clock;
+        // What a time since was just before: the score that was told goes by that, for
+        // cuts may have changed since the clock.
+        self.head.clock = now - 1;
         let due: SmallVec<[usize; 8]> = (0..self.pieces.len())
             .filter(|piece| self.pieces[*piece].next == now)
             .collect();

@@ -29,8 +29,8 @@ const STATE: &str = "state";
 /// With fewer timers than this it does not matter that many are out of date.
 const MIN_TIMERS: usize = 1024;
 
-/// A stored part has about so many bytes at most.
-const PART_BYTES: usize = 64 << 20;
+/// A stored part has about so many bytes at most; few in tests, where users are few.
+const PART_BYTES: usize = if cfg!(test) { 1 << 10 } else { 64 << 20 };
 
 /// Users in hand take so many bytes at most.
 const IN_HAND_BYTES: usize = 96 << 20;
@@ -105,6 +105,14 @@ struct Part {
     /// How many users it holds, and of how many the latest state.
     users: usize,
     live: usize,
+    /// Whether it is as large as parts get.
+    is_full: bool,
+}
+
+impl Part {
+    fn is_half_dead(&self) -> bool {
+        self.live * 2 <= self.users
+    }
 }
 
 impl Slot {
@@ -283,31 +291,49 @@ impl Users {
     }
 
     /// Adds the users that changed. A part is written again, with what is new, when
-    /// it is not larger or half of it is out of date; so a user is written about as
-    /// often as the number of users doubles.
+    /// it is not larger or half of it is out of date; one that is full only for the
+    /// latter, and no more such ones than there is new. So a user is written few times
+    /// more often than it changes, and a snapshot fits memory however many users there
+    /// are.
     pub(super) fn snapshot(&mut self, snapshot: &mut Snapshot) -> Result<()> {
         if self.fresh.is_empty() {
             return Ok(());
         }
         let mut fresh = std::mem::take(&mut self.fresh);
-        let mut count = fresh.len();
+        let (mut count, mut rewritten) = (fresh.len(), 0);
+        let enough = count;
         let mut merged = Vec::new();
-        while let Some(last) = self.parts.last()
-            && (last.live <= count || last.live * 2 <= last.users)
-        {
-            count += last.live;
-            merged.push(last.number);
-            self.parts.pop();
-        }
+        let (mut is_small, mut parts) = (true, std::mem::take(&mut self.parts));
+        // From the newest on.
+        parts.reverse();
+        parts.retain(|part| {
+            let is_merged = if part.is_full {
+                part.is_half_dead() && rewritten <= enough
+            } else {
+                is_small &= part.live <= count || part.is_half_dead();
+                is_small
+            };
+            if is_merged {
+                if part.is_full {
+                    rewritten += part.live;
+                }
+                count += part.live;
+                merged.push(part.number);
+            }
+            !is_merged
+        });
+        parts.reverse();
+        self.parts = parts;
         snapshot
             .removed
             .extend(merged.iter().map(|part| name(*part)));
         if !merged.is_empty() {
-            let slots = self.slots.iter().filter(|slot| merged.contains(&slot.part));
+            merged.sort_unstable();
+            let is_merged = |slot: &&Slot| merged.binary_search(&slot.part).is_ok();
+            let slots = self.slots.iter().filter(is_merged);
             fresh.extend(slots.map(|slot| slot.key));
         }
-        if self.parts.is_empty() {
-            // No older part knows a user who was forgotten.
+        if !merged.is_empty() || self.parts.is_empty() {
             self.forget();
         }
         let mut rows = Rows::default();
@@ -352,7 +378,8 @@ impl Users {
         plan: &Plan,
         mut adapt: Option<impl FnMut(User) -> User>,
     ) -> Result<()> {
-        for part in &parts {
+        // One after another goes: all of them take much memory.
+        for part in parts {
             let number = number(&part.key) as u32;
             let unreadable =
                 || Error::data(format!("the stored state `{}` cannot be read", part.key));
@@ -371,6 +398,7 @@ impl Users {
                     number,
                     users: states.len(),
                     live: 0,
+                    is_full: states.value_data().len() > PART_BYTES,
                 });
             }
             let number = if lanes == Lanes::Same { number } else { 0 };
@@ -401,10 +429,18 @@ impl Users {
         Ok(())
     }
 
-    /// Forgets users who are forgotten: no part has them.
+    /// Forgets users who are forgotten, where no part knows more of them.
     fn forget(&mut self) {
         let slots = &mut self.slots;
-        slots.retain(|slot| !matches!(slot.place, Place::Nowhere));
+        let Some(oldest) = self.parts.first_mut() else {
+            slots.retain(|slot| !matches!(slot.place, Place::Nowhere));
+            return;
+        };
+        slots.retain(|slot| {
+            let is_gone = matches!(slot.place, Place::Nowhere) && slot.part == oldest.number;
+            oldest.live -= usize::from(is_gone);
+            !is_gone
+        });
     }
 
     /// Bytes in memory, an estimate.
@@ -424,7 +460,7 @@ impl Users {
                 }
                 is_new_time = next != slot.next;
                 is_fresh = is_fresh && slot.part != 0;
-                if let Some(part) = self.parts.iter_mut().find(|it| it.number == slot.part) {
+                if let Some(part) = part_of(&mut self.parts, slot.part) {
                     part.live -= 1;
                 }
                 slot
@@ -464,7 +500,7 @@ impl Users {
         if is_fresh {
             self.fresh.push(key);
         }
-        if let Some(part) = self.parts.iter_mut().find(|it| it.number == part) {
+        if let Some(part) = part_of(&mut self.parts, part) {
             part.live += 1;
         }
         if is_new_time && next < i64::MAX {
@@ -482,6 +518,12 @@ impl Warmth {
     pub(super) fn new(limit_bytes: usize, cold: Box<dyn ColdStore>) -> Self {
         Self { limit_bytes, cold }
     }
+}
+
+/// The part with this number; they are in the order of these.
+fn part_of(parts: &mut [Part], number: u32) -> Option<&mut Part> {
+    let place = parts.binary_search_by_key(&number, |part| part.number);
+    parts.get_mut(place.ok()?)
 }
 
 /// The state of a user in hand.
@@ -519,6 +561,7 @@ impl Rows {
 
     fn put(mut self, number: u32, snapshot: &mut Snapshot) -> Result<Part> {
         let users = self.keys.len();
+        let is_full = self.states.len() > PART_BYTES;
         let keys = || self.keys.iter();
         self.offsets.push(self.states.len() as i64);
         let offsets = OffsetBuffer::new(self.offsets.into());
@@ -552,6 +595,7 @@ impl Rows {
             number,
             users,
             live: users,
+            is_full,
         })
     }
 }

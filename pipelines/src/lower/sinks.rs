@@ -46,6 +46,8 @@ pub(super) struct PlannedSink {
     filter: Option<Expr>,
     factory: Arc<dyn SinkFactory>,
     label: String,
+    /// Whether each lane writes its share of the rows of all lanes.
+    is_shared: bool,
 }
 
 impl Lowering<'_> {
@@ -87,6 +89,7 @@ impl Lowering<'_> {
             filter: None,
             factory: Arc::new(BlackholeSinkFactory::default()),
             label: "watched".to_owned(),
+            is_shared: false,
         })
     }
 
@@ -117,7 +120,7 @@ impl Lowering<'_> {
                 return None;
             }
         };
-        let mut filter = None;
+        let (mut filter, mut is_shared) = (None, false);
         let (columns, factory, label) = match sink.output() {
             spec::Output::Console(_) => {
                 let factory: Arc<dyn SinkFactory> =
@@ -142,13 +145,15 @@ impl Lowering<'_> {
                     }
                 };
                 filter = self.profile_filter(&sink.from, parquet);
+                is_shared = *parquet.mode == WriteMode::Snapshot;
                 let schema = schema_of(&columns);
                 let newest = match replacing {
                     Some(replacing) => Some(Newest::Revisions(replacing.revisions)),
-                    None => (*parquet.mode == WriteMode::Snapshot)
-                        .then(|| schema.index_of(AS_OF).map(Newest::Snapshot))
-                        .transpose()
-                        .ok()?,
+                    None if is_shared => Some(Newest::Snapshot {
+                        as_of: schema.index_of(AS_OF).ok()?,
+                        bucket: schema.index_of(BUCKET).ok()?,
+                    }),
+                    None => None,
                 };
                 let factory = self.parquet(name, parquet, schema, partitions, newest, &output)?;
                 let label = format!("parquet {}", parquet.url.shown());
@@ -162,6 +167,7 @@ impl Lowering<'_> {
             filter,
             factory,
             label,
+            is_shared,
         })
     }
 
@@ -349,6 +355,7 @@ impl Lowering<'_> {
             Err(error) => return self.report(position, format!("sinks.{}", sink.name), &error),
         };
         let partitioning = match flow.rows {
+            _ if sink.is_shared => Partitioning::Broadcast,
             Rows::Events | Rows::Pairs => Partitioning::Forward,
             Rows::Windows | Rows::Revisions | Rows::Changes => Partitioning::Gather,
         };

@@ -18,7 +18,7 @@
 //! settled.
 //!
 //! Simpler are the rows of `snapshot`, all of which give way to those of a newer
-//! time.
+//! time. Each lane writes some of their folders.
 
 mod files;
 mod pending;
@@ -32,4 +32,4 @@ mod tests;
 
 pub(super) use revisions::RevisionColumns;
 pub(super) use sink::ReplacingSink;
-pub(super) use snapshot::SnapshotSink;
+pub(super) use snapshot::{Share, SnapshotSink};

@@ -6,36 +6,71 @@ mod tests;
 use std::sync::Arc;
 
 use arrow::{
-    array::{AsArray, BooleanArray},
-    compute::{filter_record_batch, max},
-    datatypes::{DataType, TimestampMicrosecondType},
+    array::{AsArray, BooleanArray, RecordBatch},
+    compute::{and, filter_record_batch, max},
+    datatypes::TimestampMicrosecondType,
 };
 use async_trait::async_trait;
 use tagflow_engine::{
     Batch, Error, Result,
     element::BarrierKind,
-    sink::{RemovedFile, Sink, SinkCut},
+    sink::{RemovedFile, Sink, SinkContext, SinkCut},
     state::StatePart,
 };
 
 use super::published::{Ends, Published, WindowFile};
 use crate::parquet::{layout::Layout, sink::ParquetSink};
 
-/// The sink of a table in which the rows of the newest time replace all others; on
-/// one lane.
+/// The sink of a table in which the rows of the newest time replace all others.
 ///
 /// Whoever emits gives all rows of one time before any barrier that follows the
 /// first of them, so at a cut the newest time is complete. Those of a time that was
-/// overtaken before the cut are never seen.
+/// overtaken before the cut are never seen, nor those of a time that was cut before.
+///
+/// Every lane gets all rows and writes its share of them. So each knows of a newer
+/// time, even one of which it has no row itself, and lets the files go that it wrote.
 pub(in crate::parquet) struct SnapshotSink {
     rows: ParquetSink,
     layout: Arc<Layout>,
-    /// The table's column with the time.
+    share: Share,
+    /// The input column with the time.
     as_of: usize,
     /// The newest time, in microseconds.
     newest: i64,
+    /// That of the last cut.
+    cut: i64,
     /// The files that readers see.
     published: Published,
+}
+
+/// The rows that one lane writes: those of its buckets, every n-th of n lanes.
+pub(in crate::parquet) struct Share {
+    /// The input column with the bucket's number, as text.
+    bucket: usize,
+    lane: usize,
+    lanes: usize,
+}
+
+impl Share {
+    pub(in crate::parquet) fn of(context: &SinkContext, bucket: usize) -> Self {
+        Self {
+            bucket,
+            lane: context.lane,
+            lanes: context.lanes,
+        }
+    }
+
+    /// Which rows are of it.
+    fn of_rows(&self, rows: &RecordBatch) -> Result<BooleanArray> {
+        let is_mine = |bucket: Option<&str>| {
+            let bucket: usize = bucket?.parse().ok()?;
+            Some(bucket % self.lanes == self.lane)
+        };
+        let buckets = rows.column(self.bucket).as_string_opt::<i32>();
+        let mine: Option<Vec<bool>> = buckets.and_then(|it| it.iter().map(is_mine).collect());
+        let mine = mine.ok_or_else(|| Error::internal("the bucket of a snapshot is no number"))?;
+        Ok(mine.into())
+    }
 }
 
 impl SnapshotSink {
@@ -44,54 +79,52 @@ impl SnapshotSink {
         rows: ParquetSink,
         layout: Arc<Layout>,
         as_of: usize,
-    ) -> Result<Self> {
-        let as_of = layout.column_of(as_of);
-        let is_time = |column: &usize| {
-            matches!(
-                layout.table.field(*column).data_type(),
-                DataType::Timestamp(_, _)
-            )
-        };
-        let as_of = as_of.filter(is_time);
-        Ok(Self {
-            as_of: as_of.ok_or_else(|| Error::internal("a snapshot has no time"))?,
+        share: Share,
+    ) -> Self {
+        Self {
+            as_of,
             rows,
             layout,
+            share,
             newest: i64::MIN,
+            cut: i64::MIN,
             published: Published::default(),
-        })
+        }
     }
 }
 
 #[async_trait]
 impl Sink for SnapshotSink {
     async fn write(&mut self, batch: Batch) -> Result<()> {
-        let rows = self.layout.table_rows(&batch.records)?;
-        let times = rows.column(self.as_of);
-        let times = times.as_primitive::<TimestampMicrosecondType>();
+        let times = batch.records.column(self.as_of);
+        let times = times.as_primitive_opt::<TimestampMicrosecondType>();
+        let times = times.ok_or_else(|| Error::internal("a snapshot has no time"))?;
         let newest = max(times).unwrap_or(i64::MIN);
         if newest > self.newest {
             self.rows.discard().await?;
             self.newest = newest;
         }
+        if self.newest == self.cut {
+            return Ok(());
+        }
         let stays = BooleanArray::from_unary(times, |time| time == self.newest);
-        let rows = filter_record_batch(&rows, &stays)?;
+        let stays = and(&stays, &self.share.of_rows(&batch.records)?)?;
+        let rows = filter_record_batch(&batch.records, &stays)?;
         if rows.num_rows() == 0 {
             return Ok(());
         }
-        self.rows.write_rows(rows).await
+        self.rows.write_rows(self.layout.table_rows(&rows)?).await
     }
 
     async fn cut(&mut self, _kind: BarrierKind) -> Result<SinkCut> {
         // Complete, so all files are.
+        self.cut = self.newest;
         let mut cut = self.rows.cut(BarrierKind::Stop).await?;
-        if !cut.files.is_empty() {
-            let removed = self.published.take_before(self.newest);
-            cut.removed.extend(removed.iter().map(|old| RemovedFile {
-                table: Arc::clone(&self.layout.url),
-                published: old.path().to_string(),
-            }));
-        }
+        let removed = self.published.take_before(self.newest);
+        cut.removed.extend(removed.iter().map(|old| RemovedFile {
+            table: Arc::clone(&self.layout.url),
+            published: old.path().to_string(),
+        }));
         for file in &mut cut.files {
             let name = file.staged.filename().unwrap_or_default().to_owned();
             self.published.add(WindowFile {
@@ -117,6 +150,7 @@ impl Sink for SnapshotSink {
             }
         }
         self.newest = self.published.newest().unwrap_or(i64::MIN);
+        self.cut = self.newest;
         Ok(())
     }
 }

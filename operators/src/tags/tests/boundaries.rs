@@ -483,6 +483,44 @@ fn regression_a_score_changes_with_what_it_is_made_of() {
 }
 
 #[test]
+fn regression_a_score_of_a_time_goes_on_from_what_was_told() {
+    let last = TagKind::Aggregate {
+        function: Function::Last,
+        argument: Some(super::event::TIME),
+        filter: None,
+        over: rolling(100, 1),
+    };
+    let days = TagKind::TimeSince {
+        tag: 0,
+        unit: us(1),
+    };
+    let recency = TagKind::Score {
+        tag: 1,
+        cuts: Cuts::Quantiles(2),
+        is_reversed: false,
+    };
+    let mut driver = driver(spec(vec![
+        tag("last", last),
+        tag("days", days),
+        tag("recency", recency),
+    ]));
+    driver.send(&[Event::new("a", 0, A), Event::new("b", 20, A)]);
+    driver.watermark(102);
+    let mut told = Vec::new();
+    for batch in driver.output(Port::MAIN) {
+        let column = |place: usize| batch.column(place).as_string::<i32>();
+        for row in 0..batch.num_rows() {
+            if (column(0).value(row), column(1).value(row)) == ("a", "recency") {
+                let text = |place: usize| column(place).iter().nth(row).flatten();
+                told.push([3, 4].map(|place| text(place).unwrap_or("null").to_owned()));
+            }
+        }
+    }
+    // The cut rises at 60, past what the time was when it was looked at last.
+    assert_eq!(told, [["null", "1"], ["1", "2"], ["2", "null"]]);
+}
+
+#[test]
 fn regression_a_funnel_has_a_ttl() {
     let funnel = TagKind::Funnel {
         within: us(100),

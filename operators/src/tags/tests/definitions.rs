@@ -529,10 +529,10 @@ fn named(
             ) => {
                 let by_quantiles = matches!(cuts, tags::Cuts::Quantiles(_));
                 // What is not the same to the last bit may be cut otherwise; of scores by
-                // quantiles no others can be made, and none of times.
+                // quantiles no others can be made.
                 let is_vague = match &tags[*place].kind {
                     TagKind::Aggregate { function, .. } => *function == Function::Std,
-                    TagKind::Score { .. } | TagKind::TimeSince { .. } => by_quantiles,
+                    TagKind::Score { .. } => by_quantiles,
                     _ => false,
                 };
                 !is_vague

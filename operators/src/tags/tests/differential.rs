@@ -22,7 +22,7 @@ use super::{
     model::{Model, Shown},
     reference::{Cuts, firings},
 };
-use crate::tags::{Spill, Tag, TagKind, Tags, value::Value};
+use crate::tags::{Spill, Tag, TagKind, Tags, Told, value::Value};
 
 /// What happens after an arrival.
 #[derive(Debug, Clone, Copy)]
@@ -273,6 +273,45 @@ fn assert_chained(case: &Case, driver: &Driver) {
     }
 }
 
+/// Whoever goes by what was told until then knows what the profiles showed.
+fn assert_told(case: &Case, driver: &Driver) {
+    let told = Told {
+        changes: driver.output(Port::MAIN).to_vec(),
+        moves: driver.output(Tags::SEGMENTS).to_vec(),
+    };
+    let no_cuts = Cuts::new();
+    for batch in driver.output(Tags::PROFILE) {
+        let users = batch.column(0).as_string::<i32>();
+        let times = batch.column(1).as_primitive::<TimestampMicrosecondType>();
+        for row in 0..batch.num_rows() {
+            let (user, at) = (users.value(row), times.value(row));
+            let known = driver.tags.told(&told, user, EventTime::from_micros(at));
+            let known = known.unwrap();
+            for (place, tag) in case.spec.tags.iter().enumerate() {
+                let none = case.reference(&no_cuts).before_any(place);
+                let none = none.json(&case.types[place]);
+                let ours = known.iter().flat_map(|known| &known.tags);
+                let ours = ours.filter(|it| it.name == tag.name).map(|it| &it.json);
+                let is_untold = matches!(tag.kind, TagKind::TimeSince { .. }) && tag.ttl.is_some();
+                if !is_untold {
+                    let ours = ours.chain(known.is_none().then_some(&none)).next().unwrap();
+                    let shown = value(batch.column(2 + place), row);
+                    let shown = shown.json(&case.types[place]);
+                    assert_eq!(*ours, shown, "{} of {user} at {at}", tag.name);
+                }
+            }
+            let segments = known.into_iter().flat_map(|known| known.segments);
+            let segments = segments.map(|(name, _)| Value::Text(name.as_str().into()));
+            let shown = value(batch.columns().last().unwrap(), row);
+            assert_eq!(
+                Value::List(segments.collect()),
+                shown,
+                "segments of {user} at {at}"
+            );
+        }
+    }
+}
+
 /// Absences that last fired as often as they should, less what was taken back.
 fn assert_firings(case: &Case, driver: &Driver, model: &Model<'_>) {
     let lasts = |tag: &Tag| matches!(tag.kind, TagKind::Absence { .. }) && tag.ttl.is_none();
@@ -412,6 +451,7 @@ proptest! {
         let model = model(&case, &arrivals, chunk);
         assert_balanced(&driver, &model);
         assert_same_profiles(&case, &driver, &model, |_| true, false);
+        assert_told(&case, &driver);
         driver.end();
         let (mut changes, mut moves) = (Vec::new(), Vec::new());
         for (user, events) in by_user(&case, &arrivals) {

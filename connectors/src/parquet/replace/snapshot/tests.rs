@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use tagflow_engine::{
     Batch,
     element::BarrierKind,
-    sink::{Sink, SinkFactory},
+    sink::{Sink, SinkContext, SinkFactory},
 };
 
 use crate::{
@@ -47,7 +47,10 @@ fn factory(files: FileOptions) -> ParquetSinkFactory {
             name: "bucket".to_owned(),
             column: 3,
         }],
-        newest: Some(Newest::Snapshot(1)),
+        newest: Some(Newest::Snapshot {
+            as_of: 1,
+            bucket: 3,
+        }),
         files,
         ..tests::config(&batch(0, &[]))
     };
@@ -147,11 +150,42 @@ async fn a_time_that_is_overtaken_is_never_seen() {
             .unwrap();
         assert_eq!(objects.len(), log.files.len(), "{objects:?}");
 
-        // Nor one that comes after it was.
+        // Nor one that comes after it was, or comes again.
         write(&mut sink, 10, &["d"]).await;
+        write(&mut sink, 20, &["a"]).await;
         let none = sink.cut(BarrierKind::Checkpoint).await.unwrap();
         assert!(none.files.is_empty() && none.removed.is_empty());
     }
+}
+
+#[tokio::test]
+async fn lanes_write_the_buckets_that_are_theirs() {
+    let factory = factory(FileOptions::default());
+    let mut lanes: Vec<_> = (0..3)
+        .map(|lane| {
+            let place = SinkContext {
+                lane,
+                lanes: 3,
+                ..context()
+            };
+            (factory.open(place).unwrap(), Log::new(&factory))
+        })
+        .collect();
+    // Each with the buckets of all rows that it has.
+    let mut expect = async |as_of: i64, users: &[&str], expected: [&[&str]; 3]| {
+        for ((sink, log), expected) in lanes.iter_mut().zip(expected) {
+            write(sink, as_of, users).await;
+            log.commit(sink.cut(BarrierKind::Checkpoint).await.unwrap())
+                .await;
+            log.publish().await;
+            assert_seen(log, as_of, expected).await;
+        }
+    };
+    let users = ["a", "bb", "ccc", "dddd", "ee"];
+    expect(10, &users, [&["ccc"], &["a", "dddd"], &["bb", "ee"]]).await;
+    // A lane without a row of the newer time lets its files go all the same.
+    expect(20, &["bb"], [&[], &[], &["bb"]]).await;
+    expect(30, &["a", "bb"], [&[], &["a"], &["bb"]]).await;
 }
 
 #[test]

@@ -28,6 +28,12 @@ pub trait Operator: Send {
         Ok(())
     }
 
+    /// The watermark that those downstream hear when this operator has heard
+    /// `watermark`: what it emits later may lie behind `watermark`, and not behind this.
+    fn passes_on(&self, watermark: EventTime) -> EventTime {
+        watermark
+    }
+
     /// Emits a part of what is still to come of the last watermark, where all at once
     /// would be too much for memory. It is called until it says that all is done,
     /// and only then anything else.

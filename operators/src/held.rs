@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BooleanArray, UInt8Array, UInt32Array},
+    array::{Array, ArrayRef, AsArray, BooleanArray, UInt8Array, UInt32Array, new_null_array},
     compute::{concat_batches, interleave_record_batch, take_record_batch},
     datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType},
     record_batch::RecordBatch,
@@ -213,13 +213,10 @@ impl Held {
                 of_lane.0.insert(number, part);
             }
         }
-        let columns: Vec<usize> = (0..self.schema.fields().len()).collect();
         for ((at, _), (parts, marks)) in stored {
             let mut first = None;
             for (number, part) in parts {
-                if !same_types(&part.rows.schema(), &self.stored) {
-                    return Err(self.unknown(part));
-                }
+                let rows = self.restored(part)?;
                 let key = match state.lanes {
                     Lanes::Same => {
                         self.next_part = self.next_part.max(number);
@@ -227,9 +224,8 @@ impl Held {
                     }
                     Lanes::Changed => None,
                 };
-                let rows = part.rows.project(&columns)?;
                 let slot = self.slots.entry(at).or_default();
-                let place = slot.push(key, rows.with_schema(Arc::clone(&self.schema))?);
+                let place = slot.push(key, rows);
                 first.get_or_insert(place);
             }
             if let (Some(part), Some(first)) = (marks, first) {
@@ -259,6 +255,21 @@ impl Held {
                 parts.sum::<usize>() + slot.marks.len()
             })
             .sum()
+    }
+
+    /// The rows of a part. A column that they lack, because it was not read when they
+    /// came, is null.
+    fn restored(&self, part: &StatePart) -> Result<RecordBatch> {
+        let fields = self.schema.fields().iter();
+        let columns = fields.map(|field| match part.rows.column_by_name(field.name()) {
+            Some(column) if column.data_type() == field.data_type() => Ok(Arc::clone(column)),
+            None if field.is_nullable() => {
+                Ok(new_null_array(field.data_type(), part.rows.num_rows()))
+            }
+            _ => Err(self.unknown(part)),
+        });
+        let columns = columns.collect::<Result<_>>()?;
+        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
 
     fn unknown(&self, part: &StatePart) -> Error {
@@ -331,13 +342,6 @@ fn key_groups(hasher: &KeyHasher, hash: &[usize], rows: &RecordBatch) -> Result<
     let keys = rows.project(hash)?;
     let groups = hasher.key_groups(keys.columns())?;
     Ok(Arc::new(UInt8Array::from(groups)))
-}
-
-fn same_types(stored: &Schema, expected: &Schema) -> bool {
-    let (stored, expected) = (stored.fields().iter(), expected.fields().iter());
-    stored
-        .map(|field| field.data_type())
-        .eq(expected.map(|field| field.data_type()))
 }
 
 /// Splits rows of windows by the end of their window, which is the struct at

@@ -7,6 +7,7 @@ mod bad_pipelines;
 mod bad_rows;
 mod borders;
 mod broker;
+mod change;
 mod kill;
 mod lake;
 mod memory;

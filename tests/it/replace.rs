@@ -35,9 +35,16 @@ queries:
              count(*) AS n, sum(amount) AS amount, count(DISTINCT id) AS ids
       FROM events GROUP BY 1, 2
   hopping:
+    emit: {every: 4s}
     allowed_lateness: 1m
     sql: |
       SELECT hop(at, INTERVAL '10 seconds', INTERVAL '30 seconds') AS "window", campaign,
+             count(*) AS n, sum(amount) AS amount
+      FROM events GROUP BY 1, 2
+  sessions:
+    allowed_lateness: 1m
+    sql: |
+      SELECT session(at, INTERVAL '1 second') AS "window", campaign,
              count(*) AS n, sum(amount) AS amount
       FROM events GROUP BY 1, 2
 sinks:
@@ -47,6 +54,9 @@ sinks:
   hopped:
     from: hopping
     parquet: {url: ./lake/hopped, partition_by: {campaign: campaign}, mode: replace_windows, files: {max_open: 200ms}}
+  visits:
+    from: sessions
+    parquet: {url: ./lake/visits, partition_by: {dt: "date(window_start)"}, mode: replace_windows, files: {max_open: 200ms}}
 checkpoint: {every: 100ms, url: ./state}
 "#;
 
@@ -65,6 +75,20 @@ SELECT date_bin(INTERVAL '10 seconds', at) - back AS window_start,
        campaign, count(*) AS n, sum(amount) AS amount
 FROM events CROSS JOIN (VALUES (INTERVAL '0 seconds'), (INTERVAL '10 seconds'), (INTERVAL '20 seconds')) AS slides (back)
 GROUP BY 1, 2 ORDER BY 1, 2, 3";
+
+/// Sessions begin where more than their gap has passed.
+const VISITS: &str = "\
+SELECT window_start, window_end, campaign, n, amount FROM written ORDER BY 1, 2, 3";
+
+const VISITS_BY_ORACLE: &str = "\
+SELECT min(at) AS window_start, max(at) + INTERVAL '1 second' AS window_end, campaign,
+       count(*) AS n, sum(amount) AS amount
+FROM (SELECT *, sum(opens) OVER (PARTITION BY campaign ORDER BY at, opens DESC
+                                 ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS number
+      FROM (SELECT *, CASE WHEN at <= lag(at) OVER (PARTITION BY campaign ORDER BY at)
+                                      + INTERVAL '1 second' THEN 0 ELSE 1 END AS opens
+            FROM events))
+GROUP BY campaign, number ORDER BY 1, 2, 3";
 
 #[test]
 fn each_window_is_in_the_table_once_after_any_kill() {
@@ -139,14 +163,18 @@ fn assert_holds(folder: &Folder, rows: &[Row]) {
     assert_same("tumbling windows", &expected, &ours);
     let (expected, ours) = ask(("lake/hopped", "campaign"), HOPPED, HOPPED_BY_ORACLE);
     assert_same("hopping windows", &expected, &ours);
+    let (expected, ours) = ask(("lake/visits", "dt"), VISITS, VISITS_BY_ORACLE);
+    assert_same("sessions", &expected, &ours);
     let corrected = "SELECT count(*) > 0 AS some, bool_and(is_final) AS final FROM written \
                      WHERE revision > 0";
-    let (expected, ours) = ask(
+    for table in [
         ("lake/tumbled", "dt"),
-        corrected,
-        "SELECT true AS some, true AS final",
-    );
-    assert_same("corrections", &expected, &ours);
+        ("lake/hopped", "campaign"),
+        ("lake/visits", "dt"),
+    ] {
+        let (expected, ours) = ask(table, corrected, "SELECT true AS some, true AS final");
+        assert_same("corrections", &expected, &ours);
+    }
     let staged = folder.files("lake", "_staging");
     assert!(staged.is_empty(), "left staged: {staged:?}");
 }

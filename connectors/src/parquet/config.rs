@@ -68,6 +68,9 @@ pub struct Revisions {
     /// The input column with the revision's number, an `int64`. It goes up; from
     /// 0 on the window has closed.
     pub revision: usize,
+    /// The input column that tells whether a row takes its revisions before away and
+    /// leaves none, a `bool`.
+    pub retracted: Option<usize>,
     /// For how long after its end a window may come out again.
     pub lateness: Duration,
 }

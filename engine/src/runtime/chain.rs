@@ -403,8 +403,10 @@ impl Chain {
     fn work_off(&mut self, index: usize, watermark: Watermark) -> Result<()> {
         self.drain(index)?;
         let link = &mut self.links[index];
-        if let (Some(operator), Watermark::At(_)) = (&mut link.operator, watermark) {
+        let mut passed_on = watermark;
+        if let (Some(operator), Watermark::At(time)) = (&mut link.operator, watermark) {
             let progress = operator.go_on(&mut link.output)?;
+            passed_on = Watermark::At(operator.passes_on(time));
             self.drain(index)?;
             if progress == Progress::More {
                 self.unfinished.push((index, watermark));
@@ -419,12 +421,12 @@ impl Chain {
             .collect();
         for target in targets {
             match target {
-                Target::Link { link, slot, .. } => self.advance(link, slot, watermark)?,
+                Target::Link { link, slot, .. } => self.advance(link, slot, passed_on)?,
                 Target::Exit(edge) => {
-                    if let Watermark::At(time) = watermark {
+                    if let Watermark::At(time) = passed_on {
                         self.frontier.raise(time);
                     }
-                    self.exits.push(Element::Watermark(edge, watermark));
+                    self.exits.push(Element::Watermark(edge, passed_on));
                 }
             }
         }

@@ -16,7 +16,7 @@ use tagflow_engine::{
     state::{KEY_GROUP_COLUMN, Lanes, Snapshot, StatePart},
 };
 
-/// The keys of each pane that changed since its windows last came out.
+/// The keys of each pane that changed since some windows last came out.
 pub(super) struct Changes {
     rows: RowConverter,
     by_pane: BTreeMap<i64, HashSet<OwnedRow>>,
@@ -45,6 +45,11 @@ impl Changes {
         self.by_pane.keys().copied().collect()
     }
 
+    /// Whether any changed in a pane that starts from `start` to before `end`.
+    pub(super) fn any(&self, start: i64, end: i64) -> bool {
+        self.by_pane.range(start..end).next().is_some()
+    }
+
     /// Which of `keys` changed in a pane that starts from `start` to before
     /// `end`. Without key columns there is one group, and it changed.
     pub(super) fn among(&self, start: i64, end: i64, keys: &[ArrayRef]) -> Result<BooleanArray> {
@@ -54,9 +59,9 @@ impl Changes {
         Ok(rows.iter().map(|row| Some(changed(row.owned()))).collect())
     }
 
-    /// The windows of the pane that starts at `start` have come out.
-    pub(super) fn forget(&mut self, start: i64) {
-        self.by_pane.remove(&start);
+    /// The windows have come out.
+    pub(super) fn clear(&mut self) {
+        self.by_pane.clear();
     }
 }
 

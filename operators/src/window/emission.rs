@@ -12,6 +12,9 @@ use super::{Period, Windows, spec::utc};
 pub const REVISION: &str = "revision";
 /// The column that tells results of a closed window from previews.
 pub const IS_FINAL: &str = "is_final";
+/// The column that tells, of sessions, those that are none any more: they have grown, or
+/// were joined with others.
+pub const IS_RETRACTED: &str = "is_retracted";
 /// The column that says what became of a key without a window: `insert`, `update`
 /// or `delete`.
 pub const OP: &str = "op";
@@ -22,8 +25,8 @@ pub const CHANGED_AT: &str = "changed_at";
 /// here besides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Emission {
-    /// While it is open, each time that the watermark passes a multiple of this,
-    /// for the keys that changed.
+    /// While it is open and has rows that no window before it has, each time that the
+    /// watermark passes a multiple of this: first all keys, then those that changed.
     pub previews: Option<Duration>,
     /// For so long after its end, for the keys that late rows changed. Rows that
     /// come later still are late.
@@ -40,13 +43,16 @@ impl Emission {
         self.previews.is_some() || !self.lateness.is_zero()
     }
 
-    /// The columns that tell apart what comes out more than once.
-    pub fn columns(&self) -> Vec<FieldRef> {
-        let columns = match (self.ttl, self.revises()) {
+    /// The columns that tell apart what comes out more than once, of `windows`.
+    pub fn columns(&self, windows: &Windows) -> Vec<FieldRef> {
+        let mut columns = match (self.ttl, self.revises()) {
             (Some(_), _) => vec![(OP, DataType::Utf8), (CHANGED_AT, utc())],
             (None, true) => vec![(REVISION, DataType::Int64), (IS_FINAL, DataType::Boolean)],
             (None, false) => Vec::new(),
         };
+        if let (true, Windows::Session { .. }) = (self.revises(), windows) {
+            columns.push((IS_RETRACTED, DataType::Boolean));
+        }
         let columns = columns.into_iter();
         columns
             .map(|(name, kind)| Arc::new(Field::new(name, kind, false)))
@@ -71,17 +77,10 @@ impl Emission {
                 _ => Err("`ttl` is shorter than changes are apart"),
             };
         }
-        if let Windows::Session { .. } = windows
-            && self.revises()
-        {
+        if let (Some(_), Windows::Session { .. }) = (self.previews, windows) {
             return Err(
-                "a session is emitted once, when it is over; give late rows more time with the \
-                 source's `delay`",
-            );
-        }
-        if windows.share_panes() && self.previews.is_some() {
-            return Err(
-                "only tumbling windows have previews; overlapping ones come out often enough",
+                "a session has no previews: where it ends is not known before it is over; \
+                 give it an `allowed_lateness` for corrections",
             );
         }
         if self.previews.is_some_and(|every| micros(every) <= 0) {

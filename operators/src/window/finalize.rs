@@ -1,7 +1,7 @@
 //! The stage after the exchange: holds the panes of the open windows and closes
 //! windows.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use arrow::{
     array::{
@@ -43,22 +43,30 @@ pub(super) struct Finalize {
     /// Windows that end here or before are closed.
     closed_through: StoredWatermark,
     hasher: KeyHasher,
-    changes: Changes,
+    /// What changed in windows that have closed, since they last came out.
+    corrections: Changes,
     revisions: Revisions,
+    /// What changed since the last previews.
+    fresh: Changes,
+    /// The ends of the open windows that have had a preview of all their keys.
+    previewed: BTreeSet<i64>,
 }
 
 /// Which rows of a window come out.
 #[derive(Debug, Clone, Copy)]
 enum Keys {
     All,
-    Changed,
+    Corrected,
+    Fresh,
 }
 
 impl Finalize {
     pub(super) fn new(aggregation: Arc<Aggregation>) -> Result<Self> {
         Ok(Self {
             hasher: KeyHasher::new(aggregation.key_types())?,
-            changes: Changes::new(aggregation.key_types())?,
+            corrections: Changes::new(aggregation.key_types())?,
+            fresh: Changes::new(aggregation.key_types())?,
+            previewed: BTreeSet::new(),
             panes: Panes::default(),
             closed_through: StoredWatermark::default(),
             revisions: Revisions::default(),
@@ -100,10 +108,12 @@ impl Finalize {
     /// Keeps in mind which keys of a pane must come out again.
     fn remember(&mut self, pane: Span, columns: &[ArrayRef]) -> Result<()> {
         let emission = self.aggregation.spec.emission;
-        let again = emission.previews.is_some() || self.has_come_out(pane);
-        if emission.revises() && again {
-            let keys = &columns[LEAD..self.aggregation.group_width()];
-            self.changes.add(pane.start, keys)?;
+        let keys = &columns[LEAD..self.aggregation.group_width()];
+        if emission.previews.is_some() {
+            self.fresh.add(pane.start, keys)?;
+        }
+        if !emission.lateness.is_zero() && self.has_come_out(pane) {
+            self.corrections.add(pane.start, keys)?;
         }
         Ok(())
     }
@@ -120,14 +130,8 @@ impl Finalize {
         let windows = &aggregation.spec.windows;
         let closed_through = self.closed_through.get().as_micros();
         let mut corrected = Vec::new();
-        let mut changed = self.changes.panes();
-        changed.retain(|start| {
-            aggregation
-                .pane(*start)
-                .is_ok_and(|pane| self.has_come_out(pane))
-        });
-        for start in &changed {
-            let pane = aggregation.pane(*start)?;
+        for start in self.corrections.panes() {
+            let pane = aggregation.pane(start)?;
             let mut after = pane.start;
             while let Some(window) =
                 windows.next_after(after, |from| (from <= pane.start).then_some(pane))
@@ -143,16 +147,18 @@ impl Finalize {
         corrected.dedup();
         for window in corrected {
             let revision = self.revisions.next(window.end);
-            self.emit(window, Keys::Changed, revision, out)?;
+            self.emit(window, Keys::Corrected, revision, out)?;
         }
-        for start in changed {
-            self.changes.forget(start);
-        }
+        self.corrections.clear();
         Ok(())
     }
 
-    /// Emits what changed in windows that are open at `watermark`, if it has
-    /// passed a multiple of `every` since `before`.
+    /// If `watermark` has passed a multiple of `every` since `before`, emits of the open
+    /// windows those that have rows which none before them has: all keys the first time,
+    /// and again after a restart; later those that changed.
+    ///
+    /// So of windows that overlap, not each comes out for each row, of which there may be
+    /// thousands, but those that say the most.
     fn preview(
         &mut self,
         every: Duration,
@@ -165,13 +171,20 @@ impl Finalize {
         if now == tick(before.as_micros()) {
             return Ok(());
         }
-        for start in self.changes.panes() {
-            let window = self.aggregation.pane(start)?;
+        let leading = self
+            .panes
+            .leading(&self.aggregation.spec.windows, watermark);
+        for window in leading {
             // The last preview before the window closes is number -1.
             let revision = now - tick(window.end - 1) - 1;
-            self.emit(window, Keys::Changed, revision, out)?;
-            self.changes.forget(start);
+            if self.previewed.insert(window.end) {
+                self.emit(window, Keys::All, revision, out)?;
+            } else if self.fresh.any(window.start, window.end) {
+                self.emit(window, Keys::Fresh, revision, out)?;
+            }
         }
+        self.fresh.clear();
+        self.previewed.retain(|end| *end > watermark.as_micros());
         Ok(())
     }
 
@@ -179,15 +192,20 @@ impl Finalize {
         let aggregation = Arc::clone(&self.aggregation);
         let emission = aggregation.spec.emission;
         let one_pane = !aggregation.spec.windows.share_panes();
-        let last = one_pane && emission.lateness.is_zero() && matches!(keys, Keys::All);
+        let last = one_pane && emission.lateness.is_zero() && revision == 0;
         let mut columns = if last {
             self.panes.take(&aggregation, window)?
         } else {
             self.panes.window(&aggregation, window)?
         };
-        if let Keys::Changed = keys {
+        let changes = match keys {
+            Keys::All => None,
+            Keys::Corrected => Some(&self.corrections),
+            Keys::Fresh => Some(&self.fresh),
+        };
+        if let Some(changes) = changes {
             let of = &columns[LEAD..aggregation.group_width()];
-            let changed = self.changes.among(window.start, window.end, of)?;
+            let changed = changes.among(window.start, window.end, of)?;
             for column in &mut columns {
                 *column = filter(column, &changed)?;
             }
@@ -235,7 +253,6 @@ impl Operator for Finalize {
             && window.end <= watermark.as_micros()
         {
             self.emit(window, Keys::All, 0, out)?;
-            self.changes.forget(window.start);
             after = EventTime::from_micros(window.end);
         }
         if let Some(every) = aggregation.spec.emission.previews {

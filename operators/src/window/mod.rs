@@ -34,7 +34,7 @@ mod windows;
 mod zone;
 
 pub use aggregate::{Aggregate, check};
-pub use emission::{CHANGED_AT, Emission, IS_FINAL, OP, REVISION};
+pub use emission::{CHANGED_AT, Emission, IS_FINAL, IS_RETRACTED, OP, REVISION};
 pub use spec::{Aggregation, AggregationSpec, Key, window_type};
 pub(crate) use watermark::StoredWatermark;
 pub use windows::{Period, Span, Windows};

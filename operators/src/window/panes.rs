@@ -65,6 +65,19 @@ impl Panes {
         })
     }
 
+    /// The windows that end after `after` and have rows that no window before them
+    /// has, in the order of their ends.
+    pub(super) fn leading(&self, windows: &Windows, after: EventTime) -> Vec<Span> {
+        let panes = self.by_start.values().rev();
+        let mut leading: Vec<Span> = panes
+            .map(|pane| windows.first_window(pane.span))
+            .take_while(|window| window.end > after.as_micros())
+            .collect();
+        leading.dedup();
+        leading.reverse();
+        leading
+    }
+
     /// Whether there are none.
     pub(super) fn is_empty(&self) -> bool {
         self.by_start.is_empty()

@@ -1,11 +1,14 @@
 //! The stage after the exchange for session windows: joins panes, key by key.
 
+mod bounds;
+mod closed;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arrow::{
     array::{
-        ArrayRef, AsArray, BooleanArray, RecordBatch, StructArray, TimestampMicrosecondArray,
-        UInt8Array,
+        ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StructArray,
+        TimestampMicrosecondArray,
     },
     compute::{concat_batches, filter_record_batch, not},
     datatypes::TimestampMicrosecondType,
@@ -18,9 +21,14 @@ use tagflow_engine::{
     time::micros,
 };
 
+use self::{
+    bounds::{Bounds, first_times, join},
+    closed::{Closed, Taken},
+};
 use super::{
     finalize::{STRAGGLERS, by_pane},
     late,
+    pane::with_key_groups,
     panes::Panes,
     spec::{Aggregation, LEAD, window_fields},
     stored::Restored,
@@ -37,7 +45,12 @@ use super::{
 /// the gap lies between. Sessions whose last row is more than the gap before that
 /// end go out.
 ///
-/// A straggler is late if its own gap has passed and it joins no open session.
+/// A straggler is late if a session of it alone had closed more than the allowed lateness
+/// ago, and it lies inside of no other. One that is not late, and whose session had come out,
+/// corrects it: sessions that came out and
+/// are others now, because they have grown or were joined, are *retracted*, and what they
+/// have become comes out as soon as it is over. Hence sessions that have come out stay
+/// as long as a row may join them that is not late.
 pub(super) struct Sessions {
     aggregation: Arc<Aggregation>,
     gap_us: i64,
@@ -46,8 +59,10 @@ pub(super) struct Sessions {
     /// Sessions, or parts of them, that may go on. Their first column is not
     /// theirs: states of any pane.
     open: Vec<Open>,
-    /// First and last event times of `open` by key, once they are asked for.
+    /// Bounds of `open` by key, once they are asked for.
     index: Option<HashMap<OwnedRow, Vec<Bounds>>>,
+    /// Sessions that have come out; none without an allowed lateness.
+    closed: Closed,
     sealed_through: StoredWatermark,
     rows: RowConverter,
     hasher: KeyHasher,
@@ -56,17 +71,17 @@ pub(super) struct Sessions {
     removed: Vec<String>,
 }
 
+/// Whether a row says what a session is, or that it is none any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Holds,
+    Retracted,
+}
+
 struct Open {
     /// The name of the part in the store; none before a snapshot has put it.
     key: Option<String>,
     states: RecordBatch,
-}
-
-/// The event times of the first and the last row of a session.
-#[derive(Debug, Clone, Copy)]
-struct Bounds {
-    first: i64,
-    last: i64,
 }
 
 const PART: &str = "open";
@@ -80,6 +95,7 @@ impl Sessions {
             panes: Panes::default(),
             open: Vec::new(),
             index: None,
+            closed: Closed::default(),
             sealed_through: StoredWatermark::default(),
             rows: RowConverter::new(fields)?,
             hasher: KeyHasher::new(aggregation.key_types())?,
@@ -89,7 +105,7 @@ impl Sessions {
         })
     }
 
-    fn on_states(&mut self, states: RecordBatch) -> Result<()> {
+    fn on_states(&mut self, states: RecordBatch, out: &mut Output) -> Result<()> {
         let aggregation = Arc::clone(&self.aggregation);
         let sealed = self.sealed_through.get();
         for (start, states) in by_pane(states)? {
@@ -102,7 +118,7 @@ impl Sessions {
                 )));
             }
             if span.end <= sealed.as_micros() {
-                self.add_open(None, states)?;
+                self.join_sealed(states, out)?;
             } else {
                 let pane = self.panes.change(&aggregation.spec.windows, span);
                 pane.merge(&aggregation, &states)?;
@@ -136,19 +152,9 @@ impl Sessions {
             .column(aggregation.group_width() + aggregation.spec.time)
             .as_primitive::<TimestampMicrosecondType>();
         let bounds = times.values().iter();
-        let bounds: Vec<Bounds> = bounds
-            .map(|time| Bounds {
-                first: *time,
-                last: *time,
-            })
-            .collect();
+        let bounds: Vec<Bounds> = bounds.map(|time| Bounds::at(*time)).collect();
         let sessions = join(&keys, &bounds, self.gap_us);
-        let mut late = Vec::with_capacity(rows.num_rows());
-        for (row, session) in sessions.iter().enumerate() {
-            let over = session.last.saturating_add(self.gap_us) < sealed.as_micros();
-            late.push(over && !self.joins_open(&keys.row(row).owned(), *session)?);
-        }
-        let late = BooleanArray::from(late);
+        let late = self.are_late(&keys, &bounds, &sessions)?;
         if late.has_true() {
             let rows = filter_record_batch(&rows, &late)?;
             out.late(&batch.origin, rows.num_rows());
@@ -156,18 +162,145 @@ impl Sessions {
             out.emit_to(Port::ASIDE, Batch::derived(rows));
         }
         if late.has_false() {
-            let starts = first_times(&sessions);
             let mut columns = rows.columns().to_vec();
-            columns[0] = Arc::new(starts);
+            columns[0] = Arc::new(first_times(&sessions));
             let rows = RecordBatch::try_new(rows.schema(), columns)?;
             let rows = filter_record_batch(&rows, &not(&late)?)?;
             out.contributed(&batch.origin, rows.num_rows());
             let (groups, inputs) = aggregation.straggler(&rows)?;
             let mut table = Table::new(&aggregation)?;
             table.update(&aggregation, &groups, &inputs)?;
-            self.add_open(None, table.into_states(&aggregation)?)?;
+            self.join_sealed(table.into_states(&aggregation)?, out)?;
         }
         Ok(())
+    }
+
+    /// Which rows of sealed panes are late; `sessions` are those that they make.
+    ///
+    /// Where sessions are corrected, a row that is further behind than a gap and the
+    /// lateness counts only inside of a session: at its beginning it might join one that
+    /// has been let go.
+    fn are_late(
+        &mut self,
+        keys: &Rows,
+        rows: &[Bounds],
+        sessions: &[Bounds],
+    ) -> Result<BooleanArray> {
+        let lateness = self.aggregation.lateness_us;
+        let sealed = self.sealed_through.get().as_micros();
+        let gap = self.gap_us;
+        let is_over = |bounds: Bounds| {
+            let closes = bounds.last.saturating_add(gap).saturating_add(lateness);
+            closes < sealed
+        };
+        let mut late = Vec::with_capacity(rows.len());
+        if lateness == 0 {
+            for (row, session) in sessions.iter().enumerate() {
+                let key = keys.row(row).owned();
+                late.push(is_over(*session) && self.near_open(&key, *session)?.is_empty());
+            }
+            return Ok(BooleanArray::from(late));
+        }
+        let closed = self.near_closed(keys, rows)?;
+        for (row, bounds) in rows.iter().enumerate() {
+            let key = keys.row(row).owned();
+            let closed = closed.get(&key).into_iter().flatten();
+            let mut near = self.near_open(&key, *bounds)?;
+            near.extend(closed.filter(|it| it.is_near(*bounds, gap) && !is_over(**it)));
+            let is_inside = near.iter().any(|it| it.first <= bounds.first)
+                && near.iter().any(|it| it.last >= bounds.last);
+            late.push(is_over(*bounds) && !is_inside);
+        }
+        Ok(BooleanArray::from(late))
+    }
+
+    /// The bounds of the closed sessions that may be near `sessions`, by key.
+    fn near_closed(
+        &mut self,
+        keys: &Rows,
+        sessions: &[Bounds],
+    ) -> Result<HashMap<OwnedRow, Vec<Bounds>>> {
+        let places = self.places(keys, sessions)?;
+        let Taken { states, .. } = self.closed.get(&self.aggregation, &places)?;
+        let mut known = HashMap::new();
+        self.extend(&mut known, &states)?;
+        Ok(known)
+    }
+
+    fn places(&mut self, keys: &Rows, sessions: &[Bounds]) -> Result<Vec<closed::Place>> {
+        let width = self.aggregation.group_width();
+        let keys_of = |states: &RecordBatch| {
+            let keys = self.rows.convert_columns(&states.columns()[LEAD..width]);
+            Ok(keys?)
+        };
+        self.closed.near(keys, sessions, self.gap_us, keys_of)
+    }
+
+    /// Takes in states of sealed panes that are not late: with the sessions that they
+    /// join they are open, or they come out at once, where those are over.
+    fn join_sealed(&mut self, states: RecordBatch, out: &mut Output) -> Result<()> {
+        let aggregation = Arc::clone(&self.aggregation);
+        if aggregation.lateness_us == 0 {
+            return self.add_open(None, states);
+        }
+        let bounds: Vec<Bounds> = Bounds::of(&states).collect();
+        let places = self.places(&self.keys(&states)?, &bounds)?;
+        let Taken {
+            states: known,
+            revisions,
+        } = self.closed.get(&aggregation, &places)?;
+        self.closed.take(places);
+
+        let came = states.num_rows();
+        let states = concat_batches(&aggregation.partial, [&states, &known])?;
+        let bounds: Vec<Bounds> = Bounds::of(&states).collect();
+        let keys = self.keys(&states)?;
+        let sessions = join(&keys, &bounds, self.gap_us);
+        let mut columns = states.columns().to_vec();
+        columns[0] = Arc::new(first_times(&sessions));
+        let states = RecordBatch::try_new(states.schema(), columns)?;
+        let sealed = self.sealed_through.get().as_micros();
+        let mut over = Vec::with_capacity(sessions.len());
+        for (row, session) in sessions.iter().enumerate() {
+            let is_over = session.last.saturating_add(self.gap_us) < sealed;
+            let key = keys.row(row).owned();
+            over.push(is_over && self.near_open(&key, *session)?.is_empty());
+        }
+
+        // What had come out of each session, and what is no session any more.
+        let mut revised: HashMap<(OwnedRow, Bounds), i64> = HashMap::new();
+        let mut retracted = Vec::with_capacity(revisions.len());
+        for (row, revision) in (came..).zip(&revisions) {
+            let known = revised
+                .entry((keys.row(row).owned(), sessions[row]))
+                .or_default();
+            *known = (*known).max(*revision);
+            retracted.push(!over[row] || bounds[row] != sessions[row]);
+        }
+        self.retract(&known, &revisions, &BooleanArray::from(retracted), out)?;
+
+        let over = BooleanArray::from(over);
+        if over.has_true() {
+            let states = filter_record_batch(&states, &over)?;
+            let revision = |key: OwnedRow, bounds: Bounds| {
+                let before = revised.get(&(key, bounds));
+                before.map_or(1, |revision| revision + 1)
+            };
+            self.come_out(&self.merged(&states)?, revision, out)?;
+        }
+        if over.has_false() {
+            let states = filter_record_batch(&states, &not(&over)?)?;
+            let states = self.merged(&states)?;
+            self.add_open(None, states)?;
+        }
+        Ok(())
+    }
+
+    /// The groups of `states`, each once.
+    fn merged(&self, states: &RecordBatch) -> Result<RecordBatch> {
+        let mut table = Table::new(&self.aggregation)?;
+        table.merge(&self.aggregation, states.columns())?;
+        table.into_states(&self.aggregation)
     }
 
     fn add_open(&mut self, key: Option<String>, states: RecordBatch) -> Result<()> {
@@ -179,8 +312,9 @@ impl Sessions {
         Ok(())
     }
 
-    /// Whether no more than the gap lies between `session` and an open one of `key`.
-    fn joins_open(&mut self, key: &OwnedRow, session: Bounds) -> Result<bool> {
+    /// The open sessions of `key`, or parts of them, between which and `session` no more
+    /// than the gap lies.
+    fn near_open(&mut self, key: &OwnedRow, session: Bounds) -> Result<Vec<Bounds>> {
         let index = if let Some(index) = self.index.take() {
             index
         } else {
@@ -190,14 +324,11 @@ impl Sessions {
             }
             index
         };
-        let gap = self.gap_us;
-        let near = |open: &Bounds| {
-            session.first.saturating_sub(open.last) <= gap
-                && open.first.saturating_sub(session.last) <= gap
-        };
-        let joins = index.get(key).is_some_and(|open| open.iter().any(near));
+        let open = index.get(key).into_iter().flatten();
+        let near = open.filter(|it| it.is_near(session, self.gap_us));
+        let near = near.copied().collect();
         self.index = Some(index);
-        Ok(joins)
+        Ok(near)
     }
 
     fn extend(
@@ -206,7 +337,7 @@ impl Sessions {
         states: &RecordBatch,
     ) -> Result<()> {
         let keys = self.keys(states)?;
-        for (key, bounds) in keys.iter().zip(bounds(states)) {
+        for (key, bounds) in keys.iter().zip(Bounds::of(states)) {
             index.entry(key.owned()).or_default().push(bounds);
         }
         Ok(())
@@ -225,7 +356,7 @@ impl Sessions {
         let over = |bounds: Bounds| bounds.last.saturating_add(self.gap_us) < through;
         if parts.is_empty() {
             let mut open = self.open.iter();
-            if !open.any(|open| bounds(&open.states).any(over)) {
+            if !open.any(|open| Bounds::of(&open.states).any(over)) {
                 return Ok(());
             }
         }
@@ -236,7 +367,7 @@ impl Sessions {
         self.index = None;
 
         let rows = concat_batches(&aggregation.partial, &parts)?;
-        let parts: Vec<Bounds> = bounds(&rows).collect();
+        let parts: Vec<Bounds> = Bounds::of(&rows).collect();
         let sessions = join(&self.keys(&rows)?, &parts, self.gap_us);
         let mut columns = rows.columns().to_vec();
         columns[0] = Arc::new(first_times(&sessions));
@@ -244,23 +375,77 @@ impl Sessions {
         let over = sessions.iter().map(|session| Some(over(*session)));
         let over: BooleanArray = over.collect();
         if over.has_true() {
-            let mut table = Table::new(&aggregation)?;
-            table.merge(&aggregation, filter_record_batch(&rows, &over)?.columns())?;
-            self.emit(table, out)?;
+            let sessions = self.merged(&filter_record_batch(&rows, &over)?)?;
+            self.come_out(&sessions, |_, _| 0, out)?;
         }
         if over.has_false() {
-            let mut table = Table::new(&aggregation)?;
-            table.merge(
-                &aggregation,
-                filter_record_batch(&rows, &not(&over)?)?.columns(),
-            )?;
-            self.add_open(None, table.into_states(&aggregation)?)?;
+            let sessions = self.merged(&filter_record_batch(&rows, &not(&over)?)?)?;
+            self.add_open(None, sessions)?;
         }
         Ok(())
     }
 
-    fn emit(&self, table: Table, out: &mut Output) -> Result<()> {
+    /// Emits sessions, and keeps them where they may be corrected. `revision` is of a
+    /// key's session.
+    fn come_out(
+        &mut self,
+        sessions: &RecordBatch,
+        revision: impl Fn(OwnedRow, Bounds) -> i64,
+        out: &mut Output,
+    ) -> Result<()> {
+        if self.aggregation.lateness_us == 0 {
+            return self.emit(sessions, &[], Standing::Holds, out);
+        }
+        let keys = self.keys(sessions)?;
+        let revisions: Vec<i64> = keys
+            .iter()
+            .zip(Bounds::of(sessions))
+            .map(|(key, bounds)| revision(key.owned(), bounds))
+            .collect();
+        self.emit(sessions, &revisions, Standing::Holds, out)?;
+        self.closed
+            .add(sessions.clone(), Int64Array::from(revisions))
+    }
+
+    /// Emits that some of `sessions` are none any more: with the values of no row.
+    fn retract(
+        &self,
+        sessions: &RecordBatch,
+        revisions: &[i64],
+        retracted: &BooleanArray,
+        out: &mut Output,
+    ) -> Result<()> {
         let aggregation = &self.aggregation;
+        let sessions = filter_record_batch(sessions, retracted)?;
+        if sessions.num_rows() == 0 {
+            return Ok(());
+        }
+        let revisions = revisions.iter().zip(retracted.values());
+        let revisions = revisions.filter(|(_, retracted)| *retracted);
+        let revisions: Vec<i64> = revisions.map(|(revision, _)| revision + 1).collect();
+        let bounds: Vec<Bounds> = Bounds::of(&sessions).collect();
+        let mut columns = sessions.columns()[..aggregation.group_width()].to_vec();
+        columns[0] = Arc::new(first_times(&bounds));
+        for aggregate in 0..aggregation.visible().len() {
+            let empty = Table::empty_states(aggregation, aggregate, sessions.num_rows())?;
+            columns.extend(empty);
+        }
+        let width = sessions.num_columns();
+        columns.extend_from_slice(&sessions.columns()[width - 2..]);
+        let empty = RecordBatch::try_new(sessions.schema(), columns)?;
+        self.emit(&empty, &revisions, Standing::Retracted, out)
+    }
+
+    fn emit(
+        &self,
+        sessions: &RecordBatch,
+        revisions: &[i64],
+        standing: Standing,
+        out: &mut Output,
+    ) -> Result<()> {
+        let aggregation = &self.aggregation;
+        let mut table = Table::new(aggregation)?;
+        table.merge(aggregation, sessions.columns())?;
         let mut columns = table.into_results(aggregation)?;
         let last = columns.pop();
         let first = columns.pop();
@@ -275,6 +460,13 @@ impl Sessions {
         if aggregation.keyless {
             columns.remove(LEAD);
         }
+        if aggregation.spec.emission.revises() {
+            let rows = revisions.len();
+            let is_retracted = standing == Standing::Retracted;
+            columns.push(Arc::new(Int64Array::from(revisions.to_vec())));
+            columns.push(Arc::new(BooleanArray::from(vec![true; rows])));
+            columns.push(Arc::new(BooleanArray::from(vec![is_retracted; rows])));
+        }
         let rows = RecordBatch::try_new(aggregation.output_schema(), columns)?;
         out.emit(Batch::derived(rows));
         Ok(())
@@ -286,7 +478,7 @@ impl Operator for Sessions {
         if input == STRAGGLERS {
             self.on_stragglers(&batch, out)
         } else {
-            self.on_states(batch.records)
+            self.on_states(batch.records, out)
         }
     }
 
@@ -300,14 +492,26 @@ impl Operator for Sessions {
         if through > self.sealed_through.get().as_micros() {
             self.seal(through, out)?;
             self.sealed_through.advance(EventTime::from_micros(through));
+            // A row that is not late is at most a gap and the lateness behind, and joins
+            // what is at most another gap before it.
+            let reach = self.gap_us.saturating_mul(2);
+            let reach = reach.saturating_add(self.aggregation.lateness_us);
+            self.closed.retire(through.saturating_sub(reach));
         }
         Ok(())
+    }
+
+    /// A session comes out when its end has been passed by a pane that is sealed, so
+    /// its last instant is not before the last instant that was.
+    fn passes_on(&self, _watermark: EventTime) -> EventTime {
+        let sealed = self.sealed_through.get();
+        sealed.saturating_sub(Duration::from_micros(1))
     }
 
     fn on_end(&mut self, out: &mut Output) -> Result<()> {
         let panes = self.panes.last().map(|pane| pane.end);
         let open = self.open.iter();
-        let open = open.flat_map(|open| bounds(&open.states));
+        let open = open.flat_map(|open| Bounds::of(&open.states));
         let Some(last) = open.map(|open| open.last).chain(panes).max() else {
             return Ok(());
         };
@@ -327,24 +531,24 @@ impl Operator for Sessions {
             if open.key.is_none() {
                 self.next_part += 1;
                 let key = format!("{PART}-{}", self.next_part);
-                let keys = &open.states.columns()[LEAD..self.aggregation.group_width()];
-                let groups = UInt8Array::from(self.hasher.key_groups(keys)?);
-                let mut columns = open.states.columns().to_vec();
-                columns.push(Arc::new(groups));
                 snapshot.put.push(StatePart {
                     key: key.clone(),
-                    rows: RecordBatch::try_new(Arc::clone(&self.aggregation.stored), columns)?,
+                    rows: with_key_groups(&self.aggregation, &self.hasher, &open.states)?,
                 });
                 open.key = Some(key);
             }
         }
+        self.closed
+            .snapshot(&self.aggregation, &self.hasher, &mut snapshot)?;
         self.sealed_through.snapshot(&mut snapshot)?;
         Ok(snapshot)
     }
 
     fn restore(&mut self, state: LaneState) -> Result<()> {
         for part in state.parts {
-            if self.sealed_through.restore(&part, state.lanes)? {
+            if self.sealed_through.restore(&part, state.lanes)?
+                || self.closed.restore(&self.aggregation, &part, state.lanes)?
+            {
                 continue;
             }
             let number = part
@@ -377,57 +581,6 @@ impl Operator for Sessions {
     fn state_bytes(&self) -> usize {
         let open = self.open.iter();
         let open = open.map(|open| open.states.get_array_memory_size());
-        self.panes.bytes() + open.sum::<usize>()
+        self.panes.bytes() + open.sum::<usize>() + self.closed.bytes()
     }
-}
-
-/// The first and last event times of session states: their last columns.
-fn bounds(states: &RecordBatch) -> impl Iterator<Item = Bounds> {
-    let width = states.num_columns();
-    let times = |column: usize| {
-        let times = states.column(column);
-        times
-            .as_primitive::<TimestampMicrosecondType>()
-            .values()
-            .clone()
-    };
-    let (firsts, lasts) = (times(width - 2), times(width - 1));
-    (0..states.num_rows()).map(move |row| Bounds {
-        first: firsts[row],
-        last: lasts[row],
-    })
-}
-
-/// The bounds of the session that each row is of: rows of one key, of which no
-/// two neighbours are more than `gap` apart.
-fn join(keys: &Rows, bounds: &[Bounds], gap: i64) -> Vec<Bounds> {
-    let mut order: Vec<usize> = (0..bounds.len()).collect();
-    order.sort_unstable_by(|a, b| {
-        let keys = keys.row(*a).cmp(&keys.row(*b));
-        keys.then(bounds[*a].first.cmp(&bounds[*b].first))
-    });
-    let mut joined = bounds.to_vec();
-    let mut rest = order.as_slice();
-    while let Some(&start) = rest.first() {
-        let mut session = bounds[start];
-        let next = rest.iter().position(|row| {
-            let goes_on = keys.row(*row) == keys.row(start)
-                && bounds[*row].first.saturating_sub(session.last) <= gap;
-            if goes_on {
-                session.last = session.last.max(bounds[*row].last);
-            }
-            !goes_on
-        });
-        let (session_rows, others) = rest.split_at(next.unwrap_or(rest.len()));
-        for row in session_rows {
-            joined[*row] = session;
-        }
-        rest = others;
-    }
-    joined
-}
-
-fn first_times(sessions: &[Bounds]) -> TimestampMicrosecondArray {
-    let firsts = sessions.iter().map(|session| session.first);
-    TimestampMicrosecondArray::from_iter_values(firsts).with_timezone("UTC")
 }

@@ -50,7 +50,16 @@ impl Aggregation {
                 (entries, entries * (row + GROUP_BYTES))
             }
             (None, Windows::Session { gap }) => {
-                let entries = load.distinct(load.rate * (seconds(*gap) + waits));
+                let gap = seconds(*gap);
+                let open = load.distinct(load.rate * (gap + load.delay_s));
+                // Those that have come out: a row ends one where the next of its key is
+                // more than the gap later.
+                let stay = match seconds(spec.emission.lateness) {
+                    0.0 => 0.0,
+                    lateness => lateness + 2.0 * gap,
+                };
+                let ended = load.rate * (-gap * load.rate / load.keys).exp();
+                let entries = open + ended * stay;
                 (entries, entries * row)
             }
         };

@@ -215,7 +215,7 @@ impl Aggregation {
             });
         }
 
-        let more = spec.emission.columns();
+        let more = spec.emission.columns(&spec.windows);
         output.extend(more.iter().map(|field| field.as_ref().clone()));
 
         let mut stored = states.clone();

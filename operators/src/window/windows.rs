@@ -135,8 +135,8 @@ impl Windows {
         !matches!(self, Self::Tumble(_))
     }
 
-    /// The pane of `time`, which for tumbling windows is its window; none where it or one of its windows ends outside of
-    /// what 64 bits of microseconds can say.
+    /// The pane of `time`, which for tumbling windows is its window; none where it or one
+    /// of its windows ends outside of what 64 bits of microseconds can say.
     pub fn pane(&self, time: i64) -> Option<Span> {
         let pane = match *self {
             Self::Tumble(period) => period.containing(time)?,
@@ -162,6 +162,19 @@ impl Windows {
             }
             _ => pane.end,
         }
+    }
+
+    /// The first window of a pane: the one whose rows it has and no window before has.
+    pub(super) fn first_window(&self, pane: Span) -> Span {
+        let end = self.first_end(pane);
+        let start = match *self {
+            Self::Hop { size, .. } => end - micros(size),
+            Self::Cumulate { within, .. } => within
+                .containing(pane.start)
+                .map_or(pane.start, |period| period.start),
+            Self::Tumble(_) | Self::Session { .. } => pane.start,
+        };
+        Span { start, end }
     }
 
     /// When the last window of a pane ends: no row of it counts from then on.

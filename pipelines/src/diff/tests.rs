@@ -64,6 +64,78 @@ table   late          kept
     assert_eq!(resets(&file, &file), [""; 0]);
 }
 
+/// Pairs of clicks and orders, and what a table says of them.
+const JOINED: &str = r"name: p
+sources:
+  clicks:
+    files: {url: /nowhere/*.ndjson}
+    format: {json: {}}
+    columns: {who: string, kind: string, n: int64, at: timestamp(ms)}
+    time: {event_time: at}
+  orders:
+    files: {url: /nowhere/*.ndjson}
+    format: {json: {}}
+    columns: {who: string, price: int64, at: timestamp(ms)}
+    time: {event_time: at}
+tables:
+  people: {url: /nowhere/p.ndjson, format: {json: {}}, columns: {who: string, city: string, age: int64}, key: [who]}
+queries:
+  won: >-
+    SELECT tumble(o.at, INTERVAL '1 minute') AS w, count(*) AS n FROM clicks c
+    JOIN orders o ON c.who = o.who AND o.at BETWEEN c.at AND c.at + INTERVAL '1 day' GROUP BY 1
+  cities: >-
+    SELECT tumble(at, INTERVAL '1 minute') AS w, city, count(*) AS n FROM clicks c
+    JOIN people p ON c.who = p.who GROUP BY 1, 2
+  pairs: >-
+    SELECT c.who, c.kind FROM clicks c
+    JOIN orders o ON c.who = o.who AND o.at BETWEEN c.at AND c.at + INTERVAL '1 day'
+sinks:
+  won_table: {from: won, parquet: {url: /nowhere/won}}
+  cities_table: {from: cities, parquet: {url: /nowhere/cities}}
+  pairs_table: {from: pairs, parquet: {url: /nowhere/pairs}}
+";
+
+#[test]
+fn an_aggregate_that_reads_a_new_column_through_a_join_resets_nothing() {
+    let file = JOINED
+        .replace(
+            "count(*) AS n FROM clicks c\n    JOIN orders",
+            "count(*) AS n, sum(o.price) AS sold, max(c.kind) AS kind FROM clicks c\n    JOIN orders",
+        )
+        .replace("city, count(*) AS n", "city, count(*) AS n, max(age) AS age");
+    let (old, new) = (version(JOINED), version(&file));
+    let mut differences = compare(&old, &new);
+    differences.retain(|it| it.fate != Fate::Kept && it.kind == Kind::Query);
+    assert_eq!(
+        human(&differences),
+        "\
+query   cities  changed
+                + age, starts from now
+query   won     changed
+                + kind, starts from now
+                + sold, starts from now
+"
+    );
+    assert_eq!(resets(&old, &new), [""; 0]);
+}
+
+#[test]
+fn pairs_with_a_column_more_begin_anew() {
+    let file = JOINED.replace("c.who, c.kind FROM", "c.who, c.kind, o.price FROM");
+    let (old, new) = (version(JOINED), version(&file));
+    let mut differences = compare(&old, &new);
+    differences.retain(|it| it.fate != Fate::Kept && it.kind == Kind::Query);
+    assert_eq!(
+        human(&differences),
+        "\
+query   pairs   reset    its state does not fit any more
+                - read orders: who, at
+                + read orders: who, price, at
+"
+    );
+    assert_eq!(resets(&old, &new), ["pairs"]);
+}
+
 #[test]
 fn an_added_query_never_resets_another() {
     // It reads more columns of the source and shares the steps of the others.

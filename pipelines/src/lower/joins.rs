@@ -48,15 +48,26 @@ impl Lowering<'_> {
         let times = match &join.bound {
             JoinBound::Window(columns) | JoinBound::Interval { columns, .. } => columns,
         };
+        // Rows that only go into a window are known by what they are joined by. Another
+        // column may be missing in rows that wait since before it was read: it is null.
+        let needed = match place {
+            Place::Top(_) => (0..join.schema.fields().len()).collect(),
+            Place::Input(_) => join.reads(),
+        };
         let sides = [(&join.left, left_keys), (&join.right, right_keys)];
         let mut inputs = Vec::new();
+        let mut first = 0;
         for (number, (stream, keys)) in sides.into_iter().enumerate() {
+            let columns = stream.schema().fields().len();
+            let optional = (0..columns).filter(|place| !needed.contains(&(first + place)));
+            let optional = optional.collect();
+            first += columns;
             let name = format!("{relation}.{}", ["left", "right"][number]);
             let Held {
                 node,
                 schema,
                 personal,
-            } = self.held_input(relation, &name, stream, &keys, grain)?;
+            } = self.held_input(relation, &name, stream, &keys, &optional, grain)?;
             let time = stream.schema().index_of_column(&times[number]);
             let time = time.map_err(|error| {
                 Error::internal("the time of a join is not there").with_source(error)
@@ -66,7 +77,7 @@ impl Lowering<'_> {
                 _ => matches!(join.kind, JoinType::Right | JoinType::Full),
             };
             let side = JoinSide {
-                columns: stream.schema().fields().len(),
+                columns,
                 keys: keys.len(),
                 input: schema,
                 personal,
@@ -118,7 +129,7 @@ impl Lowering<'_> {
             (left, spec.sides[0].hash_columns()),
             (right, spec.sides[1].hash_columns()),
         ];
-        let stream = Stream::Join(join.clone());
+        let stream = Stream::Join(join.narrowed(&needed));
         let of = spec.clone();
         let size: SizeOf = Box::new(move |load| of.size(load));
         let node = self.holder(relation, &stream, spec.factory(), size, &inputs)?;
@@ -131,7 +142,8 @@ impl Lowering<'_> {
     pub(super) fn top(&mut self, place: Place<'_>, top: &Top) -> Result<Flow> {
         let relation = place.relation();
         let name = format!("{relation}.input");
-        let held = self.held_input(relation, &name, &top.input, &[], Duration::ZERO)?;
+        let none = BTreeSet::new();
+        let held = self.held_input(relation, &name, &top.input, &[], &none, Duration::ZERO)?;
         let (input, schema) = (held.node, held.schema);
         let flow = Flow {
             ends: vec![input],
@@ -183,13 +195,15 @@ impl Lowering<'_> {
     }
 
     /// A map that gives exactly the columns of `stream`, then `keys`, then the
-    /// offset where rows have one: what is held back and shown when it is late.
+    /// offset where rows have one: what is held back and shown when it is late. The
+    /// columns at `optional` may be missing in what is restored.
     fn held_input(
         &mut self,
         relation: &str,
         name: &str,
         stream: &Stream,
         keys: &[Expr],
+        optional: &BTreeSet<usize>,
         grain: Duration,
     ) -> Result<Held> {
         let input = self.stream(Place::Input(relation), stream, grain, None)?;
@@ -197,7 +211,12 @@ impl Lowering<'_> {
         let mut computed = Vec::new();
         for (index, column) in stream.schema().columns().into_iter().enumerate() {
             let name = column_name(stream.schema(), index);
-            computed.push(compute(Expr::Column(column), name, &columns)?);
+            let mut column = compute(Expr::Column(column), name, &columns)?;
+            if optional.contains(&index) {
+                let field = column.field.as_ref().clone().with_nullable(true);
+                column.field = Arc::new(field);
+            }
+            computed.push(column);
         }
         for (index, key) in keys.iter().enumerate() {
             let key = key.clone().unalias_nested().data;

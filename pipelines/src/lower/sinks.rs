@@ -188,8 +188,9 @@ impl Lowering<'_> {
                     "`replace_windows` finds the row to replace by its window and the GROUP BY \
                      columns, and `{from}` lacks one of them or leaves rows out"
                 ),
-                "carry the window, every GROUP BY column and `revision` through unchanged, and \
-                 have no WHERE and no UNION ALL over the query's result",
+                "carry the window, every GROUP BY column and `revision` (of sessions \
+                 `is_retracted` too) through unchanged, and have no WHERE and no UNION ALL over \
+                 the query's result",
             ),
             (None, Rows::Changes) => (
                 format!("`replace_windows` goes by windows, and the rows of `{from}` have none"),
@@ -449,6 +450,7 @@ impl Replacing {
                 key,
                 window_end,
                 revision: column(name(upsert.revision)),
+                retracted: upsert.retracted.map(|place| column(name(place))),
                 lateness: upsert.lateness,
             },
         }

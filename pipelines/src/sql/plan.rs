@@ -131,8 +131,8 @@ pub(crate) fn finish(
     optimize(plan.clone(), catalog.config()).map_err(|error| SqlError::of_planner(&error))?;
     let mut schema = Arc::clone(plan.schema());
     if emission.revises() {
-        stream.revise(emission)?;
-        schema = with_columns(&schema, emission)?;
+        let more = stream.revise(emission)?;
+        schema = with_columns(&schema, &more)?;
         lineage.resize(schema.fields().len(), Lineage::Plain);
     }
     let relation = Relation {

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use arrow::datatypes::FieldRef;
 use datafusion::{
     common::{Column, DFSchema, DFSchemaRef, JoinType, TableReference},
     logical_expr::{Expr, SortExpr as Sort},
@@ -241,31 +242,31 @@ impl Stream {
         }
     }
 
-    /// Lets results come out as `emission` says, with two columns more that say
-    /// which is which.
+    /// Lets results come out as `emission` says, with columns more that say which is
+    /// which: these.
     ///
     /// # Errors
     /// Where it ends in anything but the columns of one aggregate.
-    pub(crate) fn revise(&mut self, emission: Emission) -> Result<(), SqlError> {
+    pub(crate) fn revise(&mut self, emission: Emission) -> Result<Vec<FieldRef>, SqlError> {
         match self {
             Self::Windowed(windowed) => {
                 emission.check(&windowed.windows).map_err(SqlError::new)?;
                 windowed.emission = emission;
-                windowed.schema = with_columns(&windowed.schema, emission)?;
-                Ok(())
+                let more = emission.columns(&windowed.windows);
+                windowed.schema = with_columns(&windowed.schema, &more)?;
+                Ok(more)
             }
             Self::Map(map) if map.filter.is_some() => Err(SqlError::new(
                 "HAVING cannot take back a row that it once let pass, and this query corrects rows",
             )
             .help("leave HAVING out, and filter where the result is read")),
             Self::Map(map) => {
-                map.input.revise(emission)?;
+                let more = map.input.revise(emission)?;
                 if let Some(columns) = &mut map.columns {
-                    let more = emission.columns();
                     columns.extend(more.iter().map(|column| col(column.name())));
                 }
-                map.schema = with_columns(&map.schema, emission)?;
-                Ok(())
+                map.schema = with_columns(&map.schema, &more)?;
+                Ok(more)
             }
             Self::Scan(_)
             | Self::Union(_)
@@ -293,17 +294,10 @@ impl Stream {
         }
     }
 
-    /// The same rows with some of the columns, where it is plain how: for what their
-    /// definition is, whoever reads which of the others.
+    /// The same rows with these columns, and others only where the rows would not be the
+    /// same without: for what their definition is, whoever reads which of the others.
     pub(crate) fn narrowed(&self, columns: &BTreeSet<usize>) -> Self {
-        let part = |schema: &DFSchemaRef| {
-            let fields = columns.iter().map(|place| {
-                let (qualifier, field) = schema.qualified_field(*place);
-                (qualifier.cloned(), Arc::clone(field))
-            });
-            let schema = DFSchema::new_with_metadata(fields.collect(), HashMap::new());
-            Arc::new(schema.expect("names that differ in the whole differ in a part"))
-        };
+        let part = |schema: &DFSchemaRef| part(schema, columns);
         match self {
             Self::Scan(scan) => Self::Scan(Scan {
                 relation: scan.relation.clone(),
@@ -320,6 +314,11 @@ impl Stream {
                         .collect(),
                 };
                 let read = places(kept.iter().chain(&map.filter), map.input.schema());
+                let is_column = |expr: &Expr| matches!(expr, Expr::Column(_));
+                if map.filter.is_none() && kept.iter().all(is_column) {
+                    // It only leaves columns out, which is said where they come from.
+                    return map.input.narrowed(&read);
+                }
                 Self::Map(Map {
                     input: Box::new(map.input.narrowed(&read)),
                     filter: map.filter.clone(),
@@ -331,6 +330,8 @@ impl Stream {
                 inputs: union.inputs.iter().map(|it| it.narrowed(columns)).collect(),
                 schema: part(&union.schema),
             }),
+            Self::Lookup(lookup) => Self::Lookup(lookup.narrowed(columns)),
+            Self::Join(join) => Self::Join(join.narrowed(columns)),
             other => other.clone(),
         }
     }
@@ -371,6 +372,62 @@ impl Stream {
     }
 }
 
+impl Lookup {
+    fn narrowed(&self, columns: &BTreeSet<usize>) -> Self {
+        let input = self.input.schema();
+        let mut read = places(self.key.iter().chain(&self.condition), input);
+        read.extend(columns.range(..input.fields().len()));
+        let columns: BTreeSet<usize> = read
+            .iter()
+            .chain(columns.range(input.fields().len()..))
+            .copied()
+            .collect();
+        let of_table = columns.range(input.fields().len()..);
+        let of_table = of_table.map(|it| self.columns[*it - input.fields().len()].clone());
+        Self {
+            columns: of_table.collect(),
+            input: Box::new(self.input.narrowed(&read)),
+            schema: part(&self.schema, &columns),
+            ..self.clone()
+        }
+    }
+}
+
+impl Join {
+    /// The columns of the output by which rows are known to belong together.
+    pub(crate) fn reads(&self) -> BTreeSet<usize> {
+        let left = self.left.schema().fields().len();
+        let (of_left, of_right): (Vec<&Expr>, Vec<&Expr>) =
+            self.on.iter().map(|(left, right)| (left, right)).unzip();
+        let mut reads = places(of_left, self.left.schema());
+        let of_right = places(of_right, self.right.schema());
+        reads.extend(of_right.iter().map(|place| left + place));
+        reads.extend(places(&self.condition, &self.schema));
+        let (JoinBound::Window([of_left, of_right])
+        | JoinBound::Interval {
+            columns: [of_left, of_right],
+            ..
+        }) = &self.bound;
+        reads.extend(self.left.schema().maybe_index_of_column(of_left));
+        let of_right = self.right.schema().maybe_index_of_column(of_right);
+        reads.extend(of_right.map(|place| left + place));
+        reads
+    }
+
+    pub(crate) fn narrowed(&self, columns: &BTreeSet<usize>) -> Self {
+        let columns: BTreeSet<usize> = self.reads().union(columns).copied().collect();
+        let left = self.left.schema().fields().len();
+        let of_right = columns.range(left..).map(|place| place - left).collect();
+        let of_left = columns.range(..left).copied().collect();
+        Self {
+            left: Box::new(self.left.narrowed(&of_left)),
+            right: Box::new(self.right.narrowed(&of_right)),
+            schema: part(&self.schema, &columns),
+            ..self.clone()
+        }
+    }
+}
+
 impl Windowed {
     /// A width at whose multiples windows close, are previewed or let go.
     pub fn grain(&self) -> Duration {
@@ -397,6 +454,16 @@ impl Windowed {
     }
 }
 
+/// Some columns of `schema`.
+fn part(schema: &DFSchema, columns: &BTreeSet<usize>) -> DFSchemaRef {
+    let fields = columns.iter().map(|place| {
+        let (qualifier, field) = schema.qualified_field(*place);
+        (qualifier.cloned(), Arc::clone(field))
+    });
+    let schema = DFSchema::new_with_metadata(fields.collect(), HashMap::new());
+    Arc::new(schema.expect("names that differ in the whole differ in a part"))
+}
+
 /// The places in `schema` of the columns that `exprs` read.
 fn places<'e>(exprs: impl IntoIterator<Item = &'e Expr>, schema: &DFSchema) -> BTreeSet<usize> {
     let columns = exprs.into_iter().flat_map(Expr::column_refs);
@@ -405,13 +472,13 @@ fn places<'e>(exprs: impl IntoIterator<Item = &'e Expr>, schema: &DFSchema) -> B
         .collect()
 }
 
-/// `schema` with the columns that tell apart what comes out more than once.
-pub(crate) fn with_columns(schema: &DFSchema, emission: Emission) -> Result<DFSchemaRef, SqlError> {
+/// `schema` with columns of ours.
+pub(crate) fn with_columns(schema: &DFSchema, more: &[FieldRef]) -> Result<DFSchemaRef, SqlError> {
     let columns = schema.iter();
     let mut columns: Vec<_> = columns
         .map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)))
         .collect();
-    for column in emission.columns() {
+    for column in more {
         let name = column.name();
         if schema.fields().iter().any(|field| field.name() == name) {
             return Err(SqlError::new(format!(
@@ -419,7 +486,7 @@ pub(crate) fn with_columns(schema: &DFSchema, emission: Emission) -> Result<DFSc
             ))
             .help("give it another: `… AS name`"));
         }
-        columns.push((None, column));
+        columns.push((None, Arc::clone(column)));
     }
     let schema = DFSchema::new_with_metadata(columns, HashMap::new());
     schema

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use datafusion::{common::DFSchema, logical_expr::Expr};
+use tagflow_operators::window::Windows;
 
 use super::{Catalog, Rows, Stream};
 
@@ -16,6 +17,8 @@ pub struct Upsert {
     pub keys: Vec<usize>,
     /// Their number.
     pub revision: usize,
+    /// Whether a row is none any more; without it, rows stay.
+    pub retracted: Option<usize>,
     /// For how long after its end a window may come out again.
     pub lateness: Duration,
 }
@@ -31,6 +34,10 @@ impl Upsert {
                 .map(|&key| to(key))
                 .collect::<Option<_>>()?,
             revision: to(self.revision)?,
+            retracted: match self.retracted {
+                Some(retracted) => Some(to(retracted)?),
+                None => None,
+            },
             lateness: self.lateness,
         })
     }
@@ -62,13 +69,20 @@ impl Stream {
             }
             Self::Windowed(windowed) if windowed.rows() == Rows::Revisions => {
                 let groups = windowed.keys.len() + 1;
+                let revision = groups + windowed.aggregates.len();
+                // A session that has come out can be joined by one that begins later.
+                let (retracted, gap) = match windowed.windows {
+                    Windows::Session { gap } => (Some(revision + 2), gap),
+                    _ => (None, Duration::ZERO),
+                };
                 Some(Upsert {
                     window: windowed.window,
                     keys: (0..groups)
                         .filter(|place| *place != windowed.window)
                         .collect(),
-                    revision: groups + windowed.aggregates.len(),
-                    lateness: windowed.emission.lateness,
+                    revision,
+                    retracted,
+                    lateness: windowed.emission.lateness.saturating_add(gap),
                 })
             }
             Self::Windowed(_)

@@ -107,18 +107,18 @@ impl Walk<'_> {
             None => error.at_token_if(self.places.window()),
         };
         match carried(time, input.schema(), lineage) {
-            Lineage::Window if input.rows(self.catalog) == Rows::Revisions => Err(placed(
-                SqlError::new("a window over results that are corrected would count them twice")
+            Lineage::Window | Lineage::Session if input.rows(self.catalog) == Rows::Revisions => {
+                Err(placed(
+                    SqlError::new(
+                        "a window over results that are corrected would count them twice",
+                    )
                     .help(
                         "read a query that emits each window once: without `allowed_lateness` and \
                        previews",
                     ),
-            )),
-            Lineage::EventTime | Lineage::Window => Ok(()),
-            Lineage::Session => Err(placed(
-                SqlError::new("a window over sessions is not there yet")
-                    .help("aggregate both from the source"),
-            )),
+                ))
+            }
+            Lineage::EventTime | Lineage::Window | Lineage::Session => Ok(()),
             Lineage::Plain => Err(placed(self.not_event_time(kind, time, input, lineage))),
         }
     }
@@ -215,7 +215,8 @@ impl Walk<'_> {
 /// A column of `input` that a window can go by.
 fn time_column(input: &Stream, lineage: &[Lineage]) -> Option<String> {
     let place = |wanted: Lineage| lineage.iter().position(|of| *of == wanted);
-    let at = place(Lineage::EventTime).or_else(|| place(Lineage::Window))?;
+    let at = [Lineage::EventTime, Lineage::Window, Lineage::Session];
+    let at = at.into_iter().find_map(place)?;
     let field = input.schema().fields().get(at)?;
     Some(match field.name().as_str() {
         "window" => "\"window\"".to_owned(),

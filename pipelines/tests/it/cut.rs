@@ -13,6 +13,8 @@ pub(crate) enum Kind {
     Session,
     /// Tumbling windows of tumbling windows.
     Nested,
+    /// Tumbling windows of sessions.
+    NestedSession,
 }
 
 /// Windows of some size.
@@ -140,6 +142,17 @@ impl Cut {
                 )
             }
             Kind::Nested => return Self::nested(random, from_ms),
+            Kind::NestedSession => {
+                let sessions = Self::random(Kind::Session, random);
+                let seconds = random.random_range(1..20);
+                return Self {
+                    outer: Some(Outer {
+                        call: format!("tumble(\"window\", INTERVAL '{seconds} seconds')"),
+                        place: tumbling(seconds),
+                    }),
+                    ..sessions
+                };
+            }
             Kind::Calendar => return Self::calendar(random),
         };
         Self {
@@ -156,22 +169,13 @@ impl Cut {
     fn nested(random: &mut SmallRng, from_ms: i64) -> Self {
         let inner = [1, 7, 10][random.random_range(0..3)];
         let outer = inner * random.random_range(1..5) + random.random_range(0..2);
-        let tumble = |seconds: i64| -> Place {
-            Box::new(move |rows, _| {
-                let size = format!("INTERVAL '{seconds} seconds'");
-                format!(
-                    "SELECT *, date_bin({size}, ts) AS window_start, \
-                     date_bin({size}, ts) + {size} AS window_end FROM ({rows})"
-                )
-            })
-        };
         Self {
             call: format!("tumble(ts, INTERVAL '{inner} seconds')"),
-            place: tumble(inner),
+            place: tumbling(inner),
             zone: None,
             outer: Some(Outer {
                 call: format!("tumble(\"window\", INTERVAL '{outer} seconds')"),
-                place: tumble(outer),
+                place: tumbling(outer),
             }),
             from_ms,
             step_ms: 2_000,
@@ -204,6 +208,17 @@ impl Cut {
             step_ms: [60_000, 3_600_000][random.random_range(0..2)],
         }
     }
+}
+
+/// Windows of a width, one after the other.
+fn tumbling(seconds: i64) -> Place {
+    Box::new(move |rows, _| {
+        let size = format!("INTERVAL '{seconds} seconds'");
+        format!(
+            "SELECT *, date_bin({size}, ts) AS window_start, \
+             date_bin({size}, ts) + {size} AS window_end FROM ({rows})"
+        )
+    })
 }
 
 /// A table of one column, `step`.

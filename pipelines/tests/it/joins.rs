@@ -1,16 +1,20 @@
 //! Random joins give what DataFusion gives in batch over the same rows.
 
-use std::{fs, sync::Arc};
+use std::{collections::BTreeSet, fs, sync::Arc};
 
 use datafusion::dataframe::DataFrameWriteOptions;
-use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
-use tagflow_engine::{ErrorKind, testing::Script};
+use rand::{
+    Rng, SeedableRng,
+    rngs::SmallRng,
+    seq::{IndexedRandom, SliceRandom},
+};
+use tagflow_engine::{ErrorKind, runtime::Until, testing::Script};
 
 use crate::{
     case::{Arrival, COLUMNS, rows_of},
     duckdb,
     late::{self, Feed, Late},
-    oracle::{answer, context, register},
+    oracle::{answer, context, register, with_crashes},
     rig::Rig,
     seeds::{self, CASES},
 };
@@ -607,5 +611,166 @@ sinks:
             line.contains("\"\"ts\"\"") || line.contains("\"ts\""),
             "{line}"
         );
+    }
+}
+
+/// How many changed queries CI runs.
+const CHANGES: u64 = 60;
+
+/// Aggregates over pairs: their SQL, and the one column that they read.
+const OF_PAIRS: [(&str, &str); 7] = [
+    ("count(l.n)", "l.n"),
+    ("sum(l.n)", "l.n"),
+    ("min(l.f)", "l.f"),
+    ("sum(r.id)", "r.id"),
+    ("max(r.d)", "r.d"),
+    ("count(DISTINCT r.n)", "r.n"),
+    ("bool_or(r.b)", "r.b"),
+];
+
+#[test]
+fn aggregates_over_a_join_come_and_go() {
+    let (mut restarts, mut open) = (0, 0);
+    let checked = seeds::check_all(CHANGES, async |seed| {
+        let checked = check_change(seed).await;
+        restarts += checked.restarts;
+        open += checked.rows;
+    });
+    let Some(cases) = checked else { return };
+    println!("{cases} changed queries, {restarts} crashes, {open} rows of open windows");
+    assert!(restarts > cases / 4, "too few crashes to show anything");
+    assert!(open as u64 > cases * 5, "too few windows were open");
+}
+
+/// Stops an aggregate over a join in the middle of its rows, and goes on with other
+/// aggregates. Those that were there are of all pairs; the new ones, of the pairs after the
+/// change, in which a column that nobody had read is null in rows of before.
+async fn check_change(seed: u64) -> Checked {
+    let random = &mut SmallRng::seed_from_u64(seed);
+    let mut pool = OF_PAIRS.to_vec();
+    pool.shuffle(random);
+    let before = pool[..random.random_range(0..3)].to_vec();
+    let keeps = random.random_range(0..=before.len());
+    let mut after = before[..keeps].to_vec();
+    after.extend_from_slice(&pool[before.len()..before.len() + random.random_range(1..4)]);
+    after.shuffle(random);
+    let known: Vec<&str> = before.iter().map(|(_, column)| *column).collect();
+
+    let within = random.random_range(1..60);
+    let pairs = |of: &str| {
+        format!(
+            "FROM events{of} l JOIN others{of} r ON l.k = r.k \
+             AND r.ts BETWEEN l.ts AND l.ts + INTERVAL '{within} seconds' GROUP BY 1, 2"
+        )
+    };
+    let delays = [0, 1].map(|_| random.random_range(0..20_000));
+    let file = |aggregates: &[(&str, &str)]| {
+        let values: Vec<&str> = aggregates.iter().map(|(sql, _)| *sql).collect();
+        let values: Vec<String> = std::iter::once("count(*)")
+            .chain(values)
+            .enumerate()
+            .map(|(index, sql)| format!("{sql} AS a{index}"))
+            .collect();
+        format!(
+            "name: random
+sources:
+{}{}queries:
+  result: |
+    SELECT tumble(r.ts, INTERVAL '10 seconds') AS \"window\", l.k AS k, {} {}
+sinks:
+  out: {{from: result, console: {{}}}}
+",
+            source("events", delays[0]),
+            source("others", delays[1]),
+            values.join(", "),
+            pairs("")
+        )
+    };
+    let context = context();
+    let columns = format!("{COLUMNS}\n      later: bool?");
+    let mut rig = Rig::new(file(&before));
+    let mut later = Vec::new();
+    for (name, delay_ms) in ["events", "others"].into_iter().zip(delays) {
+        let script = rig.scripts.entry(name).or_default();
+        let (mut earlier, mut all) = (Vec::new(), Vec::new());
+        for (partition, rows) in partitions(random, 150, delay_ms).into_iter().enumerate() {
+            let (first, rest) = rows.split_at(random.random_range(0..=rows.len()));
+            script.push(&format!("p{partition}"), first.iter().cloned());
+            earlier.extend_from_slice(first);
+            all.extend_from_slice(first);
+            all.extend(
+                rest.iter()
+                    .map(|row| row.replacen('{', "{\"later\":true,", 1)),
+            );
+            later.push((name, partition, rest.to_vec()));
+        }
+        register(
+            &context,
+            &format!("{name}_earlier"),
+            &columns,
+            earlier.iter(),
+        );
+        register(&context, name, &columns, all.iter());
+    }
+    rig.until = Until::CaughtUp;
+    let (_, crashes) = with_crashes(&mut rig, random, seed).await;
+    let closed = rig.lines("out").await;
+
+    rig.file = file(&after);
+    for (name, partition, rows) in later {
+        rig.scripts[name].push(&format!("p{partition}"), rows);
+    }
+    rig.until = Until::Stopped;
+    let (status, restarts) = with_crashes(&mut rig, random, seed).await;
+    assert_eq!((status.totals.late, status.totals.dead_letter), (0, 0));
+    let mut open = rig.lines("out").await;
+    for line in &closed {
+        let place = open.iter().position(|it| it == line).unwrap();
+        open.remove(place);
+    }
+
+    let window = |line: &String| line.split(',').next().unwrap().to_owned();
+    let is_closed: BTreeSet<String> = closed.iter().map(window).collect();
+    let sql = |of: &str, values: &[String]| {
+        let size = "INTERVAL '10 seconds'";
+        let values = [&["count(*)".to_owned()], values].concat().join(", ");
+        format!(
+            "SELECT date_bin({size}, r.ts) AS s, l.k AS k, {values} {}",
+            pairs(of)
+        )
+    };
+    let ours = |lines: &[String]| -> Vec<String> {
+        let lines = lines.iter().map(|line| {
+            let mut values: Vec<&str> = line.split(',').collect();
+            // The window's end.
+            values.remove(1);
+            values.join(",")
+        });
+        lines.collect()
+    };
+    let told = format!("seed {seed}\n{}\n{}", file(&before), rig.file);
+    let values: Vec<String> = before.iter().map(|(sql, _)| (*sql).to_owned()).collect();
+    let mut expected = answer(&context, &sql("_earlier", &values)).await;
+    expected.retain(|line| is_closed.contains(&window(line)));
+    assert_eq!(ours(&closed), expected, "closed before the change, {told}");
+
+    let value = |(sql, column): &(&str, &str)| {
+        let side = &column[..1];
+        if before.iter().any(|(it, _)| it == sql) {
+            (*sql).to_owned()
+        } else if known.contains(column) {
+            format!("{sql} FILTER (WHERE l.later OR r.later)")
+        } else {
+            format!("{sql} FILTER (WHERE {side}.later)")
+        }
+    };
+    let values: Vec<String> = after.iter().map(value).collect();
+    let mut expected = answer(&context, &sql("", &values)).await;
+    expected.retain(|line| !is_closed.contains(&window(line)));
+    assert_eq!(ours(&open), expected, "open at the change, {told}");
+    Checked {
+        restarts: restarts + crashes,
+        rows: open.len(),
+        late: 0,
     }
 }

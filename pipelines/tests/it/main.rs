@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod case;
+mod corrected;
 mod cut;
 mod duckdb;
 mod joins;

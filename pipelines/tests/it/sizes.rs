@@ -47,6 +47,42 @@ fn totals_of_keys() {
     check(query, "q", 120, 500, 20_000);
 }
 
+#[test]
+fn sessions_that_may_be_corrected() {
+    let query = "queries: {q: {allowed_lateness: 6h, sql: \"SELECT session(ts, INTERVAL '10 \
+                 minutes') AS w, k, count(*) AS n, sum(n) AS s FROM a GROUP BY 1, 2\"}}";
+    check(query, "q", 10 * 60, 200, 10_000);
+}
+
+/// Of the sizes that users have: these take minutes and gigabytes, in a release build.
+mod large {
+    use super::check;
+
+    #[test]
+    #[ignore = "takes minutes and a gigabyte"]
+    fn a_day_by_the_minute_of_100_000_keys() {
+        let query = "queries: {q: \"SELECT hop(ts, INTERVAL '1 minute', INTERVAL '24 hours') AS \
+                     w, k, count(*) AS n, sum(n) AS s FROM a GROUP BY 1, 2\"}";
+        check(query, "q", 24 * 60 + 10, 3_000, 100_000);
+    }
+
+    #[test]
+    #[ignore = "takes minutes and a gigabyte"]
+    fn seven_days_of_a_join_of_millions() {
+        let query = "queries: {q: \"SELECT a.k, b.n, b.ts FROM a JOIN b ON a.k = b.k AND b.ts \
+                     BETWEEN a.ts AND a.ts + INTERVAL '7 days'\"}";
+        check(query, "q", 8 * 24 * 60, 1_000, 100_000_000);
+    }
+
+    #[test]
+    #[ignore = "takes minutes and two gigabytes"]
+    fn a_day_of_50_million_ids() {
+        let query = "steps: {d: {from: a, dedupe: {key: [k], within: 24h}}}\n\
+                     queries: {q: SELECT k FROM d}";
+        check(query, "d.dedupe", 36 * 60, 34_722, 1_000_000_000_000);
+    }
+}
+
 /// Runs `query` for so many minutes, each with `rows` rows of `keys` keys from each
 /// of two sources, and compares what its node holds with what its plan says.
 #[track_caller]
@@ -80,11 +116,20 @@ sinks:
         text_bytes: 16.0,
     });
     let ratio = said.bytes / took;
-    println!("{node}: said {said:?}, took {took}: {ratio:.2}");
+    let resident = resident_mib();
+    println!("{node}: said {said:?}, took {took}: {ratio:.2}; the process {resident} MiB");
     assert!(
         (0.7..=1.3).contains(&ratio),
         "{node}: {said:?}, took {took}"
     );
+}
+
+/// What the process has in memory that is in no file.
+fn resident_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("RssAnon:"));
+    let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    kib.unwrap_or_default() >> 10
 }
 
 /// A graph on one lane, a minute at a time.

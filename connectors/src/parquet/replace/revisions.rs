@@ -3,8 +3,8 @@
 use std::collections::{HashMap, hash_map::Entry};
 
 use arrow::{
-    array::{AsArray, UInt32Array},
-    compute::take_record_batch,
+    array::{AsArray, BooleanArray, UInt32Array},
+    compute::{not, take_record_batch},
     datatypes::{DataType, Int64Type, TimestampMicrosecondType},
     record_batch::RecordBatch,
     row::{RowConverter, Rows, SortField},
@@ -21,6 +21,7 @@ pub(in crate::parquet) struct RevisionColumns {
     rows: RowConverter,
     window_end: usize,
     revision: usize,
+    retracted: Option<usize>,
     lateness_us: i64,
 }
 
@@ -32,9 +33,12 @@ impl RevisionColumns {
             place.ok_or_else(|| Error::internal("a table lacks a column of its revisions"))
         };
         let (window_end, revision) = (place(revisions.window_end)?, place(revisions.revision)?);
+        let retracted = revisions.retracted.map(place).transpose()?;
         let kind = |column: usize| layout.table.field(column).data_type();
         let times = matches!(kind(window_end), DataType::Timestamp(_, _));
-        if !times || *kind(revision) != DataType::Int64 || revision >= layout.file.fields().len() {
+        let in_file = |column: usize| column < layout.file.fields().len();
+        let flags = retracted.is_none_or(|it| *kind(it) == DataType::Boolean && in_file(it));
+        if !times || !flags || *kind(revision) != DataType::Int64 || !in_file(revision) {
             return Err(Error::internal(
                 "revisions are told by columns of other types",
             ));
@@ -59,6 +63,7 @@ impl RevisionColumns {
             key,
             window_end,
             revision,
+            retracted,
             lateness_us: micros(revisions.lateness),
         })
     }
@@ -107,6 +112,14 @@ impl RevisionColumns {
         let mut newest: Vec<u32> = newest.into_values().collect();
         newest.sort_unstable();
         Ok(take_record_batch(rows, &UInt32Array::from(newest))?)
+    }
+
+    /// Which rows of a table or a file are there, and not retracted.
+    pub(super) fn hold(&self, rows: &RecordBatch) -> Result<BooleanArray> {
+        match self.retracted {
+            Some(retracted) => Ok(not(rows.column(retracted).as_boolean())?),
+            None => Ok(BooleanArray::from(vec![true; rows.num_rows()])),
+        }
     }
 
     /// The latest end of a window that has closed, of rows of a table.

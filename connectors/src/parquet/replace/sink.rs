@@ -121,7 +121,9 @@ impl ReplacingSink {
         let keys = self.revisions.keys(&rows)?;
         let keys: HashSet<Row<'_>> = keys.iter().collect();
 
-        let mut homeless = vec![true; ends.len()];
+        // What is retracted only takes its revisions before away.
+        let holds = self.revisions.hold(&rows)?;
+        let mut homeless: Vec<bool> = holds.values().iter().collect();
         for old in self.published.take(folder, &ends) {
             let moves_in = ends.iter().zip(&homeless);
             let moves_in = moves_in.map(|(end, homeless)| *homeless && old.ends.contain(*end));

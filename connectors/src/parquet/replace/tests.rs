@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use arrow::{
-    array::{ArrayRef, AsArray, Int64Array, StringArray, TimestampMicrosecondArray},
+    array::{ArrayRef, AsArray, BooleanArray, Int64Array, StringArray, TimestampMicrosecondArray},
     datatypes::{Int64Type, TimestampMicrosecondType},
     record_batch::RecordBatch,
 };
@@ -60,6 +60,7 @@ fn config() -> ParquetSinkConfig {
             key: vec![0, 1, 2],
             window_end: 1,
             revision: 4,
+            retracted: None,
             lateness: Duration::from_secs(LATENESS as u64),
         })),
         files: FileOptions {
@@ -162,6 +163,56 @@ async fn a_window_that_comes_out_again_is_there_once() {
         &[(10, "a", 3), (10, "b", 4), (10, "c", 7), (60, "a", 5)],
     )
     .await;
+}
+
+/// Rows with a column more: those without clicks are retracted.
+fn retracting(rows: &[Row]) -> RecordBatch {
+    let rows_of = batch(rows);
+    let retracted: BooleanArray = rows.iter().map(|row| Some(row.3 == 0)).collect();
+    let names = rows_of.schema();
+    let names = names.fields().iter().map(|field| field.name().clone());
+    let columns = names.zip(rows_of.columns().to_vec());
+    let columns = columns.chain([("retracted".to_owned(), Arc::new(retracted) as _)]);
+    RecordBatch::try_from_iter(columns).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_retracted_takes_its_row_away() {
+    let Some(Newest::Revisions(revisions)) = config().newest else {
+        panic!()
+    };
+    let config = ParquetSinkConfig {
+        newest: Some(Newest::Revisions(Revisions {
+            retracted: Some(6),
+            ..revisions
+        })),
+        partition_by: config().partition_by,
+        files: config().files,
+        ..tests::config(&retracting(&[]))
+    };
+    let factory = factory(config);
+    let mut log = Log::new(&factory);
+    let mut sink = factory.open(context()).unwrap();
+    let mut cut = async |rows: &[Row]| {
+        let rows = Batch::derived(retracting(rows));
+        sink.write(rows).await.unwrap();
+        sink.cut(BarrierKind::Checkpoint).await.unwrap()
+    };
+    log.commit(cut(&[(10, "a", 0, 1), (20, "a", 0, 2), (60, "a", 0, 5)]).await)
+        .await;
+    // Two become one, whose file takes the place of theirs.
+    let joined = cut(&[(10, "a", 1, 0), (20, "a", 1, 0), (30, "a", 1, 3)]).await;
+    assert_eq!(counts(&joined), (1, 1));
+    log.commit(joined).await;
+    assert_seen(&log, &[(30, "a", 3), (60, "a", 5)]).await;
+    // The last row of a file takes the file away.
+    let gone = cut(&[(60, "a", 1, 0)]).await;
+    assert_eq!(counts(&gone), (0, 1));
+    log.commit(gone).await;
+    assert_seen(&log, &[(30, "a", 3)]).await;
+    // What has never been in a file leaves nothing.
+    let nothing = cut(&[(70, "b", 0, 4), (70, "b", 1, 0)]).await;
+    assert_eq!(counts(&nothing), (0, 0));
 }
 
 #[tokio::test]

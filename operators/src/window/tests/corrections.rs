@@ -1,6 +1,9 @@
 //! Rule 8: windows that come out again, against a naive model.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use arrow::{
     array::{AsArray, RecordBatch},
@@ -172,6 +175,88 @@ proptest! {
         }
         let last: Counts = last.into_iter().map(|(key, (_, count))| (key, count)).collect();
         prop_assert_eq!(last, expected);
+    }
+}
+
+/// The open windows with a row that no window before them has, and what they hold.
+fn leading(windows: &Windows, rows: &[Row], watermark: i64) -> Counts {
+    let first = |row: &Row| around(windows, row.ts).into_iter().min_by_key(|it| it.1);
+    let firsts: BTreeSet<(i64, i64)> = rows.iter().filter_map(first).collect();
+    let mut counts = Counts::new();
+    for row in rows {
+        for (start, end) in around(windows, row.ts) {
+            if end > watermark && firsts.contains(&(start, end)) {
+                *counts.entry((start, end, row.item)).or_default() += 1;
+            }
+        }
+    }
+    counts
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, max_shrink_iters: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn previews_are_what_has_come_so_far(
+        windows in windows(),
+        rows in rows(200, 60),
+        chunk in 1..20_usize,
+        every in 1..50_i64,
+        lateness in prop_oneof![Just(0_i64), 1..100_i64],
+        restarts in proptest::collection::vec(proptest::bool::weighted(0.3), 0..100),
+    ) {
+        let emission = Emission {
+            previews: Some(us(every)),
+            lateness: us(lateness),
+            ..Emission::default()
+        };
+        let plan = oracle::plan_windows(windows.clone(), emission, &["item"], &["count(*)"]);
+        // Of several lanes, one may have rows that it has not sent on yet.
+        let mut driver = Driver::new(&plan.unwrap(), 1, 60);
+        let mut came: Vec<Row> = Vec::new();
+        for (i, chunk) in rows.chunks(chunk).enumerate() {
+            for partition in 0..PARTITIONS {
+                let of_partition = chunk.iter().filter(|row| row.partition == partition);
+                let of_partition: Vec<Row> = of_partition.cloned().collect();
+                let before = driver.watermark().as_micros();
+                driver.send(&of_partition);
+                came.extend(of_partition);
+                let watermark = driver.watermark().as_micros();
+                if watermark.div_euclid(every) == before.div_euclid(every) {
+                    continue;
+                }
+                let mut newest = BTreeMap::new();
+                for (start, end, item, count, revision, is_final) in results(driver.results()) {
+                    prop_assert_eq!(is_final, revision >= 0);
+                    if end > watermark {
+                        prop_assert!(revision < 0);
+                        let seen = newest.entry((start, end, item)).or_insert((revision, count));
+                        *seen = (*seen).max((revision, count));
+                    }
+                }
+                let newest: Counts = newest.into_iter().map(|(key, (_, count))| (key, count)).collect();
+                prop_assert_eq!(newest, leading(&windows, &came, watermark));
+            }
+            if restarts.get(i) == Some(&true) {
+                driver.barrier();
+                driver.restart(1);
+            }
+        }
+        driver.end();
+        let mut closed = Counts::new();
+        for (start, end, item, count, revision, _) in results(driver.results()) {
+            if revision >= 0 {
+                closed.insert((start, end, item), count);
+            }
+        }
+        // As they come within the delay, no row is late.
+        let mut expected = Counts::new();
+        for row in &rows {
+            for (start, end) in around(&windows, row.ts) {
+                *expected.entry((start, end, row.item)).or_default() += 1;
+            }
+        }
+        prop_assert_eq!(closed, expected);
     }
 }
 

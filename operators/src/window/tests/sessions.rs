@@ -1,17 +1,18 @@
 //! Sessions where rows come late. That they answer as in batch is shown over
 //! whole pipelines.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use arrow::{
-    array::AsArray,
+    array::{Array, AsArray, RecordBatch},
     datatypes::{Int64Type, TimestampMicrosecondType},
 };
+use proptest::prelude::*;
 
 use super::{
     driver::Driver,
     oracle,
-    rows::{PARTITIONS, Row, row},
+    rows::{PARTITIONS, Row, row, rows},
 };
 use crate::window::{Emission, Windows};
 
@@ -124,4 +125,225 @@ fn a_row_of_a_session_that_is_over_is_late() {
     assert_eq!(sessions(&driver, 1), [(100, 180, 1)]);
     assert!(driver.counts().balances());
     assert_eq!(driver.state_bytes(), 0);
+}
+
+/// Sessions that are corrected for `lateness_us`.
+fn corrected(lateness_us: u64, lanes: usize) -> Driver {
+    let windows = Windows::Session {
+        gap: Duration::from_micros(GAP_US as u64),
+    };
+    let emission = Emission {
+        lateness: Duration::from_micros(lateness_us),
+        ..Emission::default()
+    };
+    let aggregates = ["count(*)", "sum(x)"];
+    let plan = oracle::plan_windows(windows, emission, &["item"], &aggregates);
+    Driver::new(&plan.unwrap(), lanes, 0)
+}
+
+/// What came out of sessions: item, start, end, count, revision, whether it is retracted.
+type Story = (Option<i64>, i64, i64, i64, i64, bool);
+
+fn stories(results: &[RecordBatch]) -> Vec<Story> {
+    let mut stories = Vec::new();
+    for rows in results {
+        let bound = |column: usize| {
+            let bounds = rows.column(0).as_struct().column(column);
+            bounds.as_primitive::<TimestampMicrosecondType>().clone()
+        };
+        let int = |column: usize| rows.column(column).as_primitive::<Int64Type>().clone();
+        let flag = |name| rows.column_by_name(name).unwrap().as_boolean().clone();
+        let revisions = rows.column_by_name("revision").unwrap();
+        for row in 0..rows.num_rows() {
+            let retracted = flag("is_retracted").value(row);
+            assert!(flag("is_final").value(row));
+            // What is retracted has the values of no row.
+            assert!(!retracted || int(2).value(row) == 0 && int(3).is_null(row));
+            stories.push((
+                int(1).is_valid(row).then(|| int(1).value(row)),
+                bound(0).value(row),
+                bound(1).value(row),
+                int(2).value(row),
+                revisions.as_primitive::<Int64Type>().value(row),
+                retracted,
+            ));
+        }
+    }
+    stories
+}
+
+fn of_item(driver: &Driver, item: i64) -> Vec<Story> {
+    let mut stories = stories(driver.results());
+    stories.retain(|story| story.0 == Some(item));
+    stories
+}
+
+#[test]
+fn a_late_row_makes_a_session_longer() {
+    for lanes in [1, 4] {
+        let mut driver = corrected(1_000, lanes);
+        driver.send(&[row(0, 100, 1)]);
+        advance(&mut driver, 300);
+        driver.barrier();
+        driver.restart(lanes);
+        driver.send(&[row(1, 150, 1), row(2, 160, 1)]);
+        driver.barrier();
+        driver.restart(5 - lanes);
+        driver.send(&[row(1, 120, 1)]);
+        driver.end();
+        let one = |start, end, count, revision, retracted| {
+            (Some(1), start, end, count, revision, retracted)
+        };
+        assert_eq!(
+            of_item(&driver, 1),
+            [
+                one(100, 180, 1, 0, false),
+                // A batch of a partition at a time.
+                one(100, 180, 0, 1, true),
+                one(100, 230, 2, 1, false),
+                one(100, 230, 0, 2, true),
+                one(100, 240, 3, 2, false),
+                // Within its bounds it is the same session.
+                one(100, 240, 4, 3, false),
+            ]
+        );
+        assert!(driver.counts().balances());
+    }
+}
+
+#[test]
+fn a_late_row_joins_sessions_that_have_come_out() {
+    let mut driver = corrected(1_000, 1);
+    driver.send(&[row(0, 100, 1), row(0, 250, 1)]);
+    advance(&mut driver, 500);
+    driver.send(&[row(1, 175, 1)]);
+    let stories = of_item(&driver, 1);
+    assert_eq!(
+        stories,
+        [
+            (Some(1), 100, 180, 1, 0, false),
+            (Some(1), 250, 330, 1, 0, false),
+            (Some(1), 100, 180, 0, 1, true),
+            (Some(1), 250, 330, 0, 1, true),
+            (Some(1), 100, 330, 3, 1, false),
+        ]
+    );
+}
+
+#[test]
+fn a_session_that_has_come_out_goes_on() {
+    for lanes in [1, 4] {
+        let mut driver = corrected(1_000, 1);
+        driver.send(&[row(0, 100, 1), row(0, 250, 1)]);
+        advance(&mut driver, 300);
+        driver.send(&[row(1, 175, 1)]);
+        driver.barrier();
+        driver.restart(lanes);
+        let so_far = [
+            (Some(1), 100, 180, 1, 0, false),
+            (Some(1), 100, 180, 0, 1, true),
+        ];
+        assert_eq!(of_item(&driver, 1), so_far);
+        advance(&mut driver, 400);
+        let stories = of_item(&driver, 1);
+        assert_eq!(stories[2..], [(Some(1), 100, 330, 3, 0, false)]);
+    }
+}
+
+#[test]
+fn a_late_row_alone_is_a_session_of_its_own() {
+    let mut driver = corrected(200, 1);
+    advance(&mut driver, 400);
+    driver.send(&[row(1, 200, 1)]);
+    assert_eq!(of_item(&driver, 1), [(Some(1), 200, 280, 1, 1, false)]);
+    // Its session closed more than 200 ago, as the last sealed pane has it.
+    driver.send(&[row(1, 100, 2)]);
+    assert_eq!(driver.counts().late, 1);
+    assert!(driver.counts().balances());
+}
+
+#[test]
+fn sessions_that_cannot_be_corrected_any_more_are_let_go() {
+    let mut driver = corrected(100, 1);
+    driver.send(&[row(0, 100, 1)]);
+    advance(&mut driver, 250);
+    driver.barrier();
+    assert!(driver.stored(0).iter().any(|key| key.starts_with("closed")));
+    advance(&mut driver, 1_000);
+    driver.barrier();
+    assert!(!driver.stored(0).iter().any(|key| key.starts_with("closed")));
+}
+
+/// The sessions of rows, by gaps between them: item, start, end, and how many.
+fn sessions_of(mut rows: Vec<(Option<i64>, i64)>) -> Vec<(Option<i64>, i64, i64, i64)> {
+    rows.sort_unstable();
+    let mut sessions: Vec<(Option<i64>, i64, i64, i64)> = Vec::new();
+    for (item, ts) in rows {
+        match sessions.last_mut() {
+            Some((last_item, _, end, count)) if *last_item == item && ts <= *end => {
+                *end = ts + GAP_US;
+                *count += 1;
+            }
+            _ => sessions.push((item, ts, ts + GAP_US, 1)),
+        }
+    }
+    sessions
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, max_shrink_iters: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever comes when, what holds in the end are the sessions of all rows that
+    /// were not late.
+    #[test]
+    fn what_is_not_retracted_is_the_truth(
+        rows in rows(150, 400),
+        chunk in 1..20_usize,
+        lateness in prop_oneof![1..50_u64, 50..1_000_u64],
+        lanes in prop_oneof![Just(1_usize), Just(4)],
+        barriers in proptest::collection::vec(
+            prop_oneof![6 => Just(None), 2 => Just(Some(1_usize)), 1 => Just(Some(4))],
+            0..100,
+        ),
+    ) {
+        let mut driver = corrected(lateness, lanes);
+        for (i, chunk) in rows.chunks(chunk).enumerate() {
+            driver.send(chunk);
+            if let Some(Some(lanes)) = barriers.get(i) {
+                driver.barrier();
+                driver.restart(*lanes);
+            }
+        }
+        driver.end();
+        prop_assert!(driver.counts().balances());
+
+        let mut rows: Vec<(Option<i64>, i64)> = rows.iter().map(|row| (row.item, row.ts)).collect();
+        let came = rows.len();
+        for late in driver.late() {
+            let of = |name| {
+                let times = late.column_by_name(name).unwrap();
+                times.as_primitive::<TimestampMicrosecondType>().values().clone()
+            };
+            let texts = late.column_by_name("row").unwrap().as_string::<i32>();
+            for (at, (ts, watermark)) in of("event_time").iter().zip(&of("watermark")).enumerate() {
+                prop_assert!(ts + GAP_US + (lateness as i64) < *watermark);
+                let row: serde_json::Value = serde_json::from_str(texts.value(at)).unwrap();
+                let row = (row["item"].as_i64(), *ts);
+                let place = rows.iter().position(|known| *known == row);
+                rows.swap_remove(place.unwrap());
+            }
+        }
+        prop_assert_eq!(driver.counts().late, (came - rows.len()) as u64);
+
+        let mut newest = BTreeMap::new();
+        for (item, start, end, count, revision, retracted) in stories(driver.results()) {
+            let now = (revision, count, retracted);
+            let before = newest.insert((item, start, end), now);
+            let grows = |(before, _, is_retracted): (i64, i64, bool)| before < revision && !is_retracted;
+            prop_assert!(before.is_none_or(grows));
+        }
+        let holds = newest.into_iter().filter(|(_, (_, _, retracted))| !retracted);
+        let holds = holds.map(|((item, start, end), (_, count, _))| (item, start, end, count));
+        prop_assert_eq!(holds.collect::<Vec<_>>(), sessions_of(rows));
+    }
 }

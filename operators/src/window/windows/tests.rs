@@ -80,6 +80,8 @@ proptest! {
         let ends: Vec<i64> = mine.iter().map(|window| window.end).collect();
         prop_assert_eq!(Some(windows.first_end(pane)), ends.iter().min().copied());
         prop_assert_eq!(Some(windows.last_end(pane)), ends.iter().max().copied());
+        let first = mine.iter().min_by_key(|window| window.end);
+        prop_assert_eq!(Some(&windows.first_window(pane)), first.copied());
         for window in mine {
             let (first, last, origin) = windows.numbers(*window);
             let starts: BTreeSet<i64> = (window.start..window.end)

@@ -203,8 +203,9 @@ fn only_windows_that_come_out_again_replace_others() {
              {every: …}` or `allowed_lateness`]",
         ],
     );
-    let lacking = "[carry the window, every GROUP BY column and `revision` through unchanged, and \
-                   have no WHERE and no UNION ALL over the query's result]";
+    let lacking = "[carry the window, every GROUP BY column and `revision` (of sessions \
+                   `is_retracted` too) through unchanged, and have no WHERE and no UNION ALL \
+                   over the query's result]";
     for step in [
         "select: [w, n, revision]",
         "select: [w, upper(c) AS c, n, revision]",
@@ -335,7 +336,6 @@ sinks: {out: {from: m, console: {}}}
             "4:23 metrics.m.key: column `user_id` not found in `orders` (have: order_id, buyer, revenue, ordered_at)",
             "10:37 metrics.n.window.timezone: there is no time zone `Asia/Shangai`; did you mean `Asia/Shanghai`?",
             "13:36 metrics.o.window.timezone: windows of 1h cannot begin on the hours of `Asia/Kolkata`, which is at times 5h 30m ahead of UTC [take a width that divides this, or `tumble: day`; or leave `timezone` out]",
-            "17:21 metrics.p.emit: only tumbling windows have previews; overlapping ones come out often enough",
             "22:47 metrics.q.measures.rows: column `evnt_type` not found in `events` (have: event_id, user_id, event_type, campaign_id, amount, created_at, occurred_at) [did you mean `event_type`?]",
             "23:46 metrics.q.measures.odd: the condition `amount` is a Decimal128(18, 2), neither true nor false",
             "24:52 metrics.q.measures.sold: an aggregate is over many rows, and here is one [aggregate in a query with a window]",

@@ -137,11 +137,7 @@ fn tables(audit: &Audit) -> String {
         figures::bytes(bytes)
     );
     if collected > 0 {
-        let _ = write!(
-            text,
-            "; {} of collected commits, by count",
-            figures::count(collected)
-        );
+        let _ = write!(text, "; {} of collected commits", figures::count(collected));
     }
     let shared = audit.tables.iter().filter(|table| table.shared);
     for table in shared {

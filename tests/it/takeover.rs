@@ -56,6 +56,33 @@ fn the_second_of_two_takes_over_and_nothing_is_doubled() {
     assert_holds(&folder, &all);
 }
 
+#[test]
+fn an_owner_that_has_nothing_to_commit_gives_way() {
+    let folder = Folder::new();
+    let all = rows(2_000, 9);
+    let broker = Broker::new("sales", 2);
+    let source = format!(
+        "kafka: {{brokers: \"{}\", topics: [sales]}}",
+        broker.address()
+    );
+    folder.write("p.yaml", pipeline(&source));
+    broker.send_rows("sales", 2, &all);
+    let run = ["run", "p.yaml", "--admin", "off"];
+    let first = folder.start(&run);
+    eventually("it commits", || {
+        (folder.files("state/sales/log", ".json").len() > 1).then_some(())
+    });
+    // No row comes that could tell it.
+    let second = folder.start(&run);
+    first.wait().expect(5);
+    second.signal("TERM");
+    second.wait().expect(0);
+    folder
+        .tagflow(&["run", "p.yaml", "--once", "--drain", "--admin", "off"])
+        .expect(0);
+    assert_holds(&folder, &all);
+}
+
 /// How often the log was claimed.
 fn claims(folder: &Folder) -> usize {
     let records = folder.files("state/sales/log", ".json").into_iter();

@@ -177,6 +177,10 @@ impl CommitLog {
         };
         let published_upto = published_upto(&log, &claim).await?;
         let due = decide::to_publish(commits.iter().map(|commit| commit.seq), published_upto);
+        let replaced: Vec<RemovedFile> = commits
+            .iter()
+            .flat_map(|commit| commit.removed.clone())
+            .collect();
         let mut opened = Self {
             tables: Publisher::new(tables, &log.paths, &clock),
             states: StateStore {
@@ -198,7 +202,12 @@ impl CommitLog {
                 .collect(),
         };
         opened.publish().await?;
-        for cleaned in [opened.collect().await, opened.delete_orphans().await] {
+        let cleanings = [
+            opened.collect().await,
+            opened.delete_orphans().await,
+            opened.tables.remove(&replaced).await,
+        ];
+        for cleaned in cleanings {
             if let Err(error) = cleaned {
                 warn!(error = error.chain(), "what earlier runs left behind stays");
             }
@@ -238,6 +247,29 @@ impl CommitLog {
     /// Stores a state part; it counts once a commit names it.
     pub async fn put_state(&self, node: &str, lane: usize, part: &StatePart) -> Result<StateRef> {
         self.states.put(node, lane, part).await
+    }
+
+    /// Sees whether another process has taken the log over: for an owner that has
+    /// nothing to commit, and would not learn it otherwise. One request; where it
+    /// fails, nothing is known, and the next look will tell.
+    ///
+    /// # Errors
+    /// `Fenced` where another process owns the log.
+    pub async fn ensure_owned(&self) -> Result<()> {
+        let next = self.tail.seq + 1;
+        // A claim is written to the slot after the last, and claims stay for ever.
+        if !self
+            .log
+            .store
+            .seems_to_have(&self.log.paths.record(next))
+            .await
+        {
+            return Ok(());
+        }
+        match self.log.read(next).await? {
+            Some(other) => Err(self.refused(Some(other))),
+            None => Ok(()),
+        }
     }
 
     /// Makes an epoch take effect: its positions, its state, its files, its
@@ -377,9 +409,14 @@ pub(super) fn table_totals(
         table.files += 1;
         table.rows += file.rows;
         table.bytes += file.bytes;
+        if let Some(sets) = &mut table.sets {
+            sets.add(file);
+        }
     }
     for file in removed {
-        tables.entry(Arc::clone(&file.table)).or_default().removed += 1;
+        let table = tables.entry(Arc::clone(&file.table)).or_default();
+        table.removed += 1;
+        table.sets = None;
     }
     Some(tables)
 }

@@ -26,6 +26,7 @@ pub mod audit;
 mod claim;
 pub mod decide;
 mod driver;
+mod file_set;
 mod gc;
 mod paths;
 mod probe;
@@ -42,6 +43,7 @@ mod model;
 mod tests;
 
 pub use driver::{CommitLog, Committed, Cut, LogConfig, Plan, Recovered};
+pub use file_set::{FileSet, FileSets};
 pub use paths::STAGING;
 pub use reader::{pipelines, read_last, read_state};
 pub use record::{

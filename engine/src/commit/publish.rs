@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Clock, Error, Result,
-    sink::{StagedFile, Table},
+    sink::{RemovedFile, StagedFile, Table},
 };
 
 /// How many files are copied at a time.
@@ -103,9 +103,8 @@ impl Publisher {
                         .await?;
                 }
                 PublishStep::Remove => {
-                    let files = commits.iter().flat_map(|commit| &commit.removed);
-                    self.delete(files.map(|file| (&file.table, &file.published)))
-                        .await?;
+                    let files = commits.iter().flat_map(|commit| commit.removed.clone());
+                    self.remove(&files.collect::<Vec<_>>()).await?;
                 }
                 PublishStep::Done => return Ok(()),
             }
@@ -126,6 +125,15 @@ impl Publisher {
         stream::iter(copies)
             .buffer_unordered(COPIES)
             .try_collect::<()>()
+            .await
+    }
+
+    /// Deletes published files that were replaced. May be repeated: an owner that was
+    /// stopped while it copied one may have put it back since, where a store lets a
+    /// write take effect long after it was given up.
+    pub(super) async fn remove(&self, files: &[RemovedFile]) -> Result<()> {
+        let files = files.iter();
+        self.delete(files.map(|file| (&file.table, &file.published)))
             .await
     }
 

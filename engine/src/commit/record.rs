@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::file_set::FileSets;
 use crate::{
     Epoch, Error, EventTime, Ids, Result,
     element::BarrierKind,
@@ -164,7 +165,7 @@ pub struct Checkpoint {
 
 /// What the commits of a log have put into a table and taken from it. It tells
 /// what must be there after the commits themselves are collected.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TableTotals {
     /// Files that were published.
@@ -175,6 +176,23 @@ pub struct TableTotals {
     pub bytes: u64,
     /// How many of these files later commits removed.
     pub removed: u64,
+    /// Stands for each of these files; none where some were removed, or where the
+    /// log began before there was this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sets: Option<FileSets>,
+}
+
+impl Default for TableTotals {
+    /// Of a table without files.
+    fn default() -> Self {
+        Self {
+            files: 0,
+            rows: 0,
+            bytes: 0,
+            removed: 0,
+            sets: Some(FileSets::default()),
+        }
+    }
 }
 
 impl Checkpoint {

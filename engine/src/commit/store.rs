@@ -102,6 +102,11 @@ impl LogStore {
         .await
     }
 
+    /// Whether there is an object, asked once; a store that fails has none.
+    pub(super) async fn seems_to_have(&self, path: &Path) -> bool {
+        self.store.head(path).await.is_ok()
+    }
+
     /// The size of an object and the SHA-256 of its bytes, in hex; none if there
     /// is none.
     pub(super) async fn digest(&self, path: &Path) -> Result<Option<(u64, String)>> {

@@ -83,9 +83,8 @@ pub(super) struct Checkpointer {
 /// What it is doing.
 enum Work {
     Nothing,
-    /// The epoch changed nothing, so there is nothing to commit.
-    Skipped,
-    Writing(JoinHandle<(CommitLog, Result<Written>)>),
+    /// A commit, or a look at the log where the epoch changed nothing.
+    Writing(JoinHandle<(CommitLog, Result<Option<Written>>)>),
 }
 
 /// What a commit changed.
@@ -98,6 +97,8 @@ struct Written {
 #[derive(Debug, Clone)]
 pub(super) struct Done {
     pub(super) committed: Committed,
+    /// Bytes in memory of the state that it wrote.
+    pub(super) state_put_bytes: u64,
     /// Bytes of state that it wrote.
     pub(super) state_written_bytes: u64,
     /// Milliseconds from the barrier to here.
@@ -198,8 +199,12 @@ impl Checkpointer {
             && epilogue.snapshots.is_empty()
             && positions == self.positions
             && epilogue.ledger.iter().next().is_none();
+        let log = self
+            .log
+            .take()
+            .ok_or_else(|| Error::internal("two commits at once"))?;
         if unchanged && kind != BarrierKind::Stop {
-            self.work = Work::Skipped;
+            self.work = Work::Writing(tokio::spawn(look(log)));
             return Ok(());
         }
 
@@ -239,10 +244,6 @@ impl Checkpointer {
         self.positions = positions;
         self.watermarks = watermarks;
         self.totals = totals;
-        let log = self
-            .log
-            .take()
-            .ok_or_else(|| Error::internal("two commits at once"))?;
         let clock = Arc::clone(&self.clock);
         self.work = Work::Writing(tokio::spawn(write(log, cut, state, put, begun, clock)));
         Ok(())
@@ -253,23 +254,27 @@ impl Checkpointer {
     pub(super) async fn finished(&mut self) -> Result<Option<Done>> {
         match &mut self.work {
             Work::Nothing => std::future::pending().await,
-            Work::Skipped => {
-                self.work = Work::Nothing;
-                Ok(None)
-            }
             Work::Writing(task) => {
                 let ended = task.await;
                 self.work = Work::Nothing;
                 let (log, written) = ended
                     .map_err(|error| Error::internal("a commit panicked").with_source(error))?;
                 self.log = Some(log);
-                let written = written?;
+                let Some(written) = written? else {
+                    return Ok(None);
+                };
                 self.state = written.state;
                 self.last = Some(written.committed.committed.clone());
                 Ok(Some(written.committed))
             }
         }
     }
+}
+
+/// Commits nothing, but sees whether it could.
+async fn look(log: CommitLog) -> (CommitLog, Result<Option<Written>>) {
+    let owned = log.ensure_owned().await;
+    (log, owned.map(|()| None))
 }
 
 /// Stores what is new, commits, publishes, collects.
@@ -280,9 +285,11 @@ async fn write(
     put: Vec<(Arc<str>, usize, StatePart)>,
     begun: EventTime,
     clock: Arc<dyn Clock>,
-) -> (CommitLog, Result<Written>) {
+) -> (CommitLog, Result<Option<Written>>) {
     let written = async {
         let log_ref = &log;
+        let in_memory = |(_, _, part): &(_, _, StatePart)| part.rows.get_array_memory_size() as u64;
+        let state_put_bytes = put.iter().map(in_memory).sum();
         let store = |(node, lane, part): (Arc<str>, usize, StatePart)| async move {
             log_ref.put_state(&node, lane, &part).await
         };
@@ -299,10 +306,11 @@ async fn write(
         log.collect().await?;
         let committed = Done {
             committed,
+            state_put_bytes,
             state_written_bytes,
             took_ms: took.as_millis() as u64,
         };
-        Ok(Written { committed, state })
+        Ok(Some(Written { committed, state }))
     };
     let written = written.await;
     (log, written)

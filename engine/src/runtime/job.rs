@@ -293,7 +293,8 @@ impl Job<'_> {
 
     fn on_commit(&mut self, done: Option<Done>) -> Option<Outcome> {
         if let Some(pressure) = &mut self.pressure {
-            pressure.committed(self.clock.now());
+            let put_bytes = done.as_ref().map(|done| done.state_put_bytes);
+            pressure.committed(self.clock.now(), put_bytes);
         }
         if let Some(done) = &done {
             self.monitor.committed(done, self.checkpointer.totals());

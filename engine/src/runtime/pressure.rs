@@ -6,8 +6,12 @@
 //! sinks finish the files that they hold open. Reading goes on below 80 %. What is
 //! left otherwise is state, which only rows to come could make smaller, so the job
 //! ends and says so, sooner than the system would kill it.
+//!
+//! A commit takes memory of its own: state is merged, and both the old and the new
+//! are there for a while. So nothing is read either where a commit like the largest
+//! of the last ones would not fit any more.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use crate::{Error, EventTime, Result};
 
@@ -18,6 +22,13 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
 const PAUSE: u64 = 85;
 const COMMIT: u64 = 92;
 const GO_ON: u64 = 80;
+
+/// Together with what the next commit may take.
+const PAUSE_WITH_COMMIT: u64 = 105;
+const GO_ON_WITH_COMMIT: u64 = 100;
+
+/// How many commits tell what the next one may take: state is merged with one of some.
+const LAST_COMMITS: usize = 8;
 
 /// How long reading stands still before a commit is to help, below [`COMMIT`].
 const BEFORE_COMMIT: Duration = Duration::from_secs(5);
@@ -43,6 +54,8 @@ pub(super) enum Relief {
 pub(super) struct Pressure {
     limit_bytes: u64,
     stage: Stage,
+    /// Bytes of state that each of the last commits has put.
+    put_bytes: VecDeque<u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +76,7 @@ impl Pressure {
         Self {
             limit_bytes,
             stage: Stage::Reading,
+            put_bytes: VecDeque::with_capacity(LAST_COMMITS),
         }
     }
 
@@ -77,10 +91,20 @@ impl Pressure {
     /// `Config` where nothing helps.
     pub(super) fn judge(&mut self, now: EventTime, used_bytes: u64, idle: bool) -> Result<Relief> {
         let at_least = |percent| used_bytes >= self.limit_bytes / 100 * percent;
+        // One that is under way has what it takes.
+        let next_bytes = match self.stage {
+            Stage::Reading if !idle => 0,
+            _ => self.next_bytes(),
+        };
+        let with_commit = |percent| used_bytes + next_bytes >= self.limit_bytes / 100 * percent;
         let for_long = |since, duration| now.since(since) >= duration;
         let relief = match self.stage {
-            Stage::Reading if at_least(PAUSE) => Relief::Pause,
-            Stage::Paused(_) | Stage::Committed(_) if !at_least(GO_ON) => Relief::GoOn,
+            Stage::Reading if at_least(PAUSE) || with_commit(PAUSE_WITH_COMMIT) => Relief::Pause,
+            Stage::Paused(_) | Stage::Committed(_)
+                if !at_least(GO_ON) && !with_commit(GO_ON_WITH_COMMIT) =>
+            {
+                Relief::GoOn
+            }
             Stage::Paused(since)
                 if idle && (at_least(COMMIT) || for_long(since, BEFORE_COMMIT)) =>
             {
@@ -100,9 +124,13 @@ impl Pressure {
         Ok(relief)
     }
 
-    /// A commit was done; whether it is the one that is to help only
-    /// [`Pressure::judge`] knows.
-    pub(super) fn committed(&mut self, now: EventTime) {
+    /// A commit was done that put `put_bytes` of state, none where nothing had changed;
+    /// whether it is the one that is to help only [`Pressure::judge`] knows.
+    pub(super) fn committed(&mut self, now: EventTime, put_bytes: Option<u64>) {
+        if let Some(put_bytes) = put_bytes {
+            self.put_bytes.truncate(LAST_COMMITS - 1);
+            self.put_bytes.push_front(put_bytes);
+        }
         if matches!(self.stage, Stage::Committing) {
             self.stage = Stage::Committed(now);
         }
@@ -111,20 +139,36 @@ impl Pressure {
     /// What is said while reading stands still.
     pub(super) fn message(&self, used_bytes: u64) -> String {
         format!(
-            "memory is short, so nothing is read: {} of `memory.limit` {}",
-            mib(used_bytes),
-            mib(self.limit_bytes)
+            "memory is short, so nothing is read: {}",
+            self.taken(used_bytes)
         )
     }
 
     fn hopeless(&self, used_bytes: u64) -> Error {
         Error::config(format!(
             "the state of this pipeline does not fit into memory: with all files finished and \
-             nothing being read it takes {} of `memory.limit` {}; raise the limit, or keep less \
+             nothing being read it takes {}; raise the limit, or keep less \
              state (`tagflow explain --sizes` says which node takes how much); nothing is lost",
+            self.taken(used_bytes)
+        ))
+    }
+
+    /// What is taken, in words.
+    fn taken(&self, used_bytes: u64) -> String {
+        let of_limit = format!(
+            "{} of `memory.limit` {}",
             mib(used_bytes),
             mib(self.limit_bytes)
-        ))
+        );
+        match self.next_bytes() >> 20 {
+            0 => of_limit,
+            next => format!("{of_limit}, and a commit up to {next} MiB more"),
+        }
+    }
+
+    /// What the next commit may take.
+    fn next_bytes(&self) -> u64 {
+        self.put_bytes.iter().copied().max().unwrap_or_default()
     }
 }
 
@@ -152,7 +196,7 @@ mod tests {
                 .judge(at(second), LIMIT / 100 * percent, true)
                 .unwrap();
             if relief == Relief::Commit {
-                pressure.committed(at(second));
+                pressure.committed(at(second), None);
             }
             relief
         };
@@ -198,9 +242,37 @@ mod tests {
         assert_eq!(judge(1800, true), Relief::Commit);
         assert_eq!(judge(3600, false), Relief::None);
         assert!(pressure.is_paused());
-        pressure.committed(at(3600));
+        pressure.committed(at(3600), None);
         assert_eq!(pressure.judge(at(3600), 0, true).unwrap(), Relief::GoOn);
         assert!(!pressure.is_paused());
+    }
+
+    #[test]
+    fn reading_stops_where_the_next_commit_would_not_fit() {
+        let mut pressure = Pressure::new(LIMIT);
+        let percent = LIMIT / 100;
+        let judge = |pressure: &mut Pressure, second, used, idle| {
+            pressure.judge(at(second), used * percent, idle).unwrap()
+        };
+        pressure.committed(at(0), Some(45 * percent));
+        for _ in 0..LAST_COMMITS - 1 {
+            pressure.committed(at(0), Some(percent));
+        }
+        assert_eq!(judge(&mut pressure, 0, 59, true), Relief::None);
+        // One is under way, and has what it takes.
+        assert_eq!(judge(&mut pressure, 0, 80, false), Relief::None);
+        assert_eq!(judge(&mut pressure, 0, 60, true), Relief::Pause);
+        assert!(
+            pressure
+                .message(60 * percent)
+                .ends_with("600 MiB of `memory.limit` 1000 MiB, and a commit up to 450 MiB more")
+        );
+        assert_eq!(judge(&mut pressure, 1, 55, true), Relief::None);
+        assert_eq!(judge(&mut pressure, 1, 55, false), Relief::None);
+        assert_eq!(judge(&mut pressure, 2, 54, true), Relief::GoOn);
+        // The large one is forgotten.
+        pressure.committed(at(3), Some(percent));
+        assert_eq!(judge(&mut pressure, 3, 80, true), Relief::None);
     }
 
     #[test]
@@ -208,7 +280,7 @@ mod tests {
         let mut pressure = Pressure::new(LIMIT);
         let mut judge = |second| {
             let relief = pressure.judge(at(second), LIMIT / 100 * 93, true);
-            pressure.committed(at(second));
+            pressure.committed(at(second), None);
             relief
         };
         assert_eq!(judge(0).unwrap(), Relief::Pause);

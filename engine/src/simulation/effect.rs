@@ -58,6 +58,7 @@ pub(super) enum Effect {
     CommitReadBack,
     SupersededList,
     SupersededRead,
+    OwnerLook,
     // S9 and S10: it becomes visible.
     PublishCopy,
     PublishMeasure,
@@ -73,7 +74,7 @@ pub(super) enum Effect {
 
 impl Effect {
     /// All of them.
-    pub(super) const ALL: [Self; 47] = [
+    pub(super) const ALL: [Self; 48] = [
         Self::ProbeCreate,
         Self::ProbeConflict,
         Self::ProbeRead,
@@ -112,6 +113,7 @@ impl Effect {
         Self::CommitReadBack,
         Self::SupersededList,
         Self::SupersededRead,
+        Self::OwnerLook,
         Self::PublishCopy,
         Self::PublishMeasure,
         Self::Unstage,
@@ -132,6 +134,8 @@ pub(super) struct Observer {
     put: Option<Path>,
     /// Whether it is looking for orphans.
     orphans: bool,
+    /// Whether it is finding out who has gone on.
+    superseded: bool,
 }
 
 /// How far a process has come.
@@ -217,12 +221,16 @@ impl Observer {
             }
             (Operation::List, Phase::Claiming) if self.put.is_none() => Effect::LogList,
             (Operation::List, Phase::Claiming) => Effect::ClaimVerify,
-            (Operation::List, _) => Effect::SupersededList,
+            (Operation::List, _) => {
+                self.superseded = true;
+                Effect::SupersededList
+            }
             (Operation::Get, Phase::Claiming) if is_own => Effect::ClaimReadBack,
             (Operation::Get, Phase::Claiming) => Effect::TailRead,
             (Operation::Get, Phase::Recovering) => Effect::RecordRead,
             (Operation::Get, Phase::Running) if is_own => Effect::CommitReadBack,
-            (Operation::Get, Phase::Running) => Effect::SupersededRead,
+            (Operation::Get, Phase::Running) if self.superseded => Effect::SupersededRead,
+            (Operation::Get, Phase::Running) => Effect::OwnerLook,
             (Operation::Delete, Phase::Running) => Effect::CollectRecord,
             (Operation::Delete, _) => Effect::RecoverCollectRecord,
             _ => return None,

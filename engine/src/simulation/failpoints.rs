@@ -17,6 +17,7 @@ use std::{
 };
 
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     broker::OnDataLoss,
@@ -57,11 +58,13 @@ struct Act {
     besides: &'static [Point],
     /// Where the process is stopped, until all other acts are over.
     freezes: Option<(Effect, usize)>,
+    /// Whether it is stopped only when it has had nothing to commit.
+    idles: bool,
     end: End,
 }
 
 /// The history: see [`Effect`] for what each process brings about.
-const ACTS: [Act; 11] = [
+const ACTS: [Act; 12] = [
     // Leaves staged files and state that no commit names.
     dies(&[(Effect::StatePut, 4, Fault::DiesAfter)]),
     // Leaves a commit that is not published.
@@ -80,10 +83,15 @@ const ACTS: [Act; 11] = [
         (Effect::StopMarkPut, 1, Fault::DiesBefore),
     ]),
     dies(&[]),
+    Act {
+        idles: true,
+        ..dies(&[])
+    },
     // Wakes up when others have gone on.
     Act {
         besides: &[],
         freezes: Some((Effect::PublishCopy, 2)),
+        idles: false,
         end: End::Keep,
     },
     dies(&[]),
@@ -91,6 +99,7 @@ const ACTS: [Act; 11] = [
     Act {
         besides: &[],
         freezes: None,
+        idles: false,
         end: End::Drain,
     },
 ];
@@ -99,6 +108,7 @@ const fn dies(besides: &'static [Point]) -> Act {
     Act {
         besides,
         freezes: None,
+        idles: false,
         end: End::Keep,
     }
 }
@@ -201,7 +211,11 @@ impl Play {
                 chunk: 4,
                 checkpoint_every: Duration::from_millis(7),
                 queue_bytes: 4096,
-                until: Until::CaughtUp,
+                until: if act.idles {
+                    Until::Stopped
+                } else {
+                    Until::CaughtUp
+                },
                 end: act.end,
                 restarts: 3,
                 trouble: 0.0,
@@ -210,6 +224,9 @@ impl Play {
             };
             let mut process = self.start(&run, act, &besides, &over);
             let store = process.store.clone();
+            if act.idles {
+                tokio::spawn(stop_idle(Arc::clone(&self.seen), process.stop.clone()));
+            }
             let ended = tokio::select! {
                 biased;
                 ended = &mut process.job => Some(ended),
@@ -282,6 +299,16 @@ impl Play {
             });
         })
     }
+}
+
+/// Stops a process when it has looked who owns the log.
+async fn stop_idle(seen: Arc<Mutex<Seen>>, stop: CancellationToken) {
+    let looks = || lock(&seen).hits.get(&Effect::OwnerLook).copied();
+    let before = looks();
+    while looks() == before {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    stop.cancel();
 }
 
 /// Waits for the director to say so.

@@ -12,18 +12,22 @@ use super::{campaign::run, effect::Effect, lie::Lie};
 /// How many seeds run with every test.
 const SEEDS: u64 = 3000;
 
-/// The number in an environment variable.
-fn number(name: &str) -> Option<u64> {
+/// The seeds in an environment variable: `388`, or `1000..2000`.
+fn named_seeds(name: &str) -> Option<Range<u64>> {
     let text = std::env::var(name).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{name} is no number: {text}")),
-    )
+    let number = |text: &str| -> u64 {
+        let number = text.parse();
+        number.unwrap_or_else(|_| panic!("{name} is no seed: {text}"))
+    };
+    Some(match text.split_once("..") {
+        Some((start, end)) => number(start)..number(end),
+        None => number(&text)..number(&text) + 1,
+    })
 }
 
-/// So many seeds, or the one that is asked for.
-fn seeds_or_one(seeds: u64) -> Range<u64> {
-    number("TAGFLOW_SIM_SEED").map_or(0..seeds, |seed| seed..seed + 1)
+/// So many seeds, or those that are asked for.
+fn seeds_or(seeds: u64) -> Range<u64> {
+    named_seeds("TAGFLOW_SIM_SEED").unwrap_or(0..seeds)
 }
 
 /// Runs seeds on all cores: all that they did, or the first that fails.
@@ -63,7 +67,8 @@ fn run_all(seeds: Range<u64>, lie: Option<Lie>) -> Result<BTreeSet<Effect>, (u64
 
 #[test]
 fn whatever_happens_every_row_counts_once() {
-    let seeds = seeds_or_one(number("TAGFLOW_SIM_SEEDS").unwrap_or(SEEDS));
+    let many = std::env::var("TAGFLOW_SIM_SEEDS").ok();
+    let seeds = seeds_or(many.map_or(SEEDS, |seeds| seeds.parse().unwrap()));
     let many = seeds.end - seeds.start >= SEEDS;
     match run_all(seeds, None) {
         Err((seed, what)) => {
@@ -87,7 +92,7 @@ fn a_seed_is_a_run() {
 }
 
 fn check_found(lie: Lie) {
-    let Err((seed, what)) = run_all(seeds_or_one(300), Some(lie)) else {
+    let Err((seed, what)) = run_all(seeds_or(300), Some(lie)) else {
         panic!("{lie:?} is not found");
     };
     eprintln!("{lie:?}, seed {seed}: {what}");

@@ -10,7 +10,8 @@
 //! | [`Subject::State`] | the state that commits name is there, with its bytes |
 //!
 //! Old commits are collected, and their files stay. What proves those is that
-//! the last checkpoint says how many files were published and removed in all.
+//! the last checkpoint says how many files were published and removed in all, and,
+//! where none was removed, a sum of their hashes ([`FileSet`](super::FileSet)).
 //!
 //! [`History::read`] reads the log. Whoever knows where the tables lie then asks
 //! for [`History::check_table`] one by one.

@@ -7,6 +7,7 @@ use object_store::{ObjectStore, path::Path};
 
 use super::{
     super::{
+        file_set::FileSets,
         paths::{self, STAGING},
         record::{FileRef, Record, TableTotals},
         store::LogStore,
@@ -104,7 +105,7 @@ impl History {
         }
         look.check_removed();
         let old = look.check_others();
-        look.check_totals(old);
+        look.check_totals(old, depth).await?;
         Ok(look.audited)
     }
 }
@@ -218,10 +219,9 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// What else lies there; returns how many files may be of collected
-    /// commits.
-    fn check_others(&mut self) -> u64 {
-        let mut old = 0;
+    /// What else lies there; returns the files that may be of collected commits.
+    fn check_others(&mut self) -> Listing {
+        let mut old = Listing::new();
         for (inside, bytes) in std::mem::take(&mut self.found) {
             let is_known = self.named.contains_key(inside.as_str())
                 || self.removed.contains_key(inside.as_str());
@@ -234,12 +234,12 @@ impl<'a> Look<'a> {
             } else {
                 match self.origin(&inside) {
                     Origin::Collected => {
-                        old += 1;
                         self.audited.files.push(VisibleFile {
                             path,
                             bytes,
                             rows: None,
                         });
+                        old.insert(inside, bytes);
                         None
                     }
                     Origin::Unread => None,
@@ -335,29 +335,82 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// The files of collected commits are as many as they were, as far as the
-    /// others can be told from them.
-    fn check_totals(&mut self, old: u64) {
+    /// The files of collected commits are those that they published, as far as
+    /// they can be told from others.
+    async fn check_totals(&mut self, old: Listing, depth: Depth) -> Result<()> {
         let Some(totals) = self.audited.totals else {
-            return;
+            return Ok(());
         };
         if self.place.shared || !self.history.is_whole {
-            return;
+            return Ok(());
         }
         let expected =
             (totals.files.saturating_sub(totals.removed)).saturating_sub(self.named.len() as u64);
         let root = &self.place.root;
-        match old.checked_sub(expected) {
+        let found = old.len() as u64;
+        match found.checked_sub(expected) {
             Some(0) => {}
-            Some(_) => self.wrong(format!(
-                "`{root}` has {old} files of collected commits, and these published {expected}: \
-                 the others are of another log, and readers count their rows; move them away"
-            )),
-            None => self.wrong(format!(
-                "`{root}` has {old} files of collected commits, and these published {expected}: \
-                 someone else moved or deleted the others; restore them from a backup"
-            )),
+            Some(_) => {
+                self.wrong(format!(
+                    "`{root}` has {found} files of collected commits, and these published \
+                     {expected}: the others are of another log, and readers count their rows; \
+                     move them away"
+                ));
+                return Ok(());
+            }
+            None => {
+                self.wrong(format!(
+                    "`{root}` has {found} files of collected commits, and these published \
+                     {expected}: someone else moved or deleted the others; restore them from a \
+                     backup"
+                ));
+                return Ok(());
+            }
         }
+        let Some(sets) = totals.sets else {
+            return Ok(());
+        };
+        let mut seen = FileSets::default();
+        for (_, file) in self.named.values() {
+            seen.add(file);
+        }
+        for (inside, bytes) in &old {
+            seen.listed.add_listed(inside, *bytes);
+        }
+        if seen.listed != sets.listed {
+            self.wrong(format!(
+                "of the {found} files of collected commits in `{root}` some have other names or \
+                 sizes than when they were published: someone else changed or replaced them; \
+                 restore them from a backup"
+            ));
+        } else if depth == Depth::Bytes {
+            self.add_contents(old, &mut seen).await?;
+            if seen.contents != sets.contents {
+                self.wrong(format!(
+                    "of the {found} files of collected commits in `{root}` some do not have the \
+                     checksum that they had when they were published: someone else changed \
+                     them, or the disk did; restore them from a backup"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads files of collected commits.
+    async fn add_contents(&self, old: Listing, seen: &mut FileSets) -> Result<()> {
+        let read = old.into_keys().map(|inside| async move {
+            let read = self.store.digest(&self.path(&inside)).await?;
+            Ok::<_, Error>((inside, read))
+        });
+        let read: Vec<_> = stream::iter(read)
+            .buffer_unordered(CONCURRENT_DIGESTS)
+            .try_collect()
+            .await?;
+        for (inside, read) in read {
+            let sha256 = read.map(|(_, sha256)| sha256).unwrap_or_default();
+            seen.contents.add_content(&inside, &sha256);
+        }
+        Ok(())
     }
 }
 

@@ -132,6 +132,7 @@ fn what_audits_need_is_stored_where_there_is_some() {
         rows: 7,
         bytes: 99,
         removed: 1,
+        sets: None,
     };
     if let Some(checkpoint) = &mut counted.checkpoint {
         checkpoint.tables = Some(BTreeMap::from([("s3://b/t".into(), totals)]));
@@ -144,6 +145,23 @@ fn what_audits_need_is_stored_where_there_is_some() {
     ] {
         assert!(text.contains(stored), "{text}");
     }
+    assert_eq!(Record::decode(&bytes, "r", 3).unwrap(), counted);
+
+    let checkpoint = counted.checkpoint.as_mut().unwrap();
+    let mut sets = FileSets::default();
+    sets.add(&counted.files[0]);
+    checkpoint.tables = Some(BTreeMap::from([(
+        "s3://b/t".into(),
+        TableTotals {
+            sets: Some(sets),
+            ..totals
+        },
+    )]));
+    let bytes = counted.encode().unwrap();
+    let text = std::str::from_utf8(&bytes).unwrap();
+    let [listed, contents] = [sets.listed, sets.contents].map(String::from);
+    let stored = format!(r#""removed":1,"sets":{{"listed":"{listed}","contents":"{contents}"}}}}"#);
+    assert!(text.contains(&stored), "{text}");
     assert_eq!(Record::decode(&bytes, "r", 3).unwrap(), counted);
 }
 

@@ -171,6 +171,13 @@ impl Damaged {
         format!("lake/t/{}", record.files[0].published)
     }
 
+    /// A file of a commit that is collected.
+    async fn collected(&self) -> String {
+        let files = self.world.objects("lake/t").await;
+        let mut files = files.into_iter();
+        files.find(|path| path.contains("main-2-0-")).unwrap()
+    }
+
     /// One of the state parts that the last commit names.
     async fn part(&self) -> String {
         let last = self.world.record(9).await.checkpoint.unwrap();
@@ -414,17 +421,31 @@ async fn damage_to_a_table_is_named() {
             .await;
     }
     let less = damaged().await;
-    let collected = less.world.objects("lake/t").await;
-    let collected = collected
-        .iter()
-        .find(|path| path.contains("main-2-0-"))
-        .unwrap();
-    less.delete(collected)
+    let collected = less.collected().await;
+    less.delete(&collected)
         .await
         .has_wrong(
             tables,
             &["has 2 files of collected commits, and these published 3"],
         )
+        .await;
+    for (bytes, says) in [
+        ("22", "some have other names or sizes"),
+        ("9", "some do not have the checksum that they had"),
+    ] {
+        let changed = damaged().await;
+        let collected = changed.collected().await;
+        let changed = changed.put(&collected, bytes).await;
+        changed.has_wrong(tables, &[says]).await;
+    }
+    let replaced = damaged().await;
+    let collected = replaced.collected().await;
+    replaced
+        .delete(&collected)
+        .await
+        .put("lake/t/dt=0/main-2-0-0123abcd.parquet", "0")
+        .await
+        .has_wrong(tables, &["some have other names or sizes"])
         .await;
     damaged_with(|record| record.files[0].rows = 7)
         .await

@@ -66,6 +66,26 @@ async fn a_zombie_that_loads_state_learns_that_it_is_fenced() {
     assert_eq!(error.unwrap_err().kind(), ErrorKind::Fenced);
 }
 
+#[tokio::test]
+async fn an_owner_with_nothing_to_commit_learns_that_another_has_the_log() {
+    let world = World::new();
+    let owner = world.process(1);
+    let (log, _) = owner.open().await.unwrap();
+    log.ensure_owned().await.unwrap();
+    let faults = &owner.faults;
+    faults.fail(Operation::Get, "/log/", 1, Fault::ErrorBefore);
+    log.ensure_owned().await.unwrap();
+
+    world.process(2).run(1).await.unwrap();
+    // A store that fails says nothing, and is asked once.
+    faults.fail(Operation::Get, "/log/", 1, Fault::ErrorBefore);
+    log.ensure_owned().await.unwrap();
+    let error = log.ensure_owned().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fenced);
+    let said = "another process (host `h`, pid 2) took the pipeline over at #2";
+    assert!(error.to_string().starts_with(said), "{error}");
+}
+
 type Opened = Result<(CommitLog, Recovered), Error>;
 
 /// Process 2 is about to claim slot 2 while process 1 owns the log.

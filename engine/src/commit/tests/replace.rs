@@ -1,6 +1,8 @@
 //! Files that replace files, through every crash: in the end only the newest is
 //! there.
 
+use object_store::{ObjectStoreExt, path::Path};
+
 use super::world::{Process, World};
 use crate::{
     ErrorKind,
@@ -111,6 +113,26 @@ async fn what_a_later_commit_removes_is_never_shown() {
     // Its deletes fail, so what it did copy would still be there.
     assert!(log.publish().await.is_err());
     assert_eq!(world.rows().await, [2]);
+}
+
+/// A store that lets a write land long after it was tried anew can make a staged file
+/// reappear, and a zombie copies it.
+#[tokio::test]
+async fn regression_the_next_owner_removes_a_replaced_file_that_was_copied_back() {
+    let world = World::new();
+    let zombie = process(&world, 1);
+    let mut stale = committed(&zombie, 1).await;
+    let staged = world.staged().await.pop_first().unwrap();
+    let written = world.text(&staged).await;
+    process(&world, 2).run(2).await.unwrap();
+    check(&world, 2, "after the file was replaced").await;
+
+    let staged = Path::from(staged);
+    world.store.put(&staged, written.into()).await.unwrap();
+    stale.publish().await.unwrap();
+    assert_eq!(world.rows().await, [0, 1], "it is back");
+    process(&world, 3).open().await.unwrap();
+    assert_eq!(world.rows().await, [1]);
 }
 
 #[tokio::test]

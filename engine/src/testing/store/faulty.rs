@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -17,7 +20,7 @@ use object_store::{
     MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions,
     PutOptions, PutPayload, PutResult, Result, path::Path,
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::{
     fault::{Fault, Moment, Operation},
@@ -34,9 +37,17 @@ pub struct FaultyStore {
     script: Arc<Mutex<Script>>,
     listings: Arc<Mutex<BTreeMap<Path, Vec<ObjectMeta>>>>,
     released: watch::Sender<u64>,
-    frozen: watch::Sender<bool>,
+    frozen: Arc<Freezer>,
     died: watch::Sender<bool>,
     copies: Copies,
+}
+
+/// Whether a process is stopped. Those that wait for it go on in the order in which
+/// they came; where a `watch` wakes many, chance decides.
+#[derive(Default)]
+struct Freezer {
+    is_on: AtomicBool,
+    thawed: Notify,
 }
 
 /// Whether a store can copy without overwriting; S3 cannot.
@@ -77,7 +88,7 @@ impl FaultyStore {
             script: Arc::default(),
             listings: Arc::default(),
             released: watch::Sender::new(0),
-            frozen: watch::Sender::new(false),
+            frozen: Arc::default(),
             died: watch::Sender::new(false),
             copies: Copies::IfAbsent,
         }
@@ -120,18 +131,24 @@ impl FaultyStore {
     /// Stops the process (SIGSTOP): from now on it starts nothing and hears no
     /// answer, until [`FaultyStore::thaw`].
     pub fn freeze(&self) {
-        self.frozen.send_replace(true);
+        self.frozen.is_on.store(true, Ordering::Relaxed);
     }
 
     /// Lets a stopped process go on.
     pub fn thaw(&self) {
-        self.frozen.send_replace(false);
+        self.frozen.is_on.store(false, Ordering::Relaxed);
+        self.frozen.thawed.notify_waiters();
     }
 
     /// Waits while the process is stopped.
     pub async fn awake(&self) {
-        // As above.
-        let _ = self.frozen.subscribe().wait_for(|frozen| !*frozen).await;
+        loop {
+            let thawed = self.frozen.thawed.notified();
+            if !self.frozen.is_on.load(Ordering::Relaxed) {
+                return;
+            }
+            thawed.await;
+        }
     }
 
     /// The next `times` operations of this kind, on a path with `path_part` in

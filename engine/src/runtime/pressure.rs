@@ -155,14 +155,13 @@ impl Pressure {
 
     /// What is taken, in words.
     fn taken(&self, used_bytes: u64) -> String {
-        let of_limit = format!(
-            "{} of `memory.limit` {}",
-            mib(used_bytes),
-            mib(self.limit_bytes)
-        );
+        let limit = mib(self.limit_bytes);
         match self.next_bytes() >> 20 {
-            0 => of_limit,
-            next => format!("{of_limit}, and a commit up to {next} MiB more"),
+            0 => format!("{} of `memory.limit` {limit}", mib(used_bytes)),
+            next => format!(
+                "{}, and a commit up to {next} MiB more, of `memory.limit` {limit}",
+                mib(used_bytes)
+            ),
         }
     }
 
@@ -265,7 +264,7 @@ mod tests {
         assert!(
             pressure
                 .message(60 * percent)
-                .ends_with("600 MiB of `memory.limit` 1000 MiB, and a commit up to 450 MiB more")
+                .ends_with("600 MiB, and a commit up to 450 MiB more, of `memory.limit` 1000 MiB")
         );
         assert_eq!(judge(&mut pressure, 1, 55, true), Relief::None);
         assert_eq!(judge(&mut pressure, 1, 55, false), Relief::None);

@@ -39,6 +39,9 @@ pub(super) struct Liar {
     pub(super) lie: Lie,
 }
 
+/// How often a copy is tried.
+const MAX_TRIES: usize = 100;
+
 impl Liar {
     /// Deletes the claims that a commit lets go.
     async fn collect_claims(&self, commit: &Record) {
@@ -62,17 +65,14 @@ impl Liar {
         for file in &record.files {
             let root = file.table.trim_start_matches("memory:///");
             let path = |inside: &str| Path::from(format!("{root}/{inside}"));
-            // As a driver that publishes would: until it is done.
-            while let Err(error) = self
-                .store
-                .copy(&path(&file.staged), &path(&file.published))
-                .await
-            {
-                if matches!(error, Error::NotFound { .. }) {
-                    break;
+            let (staged, published) = (path(&file.staged), path(&file.published));
+            // As a driver that publishes would, but not for ever: the process may have died
+            // meanwhile, and then no try helps.
+            for _ in 0..MAX_TRIES {
+                match self.store.copy(&staged, &published).await {
+                    Ok(()) | Err(Error::NotFound { .. }) => break,
+                    Err(_) => tokio::task::yield_now().await,
                 }
-                // A store that is gone answers at once; others must come to their turn.
-                tokio::task::yield_now().await;
             }
         }
     }

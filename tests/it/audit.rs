@@ -363,6 +363,7 @@ fn a_long_log_is_read_at_once() {
         let totals = checkpoint.tables.as_mut().unwrap().get_mut(table).unwrap();
         (totals.files, totals.rows) = (totals.files + 1, totals.rows + 1);
         totals.bytes += bytes.len() as u64;
+        totals.sets.as_mut().unwrap().add(&record.files[0]);
         let path = last.with_file_name(format!("{seq:020}.json"));
         fs::write(path, record.encode().unwrap()).unwrap();
     }

@@ -62,11 +62,11 @@ fn what_is_added_resets_nothing() {
     folder.write("p.yaml", pipeline(&broker, query, &[LARGE, SOLD]));
     let told = folder.tagflow(&["diff", "p.yaml"]).expect(0).stdout;
     for line in [
-        "query    minute          changed",
-        "         + most, starts from now",
-        "measure  sliding.large   added",
-        "measure  sliding.reach   removed",
-        "measure  sliding.sold    kept",
+        "query    minute         changed",
+        "          + max(amount), starts from now",
+        "measure  sliding.large  added",
+        "measure  sliding.reach  removed",
+        "measure  sliding.sold   kept",
     ] {
         assert!(
             told.lines().any(|it| it.starts_with(line)),

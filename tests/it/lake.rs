@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::{datatypes::DataType, util::pretty::pretty_format_batches};
+use arrow::{
+    datatypes::{DataType, Schema},
+    util::pretty::pretty_format_batches,
+};
 use datafusion::{
     datasource::MemTable,
     prelude::{ParquetReadOptions, SessionConfig, SessionContext},
@@ -111,8 +114,14 @@ pub(crate) fn read(folder: &Folder, table: &str, sql: &str) -> String {
         let context = context();
         let path = format!("{}/", folder.path(table).display());
         let options = ParquetReadOptions::default();
+        let known = context.read_parquet(&path, options).await.unwrap();
+        // A column that some files lack, because it came later, is null in them.
+        let fields = known.schema().as_arrow().fields().iter();
+        let fields = fields.map(|field| field.as_ref().clone().with_nullable(true));
+        let schema = Schema::new(fields.collect::<Vec<_>>());
+        let options = ParquetReadOptions::default().schema(&schema);
         context
-            .register_parquet("written", path, options)
+            .register_parquet("written", &path, options)
             .await
             .unwrap();
         ask(&context, sql).await

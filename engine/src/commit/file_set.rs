@@ -52,7 +52,7 @@ pub struct FileSets {
 
 impl FileSets {
     /// Adds a file that a commit publishes.
-    pub(super) fn add(&mut self, file: &FileRef) {
+    pub fn add(&mut self, file: &FileRef) {
         self.listed.add_listed(&file.published, file.bytes);
         self.contents.add_content(&file.published, &file.sha256);
     }

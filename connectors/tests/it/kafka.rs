@@ -2,6 +2,7 @@
 
 mod faults;
 mod harness;
+mod holes;
 mod tansu;
 
 use std::{

@@ -23,6 +23,8 @@ pub(super) struct Lines {
     header: Bytes,
     block_bytes: u64,
     max_row_bytes: u64,
+    /// About how many rows a block has.
+    usual_rows: usize,
 }
 
 impl Lines {
@@ -49,6 +51,7 @@ impl Lines {
             header: Bytes::new(),
             block_bytes: config.block_bytes as u64,
             max_row_bytes: config.max_row_bytes as u64,
+            usual_rows: 0,
         };
         if config.format == FileFormat::LinesAfterHeader {
             lines.read_header().await?;
@@ -130,11 +133,11 @@ impl Lines {
         Ok(self.chunk(rows))
     }
 
-    fn rows(&self, lines: Bytes, first: u64) -> EncodedRows {
+    fn rows(&mut self, lines: Bytes, first: u64) -> EncodedRows {
         // The rows of a chunk follow the header, if there is one.
         let shift = self.header.len();
-        let mut spans = Vec::new();
-        let mut offsets = Vec::new();
+        let mut spans = Vec::with_capacity(self.usual_rows);
+        let mut offsets = Vec::with_capacity(self.usual_rows);
         let mut start = 0;
         let ends = memchr_iter(b'\n', &lines).chain(Some(lines.len()));
         for end in ends {
@@ -147,6 +150,7 @@ impl Lines {
             }
             start = end + 1;
         }
+        self.usual_rows = spans.len();
         EncodedRows {
             data: if shift == 0 {
                 lines

@@ -32,11 +32,17 @@ use super::{
 
 /// The client is polled at least this often.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// How long a row waits for others before its chunk is sent, while other
-/// partitions keep the thread busy; when none do, it does not wait at all.
+/// How long a row waits for others before its chunk is sent, while messages keep
+/// the thread busy.
 const LINGER: Duration = Duration::from_millis(20);
-/// Lingering chunks are looked for after this many messages.
-const LINGER_CHECK_MESSAGES: u32 = 256;
+/// How long it waits when the client has nothing in hand: the rest of a batch of the
+/// broker's may be on its way.
+const GRACE: Duration = Duration::from_millis(1);
+/// How long the queue may be full before the client is told to pause, and so is polled
+/// again. It throws away what it has fetched then, to fetch it once more.
+const HOLD_BACK_AFTER: Duration = Duration::from_secs(5);
+/// So many messages are taken at once before all else is looked after.
+const BURST_MESSAGES: usize = 256;
 /// How long to wait before asking again for what was refused.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 /// How long a question to the broker may hold up the reading.
@@ -117,13 +123,25 @@ struct Reading {
     wishes: Wishes,
     /// What the client was told to pause.
     paused: BTreeSet<i32>,
+    /// Since when the queue has been full.
+    full_since: Option<Instant>,
     /// Whether everything is paused because the queue stays full.
     held_back: bool,
     /// Whether what is paused may differ from what should be.
     pauses_due: bool,
     /// When to look again after partitions that the broker refused to serve.
     retry_at: Option<Instant>,
-    messages: u32,
+}
+
+/// How long the client is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// Not at all: it had something.
+    Busy,
+    /// Shortly: it had nothing, and chunks may be open.
+    Drained,
+    /// As long as may be: no chunk is open.
+    Resting,
 }
 
 impl Reading {
@@ -136,10 +154,10 @@ impl Reading {
             topic,
             wishes: Wishes::default(),
             paused: BTreeSet::new(),
+            full_since: None,
             held_back: false,
             pauses_due: false,
             retry_at: None,
-            messages: 0,
         }
     }
 
@@ -190,24 +208,16 @@ impl Reading {
     }
 
     fn read(&mut self, consumer: &BaseConsumer<Notes>) -> Result<(), End> {
-        // The client has nothing in hand, and no chunk is open: time to wait.
-        let mut drained = false;
+        let mut pace = Pace::Busy;
         loop {
             self.settle(consumer)?;
             if self.pauses_due {
                 self.apply_pauses(consumer)?;
             }
-            let waits = drained && !self.held_back;
-            let patience = if waits { POLL_INTERVAL } else { Duration::ZERO };
-            let polled = consumer.poll(patience);
-            drained = polled.is_none();
-            match polled {
-                Some(Ok(message)) => self.on_message(&message)?,
-                Some(Err(KafkaError::PartitionEOF(partition))) => self.on_end(partition),
-                Some(Err(error)) => self.on_error(consumer, &error)?,
-                None if !waits => self.close_chunks(|_| true),
-                None => {}
+            if !self.outbox.is_empty() && !self.held_back {
+                continue;
             }
+            pace = self.take_burst(consumer, pace)?;
             if let Some(statistics) = consumer.context().take_statistics() {
                 self.on_statistics(consumer, &statistics)?;
             }
@@ -216,6 +226,37 @@ impl Reading {
                 self.examine_losses(consumer)?;
             }
         }
+    }
+
+    /// Takes what the client has, until it has nothing more or something waits to
+    /// be sent.
+    fn take_burst(&mut self, consumer: &BaseConsumer<Notes>, pace: Pace) -> Result<Pace, End> {
+        let mut patience = match pace {
+            // What is paused may take long to come again.
+            _ if self.held_back => Duration::ZERO,
+            Pace::Busy => Duration::ZERO,
+            Pace::Drained => GRACE,
+            Pace::Resting => POLL_INTERVAL,
+        };
+        for _ in 0..BURST_MESSAGES {
+            match consumer.poll(patience) {
+                Some(Ok(message)) => self.on_message(&message)?,
+                Some(Err(KafkaError::PartitionEOF(partition))) => self.on_end(partition),
+                Some(Err(error)) => self.on_error(consumer, &error)?,
+                None if patience.is_zero() && !self.held_back => return Ok(Pace::Drained),
+                None => {
+                    self.close_chunks(|_| true);
+                    return Ok(Pace::Resting);
+                }
+            }
+            if !self.outbox.is_empty() {
+                break;
+            }
+            patience = Duration::ZERO;
+        }
+        let now = Instant::now();
+        self.close_chunks(|opened| now.saturating_duration_since(opened) >= LINGER);
+        Ok(Pace::Busy)
     }
 
     /// Sends what waits to be sent and takes the engine's wishes. Waits for
@@ -240,11 +281,13 @@ impl Reading {
                 Err(Refused::Closed) => return Err(End::Stopped),
                 Err(Refused::Full(report)) => {
                     self.outbox.push_front(*report);
-                    self.hold_back(true);
+                    let since = *self.full_since.get_or_insert_with(Instant::now);
+                    self.hold_back(since.elapsed() >= HOLD_BACK_AFTER);
                     return Ok(());
                 }
             }
         }
+        self.full_since = None;
         self.hold_back(false);
         Ok(())
     }
@@ -257,21 +300,21 @@ impl Reading {
     fn on_message(&mut self, message: &BorrowedMessage<'_>) -> Result<(), End> {
         let report = self.reachability.up();
         self.outbox.extend(report);
-        let Some(state) = self.partitions.get_mut(&message.partition()) else {
+        let (partition, offset) = (message.partition(), message.offset());
+        let Some(mut state) = self.partitions.get_mut(&partition) else {
             return Ok(());
         };
-        match state.gate.admit(message.offset()) {
+        match state.gate.admit(offset) {
             Admission::Drop => return Ok(()),
             Admission::Pass => {}
             Admission::PassAfterLoss(from, to) => {
-                self.lose(message.partition(), from, to)?;
+                self.lose(partition, from, to)?;
+                let found = self.partitions.get_mut(&partition);
+                state = found.expect("it was there before the loss");
             }
         }
-        let Some(state) = self.partitions.get_mut(&message.partition()) else {
-            return Ok(());
-        };
         let row = Row {
-            offset: message.offset(),
+            offset,
             value: message.payload(),
             appended: match message.timestamp() {
                 Timestamp::LogAppendTime(ms) => {
@@ -283,11 +326,6 @@ impl Reading {
         let clock = &self.reader.clock;
         let full = state.push(&row, self.reader.limits, || clock.now());
         self.outbox.extend(full.map(chunk));
-        self.messages = self.messages.wrapping_add(1);
-        if self.messages.is_multiple_of(LINGER_CHECK_MESSAGES) {
-            let now = Instant::now();
-            self.close_chunks(|opened| now.saturating_duration_since(opened) >= LINGER);
-        }
         Ok(())
     }
 

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::{
-    datatypes::{DataType, Schema},
-    util::pretty::pretty_format_batches,
-};
+use arrow::{datatypes::DataType, util::pretty::pretty_format_batches};
 use datafusion::{
     datasource::MemTable,
     prelude::{ParquetReadOptions, SessionConfig, SessionContext},
@@ -114,12 +111,6 @@ pub(crate) fn read(folder: &Folder, table: &str, sql: &str) -> String {
         let context = context();
         let path = format!("{}/", folder.path(table).display());
         let options = ParquetReadOptions::default();
-        let known = context.read_parquet(&path, options).await.unwrap();
-        // A column that some files lack, because it came later, is null in them.
-        let fields = known.schema().as_arrow().fields().iter();
-        let fields = fields.map(|field| field.as_ref().clone().with_nullable(true));
-        let schema = Schema::new(fields.collect::<Vec<_>>());
-        let options = ParquetReadOptions::default().schema(&schema);
         context
             .register_parquet("written", &path, options)
             .await

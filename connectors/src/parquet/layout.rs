@@ -35,7 +35,8 @@ const ZSTD_BYTES: usize = 1024 * 1024;
 ///
 /// Rows have three shapes: as they come in, as the *table* has them (portable
 /// types, the partition columns last), and as a *file* holds them (without
-/// those). State holds table rows.
+/// those). State holds table rows. Every column of a table may be null, because files
+/// from before it was added lack it.
 #[derive(Debug)]
 pub(super) struct Layout {
     /// The table's URL.
@@ -82,7 +83,8 @@ impl Layout {
         let mut fields: Vec<FieldRef> = inputs
             .iter()
             .filter_map(|&column| schema.fields().get(column))
-            .map(|field| stored_field(field))
+            .map(|field| stored_field(field).as_ref().clone().with_nullable(true))
+            .map(Arc::new)
             .collect();
         let file = Arc::new(Schema::new(fields.clone()));
         for by in partition_by {
@@ -98,11 +100,7 @@ impl Layout {
                 )));
             }
             inputs.push(by.column);
-            fields.push(Arc::new(Field::new(
-                &by.name,
-                data_type,
-                field.is_nullable(),
-            )));
+            fields.push(Arc::new(Field::new(&by.name, data_type, true)));
         }
         let mut names = HashSet::new();
         if let Some(twice) = fields.iter().find(|field| !names.insert(field.name())) {
@@ -168,14 +166,7 @@ impl Layout {
             .iter()
             .map(|field| match state.column_by_name(field.name()) {
                 Some(column) => stored(column, field),
-                None if field.is_nullable() => {
-                    Ok(new_null_array(field.data_type(), state.num_rows()))
-                }
-                None => Err(Error::data(format!(
-                    "rows from the last run have no column `{}`, which may not be null; \
-                     stop the old version of the pipeline before it is changed so",
-                    field.name()
-                ))),
+                None => Ok(new_null_array(field.data_type(), state.num_rows())),
             })
             .collect::<Result<_>>()?;
         Ok(RecordBatch::try_new(self.table.clone(), columns)?)

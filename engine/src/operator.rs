@@ -10,9 +10,9 @@ use crate::{
 
 /// A synchronous transformation with state of its own.
 ///
-/// **Calls.** `restore` at most once and first; then `on_batch` and
-/// `on_watermark`, after this `go_on`, in the order of the stream; at a barrier `flush`, then
-/// `snapshot`; `on_end` at most once and last (a `snapshot` may follow).
+/// **Calls.** `restore` at most once and first; then `on_batch`, `on_watermark` and
+/// `on_barrier`, after these two `go_on`, in the order of the stream; after a barrier
+/// `snapshot`; `on_end` at most once, of which only a last barrier follows.
 /// **Purity.** An operator reads no clock, awaits nothing, does no I/O (but for a
 /// cache of its state, [`crate::state::ColdStore`]) and logs nothing per row: the
 /// same calls give the same output. **Failure.** An error
@@ -34,18 +34,24 @@ pub trait Operator: Send {
         watermark
     }
 
-    /// Emits a part of what is still to come of the last watermark, where all at once
-    /// would be too much for memory. It is called until it says that all is done,
-    /// and only then anything else.
+    /// Emits a part of what is still to come of the last watermark or barrier, where all
+    /// at once would be too much for memory. It is called until it says that all is
+    /// done, and only then anything else.
     fn go_on(&mut self, _out: &mut Output) -> Result<Progress> {
         Ok(Progress::Done)
     }
 
-    /// Emit what must be downstream of this operator now: before a cut (a
-    /// `snapshot` follows), and before the others go on without this lane
-    /// because its inputs are idle.
+    /// Emit what must be downstream of this operator now: before a cut, and before
+    /// the others go on without this lane because its inputs are idle.
     fn flush(&mut self, _out: &mut Output) -> Result<()> {
         Ok(())
+    }
+
+    /// A cut is next: emit what must be downstream of this operator, in all rows that
+    /// come out or in parts by `go_on`; a `snapshot` follows. `agreed` is how far all
+    /// lanes of this operator have come, the same on each; none while inputs are idle.
+    fn on_barrier(&mut self, _agreed: Option<EventTime>, out: &mut Output) -> Result<()> {
+        self.flush(out)
     }
 
     /// Whether rows wait here for the watermark. While some do, those downstream

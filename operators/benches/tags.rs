@@ -31,8 +31,8 @@ use tagflow_engine::{
 use tagflow_operators::{
     expr::physical,
     tags::{
-        Again, Function, FunnelMode, Over, Rule, Segment, Segments, Spill, Tag, TagKind, Tags,
-        TagsSpec,
+        Again, Function, FunnelMode, Over, Profile, Rule, Segment, Segments, Spill, Tag, TagKind,
+        Tags, TagsSpec,
     },
 };
 
@@ -251,7 +251,7 @@ fn tags(spill: Option<Spill>) -> Arc<Tags> {
         lateness: Duration::ZERO,
         state_ttl: Some(DAY * 400),
         spill,
-        profile: None,
+        profile: Profile::default(),
         recut_every: Duration::from_hours(24),
         counted: Vec::new(),
         input,

@@ -47,11 +47,9 @@ pub struct PartitionColumn {
 pub enum Newest {
     /// A row that of its revisions before.
     Revisions(Revisions),
-    /// Those of the newest time that of all others. All rows of one time come before
-    /// the next cut, and each of them to every lane.
+    /// Those that came since the last cut, if there are any, those of before. Each of
+    /// them comes to every lane.
     Snapshot {
-        /// The input column with the time, a timestamp.
-        as_of: usize,
         /// The input column with a number, as text, that says which lane writes a
         /// row: one of those that it is partitioned by.
         bucket: usize,

@@ -9,16 +9,12 @@ use std::{
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
-use object_store::{
-    ObjectStoreExt,
-    path::{Path, PathPart},
-};
+use object_store::path::{Path, PathPart};
 use tagflow_engine::{
     Batch, Clock, EventTime, Ids, Result,
     element::BarrierKind,
     sink::{Sink, SinkContext, SinkCut, SinkFactory, Table},
     state::StatePart,
-    store_error,
 };
 
 use super::{
@@ -88,11 +84,11 @@ impl ParquetSinkFactory {
 impl SinkFactory for ParquetSinkFactory {
     fn open(&self, context: SinkContext) -> Result<Box<dyn Sink>> {
         Ok(match (&self.revisions, &self.config.newest) {
-            (None, Some(Newest::Snapshot { as_of, bucket })) => {
+            (None, Some(Newest::Snapshot { bucket })) => {
                 let share = Share::of(&context, *bucket);
                 let rows = self.open_lane(context)?;
                 let layout = Arc::clone(&self.layout);
-                Box::new(SnapshotSink::new(rows, layout, *as_of, share))
+                Box::new(SnapshotSink::new(rows, layout, share))
             }
             (None, _) => Box::new(self.open_lane(context)?),
             (Some(revisions), _) => Box::new(ReplacingSink::new(
@@ -188,21 +184,6 @@ impl Sink for ParquetSink {
 }
 
 impl ParquetSink {
-    /// Forgets all rows since the last cut.
-    pub(super) async fn discard(&mut self) -> Result<()> {
-        self.open.clear();
-        (self.memory_bytes, self.pending_bytes) = (0, 0);
-        let store = &self.config.store;
-        for file in mem::take(&mut self.finished) {
-            // No commit will name it.
-            let staged = file.staged.staged;
-            let deleted = store.delete(&staged).await;
-            deleted
-                .map_err(|error| store_error::failed(store.as_ref(), "delete", &staged, error))?;
-        }
-        Ok(())
-    }
-
     /// Writes rows of the table's shape.
     pub(super) async fn write_rows(&mut self, rows: RecordBatch) -> Result<()> {
         for (folder, rows) in self.partitioner.split(rows)? {

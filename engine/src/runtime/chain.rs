@@ -32,8 +32,11 @@ pub(super) struct Chain {
     /// Where each edge into the chain ends.
     entries: BTreeMap<EdgeId, Entry>,
     exits: Vec<Element>,
-    /// Nodes that are not done with a watermark, which goes on when they are.
-    unfinished: Vec<(usize, Watermark)>,
+    /// Nodes that are not done with a barrier, or with a watermark, which goes on when
+    /// they are.
+    unfinished: Vec<(usize, Option<Watermark>)>,
+    /// The nodes that have yet to hear of a barrier.
+    ahead_of_barrier: Range<usize>,
     /// Copies made where one output feeds several nodes.
     copied: Ledger,
     /// The highest watermark that any lane of the job has passed on.
@@ -199,6 +202,7 @@ impl Chain {
             entries,
             exits: Vec::new(),
             unfinished: Vec::new(),
+            ahead_of_barrier: 0..0,
             copied: Ledger::default(),
             frontier,
         })
@@ -237,32 +241,43 @@ impl Chain {
         self.advance(self.link(source), 0, watermark)
     }
 
-    /// Lets every operator emit what must be downstream before the cut.
-    pub(super) fn on_barrier(&mut self) -> Result<()> {
-        self.each(|operator, output| operator.flush(output))?;
-        for link in &mut self.links {
-            let Certainty::AfterBarriers(barriers) = link.certainty else {
-                continue;
-            };
+    /// Lets every operator emit what must be downstream before the cut, which is when
+    /// [`Self::go_on`] has no more.
+    pub(super) fn on_barrier(&mut self) {
+        self.ahead_of_barrier = 0..self.links.len();
+    }
+
+    /// Lets a node that is not done with a watermark or a barrier do more; says whether
+    /// there was one.
+    pub(super) fn go_on(&mut self) -> Result<bool> {
+        if let Some((index, watermark)) = self.unfinished.pop() {
+            self.work_off(index, watermark)?;
+            return Ok(true);
+        }
+        // Each when those before it are done.
+        let Some(index) = self.ahead_of_barrier.next() else {
+            return Ok(false);
+        };
+        self.pass_barrier(index)?;
+        Ok(true)
+    }
+
+    fn pass_barrier(&mut self, index: usize) -> Result<()> {
+        let link = &mut self.links[index];
+        let Some(operator) = &mut link.operator else {
+            return Ok(());
+        };
+        operator.on_barrier(link.watermark.agreed(), &mut link.output)?;
+        if let Certainty::AfterBarriers(barriers) = link.certainty {
             link.certainty = match barriers {
                 0 | 1 => Certainty::Certain,
                 _ => Certainty::AfterBarriers(barriers - 1),
             };
-            if let (Certainty::Certain, Some(operator)) = (link.certainty, &mut link.operator) {
+            if link.certainty == Certainty::Certain {
                 operator.expect_stragglers(self.frontier.get());
             }
         }
-        Ok(())
-    }
-
-    /// Lets a node that is not done with a watermark do more; says whether there was
-    /// one.
-    pub(super) fn go_on(&mut self) -> Result<bool> {
-        let Some((index, watermark)) = self.unfinished.pop() else {
-            return Ok(false);
-        };
-        self.work_off(index, watermark)?;
-        Ok(true)
+        self.work_off(index, None)
     }
 
     /// Lets the node that a question is for answer it.
@@ -395,24 +410,29 @@ impl Chain {
                 }
             }
         }
-        self.work_off(index, passed_on)
+        self.work_off(index, Some(passed_on))
     }
 
-    /// Lets a node do what there is to do of a watermark, or a part of it, and passes
-    /// the watermark on when all is done.
-    fn work_off(&mut self, index: usize, watermark: Watermark) -> Result<()> {
+    /// Lets a node do what there is to do of a watermark or, without one, of a barrier,
+    /// or a part of it, and passes the watermark on when all is done.
+    fn work_off(&mut self, index: usize, watermark: Option<Watermark>) -> Result<()> {
         self.drain(index)?;
         let link = &mut self.links[index];
         let mut passed_on = watermark;
-        if let (Some(operator), Watermark::At(time)) = (&mut link.operator, watermark) {
+        if let (Some(operator), None | Some(Watermark::At(_))) = (&mut link.operator, watermark) {
             let progress = operator.go_on(&mut link.output)?;
-            passed_on = Watermark::At(operator.passes_on(time));
+            if let Some(Watermark::At(time)) = watermark {
+                passed_on = Some(Watermark::At(operator.passes_on(time)));
+            }
             self.drain(index)?;
             if progress == Progress::More {
                 self.unfinished.push((index, watermark));
                 return Ok(());
             }
         }
+        let Some(passed_on) = passed_on else {
+            return Ok(());
+        };
         let targets: Vec<Target> = self.links[index]
             .targets
             .values()
@@ -435,7 +455,7 @@ impl Chain {
 
     /// Lets a node do all that it has yet to do: something comes to it by a call.
     fn finish(&mut self, index: usize) -> Result<()> {
-        let is_it = |(unfinished, _): &(usize, Watermark)| *unfinished == index;
+        let is_it = |(unfinished, _): &(usize, Option<Watermark>)| *unfinished == index;
         while let Some(place) = self.unfinished.iter().position(is_it) {
             let (index, watermark) = self.unfinished.remove(place);
             self.work_off(index, watermark)?;

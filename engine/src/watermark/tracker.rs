@@ -50,17 +50,7 @@ impl WatermarkTracker {
         if let Watermark::At(time) = self.inputs[input] {
             self.promised[input] = time.max(self.promised[input]);
         }
-        let live = self.inputs.iter().filter_map(|input| match input {
-            Watermark::At(time) => Some(*time),
-            Watermark::Idle => None,
-        });
-        let is_awake = |input: &Watermark| matches!(input, Watermark::At(_));
-        let awake = self.together.iter().filter(|range| {
-            let mut inputs = self.inputs[(*range).clone()].iter();
-            inputs.any(is_awake)
-        });
-        let held = awake.flat_map(|range| &self.promised[range.clone()]);
-        match live.chain(held.copied()).min() {
+        match self.agreed() {
             None => {
                 let newly = !self.idle;
                 self.idle = true;
@@ -73,6 +63,24 @@ impl WatermarkTracker {
                 (awake || advanced).then_some(Watermark::At(self.current))
             }
         }
+    }
+
+    /// What the inputs that are not idle promise together, if one is awake. Because
+    /// inputs fall idle and wake, it may be less than [`current`](Self::current), which
+    /// depends on the order in which it was heard; this does not, so at a barrier all
+    /// lanes that hear the same inputs agree on it.
+    pub fn agreed(&self) -> Option<EventTime> {
+        let live = self.inputs.iter().filter_map(|input| match input {
+            Watermark::At(time) => Some(*time),
+            Watermark::Idle => None,
+        });
+        let is_awake = |input: &Watermark| matches!(input, Watermark::At(_));
+        let awake = self.together.iter().filter(|range| {
+            let mut inputs = self.inputs[(*range).clone()].iter();
+            inputs.any(is_awake)
+        });
+        let held = awake.flat_map(|range| &self.promised[range.clone()]);
+        live.chain(held.copied()).min()
     }
 
     /// Whether all inputs are idle.

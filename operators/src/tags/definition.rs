@@ -37,8 +37,8 @@ pub struct TagsSpec {
     pub state_ttl: Option<Duration>,
     /// Where keys rest that memory has no room for; all stay in memory without it.
     pub spill: Option<Spill>,
-    /// When all tags of all keys come out; never without it.
-    pub profile: Option<Profile>,
+    /// When all tags of all keys come out.
+    pub profile: Profile,
     /// How often the cuts of scores by quantiles are found anew, in event time.
     pub recut_every: Duration,
     /// The tags, as places in `tags`, of which comes out how often they have which
@@ -62,13 +62,15 @@ pub struct Spill {
 }
 
 /// When all tags of all keys come out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Profile {
-    /// As of the multiples of this in event time.
-    pub every: Duration,
-    /// Whether only the last is of use: when the watermark passes several at once,
-    /// those before it do not come out.
-    pub only_last: bool,
+    /// As of each multiple of this in event time, where one is wanted, at
+    /// [`Tags::PROFILE`](super::Tags::PROFILE).
+    pub every: Option<Duration>,
+    /// Before a barrier, as of how far all have come by then, where a multiple of this
+    /// has passed since the barrier before, or where the rows have ended; each at
+    /// [`Tags::newest`](super::Tags::newest) of its place.
+    pub newest: Vec<Duration>,
 }
 
 /// A value that is kept for each key.

@@ -18,14 +18,17 @@ use super::{
 #[derive(Debug, Default)]
 pub(super) struct Profiles {
     keys: Vec<Value>,
+    as_of: Vec<i64>,
     /// By tag.
     values: Vec<Vec<Value>>,
     segments: Vec<Value>,
 }
 
 impl Profiles {
-    pub(super) fn push(&mut self, plan: &Plan, user: &User) {
+    /// Adds what is known of a user, as of `as_of`.
+    pub(super) fn push(&mut self, plan: &Plan, user: &User, as_of: i64) {
         self.keys.push(user.key().clone());
+        self.as_of.push(as_of);
         self.values.resize_with(plan.tags.len(), Vec::new);
         for (tag, values) in self.values.iter_mut().enumerate() {
             values.push(user.value(plan, tag));
@@ -33,20 +36,15 @@ impl Profiles {
         self.segments.push(user.segments(plan));
     }
 
-    /// Takes the rows, in `schema`: as of `as_of`, with the tags that are `incomplete`.
-    pub(super) fn take(
-        &mut self,
-        schema: &SchemaRef,
-        as_of: i64,
-        incomplete: &Value,
-    ) -> Result<RecordBatch> {
+    /// Takes the rows, in `schema`, with the tags that are `incomplete`.
+    pub(super) fn take(&mut self, schema: &SchemaRef, incomplete: &Value) -> Result<RecordBatch> {
         let mut profiles = std::mem::take(self);
         // Without a user there is a column for each tag all the same.
         profiles
             .values
             .resize_with(schema.fields().len() - 4, Vec::new);
         let rows = profiles.keys.len();
-        let as_of = TimestampMicrosecondArray::from_value(as_of, rows);
+        let as_of = TimestampMicrosecondArray::from(profiles.as_of);
         let mut columns: Vec<ArrayRef> = vec![
             value::array(&mut profiles.keys.iter(), schema.field(0).data_type())?,
             Arc::new(as_of.with_timezone("UTC")),

@@ -35,6 +35,12 @@ impl Tags {
     /// operators of [`Tags::population`], from each to every lane.
     pub const POPULATION: Port = Port(1);
 
+    /// The output of the newest of all tags of all keys, for the period at `place` in
+    /// [`Profile::newest`].
+    pub const fn newest(place: usize) -> Port {
+        Port(4 + place as u8)
+    }
+
     /// Checks `spec`.
     ///
     /// # Errors
@@ -105,10 +111,10 @@ impl Tags {
         });
         (!scored.is_empty()).then(|| TagsSpec {
             node: format!("{}.population", spec.node).into(),
-            profile: Some(Profile {
-                every: spec.recut_every,
-                only_last: false,
-            }),
+            profile: Profile {
+                every: Some(spec.recut_every),
+                newest: Vec::new(),
+            },
             counted: scored.iter().map(|tag| place(*tag)).collect(),
             tags: tags.collect(),
             segments: Segments::default(),

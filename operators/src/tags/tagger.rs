@@ -1,6 +1,6 @@
 //! The operator: takes each user's events in their order, and time as it passes.
 
-use std::{collections::VecDeque, mem, sync::Arc, vec};
+use std::{collections::VecDeque, mem, sync::Arc, time::Duration, vec};
 
 use arrow::{
     array::{Array, AsArray, BooleanArray},
@@ -33,6 +33,9 @@ use crate::{
     window::StoredWatermark,
 };
 
+/// The key of the part that holds how far all lanes had come at a barrier.
+const CUT_PART: &str = "cut";
+
 /// So many users are in hand at a time: few enough to stay in the processor's cache,
 /// enough for rules to be evaluated in bulk.
 const USERS_AT_ONCE: usize = 256;
@@ -57,6 +60,9 @@ pub(super) struct Tagger {
     held: Held,
     /// Everything from before this is done, save for users that are due.
     watermark: StoredWatermark,
+    /// How far all lanes had come at the last barrier.
+    cut: StoredWatermark,
+    has_ended: bool,
     pub(super) users: Users,
     pub(super) layout: Layout,
     is_layout_stored: bool,
@@ -79,7 +85,7 @@ struct Rows {
     is_silent: bool,
 }
 
-/// What is left to do of a watermark.
+/// What is left to do of a watermark or a barrier.
 struct Round {
     watermark: i64,
     /// The instants before it at which all users are looked at, and what for.
@@ -107,6 +113,8 @@ enum Visit {
     Profile(i64),
     /// With what has been counted, by tag.
     Count(i64, Vec<Counts>),
+    /// A barrier, with where profiles come out.
+    Barrier(i64, Vec<Port>),
 }
 
 /// How events come.
@@ -137,6 +145,8 @@ impl Tagger {
             hasher: tags.timeline.hasher()?,
             held: Held::default(),
             watermark: StoredWatermark::default(),
+            cut: StoredWatermark::in_part(CUT_PART),
+            has_ended: false,
             users,
             layout: Layout::new(&tags.plan),
             is_layout_stored: false,
@@ -194,7 +204,8 @@ impl Tagger {
         match visit {
             Visit::None => Ok(()),
             Visit::Recut(before) => self.recut(before, keys, out),
-            Visit::Profile(as_of) => self.profile(*as_of, keys, out),
+            Visit::Profile(as_of) => self.profile(*as_of, keys, &[Tags::PROFILE], out),
+            Visit::Barrier(as_of, ports) => self.profile(*as_of, keys, ports, out),
             Visit::Count(as_of, counts) => self.count(*as_of, counts, keys),
         }
     }
@@ -230,10 +241,9 @@ impl Tagger {
     /// The times before `watermark`, and not before the one up to now, as of which
     /// profiles come out.
     fn boundaries(&self, watermark: i64) -> Vec<i64> {
-        let Some(profile) = &self.tags.spec.profile else {
+        let Some(every) = self.tags.spec.profile.every.map(micros) else {
             return Vec::new();
         };
-        let every = micros(profile.every);
         let begun = if self.users.is_empty() {
             // Before anybody is known there is nothing to say.
             self.held.first().unwrap_or(i64::MAX)
@@ -245,11 +255,6 @@ impl Tagger {
         }
         let last = (watermark - 1).div_euclid(every);
         let first = (begun - 1).div_euclid(every) + 1;
-        let first = if profile.only_last {
-            first.max(last)
-        } else {
-            first
-        };
         (first..=last).map(|place| place * every).collect()
     }
 
@@ -337,19 +342,42 @@ impl Tagger {
         Ok(())
     }
 
-    /// Emits all tags of some users.
-    fn profile(&mut self, as_of: i64, keys: &[KeyHash], out: &mut Output) -> Result<()> {
+    /// Emits all tags of some users, as of `as_of` or, where one has come further, as
+    /// of its own last instant.
+    fn profile(
+        &mut self,
+        as_of: i64,
+        keys: &[KeyHash],
+        ports: &[Port],
+        out: &mut Output,
+    ) -> Result<()> {
         let mut profiles = Profiles::default();
         for key in keys {
             if let Some(mut user) = self.users.get(*key)? {
+                let as_of = as_of.max(user.clock());
                 user.pass(as_of);
-                profiles.push(&self.plan, &user);
+                profiles.push(&self.plan, &user, as_of);
             }
         }
         let incomplete = self.layout.incomplete(&self.plan, as_of);
-        let rows = profiles.take(&self.tags.profile, as_of, &incomplete)?;
-        out.emit_to(Tags::PROFILE, Batch::derived(rows));
+        let rows = profiles.take(&self.tags.profile, &incomplete)?;
+        for port in ports {
+            out.emit_to(*port, Batch::derived(rows.clone()));
+        }
         Ok(())
+    }
+
+    /// Where profiles come out now that all lanes have come as far as `agreed`.
+    fn newest(&self, agreed: EventTime) -> Vec<Port> {
+        let (before, agreed) = (self.cut.get().as_micros(), agreed.as_micros());
+        let is_due = |every: &Duration| {
+            let place = |instant: i64| (instant - 1).div_euclid(micros(*every));
+            let has_passed = before == i64::MIN || place(agreed) > place(before);
+            self.has_ended || agreed > before && has_passed
+        };
+        let periods = self.tags.spec.profile.newest.iter().enumerate();
+        let due = periods.filter(|(_, every)| is_due(every));
+        due.map(|(place, _)| Tags::newest(place)).collect()
     }
 
     /// Counts which values some users have.
@@ -514,12 +542,19 @@ impl Operator for Tagger {
         let Some(mut round) = self.round.take() else {
             return Ok(Progress::Done);
         };
+        let is_due = !self.has_ended && self.users.is_due(self.done());
+        if matches!(round.visit, Visit::Barrier(..)) && is_due {
+            self.take_due(out)?;
+            round.keys = self.users.keys().into_iter();
+            self.round = Some(round);
+            return Ok(Progress::More);
+        }
         let keys: Vec<KeyHash> = round.keys.by_ref().take(BATCH_ROWS).collect();
         if keys.is_empty() {
             self.leave(mem::replace(&mut round.visit, Visit::None), out)?;
             let Some(stop) = round.stops.pop_front() else {
                 self.take_before(round.watermark, out)?;
-                self.take_due(out)?;
+                self.flush(out)?;
                 return Ok(Progress::Done);
             };
             self.reach(stop, &mut round, out)?;
@@ -535,7 +570,31 @@ impl Operator for Tagger {
     }
 
     fn flush(&mut self, out: &mut Output) -> Result<()> {
+        if self.has_ended {
+            // No time passes any more.
+            return Ok(());
+        }
         self.take_due(out)
+    }
+
+    fn on_barrier(&mut self, agreed: Option<EventTime>, out: &mut Output) -> Result<()> {
+        self.flush(out)?;
+        if self.tags.spec.profile.newest.is_empty() {
+            return Ok(());
+        }
+        let agreed = agreed.unwrap_or(EventTime::MIN).max(self.cut.get());
+        let ports = self.newest(agreed);
+        self.cut.advance(agreed);
+        if !ports.is_empty() {
+            let as_of = agreed.as_micros().saturating_sub(1);
+            self.round = Some(Round {
+                watermark: self.watermark.get().as_micros(),
+                stops: VecDeque::new(),
+                visit: Visit::Barrier(as_of, ports),
+                keys: self.users.keys().into_iter(),
+            });
+        }
+        Ok(())
     }
 
     fn holds_rows(&self) -> bool {
@@ -543,6 +602,7 @@ impl Operator for Tagger {
     }
 
     fn on_end(&mut self, out: &mut Output) -> Result<()> {
+        self.has_ended = true;
         while self.users.is_due(self.done()) {
             self.take_due(out)?;
         }
@@ -566,6 +626,7 @@ impl Operator for Tagger {
         self.users.snapshot(&mut snapshot)?;
         self.population.snapshot(&mut snapshot)?;
         self.watermark.snapshot(&mut snapshot)?;
+        self.cut.snapshot(&mut snapshot)?;
         if !self.is_layout_stored {
             self.layout.put(self.has_stored_layout, &mut snapshot)?;
             self.is_layout_stored = true;
@@ -582,6 +643,7 @@ impl Operator for Tagger {
             if let Some(layout) = Layout::read(&part)? {
                 stored = Some(layout);
             } else if !self.watermark.restore(&part, lanes)?
+                && !self.cut.restore(&part, lanes)?
                 && !self.population.restore(&part, lanes == Lanes::Same)?
             {
                 parts.push(part);

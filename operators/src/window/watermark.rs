@@ -11,7 +11,7 @@ use tagflow_engine::{
     state::{Lanes, Snapshot, StatePart},
 };
 
-/// The key of the part that holds it.
+/// The key of the part that holds an operator's watermark.
 const PART: &str = "watermark";
 const COLUMN: &str = "watermark_us";
 
@@ -19,20 +19,27 @@ const COLUMN: &str = "watermark_us";
 /// has no key group.
 #[derive(Debug)]
 pub(crate) struct StoredWatermark {
+    part: &'static str,
     current: EventTime,
     stored: Option<EventTime>,
 }
 
 impl Default for StoredWatermark {
     fn default() -> Self {
-        Self {
-            current: EventTime::MIN,
-            stored: None,
-        }
+        Self::in_part(PART)
     }
 }
 
 impl StoredWatermark {
+    /// One that is held by the part with the key `part`.
+    pub(crate) fn in_part(part: &'static str) -> Self {
+        Self {
+            part,
+            current: EventTime::MIN,
+            stored: None,
+        }
+    }
+
     pub(crate) fn get(&self) -> EventTime {
         self.current
     }
@@ -49,14 +56,14 @@ impl StoredWatermark {
             return Ok(());
         }
         let micros = Arc::new(Int64Array::from(vec![self.current.as_micros()]));
-        snapshot.put_for_all(PART, self.stored.is_some(), COLUMN, micros)?;
+        snapshot.put_for_all(self.part, self.stored.is_some(), COLUMN, micros)?;
         self.stored = Some(self.current);
         Ok(())
     }
 
     /// Takes the latest of the stored watermarks; says whether `part` was one.
     pub(crate) fn restore(&mut self, part: &StatePart, lanes: Lanes) -> Result<bool> {
-        if part.key != PART {
+        if part.key != self.part {
             return Ok(false);
         }
         let watermarks = part

@@ -250,7 +250,7 @@ impl<'a> Lowering<'a> {
             }
         }
         if is_tagged {
-            self.tags(&outputs);
+            self.tags(&sinks);
         }
         if self.diagnostics.has_errors() {
             return None;

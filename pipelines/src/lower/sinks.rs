@@ -1,6 +1,6 @@
 //! Sinks: the columns that they write, and where.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::{common::DFSchema, logical_expr::Expr};
@@ -22,6 +22,7 @@ use tagflow_engine::{
 use super::{
     Lowering, Sinks, definitions,
     flow::{Computed, Flow, Offsets},
+    tags::newest_profile,
     tap,
 };
 use crate::{
@@ -33,9 +34,8 @@ use crate::{
 /// How many rows a console sink prints for each lane and commit.
 const CONSOLE_ROWS: usize = 40;
 
-/// The Hive folder of a snapshot, and its column with the time of which it is.
+/// The Hive folder of a snapshot.
 const BUCKET: &str = "bucket";
-const AS_OF: &str = "as_of";
 
 /// A sink that is right in itself.
 pub(super) struct PlannedSink {
@@ -46,8 +46,9 @@ pub(super) struct PlannedSink {
     filter: Option<Expr>,
     factory: Arc<dyn SinkFactory>,
     label: String,
-    /// Whether each lane writes its share of the rows of all lanes.
-    is_shared: bool,
+    /// How often it takes the newest of all rows, of which each lane writes its share;
+    /// none where it takes all.
+    pub(super) newest: Option<Duration>,
 }
 
 impl Lowering<'_> {
@@ -89,7 +90,7 @@ impl Lowering<'_> {
             filter: None,
             factory: Arc::new(BlackholeSinkFactory::default()),
             label: "watched".to_owned(),
-            is_shared: false,
+            newest: None,
         })
     }
 
@@ -120,7 +121,7 @@ impl Lowering<'_> {
                 return None;
             }
         };
-        let (mut filter, mut is_shared) = (None, false);
+        let (mut filter, mut newest) = (None, None);
         let (columns, factory, label) = match sink.output() {
             spec::Output::Console(_) => {
                 let factory: Arc<dyn SinkFactory> =
@@ -144,18 +145,21 @@ impl Lowering<'_> {
                         self.partitions(name, parquet, &output, replacing.as_ref())?
                     }
                 };
-                filter = self.profile_filter(&sink.from, parquet);
-                is_shared = *parquet.mode == WriteMode::Snapshot;
+                let is_snapshot = *parquet.mode == WriteMode::Snapshot;
+                if is_snapshot {
+                    newest = Some(*parquet.every);
+                } else {
+                    filter = self.profile_filter(&sink.from, parquet);
+                }
                 let schema = schema_of(&columns);
-                let newest = match replacing {
+                let kept = match replacing {
                     Some(replacing) => Some(Newest::Revisions(replacing.revisions)),
-                    None if is_shared => Some(Newest::Snapshot {
-                        as_of: schema.index_of(AS_OF).ok()?,
+                    None if is_snapshot => Some(Newest::Snapshot {
                         bucket: schema.index_of(BUCKET).ok()?,
                     }),
                     None => None,
                 };
-                let factory = self.parquet(name, parquet, schema, partitions, newest, &output)?;
+                let factory = self.parquet(name, parquet, schema, partitions, kept, &output)?;
                 let label = format!("parquet {}", parquet.url.shown());
                 (columns, factory, label)
             }
@@ -167,7 +171,7 @@ impl Lowering<'_> {
             filter,
             factory,
             label,
-            is_shared,
+            newest,
         })
     }
 
@@ -347,7 +351,11 @@ impl Lowering<'_> {
 
     /// Adds a sink.
     pub(super) fn sink(&mut self, sink: PlannedSink) {
-        let Some(flow) = self.flows.get(&sink.from).cloned() else {
+        let from = match sink.newest {
+            Some(every) => newest_profile(every),
+            None => sink.from.clone(),
+        };
+        let Some(flow) = self.flows.get(&from).cloned() else {
             return;
         };
         let position = definitions::position(self.spec, &sink.from);
@@ -356,7 +364,7 @@ impl Lowering<'_> {
             Err(error) => return self.report(position, format!("sinks.{}", sink.name), &error),
         };
         let partitioning = match flow.rows {
-            _ if sink.is_shared => Partitioning::Broadcast,
+            _ if sink.newest.is_some() => Partitioning::Broadcast,
             Rows::Events | Rows::Pairs => Partitioning::Forward,
             Rows::Windows | Rows::Revisions | Rows::Changes => Partitioning::Gather,
         };

@@ -1,6 +1,6 @@
 //! Tags and segments: from their plan to the operator.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::{
@@ -18,12 +18,11 @@ use tagflow_operators::tags::{Profile, Tags, TagsSpec};
 use super::{
     Lowering,
     flow::{Computed, Flow, Offsets},
+    sinks::PlannedSink,
 };
 use crate::{
     diagnostic::Position,
-    spec::{
-        Output, ParquetSink, SEGMENT_CHANGES, Setting, Sink, TAG_CHANGES, TAGS_CURRENT, WriteMode,
-    },
+    spec::{ParquetSink, SEGMENT_CHANGES, Setting, TAG_CHANGES, TAGS_CURRENT},
     sql::{Lineage, Relation, Rows, tags},
 };
 
@@ -60,16 +59,16 @@ impl Lowering<'_> {
         }
     }
 
-    /// Adds the operator, which some of `outputs` are of.
-    pub(super) fn tags(&mut self, outputs: &BTreeSet<String>) {
+    /// Adds the operator, from which some of `sinks` take rows.
+    pub(super) fn tags(&mut self, sinks: &[PlannedSink]) {
         if let Some(planned) = self.tags.take()
-            && let Err(error) = self.add_tags(planned, outputs)
+            && let Err(error) = self.add_tags(planned, sinks)
         {
             self.report(self.tags_at(), "tags".to_owned(), &error);
         }
     }
 
-    fn add_tags(&mut self, planned: tags::PlannedTags, outputs: &BTreeSet<String>) -> Result<()> {
+    fn add_tags(&mut self, planned: tags::PlannedTags, sinks: &[PlannedSink]) -> Result<()> {
         let from = self.flows.get(&planned.from).cloned().ok_or_else(|| {
             Error::internal(format!("`{}` is read before it is made", planned.from))
         })?;
@@ -97,11 +96,19 @@ impl Lowering<'_> {
         let input = self.add_map("tags.input", label, map);
         self.forward(&from.ends, input);
 
+        let (all, newest): (Vec<_>, Vec<_>) = sinks.iter().partition(|it| it.newest.is_none());
+        let outputs: BTreeSet<&str> = all.iter().map(|sink| sink.from.as_str()).collect();
+        let newest: BTreeSet<Duration> = newest.iter().filter_map(|it| it.newest).collect();
+        let every = self.spec.profile_every();
+        let profile = Profile {
+            every: outputs.contains(TAGS_CURRENT).then_some(every),
+            newest: newest.into_iter().collect(),
+        };
         let key = planned.spec.key;
         let spec = TagsSpec {
             input: schema,
             personal: personal.clone(),
-            profile: outputs.contains(TAGS_CURRENT).then(|| self.profile()),
+            profile: profile.clone(),
             ..planned.spec
         };
         let label = label_of(&spec);
@@ -122,32 +129,37 @@ impl Lowering<'_> {
         }
         self.windows.push(node);
 
+        let (changes, moves) = (tags.changes_schema(), tags.segments_schema());
         let tables = [
-            (TAG_CHANGES, Port::MAIN, tags.changes_schema(), Rows::Events),
+            (TAG_CHANGES, Port::MAIN, changes, Rows::Events),
             (
                 TAGS_CURRENT,
                 Tags::PROFILE,
                 tags.profile_schema(),
                 Rows::Windows,
             ),
-            (
-                SEGMENT_CHANGES,
-                Tags::SEGMENTS,
-                tags.segments_schema(),
-                Rows::Events,
-            ),
+            (SEGMENT_CHANGES, Tags::SEGMENTS, moves, Rows::Events),
         ];
-        for (name, port, schema, rows) in tables {
-            if outputs.contains(name) {
-                let flow = Flow {
-                    ends: vec![node],
-                    schema,
-                    rows,
-                    personal: personal.clone(),
-                };
-                let ends = vec![self.port(name, &flow, port)?];
-                self.flows.insert(name.to_owned(), Flow { ends, ..flow });
-            }
+        let tables = tables.into_iter().filter(|it| outputs.contains(it.0));
+        let tables = tables.map(|(name, port, schema, rows)| (name.to_owned(), port, schema, rows));
+        let newest = profile.newest.iter().enumerate().map(|(place, every)| {
+            let schema = tags.profile_schema();
+            (
+                newest_profile(*every),
+                Tags::newest(place),
+                schema,
+                Rows::Windows,
+            )
+        });
+        for (name, port, schema, rows) in tables.chain(newest) {
+            let flow = Flow {
+                ends: vec![node],
+                schema,
+                rows,
+                personal: personal.clone(),
+            };
+            let ends = vec![self.port(&name, &flow, port)?];
+            self.flows.insert(name, Flow { ends, ..flow });
         }
         Ok(())
     }
@@ -190,25 +202,6 @@ impl Lowering<'_> {
         Ok(map)
     }
 
-    /// When all tags come out: as often as some table wants them. Where all tables
-    /// have but the newest, and at the same times, those before it are of no use.
-    fn profile(&self) -> Profile {
-        let every = self.spec.profile_every();
-        let sinks = self.spec.sinks.iter().map(|(_, sink)| sink);
-        let mut sinks = sinks.filter(|sink| *sink.from == TAGS_CURRENT);
-        let is_snapshot = |sink: &Sink| match sink.output() {
-            Output::Parquet(parquet) => {
-                *parquet.mode == WriteMode::Snapshot && *parquet.every == every
-            }
-            Output::Console(_) | Output::Blackhole(_) => false,
-        };
-        let is_watched = self.options.taps.contains(TAGS_CURRENT);
-        Profile {
-            every,
-            only_last: !is_watched && sinks.all(is_snapshot),
-        }
-    }
-
     /// Which of the rows of `tags.current` a table keeps: those at its own times.
     pub(super) fn profile_filter(&self, from: &str, parquet: &ParquetSink) -> Option<Expr> {
         let every = *parquet.every;
@@ -223,6 +216,12 @@ impl Lowering<'_> {
         let tags = self.spec.tags.as_ref();
         tags.map_or(Position::START, |tags| Setting::at(&tags.from))
     }
+}
+
+/// The name of the newest profile, as often as that.
+pub(super) fn newest_profile(every: Duration) -> String {
+    let every = humantime::format_duration(every).to_string();
+    format!("{TAGS_CURRENT}.newest_{}", every.replace(' ', "_"))
 }
 
 fn relation(schema: SchemaRef, rows: Rows) -> Relation {

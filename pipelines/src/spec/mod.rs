@@ -196,11 +196,13 @@ impl Spec {
         }
     }
 
-    /// How often all tags of all keys come out: as often as some table wants them.
+    /// How often all tags of all keys come out where none is left out: as often as some
+    /// table wants them.
     pub fn profile_every(&self) -> Duration {
         let sinks = self.sinks.iter().map(|(_, sink)| sink);
         let sinks = sinks.filter(|sink| *sink.from == TAGS_CURRENT);
         let periods = sinks.filter_map(|sink| match sink.output() {
+            Output::Parquet(parquet) if *parquet.mode == WriteMode::Snapshot => None,
             Output::Parquet(parquet) => Some(*parquet.every),
             Output::Console(_) | Output::Blackhole(_) => None,
         });

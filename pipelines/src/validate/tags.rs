@@ -172,7 +172,7 @@ impl Check<'_, '_> {
             if let Output::Parquet(parquet) = sink.output() {
                 let path = format!("sinks.{name}.parquet");
                 self.profile(sink, parquet, &path);
-                if *sink.from == TAGS_CURRENT {
+                if *sink.from == TAGS_CURRENT && *parquet.mode != WriteMode::Snapshot {
                     periods.push((&parquet.every, format!("{path}.every")));
                 }
             }

@@ -1,6 +1,6 @@
 //! The files with rows that may yet be replaced.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, Int64Array, StringArray, UInt8Array},
@@ -44,6 +44,9 @@ pub(super) struct Ends {
 }
 
 impl Ends {
+    /// Of rows that are of no window.
+    pub(super) const NONE: Self = Self { first: 0, last: 0 };
+
     /// Of these; `None` if there are none.
     pub(super) fn of(ends: impl Iterator<Item = i64>) -> Option<Self> {
         ends.map(|end| Self {
@@ -89,19 +92,10 @@ impl Published {
         taken
     }
 
-    /// Takes out the files with times before `time` alone.
-    pub(super) fn take_before(&mut self, time: i64) -> Vec<WindowFile> {
-        let taken: Vec<_> = self
-            .files
-            .extract_if(.., |file| file.ends.last < time)
-            .collect();
-        self.changed |= !taken.is_empty();
-        taken
-    }
-
-    /// The latest time of any file.
-    pub(super) fn newest(&self) -> Option<i64> {
-        self.files.iter().map(|file| file.ends.last).max()
+    /// Takes out all files.
+    pub(super) fn take_all(&mut self) -> Vec<WindowFile> {
+        self.changed |= !self.files.is_empty();
+        mem::take(&mut self.files)
     }
 
     /// Forgets the files that need no second look.

@@ -1,14 +1,13 @@
-//! The sink: of all rows, those of the newest time are in the table.
+//! The sink: what came last is in the table.
 
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use arrow::{
     array::{AsArray, BooleanArray, RecordBatch},
-    compute::{and, filter_record_batch, max},
-    datatypes::TimestampMicrosecondType,
+    compute::filter_record_batch,
 };
 use async_trait::async_trait;
 use tagflow_engine::{
@@ -21,24 +20,17 @@ use tagflow_engine::{
 use super::published::{Ends, Published, WindowFile};
 use crate::parquet::{layout::Layout, sink::ParquetSink};
 
-/// The sink of a table in which the rows of the newest time replace all others.
+/// The sink of a table in which the rows that came since the last cut, if any did,
+/// replace all others.
 ///
-/// Whoever emits gives all rows of one time before any barrier that follows the
-/// first of them, so at a cut the newest time is complete. Those of a time that was
-/// overtaken before the cut are never seen, nor those of a time that was cut before.
-///
-/// Every lane gets all rows and writes its share of them. So each knows of a newer
-/// time, even one of which it has no row itself, and lets the files go that it wrote.
+/// Every lane gets all rows and writes its share of them. So each knows of newer ones,
+/// even where none is its own, and lets the files go that it wrote.
 pub(in crate::parquet) struct SnapshotSink {
     rows: ParquetSink,
     layout: Arc<Layout>,
     share: Share,
-    /// The input column with the time.
-    as_of: usize,
-    /// The newest time, in microseconds.
-    newest: i64,
-    /// That of the last cut.
-    cut: i64,
+    /// Whether rows have come since the last cut.
+    is_new: bool,
     /// The files that readers see.
     published: Published,
 }
@@ -74,20 +66,13 @@ impl Share {
 }
 
 impl SnapshotSink {
-    /// Writes by `rows`, whose input column `as_of` holds the time.
-    pub(in crate::parquet) fn new(
-        rows: ParquetSink,
-        layout: Arc<Layout>,
-        as_of: usize,
-        share: Share,
-    ) -> Self {
+    /// Writes by `rows`.
+    pub(in crate::parquet) fn new(rows: ParquetSink, layout: Arc<Layout>, share: Share) -> Self {
         Self {
-            as_of,
             rows,
             layout,
             share,
-            newest: i64::MIN,
-            cut: i64::MIN,
+            is_new: false,
             published: Published::default(),
         }
     }
@@ -96,20 +81,9 @@ impl SnapshotSink {
 #[async_trait]
 impl Sink for SnapshotSink {
     async fn write(&mut self, batch: Batch) -> Result<()> {
-        let times = batch.records.column(self.as_of);
-        let times = times.as_primitive_opt::<TimestampMicrosecondType>();
-        let times = times.ok_or_else(|| Error::internal("a snapshot has no time"))?;
-        let newest = max(times).unwrap_or(i64::MIN);
-        if newest > self.newest {
-            self.rows.discard().await?;
-            self.newest = newest;
-        }
-        if self.newest == self.cut {
-            return Ok(());
-        }
-        let stays = BooleanArray::from_unary(times, |time| time == self.newest);
-        let stays = and(&stays, &self.share.of_rows(&batch.records)?)?;
-        let rows = filter_record_batch(&batch.records, &stays)?;
+        self.is_new = true;
+        let mine = self.share.of_rows(&batch.records)?;
+        let rows = filter_record_batch(&batch.records, &mine)?;
         if rows.num_rows() == 0 {
             return Ok(());
         }
@@ -118,9 +92,12 @@ impl Sink for SnapshotSink {
 
     async fn cut(&mut self, _kind: BarrierKind) -> Result<SinkCut> {
         // Complete, so all files are.
-        self.cut = self.newest;
         let mut cut = self.rows.cut(BarrierKind::Stop).await?;
-        let removed = self.published.take_before(self.newest);
+        let removed = if mem::take(&mut self.is_new) {
+            self.published.take_all()
+        } else {
+            Vec::new()
+        };
         cut.removed.extend(removed.iter().map(|old| RemovedFile {
             table: Arc::clone(&self.layout.url),
             published: old.path().to_string(),
@@ -130,10 +107,7 @@ impl Sink for SnapshotSink {
             self.published.add(WindowFile {
                 folder: file.folder.clone(),
                 name: name.clone(),
-                ends: Ends {
-                    first: self.newest,
-                    last: self.newest,
-                },
+                ends: Ends::NONE,
                 staged: None,
             });
             file.name = Some(name);
@@ -149,8 +123,6 @@ impl Sink for SnapshotSink {
                 return Err(Error::data(message));
             }
         }
-        self.newest = self.published.newest().unwrap_or(i64::MIN);
-        self.cut = self.newest;
         Ok(())
     }
 }

@@ -15,7 +15,8 @@ use super::{
     event::{Event, FLAG, INT},
 };
 use crate::tags::{
-    Again, Cuts, Function, FunnelMode, Over, Segment, Segments, Tag, TagKind, Tags, TagsSpec,
+    Again, Cuts, Function, FunnelMode, Over, Profile, Segment, Segments, Tag, TagKind, Tags,
+    TagsSpec,
 };
 
 const A: [bool; 3] = [true, false, false];
@@ -24,6 +25,14 @@ const BOTH: [bool; 3] = [true, true, false];
 
 pub(super) fn us(length: u64) -> Duration {
     Duration::from_micros(length)
+}
+
+/// Profiles as of the multiples of so much.
+pub(super) fn every(length: u64) -> Profile {
+    Profile {
+        every: Some(us(length)),
+        newest: Vec::new(),
+    }
 }
 
 pub(super) fn tag(name: &str, kind: TagKind) -> Tag {
@@ -406,10 +415,7 @@ fn a_key_is_forgotten_after_its_last_event() {
 #[test]
 fn regression_a_profile_of_nobody_is_no_profile() {
     let mut driver = driver(TagsSpec {
-        profile: Some(crate::tags::Profile {
-            every: us(10),
-            only_last: false,
-        }),
+        profile: every(10),
         ..spec(vec![tag("x", count(Over::Lifetime))])
     });
     driver.send(&events(A, &[11]));

@@ -396,12 +396,12 @@ pub(super) fn case(is_late: bool) -> impl Strategy<Value = Case> {
         vec(segment, 0..3),
         lateness,
         option::of(durations(&[70, 150])),
-        (durations(&[7, 20, 50]), any::<bool>()),
+        (durations(&[7, 20, 50]), durations(&[7, 20, 50])),
         id,
     )
         .prop_map(
             move |(tags, derived, segments, lateness, state_ttl, profile, id)| {
-                let (every, only_last) = profile;
+                let (every, newest) = profile;
                 let tags = named(tags, derived);
                 let fields = Tags::fields(&tags, &schema()).unwrap();
                 let types: Vec<DataType> = fields.iter().map(|it| it.data_type().clone()).collect();
@@ -455,7 +455,10 @@ pub(super) fn case(is_late: bool) -> impl Strategy<Value = Case> {
                     spec: TagsSpec {
                         lateness: us(lateness),
                         state_ttl,
-                        profile: Some(Profile { every, only_last }),
+                        profile: Profile {
+                            every: Some(every),
+                            newest: vec![newest],
+                        },
                         id,
                         segments: Segments {
                             tags: rule_tags,
@@ -498,7 +501,7 @@ pub(super) fn spec(tags: Vec<Tag>) -> TagsSpec {
         spill: None,
         lateness: Duration::ZERO,
         state_ttl: None,
-        profile: None,
+        profile: Profile::default(),
         recut_every: us(RECUT_US),
         counted: Vec::new(),
         tags,

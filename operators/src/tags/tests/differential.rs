@@ -205,8 +205,33 @@ pub(super) fn assert_same_profiles(
     is_checked: impl Fn(usize) -> bool,
     has_rules_alone: bool,
 ) {
-    let mut expected: BTreeMap<_, _> = model.profiles.iter().collect();
-    for batch in driver.output(Tags::PROFILE) {
+    let ours = driver.output(Tags::PROFILE);
+    assert_profiles(case, ours, &model.profiles, is_checked, has_rules_alone);
+}
+
+/// What comes out at the next barrier is what is known then, if it is time.
+fn assert_newest(case: &Case, driver: &mut Driver, model: &Model<'_>, has_rules_alone: bool) {
+    let every = case.spec.profile.newest[0].as_micros() as i64;
+    let expected = if driver.is_newest_due(every) {
+        model.newest(driver.has_ended())
+    } else {
+        BTreeMap::new()
+    };
+    let before = driver.output(Tags::newest(0)).len();
+    driver.barrier();
+    let ours = &driver.output(Tags::newest(0))[before..];
+    assert_profiles(case, ours, &expected, |_| true, has_rules_alone);
+}
+
+fn assert_profiles(
+    case: &Case,
+    ours: &[RecordBatch],
+    expected: &BTreeMap<(String, i64), Shown>,
+    is_checked: impl Fn(usize) -> bool,
+    has_rules_alone: bool,
+) {
+    let mut expected: BTreeMap<_, _> = expected.iter().collect();
+    for batch in ours {
         let users = batch.column(0).as_string::<i32>();
         let times = batch.column(1).as_primitive::<TimestampMicrosecondType>();
         for place in 0..batch.num_rows() {
@@ -452,7 +477,9 @@ proptest! {
         assert_balanced(&driver, &model);
         assert_same_profiles(&case, &driver, &model, |_| true, false);
         assert_told(&case, &driver);
+        assert_newest(&case, &mut driver, &model, false);
         driver.end();
+        assert_newest(&case, &mut driver, &model, false);
         let (mut changes, mut moves) = (Vec::new(), Vec::new());
         for (user, events) in by_user(&case, &arrivals) {
             // At the end no time passes but that of the user's own events.
@@ -477,10 +504,11 @@ proptest! {
         chunk in chunk(),
         disruptions in vec(disruption(), 0..30),
     ) {
-        let driver = run(&case, &arrivals, lanes, chunk, &disruptions);
+        let mut driver = run(&case, &arrivals, lanes, chunk, &disruptions);
         let model = model(&case, &arrivals, chunk);
         assert_balanced(&driver, &model);
         assert_same_profiles(&case, &driver, &model, |_| true, true);
+        assert_newest(&case, &mut driver, &model, true);
         assert_chained(&case, &driver);
         assert_firings(&case, &driver, &model);
         let mut late = Vec::new();
@@ -508,10 +536,6 @@ proptest! {
         disruptions in vec(disruption(), 0..30),
         skipped in vec(any::<bool>(), 16),
     ) {
-        let mut case = case;
-        if let Some(profile) = &mut case.spec.profile {
-            profile.only_last = false;
-        }
         let mut at_once = arrivals.clone();
         let last = arrivals.iter().filter_map(|it| it.watermark).max();
         for (arrival, is_skipped) in at_once.iter_mut().zip(skipped) {

@@ -24,6 +24,7 @@ pub(super) struct Driver {
     lanes: Vec<Lane>,
     /// What counts keys, if something does.
     population: Option<Box<Driver>>,
+    has_ended: bool,
     now: Progress,
     committed: Progress,
     /// The parts of each lane since the last snapshot.
@@ -63,6 +64,7 @@ impl Driver {
             tags: Arc::clone(tags),
             lanes: make_lanes(tags, lanes),
             population: population(tags).map(|tags| Box::new(Self::new(&tags, lanes))),
+            has_ended: false,
             now: start.clone(),
             committed: start,
             store: vec![Parts::new(); lanes],
@@ -127,6 +129,17 @@ impl Driver {
         }
     }
 
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// Whether profiles come out at the next barrier, by periods of `every`.
+    pub(super) fn is_newest_due(&self, every: i64) -> bool {
+        let place = |watermark: i64| (watermark - 1).div_euclid(every);
+        let (before, now) = (self.committed.watermark, self.now.watermark);
+        self.has_ended || now > before && (before == i64::MIN || place(now) > place(before))
+    }
+
     pub(super) fn flush(&mut self) {
         if let Some(population) = &mut self.population {
             population.flush();
@@ -135,6 +148,7 @@ impl Driver {
     }
 
     pub(super) fn end(&mut self) {
+        self.has_ended = true;
         if let Some(population) = &mut self.population {
             population.end();
         }
@@ -145,7 +159,12 @@ impl Driver {
         if let Some(population) = &mut self.population {
             population.barrier();
         }
-        self.flush();
+        let agreed = (self.now.watermark > i64::MIN).then_some(self.now.watermark);
+        self.each(|operator, out| {
+            operator.on_barrier(agreed.map(EventTime::from_micros), out)?;
+            while operator.go_on(out)? == operator::Progress::More {}
+            Ok(())
+        });
         (self.put_rows, self.put_bytes) = (0, 0);
         for (lane, parts) in self.lanes.iter_mut().zip(&mut self.store) {
             let snapshot = lane.operator.snapshot().unwrap();

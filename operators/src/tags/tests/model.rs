@@ -68,14 +68,9 @@ impl<'a> Model<'a> {
     }
 
     pub(super) fn watermark(&mut self, to: i64) {
-        let Some(profile) = self.case.spec.profile else {
-            unreachable!("cases have profiles");
-        };
-        let every = micros(profile.every);
-        let last = (to - 1).div_euclid(every) * every;
-        let profiles = self.multiples(every, to);
-        let profiles = profiles.filter(|at| !profile.only_last || *at == last);
-        let profiles = profiles.map(|at| (at, true));
+        let every = self.case.spec.profile.every;
+        let every = micros(every.expect("cases have profiles"));
+        let profiles = self.multiples(every, to).map(|at| (at, true));
         let recuts = self.multiples(RECUT_US, to).map(|at| (at, false));
         let instants: BTreeSet<(i64, bool)> = profiles.chain(recuts).collect();
         let users: Vec<String> = self.events.keys().cloned().collect();
@@ -136,6 +131,19 @@ impl<'a> Model<'a> {
             live.clear();
         }
         live
+    }
+
+    /// What is known of each user as of how far all have come or, when the rows have
+    /// ended, as of its last event where that is later.
+    pub(super) fn newest(&self, has_ended: bool) -> BTreeMap<(String, i64), Shown> {
+        let users = self.events.iter().filter_map(|(user, events)| {
+            let done = self.watermark.saturating_sub(1);
+            let last = events.last().filter(|_| has_ended);
+            let at = last.map_or(done, |last| last.time.max(done));
+            let shown = self.shown(user, at)?;
+            Some(((user.clone(), at), shown))
+        });
+        users.collect()
     }
 
     fn shown(&self, user: &str, at: i64) -> Option<Shown> {

@@ -10,7 +10,7 @@ use arrow::{
 use tagflow_engine::Port;
 
 use super::{
-    boundaries::{changes, count, driver, rolling, tag, us},
+    boundaries::{changes, count, driver, every, rolling, tag, us},
     definitions::spec,
     driver::Driver,
     event::{AT, DECIMAL, Event, FLOAT, INT, TEXT, TIME},
@@ -73,10 +73,7 @@ fn one_user(count: i64) -> Vec<Event> {
 fn heavy(functions: &[(Function, Option<usize>)], events: i64, tile: u64) {
     let window = events as u64 * 5;
     let spec = TagsSpec {
-        profile: Some(Profile {
-            every: us(window / 2 + 7),
-            only_last: false,
-        }),
+        profile: every(window / 2 + 7),
         ..spec(rolled(functions, window, tile))
     };
     let tags = Tags::new(spec.clone()).unwrap();
@@ -167,17 +164,27 @@ fn an_expiry_storm_is_taken_in_parts() {
 #[test]
 fn a_backlog_is_done_before_a_profile() {
     let mut driver = driver(TagsSpec {
-        profile: Some(Profile {
-            every: us(50),
-            only_last: true,
-        }),
+        profile: Profile {
+            newest: vec![us(50)],
+            ..every(50)
+        },
         ..spec(vec![tag("x", count(rolling(10, 1)))])
     });
     driver.send(&users(0..60_000, 1));
     driver.watermark(51);
     driver.watermark(101);
+    driver.send(&users(0..60_000, 102));
+    driver.watermark(105);
+    driver.watermark(140);
     assert_eq!(driver.rows(Tags::PROFILE), 120_000);
-    for profile in driver.output(Tags::PROFILE) {
+    driver.barrier();
+    assert_eq!(driver.rows(Tags::newest(0)), 60_000);
+    // Nothing has passed since.
+    driver.watermark(150);
+    driver.barrier();
+    assert_eq!(driver.rows(Tags::newest(0)), 60_000);
+    let newest = driver.output(Tags::newest(0)).iter();
+    for profile in driver.output(Tags::PROFILE).iter().chain(newest) {
         let counts = profile
             .column(2)
             .as_primitive::<arrow::datatypes::Int64Type>();
@@ -223,10 +230,7 @@ fn a_key_may_be_a_number() {
         input: Arc::clone(&schema),
         id: None,
         shown: 2,
-        profile: Some(Profile {
-            every: us(10),
-            only_last: false,
-        }),
+        profile: every(10),
         ..spec(vec![tag("x", count(Over::Lifetime))])
     };
     let mut driver = driver(spec);

@@ -25,6 +25,7 @@ segments:
 sinks:
   changes: {from: tags.changes, console: {}}
   user_profile: {from: tags.current, parquet: {url: ./lake/profile, mode: snapshot}}
+  newest: {from: tags.current, parquet: {url: ./lake/newest, mode: snapshot, every: 90m}}
   days: {from: tags.current, parquet: {url: ./lake/days, every: 1d, partition_by: {dt: date(as_of)}}}
   members: {from: segments.changes, console: {}}
 "#;
@@ -107,7 +108,7 @@ fn a_query_cannot_read_tags() {
     assert_eq!(
         problems,
         [
-            "27:28 queries.q: `tags.changes` cannot be read by a query in this version [write it \
+            "28:28 queries.q: `tags.changes` cannot be read by a query in this version [write it \
              to a table: `from: tags.changes` in a sink]"
         ]
     );

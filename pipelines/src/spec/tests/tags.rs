@@ -139,7 +139,8 @@ fn blocks() {
         changed(
             "{from: tags.changes, console: {}}",
             "{from: tags.current, parquet: {url: ./x, every: 90m, buckets: 4}}\n  \
-             b: {from: tags.current, parquet: {url: ./y, mode: snapshot, every: 1h, buckets: 0, partition_by: {a: a}}}",
+             b: {from: tags.current, parquet: {url: ./y, mode: snapshot, every: 7m, buckets: 0, partition_by: {a: a}}}\n  \
+             c: {from: tags.current, parquet: {url: ./z, every: 1h}}",
         ),
         changed(
             "{from: tags.changes, console: {}}",

@@ -9,7 +9,7 @@ use datafusion::{
     prelude::lit,
 };
 use tagflow_operators::tags::{
-    Again, Cuts, Function, FunnelMode, Over, Spill, Tag, TagKind, TagsSpec,
+    Again, Cuts, Function, FunnelMode, Over, Profile, Spill, Tag, TagKind, TagsSpec,
 };
 
 use super::{
@@ -91,7 +91,7 @@ pub(crate) fn plan(
             lateness: *tags.allowed_lateness,
             state_ttl: tags.state_ttl.as_deref().copied(),
             spill: tags.memory.as_ref().map(spill),
-            profile: None,
+            profile: Profile::default(),
             recut_every: RECUT_EVERY,
             counted: Vec::new(),
             tags: planned,

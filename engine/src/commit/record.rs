@@ -340,7 +340,25 @@ impl Record {
         if record.seq != seq {
             return Err(corrupted(&format!("it says that it is #{}", record.seq)));
         }
+        record.check_slots().map_err(corrupted)?;
         Ok(record)
+    }
+
+    /// Whether the slots that it names are such that a process can have written it:
+    /// who reads a log counts with them.
+    fn check_slots(&self) -> std::result::Result<(), &'static str> {
+        let last = self.checkpoint.as_ref().map(|last| last.seq);
+        let is_possible = match self.kind {
+            Kind::Claim => self.claim_seq == self.seq && last.is_none_or(|last| last < self.seq),
+            Kind::Commit => self.claim_seq < self.seq && last == Some(self.seq),
+        };
+        if !is_possible || self.seq == u64::MAX {
+            return Err("it names a slot that cannot be its own");
+        }
+        if self.published_upto >= self.seq || self.collected_upto > self.published_upto {
+            return Err("it says that more is published or collected than there was");
+        }
+        Ok(())
     }
 }
 

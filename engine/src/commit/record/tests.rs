@@ -110,6 +110,36 @@ fn the_same_content_written_differently_is_refused() {
 }
 
 #[test]
+fn regression_slots_that_no_process_writes_are_refused() {
+    let check = |change: fn(&mut Record), what: &str| {
+        let mut record = record();
+        change(&mut record);
+        let bytes = record.encode().unwrap();
+        let error = Record::decode(&bytes, "r", record.seq).unwrap_err();
+        assert!(error.to_string().contains(what), "{error}");
+    };
+    let own = "names a slot that cannot be its own";
+    check(|record| record.claim_seq = 3, own);
+    check(|record| record.claim_seq = u64::MAX, own);
+    check(|record| record.checkpoint = None, own);
+    check(|record| record.checkpoint.as_mut().unwrap().seq = 2, own);
+    check(|record| record.kind = Kind::Claim, own);
+    let claim = |record: &mut Record| {
+        record.kind = Kind::Claim;
+        record.claim_seq = 3;
+    };
+    check(claim, own);
+    let last = |record: &mut Record| {
+        record.seq = u64::MAX;
+        record.checkpoint.as_mut().unwrap().seq = u64::MAX;
+    };
+    check(last, own);
+    let more = "more is published or collected than there was";
+    check(|record| record.published_upto = 3, more);
+    check(|record| record.collected_upto = 2, more);
+}
+
+#[test]
 fn removals_are_stored_where_there_are_some() {
     let mut replacing = record();
     replacing.removed = vec![RemovedFile {

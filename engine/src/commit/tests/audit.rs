@@ -271,10 +271,10 @@ async fn damage_to_the_log_is_named() {
         .await;
     let early = damaged()
         .await
-        .rewrite(9, |record| record.published_upto = 9)
+        .rewrite(8, |record| record.published_upto = 8)
         .await;
     early
-        .has_wrong(log, &["commit #9 says that more is published"])
+        .has_wrong(log, &["is corrupted: it says that more is published"])
         .await;
     let back = damaged().await.rewrite(9, |record| {
         record.checkpoint.as_mut().unwrap().epoch = crate::Epoch(1);

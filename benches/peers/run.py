@@ -13,6 +13,7 @@ the whole process, but of DuckDB without Python's start.
 | --- | --- |
 | W1 | a file of JSON → counts, filtered counts and a sum by minute and campaign → Parquet |
 | W1d | the same with an exact count of distinct users |
+| W2 | a file of events of 100,000, 1 and 10 million users → the tags of `examples/user_tags.yaml` → all its tables |
 | W3 | W1 from a Kafka topic of 8 partitions, full before the start |
 | W4 | the same topic → a filter → Parquet with zstd by day, all columns |
 | W6 | 50,000 events a second from Kafka: from an event to the tag that it changes |
@@ -223,6 +224,74 @@ class Metrics:
         cost = run([*self.systems.flink, *words], folder)
         rows = f"read_csv('{folder}/answer/*', header = false, columns = {self.FLINK_COLUMNS[self.reach]})"
         return cost, answer(rows, self.reach, "window_start") if count == self.events else None
+
+
+class Tags:
+    """W2: every user has an event, and half of the events are of users by Zipf's law, all over
+    60 days. The last snapshot is compared with DuckDB's lifetimes."""
+
+    # Of the largest, those that are busy are in memory, and the others on disk.
+    MEMORY = {10_000_000: "1500MiB"}
+    PIPELINE = ROOT / "examples" / "user_tags.yaml"
+    KAFKA = 'kafka: {brokers: "${env:KAFKA_BROKERS:-localhost:9092}", topics: [behaviour-events]}'
+
+    def __init__(self, systems, events):
+        self.systems = systems
+        self.events = {users: max(events, 2 * users) for users in (100_000, 1_000_000, 10_000_000)}
+
+    def file(self, users):
+        path = TARGET / "tmp" / f"w2-{users}-{self.events[users]}.ndjson"
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            share = f"{60 * 86_400_000} * range // {self.events[users]}"
+            query = f"""COPY (
+                SELECT 'e' || range AS event_id, 'user-' || who AS user_id,
+                       CASE WHEN kind < 70 THEN 'impression' WHEN kind < 90 THEN 'click'
+                            WHEN kind < 96 THEN 'cart' ELSE 'purchase' END AS event_type,
+                       'campaign-' || chance % 100 AS campaign_id, 'product-' || chance % 5000 AS product_id,
+                       'category-' || chance % 20 AS category,
+                       CASE WHEN kind >= 96 THEN chance % 20000 / 100.0 END AS amount,
+                       'channel-' || chance % 8 AS utm_source, 1767225600000 + {share} AS occurred_at
+                FROM (SELECT range, hash(range) AS chance, hash(range + 1) % 100 AS kind,
+                             CASE range % 2 WHEN 0 THEN range // 2 * 7919 % {users}
+                                  ELSE CAST(pow({users}, hash(range + 2) / 18446744073709551616.0) AS BIGINT) - 1
+                             END AS who
+                      FROM range({self.events[users]})))
+                TO '{path}.part' (FORMAT json)"""
+            self.systems.run_duckdb(PEERS, query)
+            os.rename(f"{path}.part", path)
+        return path
+
+    def runs(self):
+        for users in self.events:
+            yield f"Tagflow, {users:,} users", self.events[users], lambda folder, users=users: self.run(folder, users)
+
+    def run(self, folder, users):
+        path = self.file(users)
+        text = self.PIPELINE.read_text()
+        assert self.KAFKA in text
+        text = text.replace(self.KAFKA, f"files: {{url: '{path}'}}")
+        if users in self.MEMORY:
+            memory = f"{{limit: {self.MEMORY[users]}, spill: {folder}/spill}}"
+            text = text.replace("  key: user_id", f"  key: user_id\n  memory: {memory}")
+        pipeline = folder / "pipeline.yaml"
+        pipeline.write_text(text)
+        cost = self.systems.run_tagflow(folder, pipeline, "--parallelism", 2)
+        ours = f"""SELECT user_id, orders_lifetime, spend_lifetime::DECIMAL(38, 2), epoch_ms(last_order_at)
+                   FROM '{folder}/lake/user_profile/**/*.parquet'"""
+        columns = ["user_id", "event_type", "amount", "occurred_at"]
+        bought = "FILTER (WHERE event_type = 'purchase')"
+        theirs = f"""SELECT user_id, count(*) {bought}, coalesce(sum(amount) {bought}, 0)::DECIMAL(38, 2),
+                            max(occurred_at) {bought}
+                     FROM {read_json(path, columns)} GROUP BY 1"""
+        self.systems.same(ours, theirs)
+        return cost, None
+
+    def rows(self, name, costs):
+        for (system, events), of in costs.items():
+            cpu, wall, peak = (median(of, what) for what in ("cpu_s", "wall_s", "peak_mib"))
+            yield [name, f"{system}, {events / wall / 1e3:.0f} K events/s", f"{cpu / events * 1e6:.3f}", f"{wall:.2f}",
+                   f"{peak:.0f}", "", "", ""]
 
 
 class Kafka:
@@ -458,7 +527,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--events", type=int, default=10_000_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("workloads", nargs="*", default=["W1", "W1d", "W3", "W4", "W6", "W7", "W8", "W8s"])
+    parser.add_argument("workloads", nargs="*", default=["W1", "W1d", "W2", "W3", "W4", "W6", "W7", "W8", "W8s"])
     parser.add_argument("--skip", action="append", default=[], metavar="SYSTEM")
     arguments = parser.parse_args()
     systems = Systems()
@@ -472,6 +541,7 @@ def main():
         make = {
             "W1": lambda: Metrics(systems, arguments.events, False),
             "W1d": lambda: Metrics(systems, arguments.events, True),
+            "W2": lambda: Tags(systems, arguments.events),
             "W3": lambda: KafkaMetrics(systems, arguments.events, brokers),
             "W4": lambda: Archive(systems, arguments.events, brokers),
             "W6": lambda: Latency(systems, brokers),

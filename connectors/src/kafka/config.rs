@@ -141,6 +141,9 @@ impl KafkaConfig {
                 self.max_row_bytes.max(1 << 20).to_string(),
             )
             .set("fetch.wait.max.ms", "100")
+            // When its queue is full the client stops to fetch for so long, a second
+            // by default, in which the engine takes all that is there many times.
+            .set("fetch.queue.backoff.ms", "20")
             .set(
                 "queued.max.messages.kbytes",
                 (per_topic >> 10).max(1024).to_string(),

@@ -406,12 +406,11 @@ impl Tagger {
             let (mut changed, mut users) = (Vec::new(), Vec::new());
             for key in keys {
                 self.rows.place = users.len();
-                if let Some(mut user) = self.users.get(*key)? {
-                    user.pass(done);
-                    if user.recut(before, &plan, &mut self.rows) {
-                        changed.push(*key);
-                        users.push(user);
-                    }
+                if let Some(mut user) = self.users.get(*key)?
+                    && user.recut(before, &plan, done, &mut self.rows)
+                {
+                    changed.push(*key);
+                    users.push(user);
                 }
             }
             let Rows { checks, moves, .. } = &mut self.rows;

@@ -319,14 +319,17 @@ impl User {
         self.head.clock = self.head.clock.max(to);
     }
 
-    /// Goes by the cuts of `plan` in place of those of `before` from the clock on, up
-    /// to which all is done. Says whether that changes anything.
+    /// Goes by the cuts of `plan` in place of those of `before` from `now` on, up to
+    /// which all is done. Says whether what rests has to change.
     pub(super) fn recut(
         &mut self,
         before: &Plan,
         plan: &Plan,
+        now: i64,
         observer: &mut impl Observer,
     ) -> bool {
+        let rested = self.head.clock;
+        self.pass(now);
         let moment = Moment {
             cause: Cause::Quantiles,
             event_time: None,
@@ -334,19 +337,24 @@ impl User {
         };
         let ticks = self.head.ticks.clone();
         self.find_ticks(plan);
-        let (mut is_told, mut is_changed) = (false, false);
+        let (mut is_told, mut is_changed, mut is_stale) = (false, false, false);
         for (place, tag) in plan.tags.iter().enumerate() {
             if matches!(tag.source, Source::Score { .. }) {
                 let since = self.head.since[place];
                 let old = self.value(before, place);
                 is_changed |= self.report(plan, place, &old, moment, observer);
                 is_told |= self.head.since[place] != since;
+                // What comes next goes on from the value as of the clock at rest.
+                let new = self.value(plan, place);
+                let clock = std::mem::replace(&mut self.head.clock, rested);
+                is_stale |= self.value(plan, place) != new;
+                self.head.clock = clock;
             }
         }
         if is_changed {
             observer.check(plan, self);
         }
-        is_told || is_changed || self.head.ticks != ticks
+        is_told || is_changed || is_stale || self.head.ticks != ticks
     }
 
     /// The value of a tag as of the clock.

@@ -505,13 +505,37 @@ fn regression_a_score_of_a_time_goes_on_from_what_was_told() {
         cuts: Cuts::Quantiles(2),
         is_reversed: false,
     };
-    let mut driver = driver(spec(vec![
+    let tags = vec![
         tag("last", last),
         tag("days", days),
         tag("recency", recency),
-    ]));
+    ];
+    let mut driver = driver(spec(tags.clone()));
     driver.send(&[Event::new("a", 0, A), Event::new("b", 20, A)]);
     driver.watermark(102);
+    // The cut rises at 60, past what the time was when it was looked at last.
+    assert_eq!(
+        recency_of_a(&driver),
+        [["null", "1"], ["1", "2"], ["2", "null"]]
+    );
+
+    // So it does here, and the score stays as it is: what is forgotten is a 2.
+    let mut driver = self::driver(TagsSpec {
+        state_ttl: Some(us(70)),
+        ..spec(tags)
+    });
+    driver.send(&[Event::new("a", -1, A), Event::new("b", 0, A)]);
+    driver.watermark(90);
+    let told = recency_of_a(&driver);
+    assert_eq!(
+        told.last(),
+        Some(&["2".to_owned(), "null".to_owned()]),
+        "{told:?}"
+    );
+}
+
+/// The old and the new values that were told.
+fn recency_of_a(driver: &Driver) -> Vec<[String; 2]> {
     let mut told = Vec::new();
     for batch in driver.output(Port::MAIN) {
         let column = |place: usize| batch.column(place).as_string::<i32>();
@@ -522,8 +546,7 @@ fn regression_a_score_of_a_time_goes_on_from_what_was_told() {
             }
         }
     }
-    // The cut rises at 60, past what the time was when it was looked at last.
-    assert_eq!(told, [["null", "1"], ["1", "2"], ["2", "null"]]);
+    told
 }
 
 #[test]

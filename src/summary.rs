@@ -59,6 +59,7 @@ fn write_rows(text: &mut String, read: u64, totals: &Counts, tables: &[TableRef]
         table.map_or(String::new(), |table| format!("  {}", table.url))
     };
     for (label, rows, place) in [
+        ("copied", totals.copied, String::new()),
         ("contributed", totals.contributed, String::new()),
         ("filtered", totals.filtered, String::new()),
         ("late", totals.late, at(LATE)),

@@ -10,7 +10,7 @@ use futures::{StreamExt, stream};
 use serde::Serialize;
 use tagflow_connectors::{parquet::footer_rows, storage};
 use tagflow_engine::{
-    Error, Result,
+    Result,
     commit::{
         TableTotals,
         audit::{AuditedTable, Depth, Finding, History, Place, Severity, Span, Subject},
@@ -93,10 +93,7 @@ impl Audit {
                 return Ok(audit);
             }
         }
-        Err(Error::config(format!(
-            "pipeline `{pipeline}` has not run with its state in `{}`",
-            state.url()
-        )))
+        Err(state.has_not_run(pipeline).await)
     }
 
     async fn look(

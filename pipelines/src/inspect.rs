@@ -11,7 +11,7 @@ use tagflow_engine::{
     state::StatePart,
 };
 
-use crate::plan::StoredPlan;
+use crate::{diagnostic::unknown, plan::StoredPlan};
 
 /// The one task of a pipeline that runs on one machine.
 pub(crate) const TASK: &str = "main";
@@ -57,6 +57,23 @@ impl StateFolder {
     /// `Data` where it is damaged; `External` where the store fails.
     pub async fn last(&self, pipeline: &str) -> Result<Option<Record>> {
         commit::read_last(&self.store, &self.root.clone().join(pipeline), TASK).await
+    }
+
+    /// That a pipeline has not run here, and what has.
+    pub async fn has_not_run(&self, pipeline: &str) -> Error {
+        let known = self.pipelines().await.unwrap_or_default();
+        let names = known.iter().map(String::as_str);
+        let extension = std::path::Path::new(pipeline).extension();
+        let file = if extension.is_some_and(|it| it == "yaml" || it == "yml") {
+            "; a pipeline goes by the `name` in its file"
+        } else {
+            ""
+        };
+        Error::config(format!(
+            "pipeline `{pipeline}` has not run with its state in `{}`{}{file}",
+            self.url,
+            unknown(pipeline, names)
+        ))
     }
 
     /// All that a pipeline's log holds; none where it has not run.

@@ -57,11 +57,7 @@ async fn look(state: &StateFolder, only: Option<&str>) -> anyhow::Result<Vec<Row
         }
     }
     if let (Some(only), []) = (only, rows.as_slice()) {
-        let message = format!(
-            "pipeline `{only}` has not run with its state in `{}`",
-            state.url()
-        );
-        return Err(Error::config(message).into());
+        return Err(state.has_not_run(only).await.into());
     }
     Ok(rows)
 }

@@ -109,6 +109,12 @@ impl Read for Expectation {
             reader.error(node.at, message);
             return None;
         }
+        if let Value::List(_) = &node.value {
+            reader
+                .error(node.at, "expected a map, got a list".to_owned())
+                .help("say how the rows are compared: `{equals: […]}` or `{contains: […]}`");
+            return None;
+        }
         let mut fields = reader.fields(node)?;
         let equals = fields.optional(reader, "equals");
         let contains = fields.optional(reader, "contains");

@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::{
     ast::{
-        Expr, Function, GroupByExpr, JoinConstraint, JoinOperator, Query, Select, SetExpr,
-        SetOperator, SetQuantifier, Spanned, TableFactor, TableWithJoins, Value, ValueWithSpan,
-        Visit, Visitor,
+        Expr, Function, FunctionArguments, GroupByExpr, JoinConstraint, JoinOperator, Query,
+        Select, SetExpr, SetOperator, SetQuantifier, Spanned, TableFactor, TableWithJoins, Value,
+        ValueWithSpan, Visit, Visitor,
     },
     tokenizer::Span,
 };
@@ -310,6 +310,13 @@ impl Refusals<'_> {
                 place,
                 format!("`{name}(…) OVER …` is not there yet; `row_number` is"),
                 "aggregate over a window: `GROUP BY tumble(ts, INTERVAL '1 minute'), …`",
+            );
+        } else if function.args == FunctionArguments::None && !self.functions.knows(&name) {
+            // What SQL calls without parentheses, such as the name of whoever asks.
+            self.add(
+                place,
+                format!("`{name}` is a word of SQL's own"),
+                format!("write `\"{name}\"` for the column"),
             );
         } else if !self.functions.knows(&name) {
             let error = SqlError::new(format!("function `{name}` not found")).at_token(place);

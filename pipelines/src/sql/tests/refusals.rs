@@ -382,6 +382,10 @@ fn functions() {
         &["1:8 function `uper` not found [did you mean `upper`?]"],
     );
     check(
+        "SELECT user AS x FROM events",
+        &["1:8 `user` is a word of SQL's own [write `\"user\"` for the column]"],
+    );
+    check(
         "SELECT unnest([1,2]) AS x FROM events",
         &[
             "1:8 `unnest` makes many rows of one, which is not there yet [use the list as it is: `array_length(x)`, `array_has(x, y)`, `x[1]`]",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tagflow_engine::{Clock as _, Error, SystemClock, commit::Record};
+use tagflow_engine::{Clock as _, SystemClock, commit::Record};
 use tagflow_pipelines::inspect::StateFolder;
 
 use crate::{

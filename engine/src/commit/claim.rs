@@ -29,7 +29,14 @@ pub(super) async fn claim(
         let plans = log.store.list(&log.paths.plans()).await?.len();
         let (slots, last) = log.last().await?;
         let tail = last.as_ref().map_or(0, |record| record.seq);
-        check_log(log, plans, &slots, last.as_ref())?;
+        if decide::log_is_missing(plans, tail) {
+            // The first claim stays for ever, and a read shows what a listing may yet lack.
+            if log.read(1).await?.is_none() {
+                return Err(missing(log));
+            }
+            continue;
+        }
+        check_holes(log, &slots, last.as_ref())?;
 
         let ClaimStep::Put { seq } = decide::after_listing(tail) else {
             return Err(Error::internal("a listing does not lead to a claim"));
@@ -66,20 +73,16 @@ pub(super) async fn claim(
     )))
 }
 
+/// What is said of a log that was there and is not any more.
+fn missing(log: &LogReader) -> Error {
+    Error::data(format!(
+        "the commit log `{}` is missing although the pipeline has run before; restore the state folder from a backup, or move it away together with the output to start anew",
+        log.paths.log()
+    ))
+}
+
 /// Stops at a log that cannot have come about by any crash.
-fn check_log(
-    log: &LogReader,
-    plans: usize,
-    slots: &BTreeSet<u64>,
-    last: Option<&Record>,
-) -> Result<()> {
-    let tail = last.map_or(0, |record| record.seq);
-    if decide::log_is_missing(plans, tail) {
-        return Err(Error::data(format!(
-            "the commit log `{}` is missing although the pipeline has run before; restore the state folder from a backup, or move it away together with the output to start anew",
-            log.paths.log()
-        )));
-    }
+fn check_holes(log: &LogReader, slots: &BTreeSet<u64>, last: Option<&Record>) -> Result<()> {
     let collected_upto = last.map_or(0, |record| record.collected_upto);
     match decide::first_hole(slots, collected_upto) {
         Some(seq) => Err(log.broken(seq, "is missing")),

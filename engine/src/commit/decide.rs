@@ -125,7 +125,8 @@ pub fn after_commit_read_back(slot: Slot) -> CommitStep {
 }
 
 /// Whether a log was there and is not any more: plans are stored only after the
-/// first claim. The plans must be listed before the log.
+/// first claim. The plans must be listed before the log. Where a listing may lag
+/// behind, the first claim, if it can be read, tells otherwise.
 pub fn log_is_missing(plans: usize, tail: u64) -> bool {
     plans > 0 && tail == 0
 }

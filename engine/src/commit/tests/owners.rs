@@ -262,3 +262,15 @@ fn opening_and_committing_can_be_spawned() {
     };
     sendable(&task);
 }
+
+/// Seed 65428 of the simulation: the claim that was faster shows in its slot, and the
+/// listing that is asked next is one from before it.
+#[tokio::test]
+async fn regression_a_listing_that_lags_behind_the_first_claim_is_no_missing_log() {
+    let world = World::new();
+    world.process(1).run(2).await.unwrap();
+    let late = world.process(2);
+    late.faults.fail(Operation::List, "/log/", 1, Fault::Hidden);
+    late.run(3).await.unwrap();
+    world.check(3, "a listing without the log").await;
+}

@@ -113,6 +113,23 @@ mod tests {
     }
 
     #[test]
+    fn whoever_hears_the_same_agrees_in_whatever_order() {
+        let heard = [(0, at(10)), (1, at(3)), (1, Watermark::Idle), (1, at(4))];
+        let after = |order: [usize; 4]| {
+            let mut tracker = WatermarkTracker::new(2);
+            for place in order {
+                let (input, watermark) = heard[place];
+                tracker.update(input, watermark);
+            }
+            let micros = |time: EventTime| time.as_micros();
+            (micros(tracker.current()), tracker.agreed().map(micros))
+        };
+        // One goes on without the idle input, and one has heard already that it woke.
+        assert_eq!(after([0, 1, 2, 3]), (10, Some(4)));
+        assert_eq!(after([1, 2, 3, 0]), (4, Some(4)));
+    }
+
+    #[test]
     fn idle_inputs_are_left_out_and_come_back() {
         let mut tracker = WatermarkTracker::new(2);
         assert_eq!(tracker.update(0, at(10)), None);

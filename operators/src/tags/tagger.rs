@@ -90,6 +90,8 @@ struct Round {
     watermark: i64,
     /// The instants before it at which all users are looked at, and what for.
     stops: VecDeque<(i64, Stop)>,
+    /// Where profiles come out.
+    ports: Vec<Port>,
     /// The stop that has been reached.
     visit: Visit,
     /// Users that have yet to be looked at there.
@@ -110,11 +112,10 @@ enum Visit {
     None,
     /// With the plan of before.
     Recut(Arc<Plan>),
-    Profile(i64),
+    /// With where they come out.
+    Profile(i64, Vec<Port>),
     /// With what has been counted, by tag.
     Count(i64, Vec<Counts>),
-    /// A barrier, with where profiles come out.
-    Barrier(i64, Vec<Port>),
 }
 
 /// How events come.
@@ -192,7 +193,7 @@ impl Tagger {
                 let plan = Arc::new(self.plan.cut(&self.population));
                 Visit::Recut(mem::replace(&mut self.plan, plan))
             }
-            Stop::Profile if counted.is_empty() => Visit::Profile(at),
+            Stop::Profile if counted.is_empty() => Visit::Profile(at, round.ports.clone()),
             Stop::Profile => Visit::Count(at, counted.iter().map(|_| Counts::default()).collect()),
         };
         round.keys = self.users.keys().into_iter();
@@ -204,8 +205,7 @@ impl Tagger {
         match visit {
             Visit::None => Ok(()),
             Visit::Recut(before) => self.recut(before, keys, out),
-            Visit::Profile(as_of) => self.profile(*as_of, keys, &[Tags::PROFILE], out),
-            Visit::Barrier(as_of, ports) => self.profile(*as_of, keys, ports, out),
+            Visit::Profile(as_of, ports) => self.profile(*as_of, keys, ports, out),
             Visit::Count(as_of, counts) => self.count(*as_of, counts, keys),
         }
     }
@@ -531,6 +531,7 @@ impl Operator for Tagger {
         self.round = Some(Round {
             watermark,
             stops,
+            ports: vec![Tags::PROFILE],
             visit: Visit::None,
             keys: Vec::new().into_iter(),
         });
@@ -541,13 +542,6 @@ impl Operator for Tagger {
         let Some(mut round) = self.round.take() else {
             return Ok(Progress::Done);
         };
-        let is_due = !self.has_ended && self.users.is_due(self.done());
-        if matches!(round.visit, Visit::Barrier(..)) && is_due {
-            self.take_due(out)?;
-            round.keys = self.users.keys().into_iter();
-            self.round = Some(round);
-            return Ok(Progress::More);
-        }
         let keys: Vec<KeyHash> = round.keys.by_ref().take(BATCH_ROWS).collect();
         if keys.is_empty() {
             self.leave(mem::replace(&mut round.visit, Visit::None), out)?;
@@ -588,9 +582,10 @@ impl Operator for Tagger {
             let as_of = agreed.as_micros().saturating_sub(1);
             self.round = Some(Round {
                 watermark: self.watermark.get().as_micros(),
-                stops: VecDeque::new(),
-                visit: Visit::Barrier(as_of, ports),
-                keys: self.users.keys().into_iter(),
+                stops: [(as_of, Stop::Profile)].into(),
+                ports,
+                visit: Visit::None,
+                keys: Vec::new().into_iter(),
             });
         }
         Ok(())

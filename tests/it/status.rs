@@ -21,6 +21,12 @@ fn nothing_has_run() {
         ended.stderr,
         "error: pipeline `sales` has not run with its state in `./.tagflow`\n"
     );
+    let ended = folder.tagflow(&["status", "p.yaml"]).expect(2);
+    assert_eq!(
+        ended.stderr,
+        "error: pipeline `p.yaml` has not run with its state in `./.tagflow`; a pipeline goes by \
+         the `name` in its file\n"
+    );
 }
 
 #[test]

@@ -351,18 +351,12 @@ fn shown(duration: Duration) -> String {
 fn columns(schema: &Schema) -> Vec<(String, String)> {
     let fields = schema.fields().iter();
     fields
-        .map(|field| {
-            let null = if field.is_nullable() { "?" } else { "" };
-            (
-                field.name().clone(),
-                format!("{}{null}", called(field.data_type())),
-            )
-        })
+        .map(|field| (field.name().clone(), called(field.data_type())))
         .collect()
 }
 
 /// A type by the name that the pipeline file has for it.
-fn called(kind: &DataType) -> String {
+pub(crate) fn called(kind: &DataType) -> String {
     match kind {
         DataType::Utf8 => "string".to_owned(),
         DataType::Binary => "bytes".to_owned(),

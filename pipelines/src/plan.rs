@@ -42,7 +42,7 @@ pub struct StoredTable {
     pub columns: Vec<StoredColumn>,
 }
 
-/// A column of a table.
+/// A column of a table. It may be null, as every column of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredColumn {
     /// Its name.
@@ -50,8 +50,6 @@ pub struct StoredColumn {
     /// Its Arrow type, as Arrow writes it.
     #[serde(rename = "type")]
     pub data_type: String,
-    /// Whether it may be null.
-    pub nullable: bool,
 }
 
 impl StoredPlan {
@@ -115,7 +113,6 @@ impl StoredTable {
         let column = |field: &Arc<Field>| StoredColumn {
             name: field.name().clone(),
             data_type: field.data_type().to_string(),
-            nullable: field.is_nullable(),
         };
         Self {
             name: table.name.to_string(),
@@ -137,7 +134,7 @@ impl StoredTable {
                 ))
                 .with_source(error)
             })?;
-            Ok(Field::new(&column.name, data_type, column.nullable))
+            Ok(Field::new(&column.name, data_type, true))
         };
         let fields: Vec<_> = self.columns.iter().map(field).collect::<Result<_>>()?;
         Ok(Arc::new(Schema::new(fields)))

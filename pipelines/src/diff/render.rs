@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use super::{Difference, Fate, Kind};
-use crate::plan::StoredColumn;
+use crate::{describe::called, plan::StoredColumn};
 
 /// A line a thing, with what is not as it was beneath.
 ///
@@ -13,7 +13,7 @@ use crate::plan::StoredColumn;
 ///           - count(*): Int64
 ///           + count(user_id): Int64
 /// table   clicks  changed
-///           + reach Int64
+///           + reach int64
 /// ```
 pub fn human(differences: &[Difference]) -> String {
     let width = differences.iter().map(|it| it.name.chars().count());
@@ -91,7 +91,9 @@ impl fmt::Display for Fate {
 
 impl fmt::Display for StoredColumn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let null = if self.nullable { "?" } else { "" };
-        write!(f, "{} {}{null}", self.name, self.data_type)
+        match self.data_type.parse() {
+            Ok(kind) => write!(f, "{} {}", self.name, called(&kind)),
+            Err(_) => write!(f, "{} {}", self.name, self.data_type),
+        }
     }
 }

@@ -201,8 +201,8 @@ fn names_of_results_change_the_table_and_not_the_state() {
 query   hour   changed
           ~ sql
 table   hours  changed  from the next file on
-          - n Int64
-          + rows Int64
+          - n int64
+          + rows int64
 ",
         &[],
     );
@@ -342,9 +342,6 @@ measure  hourly.rows  reset    starts from now: open windows hold what came sinc
           + read clicks: who, n, at
           + select who, n, at
           + read events: who, kind, n, at
-table    hours        changed  from the next file on
-          - rows Int64
-          + rows Int64?
 "
     );
     assert_eq!(resets(&old, &new), ["hourly"]);
@@ -405,7 +402,7 @@ query   minute   changed
           ~ sql
           + max(who), starts from now
 table   minutes  changed  from the next file on
-          + last Utf8?
+          + last string
 ",
         &[],
     );

@@ -28,7 +28,6 @@ fn table(pipeline: &str, name: &str, url: &str) -> PipelineTable {
     let column = |(name, data_type): (&str, &str)| StoredColumn {
         name: name.into(),
         data_type: data_type.into(),
-        nullable: true,
     };
     let columns = [("campaign", "Utf8"), ("clicks", "Int64"), ("dt", "Date32")].map(column);
     let table = StoredTable {

@@ -42,6 +42,7 @@ queries:
              count(*) AS n, sum(amount) AS amount
       FROM events GROUP BY 1, 2
   sessions:
+    emit: {every: 300ms}
     allowed_lateness: 1m
     sql: |
       SELECT session(at, INTERVAL '1 second') AS "window", campaign,

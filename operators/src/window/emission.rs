@@ -26,7 +26,8 @@ pub const CHANGED_AT: &str = "changed_at";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Emission {
     /// While it is open and has rows that no window before it has, each time that the
-    /// watermark passes a multiple of this: first all keys, then those that changed.
+    /// watermark passes a multiple of this: first all keys, then those that changed. What
+    /// has come out of a session that has grown since is retracted.
     pub previews: Option<Duration>,
     /// For so long after its end, for the keys that late rows changed. Rows that
     /// come later still are late.
@@ -76,12 +77,6 @@ impl Emission {
                 }
                 _ => Err("`ttl` is shorter than changes are apart"),
             };
-        }
-        if let (Some(_), Windows::Session { .. }) = (self.previews, windows) {
-            return Err(
-                "a session has no previews: where it ends is not known before it is over; \
-                 give it an `allowed_lateness` for corrections",
-            );
         }
         if self.previews.is_some_and(|every| micros(every) <= 0) {
             return Err("previews are at least a microsecond apart");

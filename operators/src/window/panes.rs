@@ -177,6 +177,15 @@ impl Panes {
         Ok(())
     }
 
+    /// The states of all panes.
+    pub(super) fn states(&mut self, aggregation: &Aggregation) -> Result<Vec<RecordBatch>> {
+        let mut states = Vec::new();
+        for pane in self.by_start.values_mut() {
+            states.extend(pane.states(aggregation)?);
+        }
+        Ok(states)
+    }
+
     /// Lets go of the panes that end at `through` or before; their states.
     pub(super) fn seal(
         &mut self,

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod closed;
+mod previews;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -22,8 +23,9 @@ use tagflow_engine::{
 };
 
 use self::{
-    bounds::{Bounds, first_times, join},
+    bounds::{Bounds, first_times, join, last_times},
     closed::{Closed, Taken},
+    previews::{Previews, Shown},
 };
 use super::{
     finalize::{STRAGGLERS, by_pane},
@@ -51,6 +53,9 @@ use super::{
 /// are others now, because they have grown or were joined, are *retracted*, and what they
 /// have become comes out as soon as it is over. Hence sessions that have come out stay
 /// as long as a row may join them that is not late.
+///
+/// A preview is an open session as it is so far. As it grows it is another window each
+/// time, so the one before is retracted.
 pub(super) struct Sessions {
     aggregation: Arc<Aggregation>,
     gap_us: i64,
@@ -63,6 +68,7 @@ pub(super) struct Sessions {
     index: Option<HashMap<OwnedRow, Vec<Bounds>>>,
     /// Sessions that have come out; none without an allowed lateness.
     closed: Closed,
+    previews: Previews,
     sealed_through: StoredWatermark,
     rows: RowConverter,
     hasher: KeyHasher,
@@ -96,6 +102,7 @@ impl Sessions {
             open: Vec::new(),
             index: None,
             closed: Closed::default(),
+            previews: Previews::new(aggregation.spec.emission.previews),
             sealed_through: StoredWatermark::default(),
             rows: RowConverter::new(fields)?,
             hasher: KeyHasher::new(aggregation.key_types())?,
@@ -108,6 +115,7 @@ impl Sessions {
     fn on_states(&mut self, states: RecordBatch, out: &mut Output) -> Result<()> {
         let aggregation = Arc::clone(&self.aggregation);
         let sealed = self.sealed_through.get();
+        self.change(&states)?;
         for (start, states) in by_pane(states)? {
             let span = aggregation.pane(start)?;
             if aggregation.closes(span) <= sealed {
@@ -130,6 +138,7 @@ impl Sessions {
     fn on_stragglers(&mut self, batch: &Batch, out: &mut Output) -> Result<()> {
         let aggregation = Arc::clone(&self.aggregation);
         let sealed = self.sealed_through.get();
+        self.change(&batch.records)?;
         let mut behind = Vec::new();
         for (start, rows) in by_pane(batch.records.clone())? {
             let span = aggregation.pane(start)?;
@@ -277,7 +286,16 @@ impl Sessions {
             *known = (*known).max(*revision);
             retracted.push(!over[row] || bounds[row] != sessions[row]);
         }
-        self.retract(&known, &revisions, &BooleanArray::from(retracted), out)?;
+        let retracted = BooleanArray::from(retracted);
+        if retracted.has_true() {
+            let known = filter_record_batch(&known, &retracted)?;
+            let revisions = revisions.iter().zip(retracted.values());
+            let revisions = revisions.filter(|(_, retracted)| *retracted);
+            let shown = Bounds::of(&known).zip(revisions);
+            let shown = shown.map(|(bounds, (&revision, _))| Shown { bounds, revision });
+            let keys = &known.columns()[LEAD..aggregation.group_width()];
+            self.retract(keys, &shown.collect::<Vec<_>>(), out)?;
+        }
 
         let over = BooleanArray::from(over);
         if over.has_true() {
@@ -296,8 +314,20 @@ impl Sessions {
         Ok(())
     }
 
+    /// The sessions that `parts` make, each once.
+    fn joined(&self, parts: &RecordBatch) -> Result<RecordBatch> {
+        let bounds: Vec<Bounds> = Bounds::of(parts).collect();
+        let sessions = join(&self.keys(parts)?, &bounds, self.gap_us);
+        let mut columns = parts.columns().to_vec();
+        columns[0] = Arc::new(first_times(&sessions));
+        self.merged(&RecordBatch::try_new(parts.schema(), columns)?)
+    }
+
     /// The groups of `states`, each once.
     fn merged(&self, states: &RecordBatch) -> Result<RecordBatch> {
+        if states.num_rows() == 0 {
+            return Ok(states.clone());
+        }
         let mut table = Table::new(&self.aggregation)?;
         table.merge(&self.aggregation, states.columns())?;
         table.into_states(&self.aggregation)
@@ -366,23 +396,74 @@ impl Sessions {
         }
         self.index = None;
 
-        let rows = concat_batches(&aggregation.partial, &parts)?;
-        let parts: Vec<Bounds> = Bounds::of(&rows).collect();
-        let sessions = join(&self.keys(&rows)?, &parts, self.gap_us);
-        let mut columns = rows.columns().to_vec();
-        columns[0] = Arc::new(first_times(&sessions));
-        let rows = RecordBatch::try_new(rows.schema(), columns)?;
-        let over = sessions.iter().map(|session| Some(over(*session)));
-        let over: BooleanArray = over.collect();
+        let sessions = self.joined(&concat_batches(&aggregation.partial, &parts)?)?;
+        let over: BooleanArray = Bounds::of(&sessions).map(|it| Some(over(it))).collect();
         if over.has_true() {
-            let sessions = self.merged(&filter_record_batch(&rows, &over)?)?;
+            let sessions = filter_record_batch(&sessions, &over)?;
             self.come_out(&sessions, |_, _| 0, out)?;
         }
         if over.has_false() {
-            let sessions = self.merged(&filter_record_batch(&rows, &not(&over)?)?)?;
+            let sessions = filter_record_batch(&sessions, &not(&over)?)?;
             self.add_open(None, sessions)?;
         }
         Ok(())
+    }
+
+    /// Keeps in mind that sessions of the keys of states or stragglers changed.
+    fn change(&mut self, rows: &RecordBatch) -> Result<()> {
+        if self.aggregation.spec.emission.previews.is_some() {
+            let keys = self.keys(rows)?;
+            self.previews.change(&keys);
+        }
+        Ok(())
+    }
+
+    /// If `watermark` has passed a multiple of the distance of previews, emits the open
+    /// sessions of keys that changed as they are so far.
+    fn preview(&mut self, watermark: EventTime, out: &mut Output) -> Result<()> {
+        let aggregation = Arc::clone(&self.aggregation);
+        if !self.previews.are_due(watermark) {
+            return Ok(());
+        }
+        let mut parts = self.panes.states(&aggregation)?;
+        parts.extend(self.open.iter().map(|open| open.states.clone()));
+        for part in &mut parts {
+            let changed = self.previews.which_changed(&self.keys(part)?);
+            *part = filter_record_batch(part, &changed)?;
+        }
+        let sessions = self.joined(&concat_batches(&aggregation.partial, &parts)?)?;
+        let gap_us = self.gap_us;
+        let end = |bounds: Bounds| bounds.last.saturating_add(gap_us);
+        // The others come out for good when their last pane is sealed.
+        let are_open = Bounds::of(&sessions).map(|it| Some(end(it) > watermark.as_micros()));
+        let sessions = filter_record_batch(&sessions, &are_open.collect())?;
+
+        self.supersede(&sessions, out)?;
+        let keys = self.keys(&sessions)?;
+        let mut revisions = Vec::with_capacity(sessions.num_rows());
+        for (key, bounds) in keys.iter().zip(Bounds::of(&sessions)) {
+            let revision = self.previews.revision(watermark, end(bounds));
+            let shown = Shown { bounds, revision };
+            self.previews.show(key.owned(), shown);
+            revisions.push(revision);
+        }
+        self.previews.are_out(watermark);
+        self.emit(&sessions, &revisions, Standing::Holds, out)
+    }
+
+    /// Retracts the previews of what is `sessions` now.
+    fn supersede(&mut self, sessions: &RecordBatch, out: &mut Output) -> Result<()> {
+        if self.previews.is_empty() {
+            return Ok(());
+        }
+        let keys = self.keys(sessions)?;
+        let (mut of_keys, mut superseded) = (Vec::new(), Vec::new());
+        for (key, bounds) in keys.iter().zip(Bounds::of(sessions)) {
+            let shown = self.previews.supersede(&key.owned(), bounds);
+            of_keys.extend(shown.iter().map(|_| key));
+            superseded.extend(shown);
+        }
+        self.retract(&self.rows.convert_rows(of_keys)?, &superseded, out)
     }
 
     /// Emits sessions, and keeps them where they may be corrected. `revision` is of a
@@ -393,9 +474,10 @@ impl Sessions {
         revision: impl Fn(OwnedRow, Bounds) -> i64,
         out: &mut Output,
     ) -> Result<()> {
-        if self.aggregation.lateness_us == 0 {
+        if !self.aggregation.spec.emission.revises() {
             return self.emit(sessions, &[], Standing::Holds, out);
         }
+        self.supersede(sessions, out)?;
         let keys = self.keys(sessions)?;
         let revisions: Vec<i64> = keys
             .iter()
@@ -403,36 +485,29 @@ impl Sessions {
             .map(|(key, bounds)| revision(key.owned(), bounds))
             .collect();
         self.emit(sessions, &revisions, Standing::Holds, out)?;
+        if self.aggregation.lateness_us == 0 {
+            return Ok(());
+        }
         self.closed
             .add(sessions.clone(), Int64Array::from(revisions))
     }
 
-    /// Emits that some of `sessions` are none any more: with the values of no row.
-    fn retract(
-        &self,
-        sessions: &RecordBatch,
-        revisions: &[i64],
-        retracted: &BooleanArray,
-        out: &mut Output,
-    ) -> Result<()> {
-        let aggregation = &self.aggregation;
-        let sessions = filter_record_batch(sessions, retracted)?;
-        if sessions.num_rows() == 0 {
+    /// Emits that sessions of `keys` are none any more: with the values of no row.
+    fn retract(&self, keys: &[ArrayRef], shown: &[Shown], out: &mut Output) -> Result<()> {
+        if shown.is_empty() {
             return Ok(());
         }
-        let revisions = revisions.iter().zip(retracted.values());
-        let revisions = revisions.filter(|(_, retracted)| *retracted);
-        let revisions: Vec<i64> = revisions.map(|(revision, _)| revision + 1).collect();
-        let bounds: Vec<Bounds> = Bounds::of(&sessions).collect();
-        let mut columns = sessions.columns()[..aggregation.group_width()].to_vec();
-        columns[0] = Arc::new(first_times(&bounds));
+        let aggregation = &self.aggregation;
+        let bounds: Vec<Bounds> = shown.iter().map(|shown| shown.bounds).collect();
+        let revisions: Vec<i64> = shown.iter().map(|shown| shown.revision + 1).collect();
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(first_times(&bounds))];
+        columns.extend_from_slice(keys);
         for aggregate in 0..aggregation.visible().len() {
-            let empty = Table::empty_states(aggregation, aggregate, sessions.num_rows())?;
-            columns.extend(empty);
+            columns.extend(Table::empty_states(aggregation, aggregate, shown.len())?);
         }
-        let width = sessions.num_columns();
-        columns.extend_from_slice(&sessions.columns()[width - 2..]);
-        let empty = RecordBatch::try_new(sessions.schema(), columns)?;
+        columns.push(Arc::new(first_times(&bounds)));
+        columns.push(Arc::new(last_times(&bounds)));
+        let empty = RecordBatch::try_new(Arc::clone(&aggregation.partial), columns)?;
         self.emit(&empty, &revisions, Standing::Retracted, out)
     }
 
@@ -443,6 +518,9 @@ impl Sessions {
         standing: Standing,
         out: &mut Output,
     ) -> Result<()> {
+        if sessions.num_rows() == 0 {
+            return Ok(());
+        }
         let aggregation = &self.aggregation;
         let mut table = Table::new(aggregation)?;
         table.merge(aggregation, sessions.columns())?;
@@ -463,8 +541,9 @@ impl Sessions {
         if aggregation.spec.emission.revises() {
             let rows = revisions.len();
             let is_retracted = standing == Standing::Retracted;
+            let are_final = revisions.iter().map(|revision| Some(*revision >= 0));
             columns.push(Arc::new(Int64Array::from(revisions.to_vec())));
-            columns.push(Arc::new(BooleanArray::from(vec![true; rows])));
+            columns.push(Arc::new(are_final.collect::<BooleanArray>()));
             columns.push(Arc::new(BooleanArray::from(vec![is_retracted; rows])));
         }
         let rows = RecordBatch::try_new(aggregation.output_schema(), columns)?;
@@ -498,7 +577,7 @@ impl Operator for Sessions {
             let reach = reach.saturating_add(self.aggregation.lateness_us);
             self.closed.retire(through.saturating_sub(reach));
         }
-        Ok(())
+        self.preview(watermark, out)
     }
 
     /// A session comes out when its end has been passed by a pane that is sealed, so
@@ -540,6 +619,8 @@ impl Operator for Sessions {
         }
         self.closed
             .snapshot(&self.aggregation, &self.hasher, &mut snapshot)?;
+        self.previews
+            .snapshot(&self.rows, &self.hasher, &mut snapshot)?;
         self.sealed_through.snapshot(&mut snapshot)?;
         Ok(snapshot)
     }
@@ -548,6 +629,12 @@ impl Operator for Sessions {
         for part in state.parts {
             if self.sealed_through.restore(&part, state.lanes)?
                 || self.closed.restore(&self.aggregation, &part, state.lanes)?
+            {
+                continue;
+            }
+            if self
+                .previews
+                .restore(&part, state.lanes, &self.rows, self.gap_us)?
             {
                 continue;
             }
@@ -567,6 +654,9 @@ impl Operator for Sessions {
                 self.open.push(Open { key, states });
             }
         }
+        if !self.aggregation.spec.emission.revises() {
+            self.previews.forget();
+        }
         Ok(())
     }
 
@@ -581,6 +671,7 @@ impl Operator for Sessions {
     fn state_bytes(&self) -> usize {
         let open = self.open.iter();
         let open = open.map(|open| open.states.get_array_memory_size());
-        self.panes.bytes() + open.sum::<usize>() + self.closed.bytes()
+        let outstanding = self.closed.bytes() + self.previews.bytes();
+        self.panes.bytes() + open.sum::<usize>() + outstanding
     }
 }

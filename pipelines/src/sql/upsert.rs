@@ -70,9 +70,16 @@ impl Stream {
             Self::Windowed(windowed) if windowed.rows() == Rows::Revisions => {
                 let groups = windowed.keys.len() + 1;
                 let revision = groups + windowed.aggregates.len();
-                // A session that has come out can be joined by one that begins later.
-                let (retracted, gap) = match windowed.windows {
-                    Windows::Session { gap } => (Some(revision + 2), gap),
+                // A session that has come out can be joined by one that begins later; and as a
+                // preview it is retracted by the one after it, when it has grown.
+                let (retracted, reach) = match windowed.windows {
+                    Windows::Session { gap } => {
+                        let every = windowed.emission.previews.unwrap_or_default();
+                        (
+                            Some(revision + 2),
+                            gap.saturating_mul(2).saturating_add(every),
+                        )
+                    }
                     _ => (None, Duration::ZERO),
                 };
                 Some(Upsert {
@@ -82,7 +89,7 @@ impl Stream {
                         .collect(),
                     revision,
                     retracted,
-                    lateness: windowed.emission.lateness.saturating_add(gap),
+                    lateness: windowed.emission.lateness.saturating_add(reach),
                 })
             }
             Self::Windowed(_)

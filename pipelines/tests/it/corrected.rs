@@ -76,7 +76,7 @@ async fn check(kind: Kind, seed: u64) -> (u64, usize, usize) {
     let delay: i64 = delay.split_once("ms").unwrap().0.parse().unwrap();
     let waits = random.random_range(0..=delay);
     let mut settings = format!("allowed_lateness: {}ms", (delay - waits).max(1));
-    if kind != Kind::Session && random.random_bool(0.7) {
+    if random.random_bool(0.7) {
         let every = random.random_range(1..10_000);
         settings = format!("{settings}, emit: {{every: {every}ms}}");
     }

@@ -89,3 +89,11 @@ pub(super) fn first_times<'a>(
     let firsts = sessions.into_iter().map(|session| session.first);
     TimestampMicrosecondArray::from_iter_values(firsts).with_timezone("UTC")
 }
+
+/// The column with the last event times of sessions.
+pub(super) fn last_times<'a>(
+    sessions: impl IntoIterator<Item = &'a Bounds>,
+) -> TimestampMicrosecondArray {
+    let lasts = sessions.into_iter().map(|session| session.last);
+    TimestampMicrosecondArray::from_iter_values(lasts).with_timezone("UTC")
+}

@@ -141,6 +141,21 @@ fn corrected(lateness_us: u64, lanes: usize) -> Driver {
     Driver::new(&plan.unwrap(), lanes, 0)
 }
 
+/// Sessions that come out every `every` before they are over.
+fn previewed(every: u64, lateness: u64, lanes: usize, delay: i64) -> Driver {
+    let windows = Windows::Session {
+        gap: Duration::from_micros(GAP_US as u64),
+    };
+    let emission = Emission {
+        previews: Some(Duration::from_micros(every)),
+        lateness: Duration::from_micros(lateness),
+        ..Emission::default()
+    };
+    let aggregates = ["count(*)", "sum(x)"];
+    let plan = oracle::plan_windows(windows, emission, &["item"], &aggregates);
+    Driver::new(&plan.unwrap(), lanes, delay)
+}
+
 /// What came out of sessions: item, start, end, count, revision, whether it is retracted.
 type Story = (Option<i64>, i64, i64, i64, i64, bool);
 
@@ -156,7 +171,8 @@ fn stories(results: &[RecordBatch]) -> Vec<Story> {
         let revisions = rows.column_by_name("revision").unwrap();
         for row in 0..rows.num_rows() {
             let retracted = flag("is_retracted").value(row);
-            assert!(flag("is_final").value(row));
+            let revision = revisions.as_primitive::<Int64Type>().value(row);
+            assert_eq!(flag("is_final").value(row), revision >= 0);
             // What is retracted has the values of no row.
             assert!(!retracted || int(2).value(row) == 0 && int(3).is_null(row));
             stories.push((
@@ -164,7 +180,7 @@ fn stories(results: &[RecordBatch]) -> Vec<Story> {
                 bound(0).value(row),
                 bound(1).value(row),
                 int(2).value(row),
-                revisions.as_primitive::<Int64Type>().value(row),
+                revision,
                 retracted,
             ));
         }
@@ -274,6 +290,66 @@ fn sessions_that_cannot_be_corrected_any_more_are_let_go() {
     assert!(!driver.stored(0).iter().any(|key| key.starts_with("closed")));
 }
 
+#[test]
+fn a_preview_gives_way_to_what_the_session_has_grown_to() {
+    for lanes in [1, 4] {
+        let mut driver = previewed(50, 0, lanes, 0);
+        driver.send(&[row(0, 100, 1)]);
+        advance(&mut driver, 110);
+        // It has not changed.
+        advance(&mut driver, 120);
+        driver.barrier();
+        driver.restart(lanes);
+        advance(&mut driver, 151);
+        driver.send(&[row(0, 170, 1)]);
+        advance(&mut driver, 200);
+        driver.barrier();
+        driver.restart(5 - lanes);
+        advance(&mut driver, 400);
+        driver.end();
+        let one = |start, end, count, revision, retracted| {
+            (Some(1), start, end, count, revision, retracted)
+        };
+        assert_eq!(
+            of_item(&driver, 1),
+            [
+                // It would close in the tick after this.
+                one(100, 180, 1, -3, false),
+                // After a restart all come out again.
+                one(100, 180, 1, -2, false),
+                one(100, 180, 0, -1, true),
+                one(100, 250, 2, -2, false),
+                one(100, 250, 2, 0, false),
+            ]
+        );
+        assert_eq!(driver.state_bytes(), 0);
+    }
+}
+
+#[test]
+fn a_preview_that_never_was_a_session_is_retracted_when_it_closes() {
+    // Two sessions that a row between them joins, with no tick before they are over.
+    let mut driver = previewed(1_000, 0, 1, 0);
+    driver.send(&[row(0, 1_000, 1), row(0, 1_150, 1)]);
+    advance(&mut driver, 1_001);
+    driver.send(&[row(1, 1_075, 1)]);
+    advance(&mut driver, 1_500);
+    let one =
+        |start, end, count, revision, retracted| (Some(1), start, end, count, revision, retracted);
+    let mut stories = of_item(&driver, 1);
+    stories.sort_unstable_by_key(|story| (story.4, story.1));
+    assert_eq!(
+        stories,
+        [
+            one(1_000, 1_080, 1, -2, false),
+            one(1_150, 1_230, 1, -2, false),
+            one(1_000, 1_080, 0, -1, true),
+            one(1_150, 1_230, 0, -1, true),
+            one(1_000, 1_230, 3, 0, false),
+        ]
+    );
+}
+
 /// The sessions of rows, by gaps between them: item, start, end, and how many.
 fn sessions_of(mut rows: Vec<(Option<i64>, i64)>) -> Vec<(Option<i64>, i64, i64, i64)> {
     rows.sort_unstable();
@@ -288,6 +364,23 @@ fn sessions_of(mut rows: Vec<(Option<i64>, i64)>) -> Vec<(Option<i64>, i64, i64,
         }
     }
     sessions
+}
+
+/// What holds of all that came out: the newest revisions, where they are not retracted.
+fn holds(driver: &Driver) -> Result<Vec<(Option<i64>, i64, i64, i64)>, TestCaseError> {
+    let mut newest = BTreeMap::new();
+    for (item, start, end, count, revision, retracted) in stories(driver.results()) {
+        let now = (revision, count, retracted);
+        let before = newest.insert((item, start, end), now);
+        let grows =
+            |(before, _, is_retracted): (i64, i64, bool)| before < revision && !is_retracted;
+        prop_assert!(before.is_none_or(grows));
+    }
+    let holds = newest
+        .into_iter()
+        .filter(|(_, (_, _, retracted))| !retracted);
+    let holds = holds.map(|((item, start, end), (_, count, _))| (item, start, end, count));
+    Ok(holds.collect())
 }
 
 proptest! {
@@ -335,15 +428,62 @@ proptest! {
         }
         prop_assert_eq!(driver.counts().late, (came - rows.len()) as u64);
 
-        let mut newest = BTreeMap::new();
-        for (item, start, end, count, revision, retracted) in stories(driver.results()) {
-            let now = (revision, count, retracted);
-            let before = newest.insert((item, start, end), now);
-            let grows = |(before, _, is_retracted): (i64, i64, bool)| before < revision && !is_retracted;
-            prop_assert!(before.is_none_or(grows));
+        prop_assert_eq!(holds(&driver)?, sessions_of(rows));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, max_shrink_iters: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// After each preview what holds are the open sessions of the rows so far; in the
+    /// end, the sessions of all rows.
+    #[test]
+    fn previews_are_the_sessions_so_far(
+        rows in rows(200, 60),
+        chunk in 1..20_usize,
+        every in 1..200_u64,
+        lateness in prop_oneof![Just(0_u64), 1..100_u64],
+        barriers in proptest::collection::vec(
+            prop_oneof![6 => Just(None), 2 => Just(Some(1_usize)), 1 => Just(Some(4))],
+            0..100,
+        ),
+    ) {
+        let mut driver = previewed(every, lateness, 1, 60);
+        let mut lanes = 1;
+        let mut came: Vec<(Option<i64>, i64)> = Vec::new();
+        for (i, chunk) in rows.chunks(chunk).enumerate() {
+            for partition in 0..PARTITIONS {
+                let mut of_partition = chunk.to_vec();
+                of_partition.retain(|row| row.partition == partition);
+                let before = driver.watermark().as_micros();
+                driver.send(&of_partition);
+                came.extend(of_partition.iter().map(|row| (row.item, row.ts)));
+                let watermark = driver.watermark().as_micros();
+                let tick = |time: i64| time.div_euclid(every as i64);
+                // Of several lanes, one may have rows that it has not sent on yet.
+                if tick(watermark) == tick(before) || lanes > 1 {
+                    continue;
+                }
+                let sessions = sessions_of(came.clone());
+                let is_open = |session: &(Option<i64>, i64, i64, i64)| session.2 > watermark;
+                let (open, over): (Vec<_>, Vec<_>) = holds(&driver)?.into_iter().partition(is_open);
+                let expected = sessions.iter().copied().filter(is_open);
+                prop_assert_eq!(open, expected.collect::<Vec<_>>());
+                // Those that are over and have not closed may come out as they were.
+                let is_part = |part: &(Option<i64>, i64, i64, i64)| {
+                    let mut sessions = sessions.iter();
+                    sessions.any(|it| it.0 == part.0 && it.1 <= part.1 && part.2 <= it.2)
+                };
+                prop_assert!(over.iter().all(is_part));
+            }
+            if let Some(Some(next)) = barriers.get(i) {
+                driver.barrier();
+                driver.restart(*next);
+                lanes = *next;
+            }
         }
-        let holds = newest.into_iter().filter(|(_, (_, _, retracted))| !retracted);
-        let holds = holds.map(|((item, start, end), (_, count, _))| (item, start, end, count));
-        prop_assert_eq!(holds.collect::<Vec<_>>(), sessions_of(rows));
+        driver.end();
+        prop_assert_eq!(driver.counts().late, 0);
+        prop_assert_eq!(holds(&driver)?, sessions_of(came));
     }
 }

@@ -1,0 +1,240 @@
+//! Open sessions that have come out as they were so far.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use arrow::{
+    array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt8Array},
+    datatypes::{Int64Type, Schema},
+    row::{OwnedRow, RowConverter, Rows},
+};
+use tagflow_engine::{
+    Error, EventTime, Result,
+    state::{KEY_GROUP_COLUMN, KeyHasher, Lanes, Snapshot, StatePart},
+    time::micros,
+};
+
+use super::bounds::Bounds;
+
+/// The name of the stored part.
+const PART: &str = "previews";
+const FIRST: &str = "_first_us";
+const LAST: &str = "_last_us";
+const REVISION: &str = "_revision";
+
+/// What the open sessions of one lane last came out as, so that it can be taken back when
+/// they have grown, or were joined.
+pub(super) struct Previews {
+    /// How far apart; none where there are no more of them than a run before made.
+    every_us: Option<i64>,
+    /// How many times `every_us` the watermark was at the last previews.
+    tick: i64,
+    /// The keys that changed since; all of them after a restart, which forgets which.
+    changed: Changed,
+    shown: HashMap<OwnedRow, Vec<Shown>>,
+    /// Whether a part is stored, and whether it is not what there is now.
+    is_stored: bool,
+    is_stale: bool,
+}
+
+enum Changed {
+    All,
+    Some(HashSet<OwnedRow>),
+}
+
+/// A session as it came out before it was over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shown {
+    pub(super) bounds: Bounds,
+    pub(super) revision: i64,
+}
+
+impl Previews {
+    /// None yet; so far apart in event time.
+    pub(super) fn new(every: Option<Duration>) -> Self {
+        Self {
+            every_us: every.map(micros),
+            tick: i64::MIN,
+            changed: Changed::All,
+            shown: HashMap::new(),
+            is_stored: false,
+            is_stale: false,
+        }
+    }
+
+    /// Sessions of `keys` changed.
+    pub(super) fn change(&mut self, keys: &Rows) {
+        if let Changed::Some(changed) = &mut self.changed {
+            changed.extend(keys.iter().map(|key| key.owned()));
+        }
+    }
+
+    /// Whether the watermark passes a multiple of the distance with this.
+    pub(super) fn are_due(&self, watermark: EventTime) -> bool {
+        self.every_us.is_some() && self.ticks(watermark.as_micros()) > self.tick
+    }
+
+    /// Which of `keys` changed since the last previews.
+    pub(super) fn which_changed(&self, keys: &Rows) -> BooleanArray {
+        let changed = keys.iter().map(|key| match &self.changed {
+            Changed::All => Some(true),
+            Changed::Some(changed) => Some(changed.contains(&key.owned())),
+        });
+        changed.collect()
+    }
+
+    /// The previews at `watermark` have come out.
+    pub(super) fn are_out(&mut self, watermark: EventTime) {
+        self.tick = self.ticks(watermark.as_micros());
+        self.changed = Changed::Some(HashSet::new());
+    }
+
+    /// The number of a preview at `watermark` of a session that ends at `end`, after that:
+    /// the last is -2, and the number after it may take it back.
+    pub(super) fn revision(&self, watermark: EventTime, end: i64) -> i64 {
+        self.ticks(watermark.as_micros()) - self.ticks(end - 1) - 2
+    }
+
+    /// Whether there are none that may have to be retracted.
+    pub(super) fn is_empty(&self) -> bool {
+        self.shown.is_empty()
+    }
+
+    /// What has come out of `key` that is `session` now, but for what has its bounds.
+    pub(super) fn supersede(&mut self, key: &OwnedRow, session: Bounds) -> Vec<Shown> {
+        let Some(shown) = self.shown.get_mut(key) else {
+            return Vec::new();
+        };
+        let is_part = |it: &mut Shown| it.bounds.with(session) == session;
+        let mut parts: Vec<Shown> = shown.extract_if(.., is_part).collect();
+        if shown.is_empty() {
+            self.shown.remove(key);
+        }
+        self.is_stale |= !parts.is_empty();
+        parts.retain(|it| it.bounds != session);
+        parts
+    }
+
+    /// A session of `key` has come out.
+    pub(super) fn show(&mut self, key: OwnedRow, shown: Shown) {
+        self.shown.entry(key).or_default().push(shown);
+        self.is_stale = true;
+    }
+
+    /// Lets go of what has come out: the results have no column more that could retract it.
+    pub(super) fn forget(&mut self) {
+        self.is_stale |= !self.shown.is_empty();
+        self.shown.clear();
+    }
+
+    /// Adds the part to `snapshot` where it has changed. `rows` made the keys.
+    pub(super) fn snapshot(
+        &mut self,
+        rows: &RowConverter,
+        hasher: &KeyHasher,
+        snapshot: &mut Snapshot,
+    ) -> Result<()> {
+        if !std::mem::take(&mut self.is_stale) {
+            return Ok(());
+        }
+        if self.is_stored {
+            snapshot.removed.push(PART.to_owned());
+        }
+        self.is_stored = !self.shown.is_empty();
+        if !self.is_stored {
+            return Ok(());
+        }
+        let shown = || {
+            let shown = self.shown.iter();
+            shown.flat_map(|(key, shown)| shown.iter().map(move |it| (key, it)))
+        };
+        let keys = rows.convert_rows(shown().map(|(key, _)| key.row()))?;
+        let groups = UInt8Array::from(hasher.key_groups(&keys)?);
+        let names = (0..keys.len()).map(|place| format!("key_{place}"));
+        let numbers = |number: fn(&Shown) -> i64| -> ArrayRef {
+            Arc::new(Int64Array::from_iter_values(
+                shown().map(|(_, it)| number(it)),
+            ))
+        };
+        let mut columns: Vec<(String, ArrayRef)> = names.zip(keys).collect();
+        columns.extend([
+            (FIRST.to_owned(), numbers(|it| it.bounds.first)),
+            (LAST.to_owned(), numbers(|it| it.bounds.last)),
+            (REVISION.to_owned(), numbers(|it| it.revision)),
+            (KEY_GROUP_COLUMN.to_owned(), Arc::new(groups)),
+        ]);
+        let columns = columns.into_iter();
+        snapshot.put.push(StatePart {
+            key: PART.to_owned(),
+            rows: RecordBatch::try_from_iter_with_nullable(
+                columns.map(|(name, values)| (name, values, true)),
+            )?,
+        });
+        Ok(())
+    }
+
+    /// Takes back a part; says whether it was this one. Sessions end `gap_us` after their
+    /// last rows.
+    pub(super) fn restore(
+        &mut self,
+        part: &StatePart,
+        lanes: Lanes,
+        rows: &RowConverter,
+        gap_us: i64,
+    ) -> Result<bool> {
+        if part.key != PART {
+            return Ok(false);
+        }
+        let unreadable = || Error::data(format!("the stored state `{PART}` cannot be read"));
+        let at = |name: &str| Schema::index_of(&part.rows.schema(), name);
+        let numbers = |name| -> Result<&Int64Array> {
+            let column = part.rows.column(at(name)?).as_primitive_opt::<Int64Type>();
+            column.ok_or_else(unreadable)
+        };
+        let keys = rows.convert_columns(&part.rows.columns()[..at(FIRST)?])?;
+        let (firsts, lasts) = (numbers(FIRST)?, numbers(LAST)?);
+        let revisions = numbers(REVISION)?;
+        for (row, key) in keys.iter().enumerate() {
+            let shown = Shown {
+                bounds: Bounds {
+                    first: firsts.value(row),
+                    last: lasts.value(row),
+                },
+                revision: revisions.value(row),
+            };
+            // When it came out, so that the next previews have higher numbers.
+            let end = shown.bounds.last.saturating_add(gap_us);
+            let tick = shown.revision + 2 + self.ticks(end - 1);
+            self.tick = self.tick.max(tick);
+            self.shown.entry(key.owned()).or_default().push(shown);
+        }
+        match lanes {
+            Lanes::Same => self.is_stored = true,
+            Lanes::Changed => self.is_stale = true,
+        }
+        Ok(true)
+    }
+
+    /// Bytes in memory, an estimate.
+    pub(super) fn bytes(&self) -> usize {
+        let shown = self.shown.iter();
+        let shown = shown.map(|(key, shown)| {
+            size_of_val(key) + key.as_ref().len() + size_of_val(shown.as_slice())
+        });
+        let changed = match &self.changed {
+            Changed::All => 0,
+            Changed::Some(changed) => changed
+                .iter()
+                .map(|key| size_of_val(key) + key.as_ref().len())
+                .sum(),
+        };
+        shown.sum::<usize>() + changed
+    }
+
+    fn ticks(&self, time: i64) -> i64 {
+        self.every_us.map_or(0, |every| time.div_euclid(every))
+    }
+}

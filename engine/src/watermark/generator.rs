@@ -129,6 +129,13 @@ mod tests {
     }
 
     #[test]
+    fn a_row_at_the_watermark_is_not_behind() {
+        let mut generator = generator(0, 1);
+        assert_eq!(generator.advance(&[100, 101, 101, 102]).len(), 1);
+        assert_eq!(generator.advance(&[102, 103, 102]).len(), 2);
+    }
+
+    #[test]
     fn a_row_behind_comes_after_the_watermark() {
         let mut generator = generator(5, 10);
         let segments = generator.advance(&[100, 130, 101, 102, 131]);

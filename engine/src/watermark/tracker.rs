@@ -134,11 +134,14 @@ mod tests {
         let mut tracker = WatermarkTracker::new(2);
         assert_eq!(tracker.update(0, at(10)), None);
         assert_eq!(tracker.update(1, Watermark::Idle), Some(at(10)));
+        assert!(!tracker.is_idle());
         assert_eq!(tracker.update(0, Watermark::Idle), Some(Watermark::Idle));
+        assert!(tracker.is_idle());
         assert_eq!(tracker.update(0, Watermark::Idle), None);
         // A slow input that wakes up must be heard of downstream, though the
         // watermark does not go back for it.
         assert_eq!(tracker.update(1, at(3)), Some(at(10)));
+        assert!(!tracker.is_idle());
         assert_eq!(tracker.update(0, at(50)), None);
         assert_eq!(tracker.update(1, at(12)), Some(at(12)));
     }

@@ -2,10 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::world::{World, cut, record_path};
+use object_store::path::Path;
+
+use super::world::{World, cut, part, record_path};
 use crate::{
     Error, ErrorKind,
-    commit::{CommitLog, Kind, Reason, Recovered},
+    commit::{CommitLog, Kind, Reason, Recovered, read_state},
+    state::StatePart,
     testing::store::{Fault, FaultyStore, Operation},
 };
 
@@ -273,4 +276,32 @@ async fn regression_a_listing_that_lags_behind_the_first_claim_is_no_missing_log
     late.faults.fail(Operation::List, "/log/", 1, Fault::Hidden);
     late.run(3).await.unwrap();
     world.check(3, "a listing without the log").await;
+}
+
+#[tokio::test]
+async fn anyone_reads_the_state_of_the_last_commit() {
+    let world = World::new();
+    let root = Path::from("state/p");
+    let read = |node: &'static str, wanted: &'static str| {
+        read_state(&world.store, &root, "main", node, move |part, lanes| {
+            assert_eq!(lanes, 1);
+            part.key.starts_with(wanted)
+        })
+    };
+    assert!(read("count", "row.").await.unwrap().is_none());
+    world.process(1).run(3).await.unwrap();
+    let slots = world.slots().await;
+    let keys = |parts: Option<Vec<StatePart>>| -> Vec<String> {
+        parts.unwrap().into_iter().map(|part| part.key).collect()
+    };
+    assert_eq!(
+        keys(read("count", "row.").await.unwrap()),
+        ["row.1", "row.2"]
+    );
+    assert_eq!(keys(read("count", "row.2").await.unwrap()), ["row.2"]);
+    assert!(keys(read("other", "row.").await.unwrap()).is_empty());
+    let parts = read("count", "row.2").await.unwrap().unwrap();
+    assert_eq!(parts[0].rows, part(2).rows);
+    // Nothing is taken over by it.
+    assert_eq!(world.slots().await, slots);
 }

@@ -189,3 +189,24 @@ async fn a_replaced_file_is_named_in_the_record() {
             .contains(&format!("lake/t/{}", files[0].published))
     );
 }
+
+#[tokio::test]
+async fn a_checkpoint_counts_what_was_put_and_what_was_taken() {
+    for replaces in [false, true] {
+        let world = World::new();
+        let process = Process {
+            replaces,
+            ..world.process(1)
+        };
+        // Of one digit, two and three.
+        process.run(101).await.unwrap();
+        let last = *world.slots().await.last().unwrap();
+        let checkpoint = world.record(last).await.checkpoint.unwrap();
+        let totals = checkpoint.tables.unwrap();
+        let table = &totals[process.table];
+        assert_eq!((table.files, table.rows), (101, 101));
+        assert_eq!(table.bytes, 10 + 2 * 90 + 3);
+        assert_eq!(table.removed, if replaces { 100 } else { 0 });
+        assert_eq!(table.sets.is_some(), !replaces);
+    }
+}

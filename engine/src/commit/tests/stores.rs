@@ -9,7 +9,7 @@ use object_store::{
 use super::world::World;
 use crate::{
     commit::Reason,
-    testing::store::{FaultyStore, Moment, conformance},
+    testing::store::{Copies, FaultyStore, Moment, conformance},
 };
 
 /// Every promise that a store must keep, in one go.
@@ -42,6 +42,8 @@ async fn every_store_conforms() {
     conforms(Arc::new(PrefixStore::new(InMemory::new(), "a/b")), "prefix").await;
     let faulty = FaultyStore::new(Arc::new(InMemory::new()));
     conforms(Arc::new(faulty), "a store without a fault").await;
+    let faulty = FaultyStore::new(Arc::new(InMemory::new())).with_copies(Copies::Overwrite);
+    conforms(Arc::new(faulty), "a store whose copies overwrite").await;
     let folder = tempfile::tempdir().unwrap();
     let local = LocalFileSystem::new_with_prefix(folder.path()).unwrap();
     conforms(Arc::new(local), "local").await;

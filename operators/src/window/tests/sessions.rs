@@ -350,10 +350,13 @@ fn a_preview_that_never_was_a_session_is_retracted_when_it_closes() {
     );
 }
 
-/// The sessions of rows, by gaps between them: item, start, end, and how many.
-fn sessions_of(mut rows: Vec<(Option<i64>, i64)>) -> Vec<(Option<i64>, i64, i64, i64)> {
+/// A session: item, start, end, and how many rows.
+type Session = (Option<i64>, i64, i64, i64);
+
+/// The sessions of rows, by gaps between them.
+fn sessions_of(mut rows: Vec<(Option<i64>, i64)>) -> Vec<Session> {
     rows.sort_unstable();
-    let mut sessions: Vec<(Option<i64>, i64, i64, i64)> = Vec::new();
+    let mut sessions: Vec<Session> = Vec::new();
     for (item, ts) in rows {
         match sessions.last_mut() {
             Some((last_item, _, end, count)) if *last_item == item && ts <= *end => {
@@ -367,7 +370,7 @@ fn sessions_of(mut rows: Vec<(Option<i64>, i64)>) -> Vec<(Option<i64>, i64, i64,
 }
 
 /// What holds of all that came out: the newest revisions, where they are not retracted.
-fn holds(driver: &Driver) -> Result<Vec<(Option<i64>, i64, i64, i64)>, TestCaseError> {
+fn holds(driver: &Driver) -> Result<Vec<Session>, TestCaseError> {
     let mut newest = BTreeMap::new();
     for (item, start, end, count, revision, retracted) in stories(driver.results()) {
         let now = (revision, count, retracted);
@@ -465,12 +468,12 @@ proptest! {
                     continue;
                 }
                 let sessions = sessions_of(came.clone());
-                let is_open = |session: &(Option<i64>, i64, i64, i64)| session.2 > watermark;
+                let is_open = |session: &Session| session.2 > watermark;
                 let (open, over): (Vec<_>, Vec<_>) = holds(&driver)?.into_iter().partition(is_open);
                 let expected = sessions.iter().copied().filter(is_open);
                 prop_assert_eq!(open, expected.collect::<Vec<_>>());
                 // Those that are over and have not closed may come out as they were.
-                let is_part = |part: &(Option<i64>, i64, i64, i64)| {
+                let is_part = |part: &Session| {
                     let mut sessions = sessions.iter();
                     sessions.any(|it| it.0 == part.0 && it.1 <= part.1 && part.2 <= it.2)
                 };

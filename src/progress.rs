@@ -98,11 +98,15 @@ fn line(status: &JobStatus, now: EventTime) -> String {
     let JobStatus {
         pipeline, state, ..
     } = status;
-    if let Some(message) = &status.message {
-        return format!("{pipeline} {state}: {message}");
-    }
-    if *state == JobState::Starting {
-        return format!("{pipeline} {state}");
+    match &status.message {
+        // What it failed with is reported when the process ends.
+        Some(message) if *state != JobState::Failed => {
+            return format!("{pipeline} {state}: {message}");
+        }
+        _ if [JobState::Starting, JobState::Failed].contains(state) => {
+            return format!("{pipeline} {state}");
+        }
+        _ => {}
     }
     let late: u64 = status.nodes.values().map(|node| node.late).sum();
     let dead: u64 = status
@@ -172,6 +176,8 @@ mod tests {
             line(&status, now),
             "clicks running: source `events` cannot be reached: refused"
         );
+        status.state = JobState::Failed;
+        assert_eq!(line(&status, now), "clicks failed");
     }
 
     #[test]

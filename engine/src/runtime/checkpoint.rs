@@ -19,8 +19,8 @@ use crate::{
     state::{Snapshot, StatePart},
 };
 
-/// How many state parts are written at once.
-const CONCURRENT_PUTS: usize = 8;
+/// How many state parts are written at once; each is in memory as rows and, encoded, twice.
+const CONCURRENT_PUTS: usize = 4;
 
 /// An epoch whose barrier is on its way.
 pub(super) struct Pending {

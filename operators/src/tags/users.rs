@@ -30,7 +30,7 @@ const STATE: &str = "state";
 const MIN_TIMERS: usize = 1024;
 
 /// A stored part has about so many bytes at most; few in tests, where users are few.
-const PART_BYTES: usize = if cfg!(test) { 1 << 10 } else { 64 << 20 };
+const PART_BYTES: usize = if cfg!(test) { 1 << 10 } else { 16 << 20 };
 
 /// Users in hand take so many bytes at most.
 const IN_HAND_BYTES: usize = 96 << 20;
@@ -38,9 +38,8 @@ const IN_HAND_BYTES: usize = 96 << 20;
 /// And this part of a limit.
 const IN_HAND_SHARE: usize = 8;
 
-/// How much more room a user takes in hand, and how much it takes at least.
+/// How much more room what a user is made of takes in hand, besides the user itself.
 const IN_HAND_FACTOR: usize = 4;
-const MIN_IN_HAND_BYTES: usize = 1024;
 
 /// The users of a lane, by the hash of their key. The busy ones are in hand, the
 /// others rest as bytes; with a [`Warmth`], those to whom nothing has happened lately
@@ -119,7 +118,7 @@ impl Slot {
     /// Bytes in memory, an estimate.
     fn bytes(&self) -> usize {
         match &self.place {
-            Place::InHand(_) => MIN_IN_HAND_BYTES + IN_HAND_FACTOR * self.length as usize,
+            Place::InHand(_) => size_of::<User>() + IN_HAND_FACTOR * self.length as usize,
             // An allocation has a header and is rounded up.
             Place::AtRest(state) => state.len().next_multiple_of(16) + 8,
             Place::OnDisk | Place::Nowhere => 0,

@@ -87,7 +87,7 @@ pub struct ParquetFiles {
     pub max_open: Setting<Duration>,
     /// How many bytes all open files of the sink may hold in memory; then the
     /// largest is finished early.
-    #[schemars(extend("default" = "128MiB"))]
+    #[schemars(extend("default" = "64MiB"))]
     pub max_open_bytes: Setting<ByteSize>,
     /// `zstd(1)` to `zstd(22)`, `zstd` (level 3), `snappy` or `none`.
     #[schemars(extend("default" = "zstd(3)"))]
@@ -147,7 +147,7 @@ impl ParquetFiles {
         Self {
             target: Setting::default_at(ByteSize::mib(256), at),
             max_open: Setting::default_at(Duration::from_mins(5), at),
-            max_open_bytes: Setting::default_at(ByteSize::mib(128), at),
+            max_open_bytes: Setting::default_at(ByteSize::mib(64), at),
             compression: Setting::default_at(Compression::Zstd(3), at),
             row_group_rows: Setting::default_at(1_000_000, at),
         }
@@ -182,7 +182,7 @@ impl Read for ParquetFiles {
         let mut fields = reader.fields(node)?;
         let target = fields.or(reader, "target", ByteSize::mib(256));
         let max_open = fields.or(reader, "max_open", Duration::from_mins(5));
-        let max_open_bytes = fields.or(reader, "max_open_bytes", ByteSize::mib(128));
+        let max_open_bytes = fields.or(reader, "max_open_bytes", ByteSize::mib(64));
         let compression = fields.or(reader, "compression", Compression::Zstd(3));
         let row_group_rows = fields.or(reader, "row_group_rows", 1_000_000);
         fields.finish(reader);

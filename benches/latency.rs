@@ -1,7 +1,7 @@
 //! W6: from an event that is sent to Kafka to the tag that it changes.
 //!
-//! `cargo bench --bench latency -- --brokers HOST:PORT` runs the release binary on a
-//! topic of 8 partitions, sends it 50,000 events a second for a minute, and ten times
+//! `cargo bench --bench latency` runs the release binary on a topic of 8 partitions,
+//! sends it 50,000 events a second for a minute, and ten times
 //! a second one of a user who was never seen. That user is asked for at the admin
 //! endpoint until there is a count; the latency is from the call that sends the event
 //! to that answer, so the producer's linger of 5 ms is part of it. The watermark takes
@@ -9,8 +9,9 @@
 //! tags and the question. Before a time counts, the counts of users of the load are
 //! compared with what was sent to them.
 //!
-//! `--rate`, `--seconds` and `--binary` (another `tagflow`) can be given. The last line
-//! is JSON, for `peers/run.py`.
+//! Kafka is librdkafka's mock cluster, a thread of this process, unless `--brokers
+//! HOST:PORT` names another. `--rate`, `--seconds` and `--binary` (another `tagflow`) can
+//! be given. The last line is JSON, for `peers/run.py`.
 
 use std::{
     collections::BTreeMap,
@@ -22,6 +23,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use rdkafka::mocking::MockCluster;
 use serde_json::{Value, json};
 use tagflow_connectors::kafka::Producer;
 use tagflow_engine::{Clock as _, SystemClock};
@@ -38,14 +40,13 @@ const PROBE_EVERY: Duration = Duration::from_millis(100);
 const ASK_EVERY: Duration = Duration::from_millis(2);
 /// Not counted: connections, first allocations.
 const WARM_UP: Duration = Duration::from_secs(5);
+/// Kafka answers as soon as it has rows. The mock cluster, once it had none, waits for as
+/// long as the client allows.
+const FETCH_WAIT_MS: u64 = 5;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let Some(brokers) = argument("--brokers") else {
-        println!("NOT RUN: `--brokers HOST:PORT` is needed");
-        return Ok(());
-    };
     let number = |name: &str, default: u64| match argument(name) {
         Some(value) => value
             .parse()
@@ -58,9 +59,15 @@ async fn main() -> Result<()> {
         PathBuf::from,
     );
 
+    let mock = MockCluster::new(1)?;
+    mock.create_topic(TOPIC, PARTITIONS.into(), 1)?;
+    let other = argument("--brokers");
+    let brokers = other.clone().unwrap_or_else(|| mock.bootstrap_servers());
     let properties = BTreeMap::from([("linger.ms".to_owned(), "5".to_owned())]);
     let producer = Producer::new(&brokers, &properties)?;
-    producer.ensure_topic(TOPIC, PARTITIONS).await?;
+    if other.is_some() {
+        producer.ensure_topic(TOPIC, PARTITIONS).await?;
+    }
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let pipeline = Pipeline::start(&binary, folder.path(), &brokers)?;
     pipeline.ready().await?;
@@ -275,7 +282,7 @@ fn pipeline_file(brokers: &str) -> String {
         "name: w6
 sources:
   events:
-    kafka: {{brokers: '{brokers}', topics: [{TOPIC}]}}
+    kafka: {{brokers: '{brokers}', topics: [{TOPIC}], properties: {{fetch.wait.max.ms: '{FETCH_WAIT_MS}'}}}}
     format: {{json: {{}}}}
     columns: {{event_id: string, user_id: string, event_type: string, category: string?, amount: 'decimal(18,2)?', occurred_at: timestamp(us)}}
     time: {{event_time: occurred_at, delay: 0s}}

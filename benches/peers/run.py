@@ -3,7 +3,7 @@
 
     python3 benches/peers/run.py [--events N] [--rounds N] [--skip SYSTEM] [WORKLOAD ...]
 
-Builds Tagflow for release (or takes the binary that `TAGFLOW` names), installs
+Builds Tagflow with the profile `dist` (or takes the binary that `TAGFLOW` names), installs
 DuckDB and Flink from PyPI under `target/peers` (about 300 MB), makes the events, and
 runs every system of a workload in turn, as often as there are rounds. No time counts
 before all answers are equal. The table shows medians; CPU is user and system time of
@@ -127,9 +127,8 @@ class Systems:
     def __init__(self):
         command = os.environ.get("TAGFLOW")
         if not command:
-            bench = ["cargo", "bench", "--workspace", "--bench", "w1", "--no-run"]
-            subprocess.run(bench, cwd=ROOT, check=True)
-        self.tagflow = pathlib.Path(command or TARGET / "release" / "tagflow").resolve()
+            subprocess.run(["cargo", "build", "--profile", "dist"], cwd=ROOT, check=True)
+        self.tagflow = pathlib.Path(command or TARGET / "dist" / "tagflow").resolve()
         self.python = tansu.environment(PEERS / "duckdb", DUCKDB)
         try:
             self.flink = self.install_flink()
@@ -453,15 +452,14 @@ class StartWithState(State):
 class Latency:
     """W6: a process of its own sends the events, asks and compares."""
 
-    def __init__(self, systems, brokers):
-        self.systems, self.brokers = systems, brokers
+    def __init__(self, systems):
+        self.systems = systems
 
     def runs(self):
         yield "Tagflow", 1, self.run
 
     def run(self, folder):
-        command = ["cargo", "bench", "--workspace", "--bench", "latency", "--", "--brokers", self.brokers,
-                   "--binary", self.systems.tagflow]
+        command = ["cargo", "bench", "--workspace", "--bench", "latency", "--", "--binary", self.systems.tagflow]
         said = subprocess.run(list(map(str, command)), cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
         return json.loads(said.stdout.splitlines()[-1]), None
 
@@ -533,7 +531,7 @@ def main():
     systems = Systems()
     with contextlib.ExitStack() as stack:
         brokers = None
-        if {"W3", "W4", "W6"} & set(arguments.workloads):
+        if {"W3", "W4"} & set(arguments.workloads):
             brokers = stack.enter_context(tansu.broker())
         if {"W3", "W4"} & set(arguments.workloads):
             send = ["produce", events_file(arguments.events), "--topic", "events", "--brokers", brokers]
@@ -544,7 +542,7 @@ def main():
             "W2": lambda: Tags(systems, arguments.events),
             "W3": lambda: KafkaMetrics(systems, arguments.events, brokers),
             "W4": lambda: Archive(systems, arguments.events, brokers),
-            "W6": lambda: Latency(systems, brokers),
+            "W6": lambda: Latency(systems),
             "W7": lambda: Commits(systems),
             "W8": lambda: Start(systems),
             "W8s": lambda: StartWithState(systems),

@@ -158,6 +158,14 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_several_took_are_told() {
+        let mut outcome = outcome();
+        outcome.status.totals.copied = 250;
+        let text = of(&outcome, End::Keep, &tables(), "./.tagflow");
+        assert!(text.contains("\n  copied                  250\n"), "{text}");
+    }
+
+    #[test]
     fn a_second_run_tells_both_and_what_stays_open() {
         let mut outcome = outcome();
         outcome.status.rows_in = 400;

@@ -163,10 +163,10 @@ mod tests {
         let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
         let list = DataType::List(Arc::new(Field::new("item", DataType::Utf8, true)));
         let schema = Arc::new(Schema::new(vec![
-            Field::new("window_start", utc, false),
+            Field::new("window_start", utc, true),
             Field::new("revenue", DataType::Decimal128(18, 2), true),
             Field::new("tags", list, true),
-            Field::new("reach", DataType::Int64, false),
+            Field::new("reach", DataType::Int64, true),
             Field::new("payload", DataType::Binary, true),
             Field::new("dt", DataType::Date32, true),
         ]));

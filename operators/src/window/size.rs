@@ -12,6 +12,9 @@ const GROUP_BYTES: f64 = 24.0;
 /// is, and when it may be forgotten.
 const PLACE_BYTES: f64 = 100.0;
 
+/// What an open session takes that has had a preview.
+const PREVIEW_BYTES: f64 = 160.0;
+
 impl Aggregation {
     /// What the final stage will hold.
     pub fn size(&self, load: &Load) -> StateSize {
@@ -60,7 +63,8 @@ impl Aggregation {
                 };
                 let ended = load.rate * (-gap * load.rate / load.keys).exp();
                 let entries = open + ended * stay;
-                (entries, entries * row)
+                let shown = spec.emission.previews.map_or(0.0, |_| open * PREVIEW_BYTES);
+                (entries, entries * row + shown)
             }
         };
         let unit = match spec.emission.ttl {

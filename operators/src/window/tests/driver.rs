@@ -177,6 +177,12 @@ impl Driver {
         parts_of(&self.store[lane][1], |_| true)
     }
 
+    /// Whether a final stage holds rows that have not come out.
+    pub(super) fn holds_rows(&self) -> bool {
+        let mut lanes = self.lanes.iter();
+        lanes.any(|lane| lane.stages[1].holds_rows())
+    }
+
     pub(super) fn state_bytes(&self) -> usize {
         self.lanes
             .iter()

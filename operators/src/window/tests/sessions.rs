@@ -63,6 +63,21 @@ fn more_than_a_gap_ends_a_session() {
 }
 
 #[test]
+fn rows_are_held_until_their_session_is_over() {
+    let mut driver = driver();
+    assert!(!driver.holds_rows());
+    // In a pane that is open, then in a session.
+    driver.send(&[row(0, 100, 9)]);
+    driver.barrier();
+    assert!(driver.holds_rows());
+    advance(&mut driver, 150);
+    driver.barrier();
+    assert!(driver.holds_rows());
+    driver.end();
+    assert!(!driver.holds_rows());
+}
+
+#[test]
 fn a_session_waits_for_a_row_at_its_end() {
     let mut driver = driver();
     driver.send(&[row(0, 100, 1)]);

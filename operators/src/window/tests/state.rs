@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use tagflow_engine::EventTime;
+
 use super::{
     driver::Driver,
     oracle,
     rows::{PARTITIONS, Row},
 };
-use crate::window::{Emission, Period, Windows};
+use crate::window::{Emission, Period, Windows, changes::Revisions};
 
 fn row(partition: usize, ts: i64) -> Row {
     Row {
@@ -141,4 +143,13 @@ fn a_definition_is_of_what_the_state_of_an_aggregate_means() {
         of("array_agg(x ORDER BY o)"),
         of("array_agg(x ORDER BY o DESC)")
     );
+}
+
+#[test]
+fn revisions_are_forgotten_when_their_window_has_settled() {
+    let mut revisions = Revisions::default();
+    let mut next = |end| revisions.next(end);
+    assert_eq!([next(60), next(60), next(61)], [1, 2, 1]);
+    revisions.retire(EventTime::from_micros(60));
+    assert_eq!([revisions.next(60), revisions.next(61)], [1, 2]);
 }

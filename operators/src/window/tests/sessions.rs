@@ -342,6 +342,30 @@ fn a_preview_gives_way_to_what_the_session_has_grown_to() {
 }
 
 #[test]
+fn previews_that_are_not_wanted_any_more_are_forgotten() {
+    let windows = Windows::Session {
+        gap: Duration::from_micros(GAP_US as u64),
+    };
+    let aggregates = ["count(*)", "sum(x)"];
+    let plan = |emission| oracle::plan_windows(windows.clone(), emission, &["item"], &aggregates);
+    let plain = plan(Emission::default()).unwrap();
+    for lanes in [1, 4] {
+        let mut driver = previewed(50, 0, 1, 0);
+        driver.send(&[row(0, 100, 1)]);
+        advance(&mut driver, 110);
+        driver.barrier();
+        let is_kept = |driver: &Driver| driver.stored(0).contains(&"previews");
+        assert!(is_kept(&driver));
+        driver.restart_as(&plain, lanes);
+        driver.barrier();
+        assert!(!is_kept(&driver));
+        driver.end();
+        assert_eq!(sessions(&driver, 1).last(), Some(&(100, 180, 1)));
+        assert_eq!(driver.state_bytes(), 0);
+    }
+}
+
+#[test]
 fn a_preview_that_never_was_a_session_is_retracted_when_it_closes() {
     // Two sessions that a row between them joins, with no tick before they are over.
     let mut driver = previewed(1_000, 0, 1, 0);

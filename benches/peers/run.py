@@ -533,7 +533,6 @@ def main():
         brokers = None
         if {"W3", "W4"} & set(arguments.workloads):
             brokers = stack.enter_context(tansu.broker())
-        if {"W3", "W4"} & set(arguments.workloads):
             send = ["produce", events_file(arguments.events), "--topic", "events", "--brokers", brokers]
             subprocess.run([systems.tagflow, *send, "--partitions", str(PARTITIONS)], check=True)
         make = {

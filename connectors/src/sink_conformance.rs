@@ -94,7 +94,8 @@ impl Log {
         for key in cut.snapshot.removed {
             assert!(self.parts.remove(&key).is_some(), "`{key}` was not there");
         }
-        for StatePart { key, rows } in cut.snapshot.put {
+        for part in cut.snapshot.put {
+            let StatePart { key, rows } = part.load().unwrap();
             let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_.-".contains(c);
             assert!(!key.is_empty() && key.chars().all(legal), "bad key `{key}`");
             let groups = rows.column_by_name(KEY_GROUP_COLUMN).expect("key groups");

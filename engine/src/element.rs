@@ -128,6 +128,8 @@ pub struct Barrier {
     pub epoch: Epoch,
     /// What happens after the cut.
     pub kind: BarrierKind,
+    /// Whether operators may say before it all that they know, which can take a while.
+    pub says_all: bool,
 }
 
 /// What happens after a barrier.

@@ -8,6 +8,7 @@
 //!
 //! The runtime knows nothing of SQL, Kafka, marketing or YAML.
 
+mod blocking;
 pub mod clock;
 pub mod commit;
 pub mod element;

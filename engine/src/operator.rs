@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     Batch, EventTime, Origin, Port, Result,
     ledger::{Counts, Ledger},
-    state::{LaneState, Snapshot},
+    state::{LaneState, Lanes, Snapshot, StatePart},
 };
 
 /// A synchronous transformation with state of its own.
@@ -49,7 +49,8 @@ pub trait Operator: Send {
 
     /// A cut is next: emit what must be downstream of this operator, in all rows that
     /// come out or in parts by `go_on`; a `snapshot` follows. `agreed` is how far all
-    /// lanes of this operator have come, the same on each; none while inputs are idle.
+    /// lanes of this operator have come, the same on each; none while inputs are
+    /// idle or it is too early to say [all](crate::element::Barrier::says_all).
     fn on_barrier(&mut self, _agreed: Option<EventTime>, out: &mut Output) -> Result<()> {
         self.flush(out)
     }
@@ -83,9 +84,22 @@ pub trait Operator: Send {
         Ok(Snapshot::default())
     }
 
-    /// Takes back what snapshots held.
+    /// Takes back what snapshots held, but for what it [`restores_alone`](Self::restores_alone).
     fn restore(&mut self, _state: LaneState) -> Result<()> {
         Ok(())
+    }
+
+    /// Whether a part of this name is restored by itself, after the others: such parts
+    /// come one after another, in the order of their [numbers](crate::state::part_number),
+    /// so that few of them are in memory at a time.
+    fn restores_alone(&self, _part: &str) -> bool {
+        false
+    }
+
+    /// Takes back such a part.
+    fn restore_part(&mut self, part: StatePart, lanes: Lanes) -> Result<()> {
+        let parts = vec![part];
+        self.restore(LaneState { parts, lanes })
     }
 
     /// Answers a [question](crate::inquiry) about its state, which stays as it is;

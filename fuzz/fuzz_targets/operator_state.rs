@@ -154,8 +154,10 @@ fn take_back(
     state: LaneState,
 ) -> tagflow_engine::Result<()> {
     let mut operator = (node.factory)(context)?;
-    operator.restore(state)?;
-    operator.snapshot()?;
+    state.restore(operator.as_mut())?;
+    for part in operator.snapshot()?.put {
+        part.load()?;
+    }
     assert!(operator.state_bytes() < 1 << 30, "what it read was small");
     Ok(())
 }

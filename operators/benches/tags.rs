@@ -84,11 +84,11 @@ fn main() {
             let snapshot = operator.snapshot().expect("users are stored");
             last_commit = start.elapsed();
             commits += last_commit;
-            let bytes = snapshot
-                .put
-                .iter()
-                .map(|part| part.rows.get_array_memory_size());
-            last_written = bytes.sum::<usize>();
+            last_written = 0;
+            for part in snapshot.put {
+                let part = part.load().expect("rows are made");
+                last_written += part.rows.get_array_memory_size();
+            }
             written += last_written;
         }
     }

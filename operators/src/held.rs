@@ -170,10 +170,13 @@ impl Held {
                 let key = format!("{first_name}{}", self.next_part);
                 let groups = key_groups(&self.hasher, &self.hash, &part.rows)?;
                 let columns = [part.rows.columns(), &[groups]].concat();
-                snapshot.put.push(StatePart {
-                    rows: RecordBatch::try_new(Arc::clone(&self.stored), columns)?,
-                    key: key.clone(),
-                });
+                snapshot.put.push(
+                    StatePart {
+                        rows: RecordBatch::try_new(Arc::clone(&self.stored), columns)?,
+                        key: key.clone(),
+                    }
+                    .into(),
+                );
                 part.key = Some(key);
             }
             if std::mem::take(&mut slot.marks_changed) {
@@ -185,10 +188,13 @@ impl Held {
                 let groups = arrow::compute::concat(&groups)?.slice(0, slot.marks.len());
                 let marks = Arc::new(BooleanArray::from(slot.marks.clone()));
                 snapshot.removed.extend(slot.marks_key.take());
-                snapshot.put.push(StatePart {
-                    rows: RecordBatch::try_new(marks_schema(), vec![marks, groups])?,
-                    key: key.clone(),
-                });
+                snapshot.put.push(
+                    StatePart {
+                        rows: RecordBatch::try_new(marks_schema(), vec![marks, groups])?,
+                        key: key.clone(),
+                    }
+                    .into(),
+                );
                 slot.marks_key = Some(key);
             }
         }
@@ -406,6 +412,7 @@ mod tests {
             assert!(store.remove(&key).is_some(), "`{key}` was not there");
         }
         for part in snapshot.put {
+            let part = part.load().unwrap();
             assert!(store.insert(part.key, part.rows).is_none());
         }
     }
@@ -476,7 +483,7 @@ mod tests {
             held.restore(&LaneState { parts, lanes }).unwrap();
             let mut snapshot = Snapshot::default();
             held.snapshot(&mut snapshot).unwrap();
-            stored.extend(snapshot.put);
+            stored.extend(snapshot.put.into_iter().map(|part| part.load().unwrap()));
         }
         assert_eq!([-1, 7].map(|slot| content(&two, slot)), expected);
         let mut one = held(0);

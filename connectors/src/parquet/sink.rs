@@ -14,7 +14,7 @@ use tagflow_engine::{
     Batch, Clock, EventTime, Ids, Result,
     element::BarrierKind,
     sink::{Sink, SinkContext, SinkCut, SinkFactory, Table},
-    state::StatePart,
+    state::{NewPart, StatePart},
 };
 
 use super::{
@@ -160,7 +160,9 @@ impl Sink for ParquetSink {
             cut.snapshot.removed.extend(file.parts);
         }
         for file in self.open.values_mut() {
-            cut.snapshot.put.extend(file.take_part()?);
+            cut.snapshot
+                .put
+                .extend(file.take_part()?.map(NewPart::from));
         }
         self.pending_bytes = 0;
         Ok(cut)

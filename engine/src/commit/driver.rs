@@ -31,7 +31,7 @@ use crate::{
     ledger::Counts,
     sink::{RemovedFile, StagedFile, Table},
     source::Positions,
-    state::StatePart,
+    state::NewPart,
 };
 
 /// Where a log lies, and who opens it.
@@ -245,7 +245,7 @@ impl CommitLog {
     }
 
     /// Stores a state part; it counts once a commit names it.
-    pub async fn put_state(&self, node: &str, lane: usize, part: &StatePart) -> Result<StateRef> {
+    pub async fn put_state(&self, node: &str, lane: usize, part: NewPart) -> Result<StateRef> {
         self.states.put(node, lane, part).await
     }
 

@@ -2,6 +2,12 @@
 
 use std::sync::Arc;
 
+use super::{
+    paths::Paths,
+    record::{StateRef, sha256_hex},
+    store::LogStore,
+};
+use crate::{Error, Ids, Result, blocking::blocking, state::NewPart};
 use arrow::{
     array::RecordBatch,
     compute::concat_batches,
@@ -12,17 +18,6 @@ use arrow::{
     },
 };
 use bytes::Bytes;
-use tokio::{
-    runtime::{Handle, RuntimeFlavor},
-    task::spawn_blocking,
-};
-
-use super::{
-    paths::Paths,
-    record::{StateRef, sha256_hex},
-    store::LogStore,
-};
-use crate::{Error, Ids, Result, state::StatePart};
 
 /// Where one owner reads and writes state parts.
 #[derive(Clone)]
@@ -43,12 +38,12 @@ pub(super) enum Loaded {
 
 impl StateStore {
     /// Encodes and uploads a part under a fresh name.
-    pub(super) async fn put(&self, node: &str, lane: usize, part: &StatePart) -> Result<StateRef> {
-        let rows = part.rows.clone();
-        let (bytes, sha256) = blocking(move || {
-            let bytes = encode(&rows)?;
+    pub(super) async fn put(&self, node: &str, lane: usize, part: NewPart) -> Result<StateRef> {
+        let (key, bytes, sha256) = blocking(move || {
+            let part = part.load()?;
+            let bytes = encode(&part.rows)?;
             let sha256 = sha256_hex(&bytes);
-            Ok((bytes, sha256))
+            Ok((part.key, bytes, sha256))
         })
         .await?;
         let path = self.paths.new_state(self.claim_seq, self.ids.as_ref());
@@ -57,7 +52,7 @@ impl StateStore {
         Ok(StateRef {
             node: node.to_owned(),
             lane,
-            key: part.key.clone(),
+            key,
             path: self
                 .paths
                 .relative(&path)
@@ -111,18 +106,4 @@ fn decode(bytes: &[u8]) -> Result<RecordBatch> {
     let schema = reader.schema();
     let batches: Vec<RecordBatch> = reader.collect::<std::result::Result<_, _>>()?;
     Ok(concat_batches(&schema, &batches)?)
-}
-
-/// Runs what would hold up the async threads. Where there is one thread for
-/// everything, there is no one to be held up, and what runs beside it would only
-/// make the order of events a matter of chance.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
-        return work();
-    }
-    spawn_blocking(work)
-        .await
-        .map_err(|error| Error::internal("encoding a state part panicked").with_source(error))?
 }

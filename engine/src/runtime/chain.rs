@@ -12,8 +12,8 @@ use std::{
 use super::gauges::{NodeGauge, add};
 use crate::{
     Batch, Element, EventTime, Origin, Port, Result, Watermark,
-    element::EdgeId,
-    graph::{Graph, NodeId, NodeKind},
+    element::{Barrier, EdgeId},
+    graph::{Graph, NodeId},
     inquiry::Question,
     ledger::Ledger,
     operator::{Operator, Output, Progress},
@@ -37,6 +37,8 @@ pub(super) struct Chain {
     unfinished: Vec<(usize, Option<Watermark>)>,
     /// The nodes that have yet to hear of a barrier.
     ahead_of_barrier: Range<usize>,
+    /// Whether that barrier lets them say all that they know.
+    says_all: bool,
     /// Copies made where one output feeds several nodes.
     copied: Ledger,
     /// The highest watermark that any lane of the job has passed on.
@@ -125,16 +127,16 @@ struct Entry {
 }
 
 impl Chain {
-    /// Builds the chain of `fragment`. `operator` makes each node's operator;
+    /// Builds the chain of `fragment`. `operator` gives each node's operator;
     /// `upstream` says who sends on an edge.
     pub(super) fn new(
         graph: &Graph,
         fragment: &Fragment,
         gauge: impl Fn(&str) -> Arc<NodeGauge>,
-        mut operator: impl FnMut(NodeId) -> Result<Box<dyn Operator>>,
+        mut operator: impl FnMut(NodeId) -> Option<Box<dyn Operator>>,
         upstream: impl Fn(EdgeId) -> UpstreamLanes,
         frontier: Arc<Frontier>,
-    ) -> Result<Self> {
+    ) -> Self {
         let link_of = |id: NodeId| fragment.nodes.iter().position(|node| *node == id);
         let mut entries = BTreeMap::new();
         let mut targets: Vec<BTreeMap<Port, Vec<Target>>> =
@@ -179,14 +181,10 @@ impl Chain {
         let places = fragment.nodes.iter().zip(targets).zip(slots);
         for (((&id, targets), slots), together) in places.zip(together) {
             let node = graph.node(id);
-            let operator = match node.kind {
-                NodeKind::Operator(_) => Some(operator(id)?),
-                _ => None,
-            };
             links.push(Link {
                 id,
                 name: Arc::clone(&node.name),
-                operator,
+                operator: operator(id),
                 output: Output::default(),
                 watermark: together.into_iter().fold(
                     WatermarkTracker::new(slots.max(1)),
@@ -197,15 +195,16 @@ impl Chain {
                 gauge: gauge(&node.name),
             });
         }
-        Ok(Self {
+        Self {
             links,
             entries,
             exits: Vec::new(),
             unfinished: Vec::new(),
             ahead_of_barrier: 0..0,
+            says_all: false,
             copied: Ledger::default(),
             frontier,
-        })
+        }
     }
 
     /// Takes rows that came over a channel.
@@ -243,8 +242,9 @@ impl Chain {
 
     /// Lets every operator emit what must be downstream before the cut, which is when
     /// [`Self::go_on`] has no more.
-    pub(super) fn on_barrier(&mut self) {
+    pub(super) fn on_barrier(&mut self, barrier: Barrier) {
         self.ahead_of_barrier = 0..self.links.len();
+        self.says_all = barrier.says_all;
     }
 
     /// Lets a node that is not done with a watermark or a barrier do more; says whether
@@ -267,7 +267,8 @@ impl Chain {
         let Some(operator) = &mut link.operator else {
             return Ok(());
         };
-        operator.on_barrier(link.watermark.agreed(), &mut link.output)?;
+        let agreed = link.watermark.agreed().filter(|_| self.says_all);
+        operator.on_barrier(agreed, &mut link.output)?;
         if let Certainty::AfterBarriers(barriers) = link.certainty {
             link.certainty = match barriers {
                 0 | 1 => Certainty::Certain,

@@ -1,6 +1,7 @@
 //! From the parts of a cut to a commit.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -12,11 +13,11 @@ use super::{balance, report::Cut};
 use crate::{
     Clock, Epoch, Error, EventTime, Result,
     commit::{self, Checkpoint, CommitLog, Committed, Reason, StateRef},
-    element::BarrierKind,
+    element::{Barrier, BarrierKind},
     ledger::{Counts, Ledger},
     sink::{RemovedFile, StagedFile},
     source::{PartitionId, Positions},
-    state::{Snapshot, StatePart},
+    state::{NewPart, Snapshot},
 };
 
 /// How many state parts are written at once; each is in memory as rows and, encoded, twice.
@@ -24,8 +25,7 @@ const CONCURRENT_PUTS: usize = 4;
 
 /// An epoch whose barrier is on its way.
 pub(super) struct Pending {
-    epoch: Epoch,
-    kind: BarrierKind,
+    barrier: Barrier,
     missing: usize,
     cuts: Vec<Cut>,
     pub(super) begun: EventTime,
@@ -33,19 +33,18 @@ pub(super) struct Pending {
 
 impl Pending {
     /// Of a job with `parts` tasks that hand something over.
-    pub(super) fn new(epoch: Epoch, kind: BarrierKind, parts: usize, begun: EventTime) -> Self {
+    pub(super) fn new(barrier: Barrier, parts: usize, begun: EventTime) -> Self {
         Self {
-            epoch,
-            kind,
+            barrier,
             missing: parts,
             cuts: Vec::with_capacity(parts),
             begun,
         }
     }
 
-    /// Which epoch ends.
-    pub(super) fn epoch(&self) -> Epoch {
-        self.epoch
+    /// Which epoch ends, and how.
+    pub(super) fn barrier(&self) -> Barrier {
+        self.barrier
     }
 
     /// Takes one task's part.
@@ -182,8 +181,7 @@ impl Checkpointer {
     /// `Internal` where its rows do not balance.
     pub(super) fn begin(&mut self, pending: Pending) -> Result<()> {
         let Pending {
-            epoch,
-            kind,
+            barrier: Barrier { epoch, kind, .. },
             cuts,
             begun,
             ..
@@ -282,16 +280,15 @@ async fn write(
     mut log: CommitLog,
     mut cut: commit::Cut,
     mut state: BTreeMap<PartKey, StateRef>,
-    put: Vec<(Arc<str>, usize, StatePart)>,
+    put: Vec<(Arc<str>, usize, NewPart)>,
     begun: EventTime,
     clock: Arc<dyn Clock>,
 ) -> (CommitLog, Result<Option<Written>>) {
     let written = async {
         let log_ref = &log;
-        let in_memory = |(_, _, part): &(_, _, StatePart)| part.rows.get_array_memory_size() as u64;
-        let state_put_bytes = put.iter().map(in_memory).sum();
-        let store = |(node, lane, part): (Arc<str>, usize, StatePart)| async move {
-            log_ref.put_state(&node, lane, &part).await
+        let state_put_bytes = bytes_of(&put);
+        let store = |(node, lane, part): (Arc<str>, usize, NewPart)| async move {
+            log_ref.put_state(&node, lane, part).await
         };
         let new: Vec<StateRef> = stream::iter(put.into_iter().map(store))
             .buffer_unordered(CONCURRENT_PUTS)
@@ -314,6 +311,20 @@ async fn write(
     };
     let written = written.await;
     (log, written)
+}
+
+/// What parts take in memory while they are written: those whose rows are made later, few
+/// at a time.
+fn bytes_of(put: &[(Arc<str>, usize, NewPart)]) -> u64 {
+    let parts = put.iter().map(|(.., part)| part);
+    let (here, later): (Vec<_>, Vec<_>) = parts.partition(|part| part.is_here());
+    let mut later: Vec<u64> = later.into_iter().map(NewPart::bytes).collect();
+    later.sort_unstable_by_key(|bytes| Reverse(*bytes));
+    later.truncate(CONCURRENT_PUTS);
+    later
+        .into_iter()
+        .chain(here.into_iter().map(NewPart::bytes))
+        .sum()
 }
 
 impl Epilogue {

@@ -13,6 +13,7 @@ use super::{
     checkpoint::{Checkpointer, Done, Pending},
     gauges::Gauges,
     monitor::Monitor,
+    pace::Pace,
     pressure::{LOOK_EVERY, Pressure, Relief},
     reader::Order,
     report::Report,
@@ -128,6 +129,7 @@ pub(super) async fn run(
         topology,
         inbox,
         pending: None,
+        pace: Pace::default(),
         checkpointer,
         monitor,
         caught_up: BTreeSet::new(),
@@ -169,6 +171,7 @@ struct Job<'a> {
     inbox: mpsc::UnboundedReceiver<Report>,
     /// The epoch whose barrier is on its way.
     pending: Option<Pending>,
+    pace: Pace,
     checkpointer: Checkpointer,
     monitor: Monitor,
     caught_up: BTreeSet<Arc<str>>,
@@ -251,13 +254,16 @@ impl Job<'_> {
                 let pending = self
                     .pending
                     .as_mut()
-                    .filter(|pending| pending.epoch() == epoch);
+                    .filter(|pending| pending.barrier().epoch == epoch);
                 let pending = pending.ok_or_else(|| {
                     Error::internal(format!("a cut of epoch {epoch}, which is not under way"))
                 })?;
                 pending.add(cut);
                 if pending.is_complete() {
                     let pending = self.pending.take().expect("it is there");
+                    if pending.barrier().says_all {
+                        self.pace.said(pending.begun, self.clock.now());
+                    }
                     self.checkpointer.begin(pending)?;
                 }
             }
@@ -364,15 +370,14 @@ impl Job<'_> {
 
     /// Sends a barrier on its way.
     fn trigger(&mut self, kind: BarrierKind) {
-        let epoch = self.checkpointer.next_epoch();
-        self.pending = Some(Pending::new(
-            epoch,
+        let now = self.clock.now();
+        let barrier = Barrier {
+            epoch: self.checkpointer.next_epoch(),
             kind,
-            self.topology.parts(),
-            self.clock.now(),
-        ));
-        self.topology
-            .order(|| Order::Barrier(Barrier { epoch, kind }));
+            says_all: kind == BarrierKind::Stop || self.pace.is_due(now),
+        };
+        self.pending = Some(Pending::new(barrier, self.topology.parts(), now));
+        self.topology.order(|| Order::Barrier(barrier));
     }
 
     /// No barrier and no commit is under way.

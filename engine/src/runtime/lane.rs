@@ -322,7 +322,7 @@ impl Lane {
                     None
                 }
                 Received::Barrier(barrier) => {
-                    self.chain.on_barrier();
+                    self.chain.on_barrier(barrier);
                     Some(Element::Barrier(barrier))
                 }
                 Received::End => {

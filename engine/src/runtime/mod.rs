@@ -25,6 +25,7 @@ mod head;
 mod job;
 mod lane;
 mod monitor;
+mod pace;
 mod pressure;
 mod reader;
 mod report;

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    pin::pin,
     sync::Arc,
 };
 
@@ -11,17 +12,19 @@ use arrow::{
     compute::filter_record_batch,
     datatypes::UInt8Type,
 };
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt, future, stream};
 
 use crate::{
     Error, Result,
+    blocking::blocking,
     commit::{Checkpoint, CommitLog, StateRef},
     graph::{Graph, NodeKind},
-    state::{KEY_GROUP_COLUMN, LaneState, Lanes, StatePart, lane_of},
+    operator::Operator,
+    state::{KEY_GROUP_COLUMN, LaneState, Lanes, StatePart, lane_of, part_number},
 };
 
-/// How many state parts are loaded at once.
-const CONCURRENT_LOADS: usize = 16;
+/// How many state parts a lane loads at once.
+const CONCURRENT_LOADS: usize = 8;
 
 /// The state of a checkpoint, which is loaded as it is asked for: that of all lanes at
 /// once could be too much for memory.
@@ -116,34 +119,47 @@ impl<'a> Restored<'a> {
         }
     }
 
-    /// What `lane` of `lanes` of an operator gets; `None` if there is nothing.
-    pub(super) async fn of_operator(
+    /// Gives `operator`, of `lane` of `lanes`, what it had, if it had anything.
+    pub(super) async fn restore(
         &self,
         node: &str,
         lane: usize,
         lanes: Placement,
-    ) -> Result<Option<LaneState>> {
+        mut operator: Box<dyn Operator>,
+    ) -> Result<Box<dyn Operator>> {
         let parts = self.nodes.get(node).map_or(&[][..], Vec::as_slice);
         let kept = self.stays(parts, lanes);
         let is_mine = |part: &&StateRef| kept == Lanes::Changed || part.lane == lane;
-        let mine: Vec<StateRef> = parts.iter().filter(is_mine).cloned().collect();
-        let load = |part: StateRef| async move {
-            let part = self.load(part).await?;
-            Ok::<_, Error>(match kept {
-                Lanes::Same => part,
-                Lanes::Changed => StatePart {
-                    rows: rows_of_lane(&part.rows, lane, lanes.node)?,
-                    ..part
-                },
-            })
+        let mine = parts.iter().filter(is_mine).cloned();
+        let (mut alone, together): (Vec<_>, Vec<_>) =
+            mine.partition(|part| operator.restores_alone(&part.key));
+        alone.sort_by_key(|part| part_number(&part.key));
+        let load = |parts: Vec<StateRef>| {
+            let parts = parts.into_iter().map(move |part| async move {
+                let part = self.load(part).await?;
+                Ok::<_, Error>(match kept {
+                    Lanes::Same => part,
+                    Lanes::Changed => StatePart {
+                        rows: rows_of_lane(&part.rows, lane, lanes.node)?,
+                        ..part
+                    },
+                })
+            });
+            let parts = stream::iter(parts).buffered(CONCURRENT_LOADS);
+            parts.try_filter(|part| future::ready(part.rows.num_rows() > 0))
         };
-        let mut parts: Vec<StatePart> = stream::iter(mine.into_iter().map(load))
-            .buffered(CONCURRENT_LOADS)
-            .try_collect()
-            .await?;
-        parts.retain(|part| part.rows.num_rows() > 0);
-        let state = LaneState { parts, lanes: kept };
-        Ok((!state.parts.is_empty()).then_some(state))
+        let parts: Vec<StatePart> = load(together).try_collect().await?;
+        if !parts.is_empty() {
+            let state = LaneState { parts, lanes: kept };
+            let restore = move || operator.restore(state).map(|()| operator);
+            operator = blocking(restore).await?;
+        }
+        let mut parts = pin!(load(alone));
+        while let Some(part) = parts.try_next().await? {
+            let restore = move || operator.restore_part(part, kept).map(|()| operator);
+            operator = blocking(restore).await?;
+        }
+        Ok(operator)
     }
 
     /// What `lane` of a sink gets: each part goes to one lane, whole.

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use futures::future::try_join_all;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
@@ -32,7 +33,6 @@ use crate::{
     side_input,
     sink::SinkContext,
     source::Positions,
-    state::LaneState,
 };
 
 /// A job's running tasks.
@@ -118,16 +118,19 @@ pub(super) async fn build(
         for &id in &fragment.nodes {
             in_force.extend(restored.in_force(&graph.node(id).name, lanes));
         }
-        for lane in 0..fragment.lanes {
+        let place = |lane| Place {
+            graph,
+            fragments: &fragments,
+            fragment,
+            lane,
+            lanes,
+            inquiry: &surroundings.inquiry,
+        };
+        // All lanes at once: to take back much state keeps a core busy.
+        let operators = (0..fragment.lanes).map(|lane| place(lane).operators(&restored));
+        let operators = try_join_all(operators).await?;
+        for (lane, operators) in operators.into_iter().enumerate() {
             let inputs = wiring.inputs.remove(&(index, lane)).unwrap_or_default();
-            let place = Place {
-                graph,
-                fragments: &fragments,
-                fragment,
-                lane,
-                lanes,
-                inquiry: &surroundings.inquiry,
-            };
             let first = graph.node(fragment.nodes[0]);
             if let NodeKind::Sink(factory) = &first.kind {
                 let context = SinkContext {
@@ -154,8 +157,9 @@ pub(super) async fn build(
                 tasks.spawn(writer.run());
             } else {
                 let downstream = wiring.downstream.remove(&(index, lane)).unwrap_or_default();
-                let state = place.state(&restored).await?;
-                let lane = place.lane(inputs, downstream, state, gauges, &reports, &frontier)?;
+                let place = place(lane);
+                let lane =
+                    place.lane(inputs, downstream, operators, gauges, &reports, &frontier)?;
                 lanes_built.push(lane);
             }
         }
@@ -300,22 +304,34 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// The state that its operators had, if they had any.
-    async fn state(&self, restored: &Restored<'_>) -> Result<BTreeMap<NodeId, LaneState>> {
-        let mut states = BTreeMap::new();
+    /// Its operators, with their state if they had any.
+    async fn operators(
+        self,
+        restored: &Restored<'_>,
+    ) -> Result<BTreeMap<NodeId, Box<dyn Operator>>> {
+        let mut operators = BTreeMap::new();
         for &id in &self.fragment.nodes {
-            let name = &self.graph.node(id).name;
-            let state = restored.of_operator(name, self.lane, self.lanes).await?;
-            states.extend(state.map(|state| (id, state)));
+            let node = self.graph.node(id);
+            let NodeKind::Operator(factory) = &node.kind else {
+                continue;
+            };
+            let context = LaneContext {
+                node: Arc::clone(&node.name),
+                lane: self.lane,
+                lanes: self.lanes.node,
+            };
+            let operator = (factory.factory)(&context)?;
+            let restored = restored.restore(&node.name, self.lane, self.lanes, operator);
+            operators.insert(id, restored.await?);
         }
-        Ok(states)
+        Ok(operators)
     }
 
     fn lane(
         &self,
         inputs: Vec<(Upstream, Receiver<Message>)>,
         downstream: Vec<(usize, Arc<Downstream>)>,
-        mut state: BTreeMap<NodeId, LaneState>,
+        mut operators: BTreeMap<NodeId, Box<dyn Operator>>,
         gauges: &Arc<Gauges>,
         reports: &Reports,
         frontier: &Arc<Frontier>,
@@ -324,10 +340,10 @@ impl Place<'_> {
             self.graph,
             self.fragment,
             |name| gauges.node(name),
-            |id| self.operator(id, state.remove(&id)),
+            |id| operators.remove(&id),
             |edge| self.upstream(edge),
             Arc::clone(frontier),
-        )?;
+        );
         let mut inputs = Inputs::new(inputs);
         let mut heads = BTreeMap::new();
         for &id in &self.fragment.nodes {
@@ -376,27 +392,6 @@ impl Place<'_> {
             reports: reports.clone(),
             questions: self.inquiry.listen(),
         })
-    }
-
-    /// Makes a node's operator, with its state if it had any.
-    fn operator(&self, id: NodeId, state: Option<LaneState>) -> Result<Box<dyn Operator>> {
-        let node = self.graph.node(id);
-        let NodeKind::Operator(factory) = &node.kind else {
-            return Err(Error::internal(format!(
-                "`{}` is not an operator",
-                node.name
-            )));
-        };
-        let context = LaneContext {
-            node: Arc::clone(&node.name),
-            lane: self.lane,
-            lanes: self.lanes.node,
-        };
-        let mut operator = (factory.factory)(&context)?;
-        if let Some(state) = state {
-            operator.restore(state)?;
-        }
-        Ok(operator)
     }
 
     /// The lanes that send on an edge.

@@ -176,7 +176,7 @@ impl Operator for Hold {
         )?;
         self.stored = true;
         let key = "held".to_owned();
-        snapshot.put.push(StatePart { key, rows });
+        snapshot.put.push(StatePart { key, rows }.into());
         Ok(snapshot)
     }
 

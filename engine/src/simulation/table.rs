@@ -130,7 +130,7 @@ impl Sink for Open {
                     });
                 }
                 cut.snapshot = Snapshot {
-                    put: vec![part("file", [&[name], self.lines.as_slice()].concat())?],
+                    put: vec![part("file", [&[name], self.lines.as_slice()].concat())?.into()],
                     removed: vec!["file".to_owned()],
                 };
             }
@@ -139,7 +139,7 @@ impl Sink for Open {
                     return Ok(cut);
                 }
                 cut.snapshot = Snapshot {
-                    put: vec![part("open", self.lines.clone())?],
+                    put: vec![part("open", self.lines.clone())?.into()],
                     removed: vec!["open".to_owned()],
                 };
             }

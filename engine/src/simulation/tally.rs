@@ -13,7 +13,7 @@ use arrow::{
 use crate::{
     Batch, EventTime, Port, Result,
     operator::{Operator, Output},
-    state::{KEY_GROUP_COLUMN, KeyHasher, LaneState, Lanes, Snapshot, StatePart},
+    state::{KEY_GROUP_COLUMN, KeyHasher, LaneState, Lanes, NewPart, Snapshot, StatePart},
 };
 
 /// How long a window is, in microseconds.
@@ -139,17 +139,26 @@ impl Operator for Tally {
             if !self.stored.insert(start) {
                 snapshot.removed.push(start.to_string());
             }
-            let counts = self.windows[&start].iter();
-            let rows = counts.map(|(key, count)| (start, Some(key.as_str()), *count));
-            snapshot.put.push(part(start.to_string(), rows.collect())?);
+            let counts = self.windows[&start].clone();
+            let make = move || {
+                let counts = counts.iter();
+                rows(counts.map(|(key, count)| (start, Some(key.as_str()), *count)))
+            };
+            let part = NewPart::later(start.to_string(), 1, make);
+            snapshot.put.push(part);
         }
         if self.closed_stored != Some(self.closed) {
             snapshot.removed.push(CLOSED.to_owned());
-            let rows = vec![(self.closed, None, (0, 0))];
-            snapshot.put.push(part(CLOSED.to_owned(), rows)?);
+            let key = CLOSED.to_owned();
+            let rows = rows([(self.closed, None, (0, 0))])?;
+            snapshot.put.push(StatePart { key, rows }.into());
             self.closed_stored = Some(self.closed);
         }
         Ok(snapshot)
+    }
+
+    fn restores_alone(&self, part: &str) -> bool {
+        part != CLOSED
     }
 
     fn restore(&mut self, state: LaneState) -> Result<()> {
@@ -183,8 +192,11 @@ impl Operator for Tally {
     }
 }
 
-/// A part of the state: start, key, and what was counted.
-fn part(key: String, rows: Vec<(i64, Option<&str>, (i64, i64))>) -> Result<StatePart> {
+/// Rows of state: start, key, and what was counted.
+fn rows<'a>(
+    rows: impl IntoIterator<Item = (i64, Option<&'a str>, (i64, i64))>,
+) -> Result<RecordBatch> {
+    let rows: Vec<_> = rows.into_iter().collect();
     let starts: Int64Array = rows.iter().map(|row| row.0).collect();
     let keys: StringArray = rows.iter().map(|row| row.1).collect();
     let counts: Int64Array = rows.iter().map(|row| row.2.0).collect();
@@ -200,7 +212,7 @@ fn part(key: String, rows: Vec<(i64, Option<&str>, (i64, i64))>) -> Result<State
         Field::new("sum", DataType::Int64, false),
         Field::new(KEY_GROUP_COLUMN, DataType::UInt8, true),
     ]);
-    let rows = RecordBatch::try_new(
+    Ok(RecordBatch::try_new(
         Arc::new(schema),
         vec![
             Arc::new(starts),
@@ -209,8 +221,7 @@ fn part(key: String, rows: Vec<(i64, Option<&str>, (i64, i64))>) -> Result<State
             Arc::new(sums),
             Arc::new(groups),
         ],
-    )?;
-    Ok(StatePart { key, rows })
+    )?)
 }
 
 /// A batch of one column of text.

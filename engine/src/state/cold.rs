@@ -3,21 +3,28 @@
 use std::{
     fs::{self, File, TryLockError},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable, Snapshot};
 
 use super::KeyHash;
 use crate::{Error, Result};
 
 /// Bytes by key, out of memory. What is in it is a copy: when it is lost, so is
 /// nothing, because commits hold all state.
-pub trait ColdStore: Send {
-    /// The bytes of a key.
-    fn get(&self, key: KeyHash) -> Result<Option<Vec<u8>>>;
-
+pub trait ColdStore: ColdRead {
     /// Puts bytes in place of those of their keys.
     fn put(&mut self, entries: &mut dyn Iterator<Item = (KeyHash, &[u8])>) -> Result<()>;
+
+    /// What is in it now, whatever is put later.
+    fn view(&self) -> Arc<dyn ColdRead + Sync>;
+}
+
+/// Where cold state is read.
+pub trait ColdRead: Send {
+    /// The bytes of a key.
+    fn get(&self, key: KeyHash) -> Result<Option<Vec<u8>>>;
 }
 
 /// A [`ColdStore`] in a folder of its own, which goes when it is dropped. What a
@@ -26,7 +33,15 @@ pub struct DiskStore {
     entries: Keyspace,
     database: Database,
     /// Held as long as this lives: others must leave the folder alone.
-    _lock: Lock,
+    lock: Arc<Lock>,
+}
+
+/// A store as it was at a time.
+struct View {
+    at: Snapshot,
+    entries: Keyspace,
+    /// What is being read is not swept.
+    _lock: Arc<Lock>,
 }
 
 /// A locked file, which goes with the lock.
@@ -65,7 +80,7 @@ impl DiskStore {
         let file = File::create(&path)
             .and_then(|file| file.lock().map(|()| file))
             .map_err(|error| failed("lock", &path).with_source(error))?;
-        let lock = Lock { path, _file: file };
+        let lock = Arc::new(Lock { path, _file: file });
         let database = Database::builder(&own)
             .temporary(true)
             .cache_size(CACHE_BYTES)
@@ -79,19 +94,24 @@ impl DiskStore {
         Ok(Self {
             entries,
             database,
-            _lock: lock,
+            lock,
         })
     }
 }
 
-impl ColdStore for DiskStore {
+impl ColdRead for DiskStore {
     fn get(&self, key: KeyHash) -> Result<Option<Vec<u8>>> {
-        let value = self.entries.get(bytes(key));
-        let value = value
-            .map_err(|error| Error::external("cold state cannot be read").with_source(error))?;
-        Ok(value.map(|value| value.to_vec()))
+        read(self.entries.get(bytes(key)))
     }
+}
 
+impl ColdRead for View {
+    fn get(&self, key: KeyHash) -> Result<Option<Vec<u8>>> {
+        read(self.at.get(&self.entries, bytes(key)))
+    }
+}
+
+impl ColdStore for DiskStore {
     fn put(&mut self, entries: &mut dyn Iterator<Item = (KeyHash, &[u8])>) -> Result<()> {
         let mut batch = self.database.batch();
         for (key, value) in entries {
@@ -101,6 +121,20 @@ impl ColdStore for DiskStore {
             .commit()
             .map_err(|error| Error::external("cold state cannot be written").with_source(error))
     }
+
+    fn view(&self) -> Arc<dyn ColdRead + Sync> {
+        Arc::new(View {
+            at: self.database.snapshot(),
+            entries: self.entries.clone(),
+            _lock: Arc::clone(&self.lock),
+        })
+    }
+}
+
+fn read(value: fjall::Result<Option<fjall::UserValue>>) -> Result<Option<Vec<u8>>> {
+    let value =
+        value.map_err(|error| Error::external("cold state cannot be read").with_source(error))?;
+    Ok(value.map(|value| value.to_vec()))
 }
 
 fn bytes(key: KeyHash) -> [u8; 16] {
@@ -162,6 +196,27 @@ mod tests {
         assert_eq!(store.get(key(7)).unwrap().unwrap(), b"new");
         assert_eq!(store.get(key(8)).unwrap().unwrap(), b"old");
         assert_eq!(store.get(key(1000)).unwrap(), None);
+    }
+
+    #[test]
+    fn a_view_stays_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = DiskStore::open(folder.path()).unwrap();
+        let put = |store: &mut DiskStore, number, value: &[u8]| {
+            let mut entry = std::iter::once((key(number), value));
+            store.put(&mut entry).unwrap();
+        };
+        put(&mut store, 1, b"old");
+        let view = store.view();
+        put(&mut store, 1, b"new");
+        put(&mut store, 2, b"two");
+        assert_eq!(view.get(key(1)).unwrap().unwrap(), b"old");
+        assert_eq!(view.get(key(2)).unwrap(), None);
+        assert_eq!(store.get(key(1)).unwrap().unwrap(), b"new");
+        drop(store);
+        assert_eq!(view.get(key(1)).unwrap().unwrap(), b"old");
+        drop(view);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]

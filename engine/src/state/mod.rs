@@ -7,16 +7,16 @@
 mod cold;
 mod key_group;
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, UInt8Array},
     record_batch::RecordBatch,
 };
 
-use crate::Result;
+use crate::{Result, operator::Operator};
 
-pub use cold::{ColdStore, DiskStore};
+pub use cold::{ColdRead, ColdStore, DiskStore};
 pub use key_group::{KEY_GROUP_COLUMN, KEY_GROUPS, KeyGroup, KeyHash, KeyHasher, lane_of};
 
 /// A part of an operator's state, named by the operator.
@@ -29,12 +29,91 @@ pub struct StatePart {
     pub rows: RecordBatch,
 }
 
+/// A part that a snapshot puts. Its rows are there, or are made when they are written:
+/// by another thread, and few parts at a time, so that a snapshot of much state holds up
+/// its lane for less long and takes less memory.
+#[derive(Debug)]
+pub struct NewPart {
+    key: String,
+    rows: NewRows,
+}
+
+enum NewRows {
+    Here(RecordBatch),
+    Later {
+        bytes: usize,
+        make: Box<dyn FnOnce() -> Result<RecordBatch> + Send>,
+    },
+}
+
+impl fmt::Debug for NewRows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Here(rows) => f.debug_tuple("Here").field(rows).finish(),
+            Self::Later { bytes, .. } => {
+                let mut later = f.debug_struct("Later");
+                later.field("bytes", bytes).finish_non_exhaustive()
+            }
+        }
+    }
+}
+
+impl NewPart {
+    /// A part of about `bytes`, whose rows, as of now, `make` makes later.
+    pub fn later(
+        key: String,
+        bytes: usize,
+        make: impl FnOnce() -> Result<RecordBatch> + Send + 'static,
+    ) -> Self {
+        let make = Box::new(make);
+        Self {
+            key,
+            rows: NewRows::Later { bytes, make },
+        }
+    }
+
+    /// The part with its rows. It may read the disk.
+    ///
+    /// # Errors
+    /// Those of what makes the rows.
+    pub fn load(self) -> Result<StatePart> {
+        let rows = match self.rows {
+            NewRows::Here(rows) => rows,
+            NewRows::Later { make, .. } => make()?,
+        };
+        let key = self.key;
+        Ok(StatePart { key, rows })
+    }
+
+    /// Bytes that it takes in memory when its rows are there, an estimate.
+    pub(crate) fn bytes(&self) -> u64 {
+        match &self.rows {
+            NewRows::Here(rows) => rows.get_array_memory_size() as u64,
+            NewRows::Later { bytes, .. } => *bytes as u64,
+        }
+    }
+
+    /// Whether its rows are there already.
+    pub(crate) fn is_here(&self) -> bool {
+        matches!(self.rows, NewRows::Here(_))
+    }
+}
+
+impl From<StatePart> for NewPart {
+    fn from(part: StatePart) -> Self {
+        Self {
+            key: part.key,
+            rows: NewRows::Here(part.rows),
+        }
+    }
+}
+
 /// What changed since the last snapshot.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Snapshot {
     /// New parts. A key may be put again only after it was removed, or in the
     /// same snapshot that removes it: then the old rows go and these stay.
-    pub put: Vec<StatePart>,
+    pub put: Vec<NewPart>,
     /// Parts that are not needed any more.
     pub removed: Vec<String>,
 }
@@ -62,12 +141,21 @@ impl Snapshot {
         }
         let groups: ArrayRef = Arc::new(UInt8Array::new_null(values.len()));
         let columns = [(column, values, true), (KEY_GROUP_COLUMN, groups, true)];
-        self.put.push(StatePart {
-            key: key.into(),
-            rows: RecordBatch::try_from_iter_with_nullable(columns)?,
-        });
+        self.put.push(
+            StatePart {
+                key: key.into(),
+                rows: RecordBatch::try_from_iter_with_nullable(columns)?,
+            }
+            .into(),
+        );
         Ok(())
     }
+}
+
+/// The number at the end of a part's name, after a `-`; 0 without one.
+pub fn part_number(key: &str) -> u64 {
+    let number = key.rsplit_once('-').map(|(_, number)| number.parse());
+    number.and_then(std::result::Result::ok).unwrap_or(0)
 }
 
 /// What an operator gets back.
@@ -77,6 +165,22 @@ pub struct LaneState {
     pub parts: Vec<StatePart>,
     /// Whether the operator must put its state anew.
     pub lanes: Lanes,
+}
+
+impl LaneState {
+    /// Gives all of it to an operator, in the order that it expects.
+    ///
+    /// # Errors
+    /// Those of the operator.
+    pub fn restore(mut self, operator: &mut dyn Operator) -> Result<()> {
+        let is_alone = |part: &mut StatePart| operator.restores_alone(&part.key);
+        let mut alone: Vec<StatePart> = self.parts.extract_if(.., is_alone).collect();
+        alone.sort_by_key(|part| part_number(&part.key));
+        let lanes = self.lanes;
+        operator.restore(self)?;
+        let mut parts = alone.into_iter();
+        parts.try_for_each(|part| operator.restore_part(part, lanes))
+    }
 }
 
 /// Whether the number of lanes is what it was.

@@ -11,10 +11,10 @@ use arrow::{
 use tagflow_engine::{
     Batch, Error, Origin, Result,
     source::PartitionId,
-    state::{KEY_GROUP_COLUMN, KeyHash, KeyHasher, Lanes, Snapshot, StatePart},
+    state::{KEY_GROUP_COLUMN, KeyHash, KeyHasher, Lanes, Snapshot, StatePart, part_number},
 };
 
-use super::{stored, timeline::Timeline};
+use super::timeline::Timeline;
 
 /// How the names of stored parts begin.
 const PART: &str = "held-";
@@ -130,10 +130,13 @@ impl Held {
         self.next_part += 1;
         let key = format!("{PART}{}", self.next_part);
         let rows: Vec<&Keyed> = fresh.iter().map(|waiting| &waiting.rows).collect();
-        snapshot.put.push(StatePart {
-            key: key.clone(),
-            rows: encode(timeline, &rows)?,
-        });
+        snapshot.put.push(
+            StatePart {
+                key: key.clone(),
+                rows: encode(timeline, &rows)?,
+            }
+            .into(),
+        );
         self.parts.push((key, last));
         for waiting in &mut fresh {
             waiting.is_stored = true;
@@ -166,7 +169,7 @@ impl Held {
             }
         }
         if is_stored {
-            self.next_part = self.next_part.max(stored::number(&part.key));
+            self.next_part = self.next_part.max(part_number(&part.key));
             self.parts.push((part.key.clone(), latest));
         }
         Ok(true)

@@ -27,7 +27,6 @@ mod timeline;
 
 pub(crate) use held::{Held, Keyed};
 pub(crate) use late::rows as late_rows;
-pub(crate) use stored::number;
 pub(crate) use timeline::{Timeline, Turn};
 
 pub use spec::{Ordered, OrderedSpec, Rule};

@@ -6,7 +6,7 @@ use arrow::{array::BooleanArray, compute::not};
 use tagflow_engine::{
     Batch, EventTime, Port, Result,
     operator::{Operator, Output},
-    state::{KeyHasher, LaneState, Snapshot},
+    state::{KeyHasher, LaneState, Snapshot, part_number},
 };
 
 use super::{
@@ -14,7 +14,6 @@ use super::{
     judge::{Judge, Verdict},
     late,
     spec::Ordered,
-    stored,
 };
 use crate::window::StoredWatermark;
 
@@ -164,7 +163,7 @@ impl Operator for Sequencer {
                 parts.push(part);
             }
         }
-        parts.sort_by_key(|part| stored::number(&part.key));
+        parts.sort_by_key(|part| part_number(&part.key));
         let watermark = self.watermark.get().as_micros();
         let mut judged = Vec::with_capacity(parts.len());
         for part in parts {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::Range};
 use hashbrown::HashTable;
 use tagflow_engine::{
     Result,
-    state::{KeyHash, Lanes, Snapshot, StatePart},
+    state::{KeyHash, Lanes, Snapshot, StatePart, part_number},
 };
 
 use super::stored;
@@ -97,10 +97,13 @@ impl Slices {
             }
             self.next_part += 1;
             let key = format!("slice{start}-{}", self.next_part);
-            snapshot.put.push(StatePart {
-                key: key.clone(),
-                rows: stored::rows(slice.entries[fresh.clone()].iter().copied())?,
-            });
+            snapshot.put.push(
+                StatePart {
+                    key: key.clone(),
+                    rows: stored::rows(slice.entries[fresh.clone()].iter().copied())?,
+                }
+                .into(),
+            );
             slice.parts.push(Part {
                 key,
                 entries: fresh,
@@ -123,7 +126,7 @@ impl Slices {
                 slice.insert(key, time);
             }
             if lanes == Lanes::Same {
-                self.next_part = self.next_part.max(stored::number(&part.key));
+                self.next_part = self.next_part.max(part_number(&part.key));
                 slice.parts.push(Part {
                     key: part.key,
                     entries: start..slice.entries.len(),
@@ -206,8 +209,9 @@ mod tests {
             }
             let mut snapshot = Snapshot::default();
             slices.snapshot(&mut snapshot).unwrap();
-            let [part] = &snapshot.put[..] else { panic!() };
-            written += part.rows.num_rows();
+            let part = snapshot.put.pop().unwrap();
+            assert!(snapshot.put.is_empty());
+            written += part.load().unwrap().rows.num_rows();
             stored = stored + 1 - snapshot.removed.len();
             assert!(stored <= 7, "{stored} parts");
         }

@@ -44,13 +44,6 @@ pub(super) fn entries(part: &StatePart) -> Result<Vec<(KeyHash, i64)>> {
     Ok(keys.zip(time.iter().copied()).collect())
 }
 
-/// The number at the end of a part's name: what was put later has a higher one.
-pub(crate) fn number(key: &str) -> u64 {
-    key.rsplit_once('-')
-        .and_then(|(_, number)| number.parse().ok())
-        .unwrap_or(0)
-}
-
 fn column<'a, T: ArrowPrimitiveType>(part: &'a StatePart, name: &str) -> Result<&'a [T::Native]> {
     part.rows
         .column_by_name(name)

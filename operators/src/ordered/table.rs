@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tagflow_engine::{
     Result,
-    state::{KeyHash, Lanes, Snapshot, StatePart},
+    state::{KeyHash, Lanes, Snapshot, StatePart, part_number},
 };
 
 use super::stored;
@@ -102,10 +102,13 @@ impl<T: Times> Table<T> {
         let entries = changed.flat_map(|(key, entry)| entry.times.iter().map(|time| (*key, time)));
         self.next_part += 1;
         let key = format!("keys-{}", self.next_part);
-        snapshot.put.push(StatePart {
-            key: key.clone(),
-            rows: stored::rows(entries)?,
-        });
+        snapshot.put.push(
+            StatePart {
+                key: key.clone(),
+                rows: stored::rows(entries)?,
+            }
+            .into(),
+        );
         self.parts.push((key, last.unwrap_or(i64::MIN)));
         for entry in self.keys.values_mut() {
             entry.is_stored = true;
@@ -132,7 +135,7 @@ impl<T: Times> Table<T> {
                 latest = latest.max(time);
             }
             if lanes == Lanes::Same {
-                self.next_part = self.next_part.max(stored::number(&part.key));
+                self.next_part = self.next_part.max(part_number(&part.key));
                 self.parts.push((part.key, latest));
             }
         }

@@ -114,6 +114,7 @@ impl Lane {
             assert!(self.store.remove(&key).is_some(), "`{key}` was not there");
         }
         for part in snapshot.put {
+            let part = part.load().unwrap();
             assert!(part.rows.num_rows() > 0);
             let before = self.store.insert(part.key.clone(), part.rows);
             assert!(before.is_none(), "`{}` was there", part.key);

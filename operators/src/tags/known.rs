@@ -9,7 +9,6 @@ use arrow::{
 use serde::{Deserialize, Serialize};
 use tagflow_engine::{
     Error, EventTime, Result,
-    operator::Operator,
     state::{KeyGroup, KeyHash, LaneState, Lanes, StatePart},
 };
 
@@ -82,10 +81,8 @@ impl Known {
     /// `Data` where a part cannot be read.
     pub fn new(tags: &Arc<Tags>, parts: Vec<StatePart>) -> Result<Self> {
         let mut tagger = Tagger::new(Arc::clone(tags), 0, 1)?;
-        tagger.restore(LaneState {
-            parts,
-            lanes: Lanes::Changed,
-        })?;
+        let lanes = Lanes::Changed;
+        LaneState { parts, lanes }.restore(&mut tagger)?;
         Ok(Self { tagger })
     }
 

@@ -10,7 +10,9 @@ use arrow::{
 use tagflow_engine::{
     Batch, EventTime, Port, Result,
     operator::{Operator, Output, Progress},
-    state::{DiskStore, KeyHash, KeyHasher, LaneState, Lanes, Snapshot, lane_of},
+    state::{
+        DiskStore, KeyHash, KeyHasher, LaneState, Lanes, Snapshot, StatePart, lane_of, part_number,
+    },
     time::micros,
 };
 
@@ -29,7 +31,7 @@ use super::{
     value::Value,
 };
 use crate::{
-    ordered::{Held, Keyed, Turn, late_rows, number},
+    ordered::{Held, Keyed, Turn, late_rows},
     window::StoredWatermark,
 };
 
@@ -68,6 +70,8 @@ pub(super) struct Tagger {
     is_layout_stored: bool,
     /// Whether the store has a layout.
     has_stored_layout: bool,
+    /// As it was when users were stored that are restored.
+    stored: Option<Layout>,
     population: Population,
     round: Option<Round>,
     rows: Rows,
@@ -152,6 +156,7 @@ impl Tagger {
             layout: Layout::new(&tags.plan),
             is_layout_stored: false,
             has_stored_layout: false,
+            stored: None,
             population: Population::default(),
             round: None,
             rows: Rows {
@@ -643,14 +648,11 @@ impl Operator for Tagger {
                 parts.push(part);
             }
         }
-        parts.sort_by_key(|part| number(&part.key));
         self.plan = Arc::new(self.plan.cut(&self.population));
         let watermark = self.watermark.get().as_micros();
         let timeline = &self.tags.timeline;
-        let (users, held): (Vec<_>, Vec<_>) = parts
-            .into_iter()
-            .partition(|part| users::is_part(&part.key));
-        for part in &held {
+        parts.sort_by_key(|part| part_number(&part.key));
+        for part in &parts {
             self.held
                 .restore(timeline, &self.hasher, watermark, part, lanes)?;
         }
@@ -659,10 +661,24 @@ impl Operator for Tagger {
         let layout = Layout::new(&self.plan).after(&stored, watermark);
         self.is_layout_stored = self.has_stored_layout && layout == stored;
         self.layout = layout;
+        self.stored = Some(stored);
+        Ok(())
+    }
+
+    fn restores_alone(&self, part: &str) -> bool {
+        users::is_part(part)
+    }
+
+    fn restore_part(&mut self, part: StatePart, lanes: Lanes) -> Result<()> {
+        // Without it no user was stored.
+        let Some(stored) = &self.stored else {
+            return Ok(());
+        };
         let plan = &self.plan;
+        let watermark = self.watermark.get().as_micros();
         let adapt = |user: User| stored.adapt(plan, user, watermark);
-        let adapt = (!self.layout.is_same(&stored)).then_some(adapt);
-        self.users.restore(users, lanes, plan, adapt)
+        let adapt = (!self.layout.is_same(stored)).then_some(adapt);
+        self.users.restore(&part, lanes, plan, adapt)
     }
 
     fn state_bytes(&self) -> usize {

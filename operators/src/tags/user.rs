@@ -1,5 +1,7 @@
 //! All that is known of a key, and how it changes.
 
+use std::sync::Arc;
+
 use smallvec::{SmallVec, smallvec};
 use tagflow_engine::{Error, Result};
 
@@ -26,7 +28,7 @@ pub(super) struct User {
     /// As in the plan.
     pieces: SmallVec<[Piece; 12]>,
     /// The encoded user: pieces that nothing has looked into lie here.
-    rest: Box<[u8]>,
+    rest: Arc<[u8]>,
 }
 
 /// What is decoded whenever a user is. Nearly always it fits where it lies, so to take
@@ -103,17 +105,17 @@ impl User {
                 members: vec![Member::default(); plan.holds_us.len()],
             },
             pieces: pieces.map(|plan| Piece::new(State::new(plan))).collect(),
-            rest: Box::default(),
+            rest: Arc::default(),
         }
     }
 
     /// From what [`encode`](Self::encode) made.
-    pub(super) fn decode(bytes: Box<[u8]>) -> Result<Box<Self>> {
+    pub(super) fn decode(bytes: Arc<[u8]>) -> Result<Box<Self>> {
         // It is read where it will lie, because it is large.
         let mut user = Box::new(Self {
             head: Head::default(),
             pieces: SmallVec::new(),
-            rest: Box::default(),
+            rest: Arc::default(),
         });
         let read = user.read(&bytes);
         read.ok_or_else(|| Error::data("a stored user cannot be read"))?;
@@ -214,7 +216,7 @@ impl User {
                 ..self.head
             },
             pieces: pieces.into(),
-            rest: Box::default(),
+            rest: Arc::default(),
         };
         for piece in 0..user.pieces.len() {
             user.find_next(plan, piece);

@@ -4,20 +4,21 @@ use std::sync::Arc;
 
 use arrow::{
     array::{
-        Array, ArrayRef, AsArray, Int64Array, LargeBinaryArray, RecordBatch, UInt8Array,
+        Array, ArrayRef, AsArray, Int64Array, LargeBinaryBuilder, RecordBatch, UInt8Array,
         UInt64Array,
     },
-    buffer::OffsetBuffer,
     datatypes::{Int64Type, UInt64Type},
 };
 use hashbrown::{HashTable, hash_table::Entry};
 use tagflow_engine::{
     Error, Result,
-    state::{ColdStore, KEY_GROUP_COLUMN, KeyHash, Lanes, Snapshot, StatePart},
+    state::{
+        ColdRead, ColdStore, KEY_GROUP_COLUMN, KeyHash, Lanes, NewPart, Snapshot, StatePart,
+        part_number,
+    },
 };
 
 use super::{plan::Plan, timers::Timers, user::User};
-use crate::ordered::number;
 
 /// How the names of stored parts begin.
 const PART: &str = "users-";
@@ -32,8 +33,11 @@ const MIN_TIMERS: usize = 1024;
 /// A stored part has about so many bytes at most; few in tests, where users are few.
 const PART_BYTES: usize = if cfg!(test) { 1 << 10 } else { 16 << 20 };
 
+/// What a row of a part takes besides the state.
+const ROW_BYTES: usize = 33;
+
 /// Users in hand take so many bytes at most.
-const IN_HAND_BYTES: usize = 96 << 20;
+const IN_HAND_BYTES: usize = 64 << 20;
 
 /// And this part of a limit.
 const IN_HAND_SHARE: usize = 8;
@@ -92,7 +96,8 @@ struct Slot {
 /// Where a user is.
 enum Place {
     InHand(Box<User>),
-    AtRest(Box<[u8]>),
+    /// Snapshots that are being written have it as well.
+    AtRest(Arc<[u8]>),
     OnDisk,
     /// Forgotten, or taken by who changes it.
     Nowhere,
@@ -119,8 +124,8 @@ impl Slot {
     fn bytes(&self) -> usize {
         match &self.place {
             Place::InHand(_) => size_of::<User>() + IN_HAND_FACTOR * self.length as usize,
-            // An allocation has a header and is rounded up.
-            Place::AtRest(state) => state.len().next_multiple_of(16) + 8,
+            // Two counts go before it, and an allocation is rounded up.
+            Place::AtRest(state) => (state.len() + 16).next_multiple_of(16) + 8,
             Place::OnDisk | Place::Nowhere => 0,
         }
     }
@@ -157,7 +162,7 @@ impl Users {
                 return Ok(Some(user));
             }
             Place::AtRest(state) => state,
-            Place::OnDisk => cold_state(self.warmth.as_ref(), key)?,
+            Place::OnDisk => self.cold_state(key)?.into(),
             Place::Nowhere => return Ok(None),
         };
         User::decode(state).map(Some)
@@ -170,8 +175,8 @@ impl Users {
         };
         let state = match &slot.place {
             Place::InHand(user) => encode(user, &mut Vec::new())?.into(),
-            Place::AtRest(state) => state.clone(),
-            Place::OnDisk => cold_state(self.warmth.as_ref(), key)?,
+            Place::AtRest(state) => Arc::clone(state),
+            Place::OnDisk => self.cold_state(key)?.into(),
             Place::Nowhere => return Ok(None),
         };
         User::decode(state).map(Some)
@@ -273,13 +278,13 @@ impl Users {
     pub(super) fn take_due(&mut self, to: i64, limit: usize) -> Vec<KeyHash> {
         let mut due = Vec::new();
         while due.len() < limit
-            && let Some((at, key)) = self.timers.take_until(to)
+            && let Some((at, hash)) = self.timers.take_until(to)
         {
-            let slot = self.slots.find(key.low, |slot| slot.key == key);
+            let last = due.last().copied();
+            let slots = self.slots.iter_hash(hash);
+            let slots = slots.filter(|slot| slot.key.low == hash && slot.next == at);
             // A time to which a user came back stands twice.
-            if slot.is_some_and(|slot| slot.next == at) && due.last() != Some(&key) {
-                due.push(key);
-            }
+            due.extend(slots.map(|slot| slot.key).filter(|key| last != Some(*key)));
         }
         due
     }
@@ -299,6 +304,7 @@ impl Users {
             return Ok(());
         }
         let mut fresh = std::mem::take(&mut self.fresh);
+        let first = self.next_part + 1;
         let (mut count, mut rewritten) = (fresh.len(), 0);
         let enough = count;
         let mut merged = Vec::new();
@@ -335,97 +341,97 @@ impl Users {
         if !merged.is_empty() || self.parts.is_empty() {
             self.forget();
         }
-        let mut rows = Rows::default();
+        let cold = self.warmth.as_ref().map(|warmth| warmth.cold.view());
+        let rows = || Rows {
+            cold: cold.clone(),
+            ..Rows::default()
+        };
+        let mut part = rows();
         for key in fresh {
             let Some(slot) = self.slots.find_mut(key.low, |slot| slot.key == key) else {
                 continue;
             };
-            if rows.states.len() > PART_BYTES {
+            if part.bytes > PART_BYTES {
                 self.next_part += 1;
-                self.parts
-                    .push(std::mem::take(&mut rows).put(self.next_part, snapshot)?);
+                let full = std::mem::replace(&mut part, rows());
+                self.parts.push(full.put(self.next_part, snapshot));
+            }
+            if slot.part >= first {
+                // Its key stands twice.
+                continue;
             }
             slot.part = self.next_part + 1;
             match &slot.place {
                 Place::InHand(user) => {
                     let state = encode(user, &mut self.scratch)?;
-                    rows.push(slot, state);
                     let before = slot.bytes();
                     slot.length = state.len() as u32;
+                    part.push(slot, Some(state.into()));
                     self.in_hand_bytes = self.in_hand_bytes - before + slot.bytes();
                     self.bytes = self.bytes - before + slot.bytes();
                 }
-                Place::AtRest(state) => rows.push(slot, state),
-                Place::OnDisk => rows.push(slot, &cold_state(self.warmth.as_ref(), key)?),
-                Place::Nowhere => rows.push(slot, &[]),
+                Place::AtRest(state) => part.push(slot, Some(Arc::clone(state))),
+                Place::OnDisk => part.push(slot, None),
+                Place::Nowhere => part.push(slot, Some(Arc::default())),
             }
         }
-        if rows.keys.is_empty() {
+        if part.users.is_empty() {
             return Ok(());
         }
         self.next_part += 1;
-        self.parts.push(rows.put(self.next_part, snapshot)?);
+        self.parts.push(part.put(self.next_part, snapshot));
         Ok(())
     }
 
-    /// Takes back what snapshots held: parts in the order in which they were put.
+    /// Takes back a part that a snapshot held: in the order in which they were put.
     /// `adapt` makes users of an earlier plan users of `plan`.
     pub(super) fn restore(
         &mut self,
-        parts: Vec<StatePart>,
+        part: &StatePart,
         lanes: Lanes,
         plan: &Plan,
-        mut adapt: Option<impl FnMut(User) -> User>,
+        adapt: Option<impl Fn(User) -> User>,
     ) -> Result<()> {
-        // One after another goes: all of them take much memory.
-        for part in parts {
-            let number = number(&part.key) as u32;
-            let unreadable =
-                || Error::data(format!("the stored state `{}` cannot be read", part.key));
-            let column = |name| part.rows.column_by_name(name).ok_or_else(unreadable);
-            let high = column(HIGH)?.as_primitive_opt::<UInt64Type>();
-            let low = column(LOW)?.as_primitive_opt::<UInt64Type>();
-            let nexts = column(NEXT)?.as_primitive_opt::<Int64Type>();
-            let states = column(STATE)?.as_binary_opt::<i64>();
-            let (Some(high), Some(low), Some(nexts), Some(states)) = (high, low, nexts, states)
-            else {
-                return Err(unreadable());
+        let unreadable = || Error::data(format!("the stored state `{}` cannot be read", part.key));
+        let column = |name| part.rows.column_by_name(name).ok_or_else(unreadable);
+        let high = column(HIGH)?.as_primitive_opt::<UInt64Type>();
+        let low = column(LOW)?.as_primitive_opt::<UInt64Type>();
+        let nexts = column(NEXT)?.as_primitive_opt::<Int64Type>();
+        let states = column(STATE)?.as_binary_opt::<i64>();
+        let (Some(high), Some(low), Some(nexts), Some(states)) = (high, low, nexts, states) else {
+            return Err(unreadable());
+        };
+        // Of other lanes all is new.
+        let number = match lanes {
+            Lanes::Same => part_number(&part.key) as u32,
+            Lanes::Changed => 0,
+        };
+        if lanes == Lanes::Same {
+            self.next_part = self.next_part.max(number);
+            self.parts.push(Part {
+                number,
+                users: states.len(),
+                live: 0,
+                is_full: states.value_data().len() > PART_BYTES,
+            });
+        }
+        let keys = high.values().iter().zip(low.values());
+        let states = nexts.values().iter().zip(states.iter().flatten());
+        for ((&high, &low), (next, state)) in keys.zip(states) {
+            let key = KeyHash { high, low };
+            let place = if state.is_empty() {
+                Place::Nowhere
+            } else {
+                Place::AtRest(state.into())
             };
-            if lanes == Lanes::Same {
-                self.next_part = self.next_part.max(number);
-                self.parts.push(Part {
-                    number,
-                    users: states.len(),
-                    live: 0,
-                    is_full: states.value_data().len() > PART_BYTES,
-                });
-            }
-            let number = if lanes == Lanes::Same { number } else { 0 };
-            let keys = high.values().iter().zip(low.values());
-            let states = nexts.values().iter().zip(states.iter().flatten());
-            for ((&high, &low), (next, state)) in keys.zip(states) {
-                let place = if state.is_empty() {
-                    Place::Nowhere
-                } else {
-                    Place::AtRest(state.into())
-                };
-                self.insert(KeyHash { high, low }, place, *next, number);
-            }
-            self.cool()?;
-        }
-        if lanes == Lanes::Changed {
-            self.forget();
-            self.fresh = self.keys();
-        }
-        if let Some(adapt) = &mut adapt {
-            for key in self.keys() {
-                if let Some(user) = self.take(key)? {
-                    self.put(plan, key, Box::new(adapt(*user)))?;
-                }
-                self.cool()?;
+            self.insert(key, place, *next, number);
+            if let Some(adapt) = &adapt
+                && let Some(user) = self.take(key)?
+            {
+                self.put(plan, key, Box::new(adapt(*user)))?;
             }
         }
-        Ok(())
+        self.cool()
     }
 
     /// Forgets users who are forgotten, where no part knows more of them.
@@ -445,6 +451,12 @@ impl Users {
     /// Bytes in memory, an estimate.
     pub(super) fn bytes(&self) -> usize {
         self.bytes + self.slots.allocation_size() + self.timers.bytes()
+    }
+
+    fn cold_state(&self, key: KeyHash) -> Result<Vec<u8>> {
+        let warmth = self.warmth.as_ref();
+        let warmth = warmth.expect("without a limit no user is on disk");
+        cold_state(warmth.cold.as_ref(), key)
     }
 
     fn insert(&mut self, key: KeyHash, place: Place, next: i64, part: u32) {
@@ -503,10 +515,10 @@ impl Users {
             part.live += 1;
         }
         if is_new_time && next < i64::MAX {
-            self.timers.push(next, key);
+            self.timers.push(next, key.low);
             if self.timers.len() > 2 * self.slots.len() + MIN_TIMERS {
                 let slots = self.slots.iter().filter(|slot| slot.next < i64::MAX);
-                self.timers = slots.map(|slot| (slot.next, slot.key)).collect();
+                self.timers = slots.map(|slot| (slot.next, slot.key.low)).collect();
             }
         }
     }
@@ -533,69 +545,80 @@ fn encode<'a>(user: &User, bytes: &'a mut Vec<u8>) -> Result<&'a [u8]> {
 }
 
 /// The state of a user on disk.
-fn cold_state(warmth: Option<&Warmth>, key: KeyHash) -> Result<Box<[u8]>> {
-    let warmth = warmth.expect("without a limit no user is on disk");
-    let state = warmth.cold.get(key)?;
-    let state = state.ok_or_else(|| Error::external("cold state is gone from the local disk"))?;
-    Ok(state.into())
+fn cold_state(cold: &(impl ColdRead + ?Sized), key: KeyHash) -> Result<Vec<u8>> {
+    let state = cold.get(key)?;
+    state.ok_or_else(|| Error::external("cold state is gone from the local disk"))
 }
 
-/// Rows of a part.
+/// What becomes the rows of a part when it is written. Until then it has the states in
+/// common with the users at rest, and of those on disk only says who they are.
 #[derive(Default)]
 struct Rows {
-    keys: Vec<KeyHash>,
-    nexts: Vec<i64>,
-    states: Vec<u8>,
-    /// Where each state begins, and where the last one ends.
-    offsets: Vec<i64>,
+    users: Vec<Row>,
+    /// What the states take together.
+    bytes: usize,
+    /// Where the states on disk are.
+    cold: Option<Arc<dyn ColdRead + Sync>>,
+}
+
+struct Row {
+    key: KeyHash,
+    next: i64,
+    /// None on disk.
+    state: Option<Arc<[u8]>>,
 }
 
 impl Rows {
-    fn push(&mut self, slot: &Slot, state: &[u8]) {
-        self.keys.push(slot.key);
-        self.nexts.push(slot.next);
-        self.offsets.push(self.states.len() as i64);
-        self.states.extend_from_slice(state);
+    fn push(&mut self, slot: &Slot, state: Option<Arc<[u8]>>) {
+        let on_disk = slot.length as usize;
+        self.bytes += state.as_ref().map_or(on_disk, |state| state.len());
+        self.users.push(Row {
+            key: slot.key,
+            next: slot.next,
+            state,
+        });
     }
 
-    fn put(mut self, number: u32, snapshot: &mut Snapshot) -> Result<Part> {
-        let users = self.keys.len();
-        let is_full = self.states.len() > PART_BYTES;
-        let keys = || self.keys.iter();
-        self.offsets.push(self.states.len() as i64);
-        let offsets = OffsetBuffer::new(self.offsets.into());
-        let columns: [(&str, ArrayRef); 5] = [
-            (
-                HIGH,
-                Arc::new(UInt64Array::from_iter_values(keys().map(|key| key.high))),
-            ),
-            (
-                LOW,
-                Arc::new(UInt64Array::from_iter_values(keys().map(|key| key.low))),
-            ),
-            (NEXT, Arc::new(Int64Array::from(self.nexts))),
-            (
-                STATE,
-                Arc::new(LargeBinaryArray::new(offsets, self.states.into(), None)),
-            ),
-            (
-                KEY_GROUP_COLUMN,
-                Arc::new(UInt8Array::from_iter_values(
-                    keys().map(|key| key.key_group()),
-                )),
-            ),
-        ];
-        let columns = columns.map(|(name, values)| (name, values, true));
-        snapshot.put.push(StatePart {
-            key: name(number),
-            rows: RecordBatch::try_from_iter_with_nullable(columns)?,
-        });
-        Ok(Part {
+    fn put(self, number: u32, snapshot: &mut Snapshot) -> Part {
+        let users = self.users.len();
+        let is_full = self.bytes > PART_BYTES;
+        let bytes = self.bytes + users * ROW_BYTES;
+        let part = NewPart::later(name(number), bytes, move || self.make());
+        snapshot.put.push(part);
+        Part {
             number,
             users,
             live: users,
             is_full,
-        })
+        }
+    }
+
+    fn make(self) -> Result<RecordBatch> {
+        let mut states = LargeBinaryBuilder::with_capacity(self.users.len(), self.bytes);
+        for row in &self.users {
+            match (&row.state, &self.cold) {
+                (Some(state), _) => states.append_value(state),
+                (None, Some(cold)) => states.append_value(cold_state(cold.as_ref(), row.key)?),
+                (None, None) => return Err(Error::internal("a user is on a disk that is not")),
+            }
+        }
+        let users = || self.users.iter();
+        let keys = |half: fn(&KeyHash) -> u64| -> ArrayRef {
+            Arc::new(UInt64Array::from_iter_values(
+                users().map(|row| half(&row.key)),
+            ))
+        };
+        let nexts = Int64Array::from_iter_values(users().map(|row| row.next));
+        let groups = UInt8Array::from_iter_values(users().map(|row| row.key.key_group()));
+        let columns: [(&str, ArrayRef); 5] = [
+            (HIGH, keys(|key| key.high)),
+            (LOW, keys(|key| key.low)),
+            (NEXT, Arc::new(nexts)),
+            (STATE, Arc::new(states.finish())),
+            (KEY_GROUP_COLUMN, Arc::new(groups)),
+        ];
+        let columns = columns.map(|(name, values)| (name, values, true));
+        Ok(RecordBatch::try_from_iter_with_nullable(columns)?)
     }
 }
 

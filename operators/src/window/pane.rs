@@ -88,10 +88,13 @@ impl Pane {
         for part in &mut self.frozen {
             if part.key.is_none() {
                 let key = next_key();
-                snapshot.put.push(StatePart {
-                    key: key.clone(),
-                    rows: with_key_groups(aggregation, hasher, &part.states)?,
-                });
+                snapshot.put.push(
+                    StatePart {
+                        key: key.clone(),
+                        rows: with_key_groups(aggregation, hasher, &part.states)?,
+                    }
+                    .into(),
+                );
                 part.key = Some(key);
             }
         }

@@ -9,7 +9,7 @@ use arrow::{
 };
 use tagflow_engine::{
     EventTime, Result,
-    state::{KeyHasher, Lanes, Snapshot, StatePart},
+    state::{KeyHasher, Lanes, Snapshot, StatePart, part_number},
 };
 
 use super::{
@@ -295,10 +295,4 @@ pub(super) fn starting(start: i64, states: &RecordBatch) -> Vec<ArrayRef> {
 /// minute past the epoch.
 fn part_key(start_us: i64, number: u64) -> String {
     format!("w{start_us}-{number}")
-}
-
-fn part_number(key: &str) -> u64 {
-    key.rsplit_once('-')
-        .and_then(|(_, number)| number.parse().ok())
-        .unwrap_or(0)
 }

@@ -610,10 +610,13 @@ impl Operator for Sessions {
             if open.key.is_none() {
                 self.next_part += 1;
                 let key = format!("{PART}-{}", self.next_part);
-                snapshot.put.push(StatePart {
-                    key: key.clone(),
-                    rows: with_key_groups(&self.aggregation, &self.hasher, &open.states)?,
-                });
+                snapshot.put.push(
+                    StatePart {
+                        key: key.clone(),
+                        rows: with_key_groups(&self.aggregation, &self.hasher, &open.states)?,
+                    }
+                    .into(),
+                );
                 open.key = Some(key);
             }
         }

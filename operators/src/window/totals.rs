@@ -292,10 +292,13 @@ impl Totals {
         for part in &mut self.parts {
             if part.key.is_none() {
                 let key = format!("{PART}{}", part.number);
-                snapshot.put.push(StatePart {
-                    key: key.clone(),
-                    rows: with_key_groups(aggregation, hasher, &part.states)?,
-                });
+                snapshot.put.push(
+                    StatePart {
+                        key: key.clone(),
+                        rows: with_key_groups(aggregation, hasher, &part.states)?,
+                    }
+                    .into(),
+                );
                 part.key = Some(key);
             }
         }

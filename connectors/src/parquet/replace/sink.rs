@@ -17,7 +17,7 @@ use tagflow_engine::{
     Batch, Clock, Error, Ids, Result,
     element::BarrierKind,
     sink::{RemovedFile, Sink, SinkContext, SinkCut, StagedFile},
-    state::StatePart,
+    state::{NewPart, StatePart},
     store_error,
 };
 
@@ -285,7 +285,8 @@ impl Sink for ReplacingSink {
         };
         cut.snapshot.removed = mem::take(&mut self.written);
         for (folder, pending) in &mut self.pending {
-            cut.snapshot.put.extend(pending.carry.take_part(folder)?);
+            let part = pending.carry.take_part(folder)?;
+            cut.snapshot.put.extend(part.map(NewPart::from));
         }
         // Rows that wait may be of any window.
         self.published.retain(|file| {

@@ -86,14 +86,16 @@ async fn orphans_go_when_the_next_owner_comes() {
     let process = world.process(1);
     let (log, _) = process.open().await.unwrap();
     process.stage(&log, 7).await.unwrap();
-    log.put_state("n", 0, &super::world::part(7)).await.unwrap();
+    log.put_state("n", 0, super::world::part(7).into())
+        .await
+        .unwrap();
     let (heir, _) = world.process(2).open().await.unwrap();
     assert!(world.staged().await.is_empty());
     assert!(world.objects("state/p/state").await.is_empty());
     // What the new owner uploads is its own business.
     let process = world.process(2);
     process.stage(&heir, 8).await.unwrap();
-    heir.put_state("n", 0, &super::world::part(8))
+    heir.put_state("n", 0, super::world::part(8).into())
         .await
         .unwrap();
     assert_eq!(heir.staging().as_ref(), "_staging/p/main/2");

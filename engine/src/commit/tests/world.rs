@@ -232,7 +232,7 @@ impl Process {
         }
         let name = file.name.as_deref().unwrap_or_default();
         let part = part_with_file(row, &format!("{}/{name}.parquet", file.folder));
-        let part = log.put_state("count", 0, &part).await?;
+        let part = log.put_state("count", 0, part.into()).await?;
         if state.len() == 2 {
             state.remove(0);
         }

@@ -149,10 +149,13 @@ impl Operator for Tally {
         };
         self.written = true;
         Ok(Snapshot {
-            put: vec![StatePart {
-                key: "all".to_owned(),
-                rows,
-            }],
+            put: vec![
+                StatePart {
+                    key: "all".to_owned(),
+                    rows,
+                }
+                .into(),
+            ],
             removed,
         })
     }

@@ -27,12 +27,13 @@ pub(super) struct Driver {
     has_ended: bool,
     now: Progress,
     committed: Progress,
-    /// The parts of each lane since the last snapshot.
+    /// The last snapshot of each lane, until it is written.
+    writing: Vec<Snapshot>,
+    /// The parts of each lane, at the last snapshot that was written.
     store: Vec<Parts>,
-    committed_store: Vec<Parts>,
-    /// Rows that the last snapshot put.
+    /// Rows that the snapshot written last put.
     pub(super) put_rows: usize,
-    /// Bytes that the last snapshot put.
+    /// Bytes that the snapshot written last put.
     pub(super) put_bytes: usize,
 }
 
@@ -67,8 +68,8 @@ impl Driver {
             has_ended: false,
             now: start.clone(),
             committed: start,
+            writing: Vec::new(),
             store: vec![Parts::new(); lanes],
-            committed_store: vec![Parts::new(); lanes],
             put_rows: 0,
             put_bytes: 0,
         }
@@ -155,7 +156,10 @@ impl Driver {
         self.each(|operator, out| operator.on_end(out));
     }
 
+    /// Ends an epoch. What lanes snapshot is written when the next one ends, or before a
+    /// restart: rows go on meanwhile.
     pub(super) fn barrier(&mut self) {
+        self.write();
         if let Some(population) = &mut self.population {
             population.barrier();
         }
@@ -165,17 +169,29 @@ impl Driver {
             while operator.go_on(out)? == operator::Progress::More {}
             Ok(())
         });
-        (self.put_rows, self.put_bytes) = (0, 0);
-        for (lane, parts) in self.lanes.iter_mut().zip(&mut self.store) {
-            let snapshot = lane.operator.snapshot().unwrap();
-            for part in &snapshot.put {
-                self.put_rows += part.rows.num_rows();
-                self.put_bytes += part.rows.get_array_memory_size();
-            }
-            apply(parts, snapshot);
-        }
+        let lanes = self.lanes.iter_mut();
+        let snapshots = lanes.map(|lane| lane.operator.snapshot().unwrap());
+        self.writing = snapshots.collect();
         self.committed = self.now.clone();
-        self.committed_store = self.store.clone();
+    }
+
+    /// Writes what lanes have snapshotted.
+    pub(super) fn write(&mut self) {
+        if self.writing.is_empty() {
+            return;
+        }
+        (self.put_rows, self.put_bytes) = (0, 0);
+        let snapshots = std::mem::take(&mut self.writing);
+        if self.store.len() != snapshots.len() {
+            // What other lanes had stored, these have put anew.
+            self.store = vec![Parts::new(); snapshots.len()];
+        }
+        for (snapshot, parts) in snapshots.into_iter().zip(&mut self.store) {
+            for part in apply(parts, snapshot) {
+                self.put_rows += part.num_rows();
+                self.put_bytes += part.get_array_memory_size();
+            }
+        }
     }
 
     /// Goes back to the last barrier, with new operators on `lanes` lanes.
@@ -193,7 +209,8 @@ impl Driver {
                 *population = tags.map(|tags| Box::new(Self::new(&tags, lanes)));
             }
         }
-        let old = &self.committed_store;
+        self.write();
+        let old = &self.store;
         let is_same = lanes == old.len();
         self.lanes = make_lanes(tags, lanes);
         self.now = self.committed.clone();
@@ -206,14 +223,10 @@ impl Driver {
             };
             let lanes = if is_same { Lanes::Same } else { Lanes::Changed };
             if !parts.is_empty() {
-                lane.operator.restore(LaneState { parts, lanes }).unwrap();
+                let state = LaneState { parts, lanes };
+                state.restore(lane.operator.as_mut()).unwrap();
             }
         }
-        self.store = if is_same {
-            old.clone()
-        } else {
-            vec![Parts::new(); lanes]
-        };
     }
 
     /// What came out at `port`.
@@ -222,7 +235,8 @@ impl Driver {
     }
 
     /// Rows in the store.
-    pub(super) fn stored_rows(&self) -> usize {
+    pub(super) fn stored_rows(&mut self) -> usize {
+        self.write();
         let parts = self.store.iter().flat_map(Parts::values);
         parts.map(RecordBatch::num_rows).sum()
     }
@@ -289,18 +303,22 @@ fn make_lanes(tags: &Arc<Tags>, lanes: usize) -> Vec<Lane> {
     (0..lanes).map(lane).collect()
 }
 
-/// Holds a snapshot to its contract.
-fn apply(parts: &mut Parts, snapshot: Snapshot) {
+/// Holds a snapshot to its contract; what it put.
+fn apply(parts: &mut Parts, snapshot: Snapshot) -> Vec<RecordBatch> {
+    let mut put = Vec::new();
     for key in snapshot.removed {
         assert!(parts.remove(&key).is_some(), "`{key}` was not there");
     }
     for part in snapshot.put {
+        let part = part.load().unwrap();
         let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_.-".contains(c);
         assert!(part.key.chars().all(legal), "{}", part.key);
         assert!(part.rows.num_rows() > 0);
+        put.push(part.rows.clone());
         let last = parts.insert(part.key.clone(), part.rows);
         assert!(last.is_none(), "`{}` was there", part.key);
     }
+    put
 }
 
 fn parts_of(parts: &Parts, of_lane: impl Fn(u8) -> bool) -> Vec<StatePart> {

@@ -167,12 +167,15 @@ impl Previews {
             (KEY_GROUP_COLUMN.to_owned(), Arc::new(groups)),
         ]);
         let columns = columns.into_iter();
-        snapshot.put.push(StatePart {
-            key: PART.to_owned(),
-            rows: RecordBatch::try_from_iter_with_nullable(
-                columns.map(|(name, values)| (name, values, true)),
-            )?,
-        });
+        snapshot.put.push(
+            StatePart {
+                key: PART.to_owned(),
+                rows: RecordBatch::try_from_iter_with_nullable(
+                    columns.map(|(name, values)| (name, values, true)),
+                )?,
+            }
+            .into(),
+        );
         Ok(())
     }
 
@@ -220,10 +223,11 @@ impl Previews {
 
     /// Bytes in memory, an estimate.
     pub(super) fn bytes(&self) -> usize {
+        let each = size_of::<(OwnedRow, Vec<Shown>)>() + 1;
+        // A table is two thirds full on average.
+        let places = self.shown.len() * each * 3 / 2;
         let shown = self.shown.iter();
-        let shown = shown.map(|(key, shown)| {
-            size_of_val(key) + key.as_ref().len() + size_of_val(shown.as_slice())
-        });
+        let shown = shown.map(|(key, shown)| key.as_ref().len() + size_of_val(shown.as_slice()));
         let changed = match &self.changed {
             Changed::All => 0,
             Changed::Some(changed) => changed
@@ -231,7 +235,7 @@ impl Previews {
                 .map(|key| size_of_val(key) + key.as_ref().len())
                 .sum(),
         };
-        shown.sum::<usize>() + changed
+        places + shown.sum::<usize>() + changed
     }
 
     fn ticks(&self, time: i64) -> i64 {

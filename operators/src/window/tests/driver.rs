@@ -97,12 +97,16 @@ impl Driver {
         self.now.watermarks.into_iter().min().unwrap()
     }
 
-    pub(super) fn barrier(&mut self) {
+    pub(super) fn flush(&mut self) {
         for stage in [0, 1] {
             for lane in 0..self.lanes.len() {
                 self.call(lane, stage, |stage, out| stage.flush(out));
             }
         }
+    }
+
+    pub(super) fn barrier(&mut self) {
+        self.flush();
         for (lane, stored) in self.lanes.iter_mut().zip(&mut self.store) {
             for (stage, parts) in lane.stages.iter_mut().zip(stored) {
                 apply(parts, stage.snapshot().unwrap());
@@ -129,7 +133,8 @@ impl Driver {
                         .collect()
                 };
                 let lanes = if same { Lanes::Same } else { Lanes::Changed };
-                operator.restore(LaneState { parts, lanes }).unwrap();
+                let state = LaneState { parts, lanes };
+                state.restore(operator.as_mut()).unwrap();
             }
         }
         // As the runtime does: the final stages may have been further.
@@ -288,6 +293,7 @@ fn apply(parts: &mut Parts, snapshot: Snapshot) {
         assert!(parts.remove(&key).is_some(), "`{key}` was not there");
     }
     for part in snapshot.put {
+        let part = part.load().unwrap();
         let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_.-".contains(c);
         assert!(part.key.chars().all(legal), "{}", part.key);
         assert!(part.rows.num_rows() > 0);

@@ -84,3 +84,38 @@ impl Emission {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_is_said() {
+        let minutes = Duration::from_mins;
+        let windows = Windows::Tumble(Period::Fixed(minutes(2)));
+        let check = |previews: Option<u64>, lateness, ttl: Option<u64>| {
+            let emission = Emission {
+                previews: previews.map(minutes),
+                lateness: minutes(lateness),
+                ttl: ttl.map(minutes),
+            };
+            emission.check(&windows)
+        };
+        for (previews, lateness, ttl) in [
+            (None, 0, None),
+            (Some(1), 3, None),
+            (Some(2), 0, Some(2)),
+            (Some(2), 0, Some(3)),
+        ] {
+            assert_eq!(check(previews, lateness, ttl), Ok(()));
+        }
+        let apart = "previews are at least a microsecond apart";
+        assert_eq!(check(Some(0), 0, None), Err(apart));
+        for (previews, ttl) in [(Some(2), 1), (Some(3), 4), (None, 4)] {
+            let shorter = "`ttl` is shorter than changes are apart";
+            assert_eq!(check(previews, 0, Some(ttl)), Err(shorter));
+        }
+        let late = check(Some(2), 1, Some(2)).unwrap_err();
+        assert!(late.contains("`allowed_lateness` is for windows"), "{late}");
+    }
+}

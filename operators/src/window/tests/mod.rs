@@ -9,4 +9,6 @@ mod late;
 mod oracle;
 mod rows;
 mod sessions;
+mod size;
 mod state;
+mod totals;

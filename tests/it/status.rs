@@ -47,10 +47,12 @@ fn a_live_pipeline_is_shown_live_and_a_stopped_one_by_its_last_commit() {
             .stdout
     };
     let rows = |text: &str| -> serde_json::Value { serde_json::from_str(text).unwrap() };
-    let live = eventually("all rows are committed", || {
+    // The lag is known when the client has said how far the topic goes.
+    let live = eventually("all rows are committed and the lag is known", || {
         let found = status();
         let found = found.starts_with('[').then(|| rows(&found))?;
-        (found[0]["totals"]["in"] == 5000).then_some(found)
+        let is_told = found[0]["totals"]["in"] == 5000 && !found[0]["lag_rows"].is_null();
+        is_told.then_some(found)
     });
     let row = &live[0];
     assert_eq!(row["pipeline"], "sales");

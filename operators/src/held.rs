@@ -170,12 +170,9 @@ impl Held {
                 let key = format!("{first_name}{}", self.next_part);
                 let groups = key_groups(&self.hasher, &self.hash, &part.rows)?;
                 let columns = [part.rows.columns(), &[groups]].concat();
-                snapshot.put.push(
-                    StatePart {
-                        rows: RecordBatch::try_new(Arc::clone(&self.stored), columns)?,
-                        key: key.clone(),
-                    }
-                    .into(),
+                snapshot.put_rows(
+                    key.clone(),
+                    RecordBatch::try_new(Arc::clone(&self.stored), columns)?,
                 );
                 part.key = Some(key);
             }
@@ -188,12 +185,9 @@ impl Held {
                 let groups = arrow::compute::concat(&groups)?.slice(0, slot.marks.len());
                 let marks = Arc::new(BooleanArray::from(slot.marks.clone()));
                 snapshot.removed.extend(slot.marks_key.take());
-                snapshot.put.push(
-                    StatePart {
-                        rows: RecordBatch::try_new(marks_schema(), vec![marks, groups])?,
-                        key: key.clone(),
-                    }
-                    .into(),
+                snapshot.put_rows(
+                    key.clone(),
+                    RecordBatch::try_new(marks_schema(), vec![marks, groups])?,
                 );
                 slot.marks_key = Some(key);
             }

@@ -2,12 +2,6 @@
 
 use std::sync::Arc;
 
-use super::{
-    paths::Paths,
-    record::{StateRef, sha256_hex},
-    store::LogStore,
-};
-use crate::{Error, Ids, Result, blocking::blocking, state::NewPart};
 use arrow::{
     array::RecordBatch,
     compute::concat_batches,
@@ -18,6 +12,13 @@ use arrow::{
     },
 };
 use bytes::Bytes;
+
+use super::{
+    paths::Paths,
+    record::{StateRef, sha256_hex},
+    store::LogStore,
+};
+use crate::{Error, Ids, Result, blocking::blocking, state::NewPart};
 
 /// Where one owner reads and writes state parts.
 #[derive(Clone)]

@@ -26,8 +26,8 @@ use crate::{
 /// How many state parts a lane loads at once.
 const CONCURRENT_LOADS: usize = 8;
 
-/// The state of a checkpoint, which is loaded as it is asked for: that of all lanes at
-/// once could be too much for memory.
+/// The state of a checkpoint, which is loaded as it is asked for: all of it at once could
+/// be too much for memory.
 pub(super) struct Restored<'a> {
     log: &'a CommitLog,
     lanes: usize,

@@ -15,7 +15,7 @@ use crate::{
     Batch, EventTime, Origin, Port, Result,
     operator::{Operator, Output},
     source::PartitionId,
-    state::{KEY_GROUP_COLUMN, KeyHasher, LaneState, Snapshot, StatePart},
+    state::{KEY_GROUP_COLUMN, KeyHasher, LaneState, Snapshot},
     testing::script_schema,
 };
 
@@ -176,7 +176,7 @@ impl Operator for Hold {
         )?;
         self.stored = true;
         let key = "held".to_owned();
-        snapshot.put.push(StatePart { key, rows }.into());
+        snapshot.put_rows(key, rows);
         Ok(snapshot)
     }
 

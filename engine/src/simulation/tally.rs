@@ -13,7 +13,7 @@ use arrow::{
 use crate::{
     Batch, EventTime, Port, Result,
     operator::{Operator, Output},
-    state::{KEY_GROUP_COLUMN, KeyHasher, LaneState, Lanes, NewPart, Snapshot, StatePart},
+    state::{KEY_GROUP_COLUMN, KeyHasher, LaneState, Lanes, NewPart, Snapshot},
 };
 
 /// How long a window is, in microseconds.
@@ -151,7 +151,7 @@ impl Operator for Tally {
             snapshot.removed.push(CLOSED.to_owned());
             let key = CLOSED.to_owned();
             let rows = rows([(self.closed, None, (0, 0))])?;
-            snapshot.put.push(StatePart { key, rows }.into());
+            snapshot.put_rows(key, rows);
             self.closed_stored = Some(self.closed);
         }
         Ok(snapshot)

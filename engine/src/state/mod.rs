@@ -124,6 +124,12 @@ impl Snapshot {
         self.put.is_empty() && self.removed.is_empty()
     }
 
+    /// Puts a part whose rows are there.
+    pub fn put_rows(&mut self, key: impl Into<String>, rows: RecordBatch) {
+        let key = key.into();
+        self.put.push(StatePart { key, rows }.into());
+    }
+
     /// Puts a part of one column, whose rows every lane gets, in place of the one with
     /// this name if that `is_stored`.
     ///
@@ -141,13 +147,7 @@ impl Snapshot {
         }
         let groups: ArrayRef = Arc::new(UInt8Array::new_null(values.len()));
         let columns = [(column, values, true), (KEY_GROUP_COLUMN, groups, true)];
-        self.put.push(
-            StatePart {
-                key: key.into(),
-                rows: RecordBatch::try_from_iter_with_nullable(columns)?,
-            }
-            .into(),
-        );
+        self.put_rows(key, RecordBatch::try_from_iter_with_nullable(columns)?);
         Ok(())
     }
 }
@@ -191,4 +191,21 @@ pub enum Lanes {
     /// The parts were split anew and the old ones are dropped: everything
     /// restored must be in the next snapshot's `put`. Keys may repeat.
     Changed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_known_by_its_number() {
+        let names = [
+            "users-2",
+            "users-10",
+            "w-60000000-3",
+            "watermark",
+            "last-one",
+        ];
+        assert_eq!(names.map(part_number), [2, 10, 3, 0, 0]);
+    }
 }

@@ -130,13 +130,7 @@ impl Held {
         self.next_part += 1;
         let key = format!("{PART}{}", self.next_part);
         let rows: Vec<&Keyed> = fresh.iter().map(|waiting| &waiting.rows).collect();
-        snapshot.put.push(
-            StatePart {
-                key: key.clone(),
-                rows: encode(timeline, &rows)?,
-            }
-            .into(),
-        );
+        snapshot.put_rows(key.clone(), encode(timeline, &rows)?);
         self.parts.push((key, last));
         for waiting in &mut fresh {
             waiting.is_stored = true;

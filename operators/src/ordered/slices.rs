@@ -97,12 +97,9 @@ impl Slices {
             }
             self.next_part += 1;
             let key = format!("slice{start}-{}", self.next_part);
-            snapshot.put.push(
-                StatePart {
-                    key: key.clone(),
-                    rows: stored::rows(slice.entries[fresh.clone()].iter().copied())?,
-                }
-                .into(),
+            snapshot.put_rows(
+                key.clone(),
+                stored::rows(slice.entries[fresh.clone()].iter().copied())?,
             );
             slice.parts.push(Part {
                 key,

@@ -102,13 +102,7 @@ impl<T: Times> Table<T> {
         let entries = changed.flat_map(|(key, entry)| entry.times.iter().map(|time| (*key, time)));
         self.next_part += 1;
         let key = format!("keys-{}", self.next_part);
-        snapshot.put.push(
-            StatePart {
-                key: key.clone(),
-                rows: stored::rows(entries)?,
-            }
-            .into(),
-        );
+        snapshot.put_rows(key.clone(), stored::rows(entries)?);
         self.parts.push((key, last.unwrap_or(i64::MIN)));
         for entry in self.keys.values_mut() {
             entry.is_stored = true;

@@ -70,7 +70,7 @@ pub(super) struct Tagger {
     is_layout_stored: bool,
     /// Whether the store has a layout.
     has_stored_layout: bool,
-    /// As it was when users were stored that are restored.
+    /// The layout of the users that are restored.
     stored: Option<Layout>,
     population: Population,
     round: Option<Round>,

@@ -8,9 +8,9 @@ use std::{
 /// How wide a bucket is.
 const BUCKET_US: i64 = 60_000_000;
 
-/// Times with the hashes of the keys to which something happens then: a queue in which nearly all
-/// lie unsorted, in buckets of a minute, until theirs is the next (a calendar queue:
-/// Brown, *A Fast O(1) Priority Queue Implementation for the Simulation Event Set
+/// Times with the hashes of the keys to which something happens then: a queue in which
+/// nearly all lie unsorted, in buckets of a minute, until theirs is the next (a calendar
+/// queue: Brown, *A Fast O(1) Priority Queue Implementation for the Simulation Event Set
 /// Problem*, 1988).
 #[derive(Debug, Default)]
 pub(super) struct Timers {

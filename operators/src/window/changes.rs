@@ -119,15 +119,10 @@ impl Revisions {
                     Arc::new(UInt8Array::new_null(self.by_end.len())),
                 ),
             ];
-            snapshot.put.push(
-                StatePart {
-                    key: PART.into(),
-                    rows: RecordBatch::try_from_iter_with_nullable(
-                        columns.map(|(name, values)| (name, values, true)),
-                    )?,
-                }
-                .into(),
-            );
+            let rows = RecordBatch::try_from_iter_with_nullable(
+                columns.map(|(name, values)| (name, values, true)),
+            )?;
+            snapshot.put_rows(PART, rows);
         }
         Ok(())
     }

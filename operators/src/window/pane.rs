@@ -7,7 +7,7 @@ use arrow::{
 use std::sync::Arc;
 use tagflow_engine::{
     Result,
-    state::{KeyHasher, Snapshot, StatePart},
+    state::{KeyHasher, Snapshot},
 };
 
 use super::{
@@ -88,12 +88,9 @@ impl Pane {
         for part in &mut self.frozen {
             if part.key.is_none() {
                 let key = next_key();
-                snapshot.put.push(
-                    StatePart {
-                        key: key.clone(),
-                        rows: with_key_groups(aggregation, hasher, &part.states)?,
-                    }
-                    .into(),
+                snapshot.put_rows(
+                    key.clone(),
+                    with_key_groups(aggregation, hasher, &part.states)?,
                 );
                 part.key = Some(key);
             }

@@ -18,7 +18,7 @@ use arrow::{
 use tagflow_engine::{
     Batch, Error, EventTime, Port, Result,
     operator::{Operator, Output},
-    state::{KeyHasher, LaneState, Snapshot, StatePart},
+    state::{KeyHasher, LaneState, Snapshot},
     time::micros,
 };
 
@@ -610,12 +610,9 @@ impl Operator for Sessions {
             if open.key.is_none() {
                 self.next_part += 1;
                 let key = format!("{PART}-{}", self.next_part);
-                snapshot.put.push(
-                    StatePart {
-                        key: key.clone(),
-                        rows: with_key_groups(&self.aggregation, &self.hasher, &open.states)?,
-                    }
-                    .into(),
+                snapshot.put_rows(
+                    key.clone(),
+                    with_key_groups(&self.aggregation, &self.hasher, &open.states)?,
                 );
                 open.key = Some(key);
             }

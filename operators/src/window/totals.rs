@@ -292,12 +292,9 @@ impl Totals {
         for part in &mut self.parts {
             if part.key.is_none() {
                 let key = format!("{PART}{}", part.number);
-                snapshot.put.push(
-                    StatePart {
-                        key: key.clone(),
-                        rows: with_key_groups(aggregation, hasher, &part.states)?,
-                    }
-                    .into(),
+                snapshot.put_rows(
+                    key.clone(),
+                    with_key_groups(aggregation, hasher, &part.states)?,
                 );
                 part.key = Some(key);
             }

@@ -123,19 +123,14 @@ impl Published {
                 Arc::new(Int64Array::from_iter_values(self.files.iter().map(number)))
             };
             let groups = UInt8Array::from(vec![0; self.files.len()]);
-            snapshot.put.push(
-                StatePart {
-                    key: PART.to_owned(),
-                    rows: RecordBatch::try_from_iter([
-                        ("folder", text(|file| file.folder.as_ref())),
-                        ("name", text(|file| &file.name)),
-                        ("first_end_us", number(|file| file.ends.first)),
-                        ("last_end_us", number(|file| file.ends.last)),
-                        (KEY_GROUP_COLUMN, Arc::new(groups)),
-                    ])?,
-                }
-                .into(),
-            );
+            let rows = RecordBatch::try_from_iter([
+                ("folder", text(|file| file.folder.as_ref())),
+                ("name", text(|file| &file.name)),
+                ("first_end_us", number(|file| file.ends.first)),
+                ("last_end_us", number(|file| file.ends.last)),
+                (KEY_GROUP_COLUMN, Arc::new(groups)),
+            ])?;
+            snapshot.put_rows(PART, rows);
         }
         Ok(())
     }

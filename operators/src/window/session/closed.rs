@@ -178,16 +178,11 @@ impl Closed {
             if chunk.key.is_none() && chunk.states.num_rows() > 0 {
                 self.next_part += 1;
                 let key = format!("{PART}{}", self.next_part);
-                snapshot.put.push(
-                    StatePart {
-                        key: key.clone(),
-                        rows: with_revisions(
-                            &with_key_groups(aggregation, hasher, &chunk.states)?,
-                            &chunk.revisions,
-                        )?,
-                    }
-                    .into(),
-                );
+                let rows = with_revisions(
+                    &with_key_groups(aggregation, hasher, &chunk.states)?,
+                    &chunk.revisions,
+                )?;
+                snapshot.put_rows(key.clone(), rows);
                 chunk.key = Some(key);
             }
         }

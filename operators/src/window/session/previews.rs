@@ -167,15 +167,10 @@ impl Previews {
             (KEY_GROUP_COLUMN.to_owned(), Arc::new(groups)),
         ]);
         let columns = columns.into_iter();
-        snapshot.put.push(
-            StatePart {
-                key: PART.to_owned(),
-                rows: RecordBatch::try_from_iter_with_nullable(
-                    columns.map(|(name, values)| (name, values, true)),
-                )?,
-            }
-            .into(),
-        );
+        let rows = RecordBatch::try_from_iter_with_nullable(
+            columns.map(|(name, values)| (name, values, true)),
+        )?;
+        snapshot.put_rows(PART, rows);
         Ok(())
     }
 

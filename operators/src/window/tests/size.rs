@@ -122,31 +122,21 @@ fn check(stream: &Stream, windows: &Windows, emission: Emission, entries: usize)
 }
 
 #[test]
-fn tumbling_windows_until_they_close() {
-    let stream = Stream {
-        step: Duration::from_secs(1),
-        keys: 3_000,
-        length: MINUTE * 179,
-    };
-    let entries = stream.panes(HOUR, HOUR * 2);
+fn tumbling_windows() {
     let windows = Windows::Tumble(Period::Fixed(HOUR));
-    check(&stream, &windows, Emission::default(), entries);
-}
-
-#[test]
-fn tumbling_windows_that_may_be_corrected() {
-    let stream = Stream {
-        step: Duration::from_secs(1),
-        keys: 3_000,
-        length: MINUTE * 299,
-    };
-    let entries = stream.panes(HOUR, HOUR * 2);
-    let emission = Emission {
-        lateness: HOUR * 2,
-        ..Emission::default()
-    };
-    let windows = Windows::Tumble(Period::Fixed(HOUR));
-    check(&stream, &windows, emission, entries);
+    // Until they close, and as long as they may be corrected.
+    for (minutes, lateness) in [(179, Duration::ZERO), (299, HOUR * 2)] {
+        let stream = Stream {
+            step: Duration::from_secs(1),
+            keys: 3_000,
+            length: MINUTE * minutes,
+        };
+        let emission = Emission {
+            lateness,
+            ..Emission::default()
+        };
+        check(&stream, &windows, emission, stream.panes(HOUR, HOUR * 2));
+    }
 }
 
 #[test]

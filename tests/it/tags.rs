@@ -66,6 +66,8 @@ fn ran() -> Folder {
     folder
         .tagflow(&["run", "p.yaml", "--admin", "off"])
         .expect(0);
+    let cold = std::fs::read_dir(folder.path("cold")).unwrap();
+    assert_eq!(cold.count(), 0, "the cache on the disk goes with the run");
     folder
 }
 

@@ -144,7 +144,9 @@ pub(super) async fn run(
             .map(|limit| Pressure::new(limit.bytes)),
         short_of_memory: None,
     };
-    job.run(&surroundings.stop).await
+    let ended = job.run(&surroundings.stop).await;
+    job.topology.end(surroundings.clock.as_ref()).await;
+    ended
 }
 
 /// How bad the rows are.

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use futures::future::try_join_all;
@@ -24,7 +25,7 @@ use super::{
     writer::Writer,
 };
 use crate::{
-    Error, EventTime, Result,
+    Clock, Error, EventTime, Result,
     commit::{CommitLog, Recovered},
     element::EdgeId,
     graph::{Graph, NodeId, NodeKind, Partitioning},
@@ -34,6 +35,9 @@ use crate::{
     sink::SinkContext,
     source::Positions,
 };
+
+/// How long tasks may take to end.
+const TIME_TO_END: Duration = Duration::from_secs(2);
 
 /// A job's running tasks.
 pub(super) struct Topology {
@@ -59,6 +63,16 @@ impl Topology {
         for (_, reader) in &self.readers {
             // A reader that is gone has an error that the job will see.
             let _ = reader.send(order());
+        }
+    }
+
+    /// Ends all tasks, and with them what they keep on the local disk. One that a socket
+    /// holds up is not waited for.
+    pub(super) async fn end(mut self, clock: &dyn Clock) {
+        tokio::select! {
+            biased;
+            () = self.tasks.shutdown() => {}
+            () = clock.sleep(TIME_TO_END) => {}
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use chrono::SecondsFormat;
 use serde::{Deserialize, Serialize};
 
 /// A point in time in microseconds since 1970-01-01T00:00:00Z.
@@ -44,13 +45,13 @@ impl EventTime {
 }
 
 impl fmt::Display for EventTime {
-    /// `2026-01-06T08:29:51.5Z`; a dash before the first event.
+    /// `2026-01-06T08:29:51.500Z`; a dash before the first event.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::MIN => f.write_str("-"),
             Self::MAX => f.write_str("end"),
             Self(micros) => match chrono::DateTime::from_timestamp_micros(micros) {
-                Some(time) => write!(f, "{}", time.format("%Y-%m-%dT%H:%M:%S%.fZ")),
+                Some(time) => f.write_str(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
                 None => write!(f, "{micros}us"),
             },
         }

@@ -11,8 +11,8 @@ use std::{collections::BTreeSet, fs, sync::Arc, sync::LazyLock};
 
 use arrow::{
     array::{
-        Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray, UInt8Array,
-        new_null_array,
+        Array, ArrayRef, AsArray, GenericBinaryArray, Int64Array, OffsetSizeTrait, RecordBatch,
+        StringArray, UInt8Array, new_null_array,
     },
     datatypes::{DataType, Field, Int64Type, Schema, UInt8Type},
 };
@@ -195,31 +195,8 @@ fn change(part: &mut StatePart, input: &mut Input<'_>) {
 fn changed_cell(column: &ArrayRef, row: usize, input: &mut Input<'_>) -> ArrayRef {
     let set = |index: usize| index == row;
     match column.data_type() {
-        DataType::Binary => {
-            let cells = column.as_binary::<i32>();
-            let mut cell = if cells.is_valid(row) {
-                cells.value(row).to_vec()
-            } else {
-                Vec::new()
-            };
-            if input.byte() % 4 == 0 {
-                cell = input.bytes().to_vec();
-            } else if !cell.is_empty() {
-                // Most bytes stay what they are.
-                let at = input.number() as usize % cell.len();
-                for (byte, new) in cell[at..].iter_mut().zip(input.bytes()) {
-                    *byte = *new;
-                }
-            }
-            let cells = (0..cells.len()).map(|index| {
-                if set(index) {
-                    Some(cell.as_slice())
-                } else {
-                    cells.is_valid(index).then(|| cells.value(index))
-                }
-            });
-            Arc::new(cells.collect::<BinaryArray>())
-        }
+        DataType::Binary => changed_bytes::<i32>(column, row, input),
+        DataType::LargeBinary => changed_bytes::<i64>(column, row, input),
         DataType::Utf8 => {
             let cells = column.as_string::<i32>();
             let text = String::from_utf8_lossy(input.bytes()).into_owned();
@@ -254,6 +231,34 @@ fn changed_cell(column: &ArrayRef, row: usize, input: &mut Input<'_>) -> ArrayRe
         }
         other => new_null_array(other, column.len()),
     }
+}
+
+/// The same of bytes.
+fn changed_bytes<O: OffsetSizeTrait>(
+    column: &ArrayRef,
+    row: usize,
+    input: &mut Input<'_>,
+) -> ArrayRef {
+    let cells = column.as_binary::<O>();
+    let mut cell = cells.iter().nth(row).flatten().unwrap_or(&[]).to_vec();
+    if input.byte() % 4 == 0 {
+        cell = input.bytes().to_vec();
+    } else if !cell.is_empty() {
+        // Most bytes stay what they are.
+        let at = input.number() as usize % cell.len();
+        for (byte, new) in cell[at..].iter_mut().zip(input.bytes()) {
+            *byte = *new;
+        }
+    }
+    let cells = cells.iter().enumerate();
+    let cells = cells.map(|(index, old)| {
+        if index == row {
+            Some(cell.as_slice())
+        } else {
+            old
+        }
+    });
+    Arc::new(cells.collect::<GenericBinaryArray<O>>())
 }
 
 /// What the fuzzer says, a piece at a time.

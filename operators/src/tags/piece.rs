@@ -1,6 +1,6 @@
 //! A piece of a user's state: what some tags are made of.
 
-use std::{cell::OnceCell, ops::Range};
+use std::{ops::Range, sync::OnceLock};
 
 use serde::{Deserialize, Serialize};
 use tagflow_engine::{Error, Result};
@@ -42,14 +42,14 @@ pub(super) enum State {
 
 /// A piece in hand. It is decoded when something looks into it, and encoded again
 /// if that has changed it: mostly an event, or time, touches few of a user's pieces.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Piece {
     /// Nothing happens by itself before this.
     pub(super) next: i64,
     /// Where the encoded state lies in its user's bytes, if it still is that.
     rest: Option<Range<usize>>,
     /// Boxed, because most are not looked into.
-    state: OnceCell<Box<State>>,
+    state: OnceLock<Box<State>>,
 }
 
 impl State {
@@ -80,7 +80,7 @@ impl Piece {
         Self {
             next: i64::MAX,
             rest: None,
-            state: OnceCell::from(Box::new(state)),
+            state: OnceLock::from(Box::new(state)),
         }
     }
 
@@ -89,7 +89,7 @@ impl Piece {
         Self {
             next: i64::MAX,
             rest: Some(place),
-            state: OnceCell::new(),
+            state: OnceLock::new(),
         }
     }
 

@@ -22,7 +22,7 @@ use super::{
 ///
 /// Everything at a time T goes in the order: what leaves at T, the events at T, what
 /// did not happen until T.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct User {
     head: Head,
     /// As in the plan.
@@ -33,7 +33,7 @@ pub(super) struct User {
 
 /// What is decoded whenever a user is. Nearly always it fits where it lies, so to take
 /// a user in hand is one allocation.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Head {
     key: Value,
     /// Up to when everything is done.
@@ -221,7 +221,7 @@ impl User {
         for piece in 0..user.pieces.len() {
             user.find_next(plan, piece);
         }
-        user.find_ticks(plan);
+        user.find_ticks(plan, |_| true);
         user
     }
 
@@ -338,7 +338,7 @@ impl User {
             effective_at: self.head.clock,
         };
         let ticks = self.head.ticks.clone();
-        self.find_ticks(plan);
+        self.find_ticks(plan, |_| true);
         let (mut is_told, mut is_changed, mut is_stale) = (false, false, false);
         for (place, tag) in plan.tags.iter().enumerate() {
             if matches!(tag.source, Source::Score { .. }) {
@@ -524,7 +524,7 @@ impl User {
             }
             self.find_next(plan, piece);
         }
-        self.find_ticks(plan);
+        self.find_ticks(plan, |piece| due.contains(&piece));
         let mut is_changed = is_tick || is_review || may_leave;
         for (tag, cause, old) in before {
             let moment = Moment {
@@ -580,6 +580,7 @@ impl User {
     fn apply(&mut self, plan: &Plan, event: Event<'_>, cause: Cause, observer: &mut impl Observer) {
         let is_first = !self.is_known();
         let mut is_changed = is_first;
+        let mut changed: SmallVec<[usize; 8]> = SmallVec::new();
         self.head.newest = self.head.newest.max(Some(event.time));
         let moment = Moment {
             cause,
@@ -613,6 +614,7 @@ impl User {
                 _ => unreachable!("a piece is what its plan says"),
             }
             self.find_next(plan, piece);
+            changed.push(piece);
             for (tag, old) in tags.iter().zip(&old) {
                 is_changed |= self.report(plan, *tag, old, moment, observer);
             }
@@ -624,7 +626,7 @@ impl User {
                 }
             }
         }
-        self.find_ticks(plan);
+        self.find_ticks(plan, |piece| changed.contains(&piece));
         if is_changed {
             observer.check(plan, self);
         }
@@ -767,9 +769,14 @@ impl User {
         self.pieces[piece].next = next.unwrap_or(i64::MAX);
     }
 
-    /// Finds out when time alone may change rules.
-    fn find_ticks(&mut self, plan: &Plan) {
+    /// Finds out when time alone may change rules: anew where that time has come, or the
+    /// piece by which it goes `is_changed`.
+    fn find_ticks(&mut self, plan: &Plan, is_changed: impl Fn(usize) -> bool) {
         for (place, tick) in plan.ticks.iter().enumerate() {
+            let is_over = self.head.ticks[place] <= self.head.clock;
+            if !is_over && !is_changed(plan.tags[tick.since].piece) {
+                continue;
+            }
             self.head.ticks[place] = self.next_tick(plan, tick).unwrap_or(i64::MAX);
         }
     }

@@ -183,12 +183,7 @@ impl CommitLog {
             .collect();
         let mut opened = Self {
             tables: Publisher::new(tables, &log.paths, &clock),
-            states: StateStore {
-                store: log.store.clone(),
-                paths: log.paths.clone(),
-                claim_seq: claim.seq,
-                ids: config.ids,
-            },
+            states: StateStore::new(log.store.clone(), log.paths.clone(), claim.seq, config.ids),
             log,
             clock,
             template,

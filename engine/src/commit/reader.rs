@@ -162,12 +162,8 @@ pub async fn read_state(
         let Some(checkpoint) = last.as_ref().and_then(|last| last.checkpoint.as_ref()) else {
             return Ok(None);
         };
-        let state = StateStore {
-            store: reader.store.clone(),
-            paths: reader.paths.clone(),
-            claim_seq: 0,
-            ids: Arc::new(RandomIds),
-        };
+        let (store, paths) = (reader.store.clone(), reader.paths.clone());
+        let state = StateStore::new(store, paths, 0, Arc::new(RandomIds));
         let mut parts = Vec::new();
         let lanes = checkpoint.lanes;
         let is_part = |part: &&StateRef| part.node == node && is_wanted(part, lanes);

@@ -12,6 +12,7 @@ use arrow::{
     },
 };
 use bytes::Bytes;
+use tokio::{runtime::Handle, sync::Semaphore};
 
 use super::{
     paths::Paths,
@@ -23,10 +24,13 @@ use crate::{Error, Ids, Result, blocking::blocking, state::NewPart};
 /// Where one owner reads and writes state parts.
 #[derive(Clone)]
 pub(super) struct StateStore {
-    pub(super) store: LogStore,
-    pub(super) paths: Paths,
-    pub(super) claim_seq: u64,
-    pub(super) ids: Arc<dyn Ids>,
+    store: LogStore,
+    paths: Paths,
+    claim_seq: u64,
+    ids: Arc<dyn Ids>,
+    /// Parts are encoded by half of the threads at most: rows go on meanwhile, and a part
+    /// that is encoded takes memory twice.
+    encoders: Arc<Semaphore>,
 }
 
 /// What a read of a state part found.
@@ -38,8 +42,21 @@ pub(super) enum Loaded {
 }
 
 impl StateStore {
+    /// Of the owner whose claim has this number.
+    pub(super) fn new(store: LogStore, paths: Paths, claim_seq: u64, ids: Arc<dyn Ids>) -> Self {
+        let threads = Handle::current().metrics().num_workers();
+        Self {
+            store,
+            paths,
+            claim_seq,
+            ids,
+            encoders: Arc::new(Semaphore::new((threads / 2).max(1))),
+        }
+    }
+
     /// Encodes and uploads a part under a fresh name.
     pub(super) async fn put(&self, node: &str, lane: usize, part: NewPart) -> Result<StateRef> {
+        let encoder = self.encoders.acquire().await;
         let (key, bytes, sha256) = blocking(move || {
             let part = part.load()?;
             let bytes = encode(&part.rows)?;
@@ -47,6 +64,7 @@ impl StateStore {
             Ok((part.key, bytes, sha256))
         })
         .await?;
+        drop(encoder);
         let path = self.paths.new_state(self.claim_seq, self.ids.as_ref());
         let size = bytes.len() as u64;
         self.store.put(&path, bytes).await?;

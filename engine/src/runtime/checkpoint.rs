@@ -20,7 +20,7 @@ use crate::{
     state::{NewPart, Snapshot},
 };
 
-/// How many state parts are written at once; each is in memory as rows and, encoded, twice.
+/// How many state parts are written at once; each is in memory, encoded.
 const CONCURRENT_PUTS: usize = 4;
 
 /// An epoch whose barrier is on its way.

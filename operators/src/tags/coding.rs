@@ -1,4 +1,35 @@
-//! How times, lengths and short lists are written.
+//! How values, times, lengths and short lists are written.
+
+use postcard::ser_flavors::Flavor;
+use serde::Serialize;
+use tagflow_engine::{Error, Result};
+
+/// Bytes at the end of others: postcard's own goes through an iterator for each byte.
+struct Bytes<'a>(&'a mut Vec<u8>);
+
+impl Flavor for Bytes<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes what postcard can read.
+pub(super) fn put(bytes: &mut Vec<u8>, value: &impl Serialize) -> Result<()> {
+    postcard::serialize_with_flavor(value, Bytes(bytes))
+        .map_err(|error| Error::internal("a user cannot be encoded").with_source(error))
+}
 
 /// Writes how long a list is: seven bits a byte, the low ones first (LEB128).
 pub(super) fn put_length(bytes: &mut Vec<u8>, mut length: usize) {

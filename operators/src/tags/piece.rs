@@ -1,12 +1,13 @@
 //! A piece of a user's state: what some tags are made of.
 
-use std::{ops::Range, sync::OnceLock};
+use std::{cell::OnceCell, ops::Range};
 
 use serde::{Deserialize, Serialize};
-use tagflow_engine::{Error, Result};
+use tagflow_engine::Result;
 
 use super::{
     absence::{Absence, AbsencePlan},
+    coding::put,
     funnel::{Funnel, FunnelPlan},
     ranking::{Ranking, RankingPlan},
     series::{Series, SeriesPlan},
@@ -49,7 +50,7 @@ pub(super) struct Piece {
     /// Where the encoded state lies in its user's bytes, if it still is that.
     rest: Option<Range<usize>>,
     /// Boxed, because most are not looked into.
-    state: OnceLock<Box<State>>,
+    state: OnceCell<Box<State>>,
 }
 
 impl State {
@@ -80,7 +81,7 @@ impl Piece {
         Self {
             next: i64::MAX,
             rest: None,
-            state: OnceLock::from(Box::new(state)),
+            state: OnceCell::from(Box::new(state)),
         }
     }
 
@@ -89,7 +90,7 @@ impl Piece {
         Self {
             next: i64::MAX,
             rest: Some(place),
-            state: OnceLock::new(),
+            state: OnceCell::new(),
         }
     }
 
@@ -99,9 +100,7 @@ impl Piece {
             bytes.extend_from_slice(&rest[place.clone()]);
             return Ok(());
         }
-        *bytes = postcard::to_extend(self.state(rest), std::mem::take(bytes))
-            .map_err(|error| Error::internal("a user cannot be encoded").with_source(error))?;
-        Ok(())
+        put(bytes, self.state(rest))
     }
 
     /// Looks into it.

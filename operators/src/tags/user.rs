@@ -8,7 +8,7 @@ use tagflow_engine::{Error, Result};
 use super::{
     absence::{self, AbsencePlan},
     changes::{Cause, Op},
-    coding::{put_length, put_times, take_length, take_times},
+    coding::{put, put_length, put_times, take_length, take_times},
     event::{Event, EventPart},
     part,
     partial::Observation,
@@ -184,9 +184,7 @@ impl User {
         put_times(bytes, head.since.iter().copied());
         put_times(bytes, head.ticks.iter().map(never));
         put_times(bytes, self.pieces.iter().map(|piece| never(&piece.next)));
-        let rest = (&head.key, &head.members);
-        *bytes = postcard::to_extend(&rest, std::mem::take(bytes))
-            .map_err(|error| Error::internal("a user cannot be encoded").with_source(error))?;
+        put(bytes, &(&head.key, &head.members))?;
         bytes.extend_from_slice(&place.to_le_bytes());
         Ok(())
     }

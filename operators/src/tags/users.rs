@@ -1,6 +1,6 @@
 //! The users of a lane, in hand and at rest.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arrow::{
     array::{
@@ -63,15 +63,10 @@ pub(super) struct Users {
     fresh: Vec<KeyHash>,
     parts: Vec<Part>,
     next_part: u32,
-    /// How long states became that snapshots encoded.
-    encoded: Encoded,
     bytes: usize,
     /// Saves allocations.
     scratch: Vec<u8>,
 }
-
-/// The lengths of states, by key.
-type Encoded = Arc<Mutex<Vec<(KeyHash, u32)>>>;
 
 /// How much memory there is, and where the rest goes.
 pub(super) struct Warmth {
@@ -86,7 +81,7 @@ struct Slot {
     next: i64,
     /// The stored part that has it; 0 for none, with its key in `fresh`.
     part: u32,
-    /// How long the state was when it was encoded last, as far as is known here.
+    /// How long the state was when it was encoded last.
     length: u32,
     /// The sweep before which something happened last.
     touched: u32,
@@ -101,8 +96,6 @@ struct Slot {
 /// Where a user is.
 enum Place {
     InHand(Box<User>),
-    /// In hand, and in a snapshot that is being written.
-    Shared(Arc<User>),
     /// Snapshots that are being written have it as well.
     AtRest(Arc<[u8]>),
     OnDisk,
@@ -126,19 +119,11 @@ impl Part {
     }
 }
 
-impl Place {
-    fn is_in_hand(&self) -> bool {
-        matches!(self, Self::InHand(_) | Self::Shared(_))
-    }
-}
-
 impl Slot {
     /// Bytes in memory, an estimate.
     fn bytes(&self) -> usize {
         match &self.place {
-            Place::InHand(_) | Place::Shared(_) => {
-                size_of::<User>() + IN_HAND_FACTOR * self.length as usize
-            }
+            Place::InHand(_) => size_of::<User>() + IN_HAND_FACTOR * self.length as usize,
             // Two counts go before it, and an allocation is rounded up.
             Place::AtRest(state) => (state.len() + 16).next_multiple_of(16) + 8,
             Place::OnDisk | Place::Nowhere => 0,
@@ -171,12 +156,11 @@ impl Users {
         };
         let bytes = slot.bytes();
         self.bytes -= bytes;
-        if slot.place.is_in_hand() {
-            self.in_hand_bytes -= bytes;
-        }
         let state = match std::mem::replace(&mut slot.place, Place::Nowhere) {
-            Place::InHand(user) => return Ok(Some(user)),
-            Place::Shared(user) => return Ok(Some(Box::new(Arc::unwrap_or_clone(user)))),
+            Place::InHand(user) => {
+                self.in_hand_bytes -= bytes;
+                return Ok(Some(user));
+            }
             Place::AtRest(state) => state,
             Place::OnDisk => self.cold_state(key)?.into(),
             Place::Nowhere => return Ok(None),
@@ -191,7 +175,6 @@ impl Users {
         };
         let state = match &slot.place {
             Place::InHand(user) => return Ok(Some(user.clone())),
-            Place::Shared(user) => return Ok(Some(Box::new(User::clone(user)))),
             Place::AtRest(state) => Arc::clone(state),
             Place::OnDisk => self.cold_state(key)?.into(),
             Place::Nowhere => return Ok(None),
@@ -271,10 +254,8 @@ impl Users {
             // Some have been forgotten.
             let Some(slot) = slot else { continue };
             slot.is_listed = false;
-            let user = match &slot.place {
-                Place::InHand(user) => user,
-                Place::Shared(user) => user.as_ref(),
-                _ => continue,
+            let Place::InHand(user) = &slot.place else {
+                continue;
             };
             if slot.touched == self.sweep || self.in_hand_bytes <= enough {
                 slot.is_listed = true;
@@ -319,7 +300,6 @@ impl Users {
     /// more often than it changes, and a snapshot fits memory however many users there
     /// are.
     pub(super) fn snapshot(&mut self, snapshot: &mut Snapshot) -> Result<()> {
-        self.measure();
         if self.fresh.is_empty() {
             return Ok(());
         }
@@ -362,10 +342,8 @@ impl Users {
             self.forget();
         }
         let cold = self.warmth.as_ref().map(|warmth| warmth.cold.view());
-        let encoded = Arc::clone(&self.encoded);
         let rows = || Rows {
             cold: cold.clone(),
-            encoded: Arc::clone(&encoded),
             ..Rows::default()
         };
         let mut part = rows();
@@ -383,19 +361,19 @@ impl Users {
                 continue;
             }
             slot.part = self.next_part + 1;
-            slot.place = match std::mem::replace(&mut slot.place, Place::Nowhere) {
-                Place::InHand(user) => Place::Shared(Arc::from(user)),
-                place => place,
-            };
-            part.push(
-                slot,
-                match &slot.place {
-                    Place::InHand(_) | Place::Nowhere => State::Gone,
-                    Place::Shared(user) => State::InHand(Arc::clone(user)),
-                    Place::AtRest(state) => State::AtRest(Arc::clone(state)),
-                    Place::OnDisk => State::OnDisk,
-                },
-            );
+            match &slot.place {
+                Place::InHand(user) => {
+                    let state = encode(user, &mut self.scratch)?;
+                    let before = slot.bytes();
+                    slot.length = state.len() as u32;
+                    part.push(slot, Some(state.into()));
+                    self.in_hand_bytes = self.in_hand_bytes - before + slot.bytes();
+                    self.bytes = self.bytes - before + slot.bytes();
+                }
+                Place::AtRest(state) => part.push(slot, Some(Arc::clone(state))),
+                Place::OnDisk => part.push(slot, None),
+                Place::Nowhere => part.push(slot, Some(Arc::default())),
+            }
         }
         if part.users.is_empty() {
             return Ok(());
@@ -403,22 +381,6 @@ impl Users {
         self.next_part += 1;
         self.parts.push(part.put(self.next_part, snapshot));
         Ok(())
-    }
-
-    /// Learns how much room users in hand take who have grown there.
-    fn measure(&mut self) {
-        let mut encoded = self.encoded.lock().unwrap_or_else(PoisonError::into_inner);
-        for (key, length) in encoded.drain(..) {
-            let slot = self.slots.find_mut(key.low, |slot| slot.key == key);
-            // A user who rests is measured already.
-            let Some(slot) = slot.filter(|slot| slot.place.is_in_hand()) else {
-                continue;
-            };
-            let before = slot.bytes();
-            slot.length = length;
-            self.in_hand_bytes = self.in_hand_bytes - before + slot.bytes();
-            self.bytes = self.bytes - before + slot.bytes();
-        }
     }
 
     /// Takes back a part that a snapshot held: in the order in which they were put.
@@ -504,7 +466,7 @@ impl Users {
             Entry::Occupied(entry) => {
                 let slot = entry.into_mut();
                 self.bytes -= slot.bytes();
-                if slot.place.is_in_hand() {
+                if matches!(slot.place, Place::InHand(_)) {
                     self.in_hand_bytes -= slot.bytes();
                 }
                 is_new_time = next != slot.next;
@@ -535,7 +497,7 @@ impl Users {
         slot.is_warm = true;
         slot.is_on_disk = false;
         match &slot.place {
-            Place::InHand(_) | Place::Shared(_) => {
+            Place::InHand(_) => {
                 self.in_hand_bytes += slot.bytes();
                 if !slot.is_listed {
                     slot.is_listed = true;
@@ -588,41 +550,28 @@ fn cold_state(cold: &(impl ColdRead + ?Sized), key: KeyHash) -> Result<Vec<u8>> 
     state.ok_or_else(|| Error::external("cold state is gone from the local disk"))
 }
 
-/// What becomes the rows of a part when it is written. Until then it has the users in
-/// common with the lane, and of those on disk only says who they are.
+/// What becomes the rows of a part when it is written. Until then it has the states in
+/// common with the users at rest, and of those on disk only says who they are.
 #[derive(Default)]
 struct Rows {
     users: Vec<Row>,
-    /// What the states take together, an estimate.
+    /// What the states take together.
     bytes: usize,
     /// Where the states on disk are.
     cold: Option<Arc<dyn ColdRead + Sync>>,
-    /// Where the lane learns how long those are that were in hand.
-    encoded: Encoded,
 }
 
 struct Row {
     key: KeyHash,
     next: i64,
-    state: State,
-}
-
-/// A user as a snapshot has it.
-enum State {
-    InHand(Arc<User>),
-    AtRest(Arc<[u8]>),
-    OnDisk,
-    /// Forgotten.
-    Gone,
+    /// None on disk.
+    state: Option<Arc<[u8]>>,
 }
 
 impl Rows {
-    fn push(&mut self, slot: &Slot, state: State) {
-        self.bytes += match &state {
-            State::InHand(_) | State::OnDisk => slot.length as usize,
-            State::AtRest(state) => state.len(),
-            State::Gone => 0,
-        };
+    fn push(&mut self, slot: &Slot, state: Option<Arc<[u8]>>) {
+        let on_disk = slot.length as usize;
+        self.bytes += state.as_ref().map_or(on_disk, |state| state.len());
         self.users.push(Row {
             key: slot.key,
             next: slot.next,
@@ -646,27 +595,13 @@ impl Rows {
 
     fn make(self) -> Result<RecordBatch> {
         let mut states = LargeBinaryBuilder::with_capacity(self.users.len(), self.bytes);
-        let (mut lengths, mut scratch) = (Vec::new(), Vec::new());
         for row in &self.users {
             match (&row.state, &self.cold) {
-                (State::InHand(user), _) => {
-                    let state = encode(user, &mut scratch)?;
-                    lengths.push((row.key, state.len() as u32));
-                    states.append_value(state);
-                }
-                (State::AtRest(state), _) => states.append_value(state),
-                (State::OnDisk, Some(cold)) => {
-                    states.append_value(cold_state(cold.as_ref(), row.key)?);
-                }
-                (State::OnDisk, None) => {
-                    return Err(Error::internal("a user is on a disk that is not"));
-                }
-                (State::Gone, _) => states.append_value([]),
+                (Some(state), _) => states.append_value(state),
+                (None, Some(cold)) => states.append_value(cold_state(cold.as_ref(), row.key)?),
+                (None, None) => return Err(Error::internal("a user is on a disk that is not")),
             }
         }
-        let mut encoded = self.encoded.lock().unwrap_or_else(PoisonError::into_inner);
-        encoded.append(&mut lengths);
-        drop(encoded);
         let users = || self.users.iter();
         let keys = |half: fn(&KeyHash) -> u64| -> ArrayRef {
             Arc::new(UInt64Array::from_iter_values(

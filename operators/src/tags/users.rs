@@ -37,7 +37,7 @@ const PART_BYTES: usize = if cfg!(test) { 1 << 10 } else { 16 << 20 };
 const ROW_BYTES: usize = 33;
 
 /// Users in hand take so many bytes at most.
-const IN_HAND_BYTES: usize = 64 << 20;
+const IN_HAND_BYTES: usize = 48 << 20;
 
 /// And this part of a limit.
 const IN_HAND_SHARE: usize = 8;
@@ -142,11 +142,15 @@ impl Users {
         self.warmth = Some(warmth);
     }
 
-    /// The keys of all users.
+    /// The keys of all users; where some are on disk, in the order in which they lie there.
     pub(super) fn keys(&self) -> Vec<KeyHash> {
         let slots = self.slots.iter();
         let known = slots.filter(|slot| !matches!(slot.place, Place::Nowhere));
-        known.map(|slot| slot.key).collect()
+        let mut keys: Vec<KeyHash> = known.map(|slot| slot.key).collect();
+        if self.warmth.is_some() {
+            keys.sort_unstable();
+        }
+        keys
     }
 
     /// Takes the user with this key out, to [`put`](Self::put) it back.

@@ -230,7 +230,7 @@ class Tags:
     60 days. The last snapshot is compared with DuckDB's lifetimes."""
 
     # Of the largest, those that are busy are in memory, and the others on disk.
-    MEMORY = {10_000_000: "1500MiB"}
+    MEMORY = {10_000_000: "1000MiB"}
     PIPELINE = ROOT / "examples" / "user_tags.yaml"
     KAFKA = 'kafka: {brokers: "${env:KAFKA_BROKERS:-localhost:9092}", topics: [behaviour-events]}'
 

@@ -102,8 +102,9 @@ impl DiskStore {
     }
 }
 
-/// Where a block lies, and in which table a key may be, stays in memory: some 10 bytes a
-/// key, in place of half a megabyte that is read for each. Who is asked for is there.
+/// Where a block lies, and in which table a key may be, stays in memory, some bytes a key:
+/// the cache would not hold it, and each read of a key would read 100 KB of it first. Who
+/// is asked for is there.
 fn options() -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()
         .index_block_partitioning_policy(PartitioningPolicy::all(false))

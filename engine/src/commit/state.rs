@@ -1,13 +1,14 @@
 //! State parts on the store, as Arrow IPC.
 
-use std::sync::Arc;
+use std::{panic::catch_unwind, sync::Arc};
 
 use arrow::{
     array::RecordBatch,
     compute::concat_batches,
     ipc::{
-        CompressionType,
+        CompressionType, RecordBatch as BatchHeader,
         reader::StreamReader,
+        root_as_message,
         writer::{IpcWriteOptions, StreamWriter},
     },
 };
@@ -121,8 +122,96 @@ fn encode(rows: &RecordBatch) -> Result<Bytes> {
 }
 
 fn decode(bytes: &[u8]) -> Result<RecordBatch> {
-    let reader = StreamReader::try_new(bytes, None)?;
-    let schema = reader.schema();
-    let batches: Vec<RecordBatch> = reader.collect::<std::result::Result<_, _>>()?;
-    Ok(concat_batches(&schema, &batches)?)
+    let contradiction = || Error::data("its lengths contradict each other");
+    check_lengths(bytes).ok_or_else(contradiction)?;
+    let read = || {
+        let reader = StreamReader::try_new(bytes, None)?;
+        let schema = reader.schema();
+        let batches: Vec<RecordBatch> = reader.collect::<std::result::Result<_, _>>()?;
+        Ok(concat_batches(&schema, &batches)?)
+    };
+    // The reader asserts what else it takes for granted.
+    catch_unwind(read).unwrap_or_else(|_| Err(contradiction()))
+}
+
+/// None where a stream says that something is larger than it can be: the reader believes
+/// that, and allocates it.
+fn check_lengths(mut bytes: &[u8]) -> Option<()> {
+    const CONTINUES: u32 = u32::MAX;
+    loop {
+        let mut word = u32::from_le_bytes(*take(&mut bytes, 4)?.first_chunk()?);
+        if word == CONTINUES {
+            word = u32::from_le_bytes(*take(&mut bytes, 4)?.first_chunk()?);
+        }
+        if word == 0 {
+            return Some(());
+        }
+        let message = root_as_message(take(&mut bytes, word as usize)?).ok()?;
+        let body = take(&mut bytes, message.bodyLength().try_into().ok()?)?;
+        let dictionary = message.header_as_dictionary_batch();
+        let header = message.header_as_record_batch();
+        if let Some(header) = header.or_else(|| dictionary?.data()) {
+            check_buffers(header, body)?;
+        }
+    }
+}
+
+/// None where a buffer of a batch does not lie in `body`, or would be larger when it is
+/// decompressed than LZ4 can make it.
+fn check_buffers(header: BatchHeader<'_>, body: &[u8]) -> Option<()> {
+    const LZ4_FACTOR: usize = 255;
+    let compression = header.compression();
+    if compression.is_some_and(|it| it.codec() != CompressionType::LZ4_FRAME) {
+        return None;
+    }
+    for buffer in header.buffers()? {
+        let mut rest = body.get(buffer.offset().try_into().ok()?..)?;
+        let stored = take(&mut rest, buffer.length().try_into().ok()?)?;
+        let Some(length) = stored.first_chunk().filter(|_| compression.is_some()) else {
+            continue;
+        };
+        // -1 stands for a buffer that is not compressed.
+        let length = i64::from_le_bytes(*length).max(0);
+        if length as usize > LZ4_FACTOR * stored.len() {
+            return None;
+        }
+    }
+    Some(())
+}
+
+/// Takes so many bytes off the front.
+fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
+    let (front, rest) = bytes.split_at_checked(count)?;
+    *bytes = rest;
+    Some(front)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array, StringArray, UInt8Array};
+
+    use super::*;
+
+    #[test]
+    fn regression_no_changed_byte_makes_the_reader_panic() {
+        let numbers: Int64Array = (0..9).map(|it| (it > 1).then_some(it)).collect();
+        let texts: StringArray = (0..9).map(|_| Some("the same again and again")).collect();
+        let columns: [(&str, ArrayRef); 3] = [
+            ("number", Arc::new(numbers)),
+            ("text", Arc::new(texts)),
+            ("group", Arc::new(UInt8Array::new_null(9))),
+        ];
+        let columns = columns.map(|(name, values)| (name, values, true));
+        let rows = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+        let bytes = encode(&rows).unwrap();
+        assert_eq!(decode(&bytes).unwrap(), rows);
+        for place in 0..bytes.len() {
+            for byte in [0, 0x7f, 0xff] {
+                let mut bytes = bytes.to_vec();
+                bytes[place] = byte;
+                let _ = decode(&bytes);
+            }
+            assert!(decode(&bytes[..place]).is_err(), "cut off at {place}");
+        }
+    }
 }

@@ -32,6 +32,7 @@ pub mod testing;
 pub mod time;
 pub mod watermark;
 
+pub use blocking::{Urgency, blocking};
 pub use clock::{Clock, SystemClock};
 pub use element::{Batch, Element, Epoch, Origin, Port, Watermark};
 pub use error::{Error, ErrorKind, Result};

@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use arrow::record_batch::RecordBatch;
+use futures::{FutureExt, future::BoxFuture};
 use object_store::path::Path;
-use tagflow_engine::{EventTime, Result, sink::StagedFile, state::StatePart};
+use tagflow_engine::{EventTime, Result, Urgency, sink::StagedFile, state::StatePart};
 
 use super::{carry::Carry, layout::Layout, writer::FileWriter};
 
@@ -82,21 +83,28 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Ends the file.
-    pub(super) async fn finish(self) -> Result<FinishedFile> {
-        let (uploaded, rows) = self.writer.finish().await?;
-        Ok(FinishedFile {
-            staged: StagedFile {
-                table: self.layout.url.clone(),
-                staged: uploaded.path,
-                name: None,
-                folder: self.folder,
-                rows,
-                bytes: uploaded.bytes,
-                sha256: uploaded.sha256,
-            },
-            parts: self.carry.into_parts(),
-        })
+    /// Ends the file; what is left of it is sent when the result is awaited.
+    pub(super) async fn finish(
+        self,
+        urgency: Urgency,
+    ) -> Result<BoxFuture<'static, Result<FinishedFile>>> {
+        let (upload, rows) = self.writer.end(urgency).await?;
+        let sent = async move {
+            let uploaded = upload.complete().await?;
+            Ok(FinishedFile {
+                staged: StagedFile {
+                    table: self.layout.url.clone(),
+                    staged: uploaded.path,
+                    name: None,
+                    folder: self.folder,
+                    rows,
+                    bytes: uploaded.bytes,
+                    sha256: uploaded.sha256,
+                },
+                parts: self.carry.into_parts(),
+            })
+        };
+        Ok(sent.boxed())
     }
 
     /// The rows that the file carries.

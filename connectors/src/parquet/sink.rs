@@ -8,10 +8,10 @@ use std::{
 
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{TryStreamExt, stream::FuturesOrdered};
 use object_store::path::{Path, PathPart};
 use tagflow_engine::{
-    Batch, Clock, EventTime, Ids, Result,
+    Batch, Clock, EventTime, Ids, Result, Urgency,
     element::BarrierKind,
     sink::{Sink, SinkContext, SinkCut, SinkFactory, Table},
     state::{NewPart, StatePart},
@@ -34,8 +34,9 @@ pub(super) const CUT_CARRY_BYTES: usize = 8 * 1024 * 1024;
 /// Rows of one lane that recovery has to read back, at most.
 const TOTAL_CARRY_BYTES: usize = 64 * 1024 * 1024;
 
-/// Files that a cut finishes at a time.
-const CONCURRENT_FINISHES: usize = 8;
+/// Files that a cut sends to the store at a time. They are encoded one after another:
+/// what encodes takes much memory.
+const CONCURRENT_UPLOADS: usize = 8;
 
 /// A configured Parquet sink.
 #[derive(Debug)]
@@ -260,7 +261,8 @@ impl ParquetSink {
 
     async fn finish(&mut self, folder: &Path) -> Result<()> {
         if let Some(file) = self.take(folder) {
-            self.finished.push(file.finish().await?);
+            self.finished
+                .push(file.finish(Urgency::Pressing).await?.await?);
         }
         Ok(())
     }
@@ -271,13 +273,19 @@ impl ParquetSink {
             .iter()
             .filter_map(|folder| self.take(folder))
             .collect();
+        let begun = self.clock.now();
         // In order, so that the same input gives the same commit record.
-        let finished: Vec<FinishedFile> = stream::iter(due)
-            .map(OpenFile::finish)
-            .buffered(CONCURRENT_FINISHES)
-            .try_collect()
-            .await?;
-        self.finished.extend(finished);
+        let mut uploads = FuturesOrdered::new();
+        for file in due {
+            if uploads.len() == CONCURRENT_UPLOADS {
+                self.finished.extend(uploads.try_next().await?);
+            }
+            let urgency = Urgency::of_commit(begun, self.clock.now());
+            uploads.push_back(file.finish(urgency).await?);
+        }
+        while let Some(file) = uploads.try_next().await? {
+            self.finished.push(file);
+        }
         Ok(())
     }
 

@@ -49,23 +49,22 @@ impl StagedUpload {
         }
     }
 
-    /// Bytes in memory; less than [`PART_BYTES`].
+    /// Bytes in memory; after a [`write`](Self::write) less than [`PART_BYTES`].
     pub(super) fn buffered_bytes(&self) -> usize {
         self.buffer.len()
     }
 
-    /// Appends `bytes`.
-    pub(super) async fn write(&mut self, mut bytes: Bytes) -> Result<()> {
-        self.sha256.update(&bytes);
+    /// Appends `bytes`, and sends what makes a part.
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.append(bytes);
+        self.send_parts().await.map_err(|error| self.failed(error))
+    }
+
+    /// Appends `bytes`, of which nothing is sent yet.
+    pub(super) fn append(&mut self, bytes: &[u8]) {
+        self.sha256.update(bytes);
         self.bytes += bytes.len() as u64;
-        while self.buffer.len() + bytes.len() >= PART_BYTES {
-            let rest = bytes.split_off(PART_BYTES - self.buffer.len());
-            self.buffer.extend_from_slice(&bytes);
-            self.send_part().await.map_err(|error| self.failed(error))?;
-            bytes = rest;
-        }
-        self.buffer.extend_from_slice(&bytes);
-        Ok(())
+        self.buffer.extend_from_slice(bytes);
     }
 
     /// Sends what is left. The object exists when this returns, and not before.
@@ -78,23 +77,32 @@ impl StagedUpload {
         })
     }
 
-    async fn send_part(&mut self) -> object_store::Result<()> {
+    /// Sends as many full parts as there are.
+    async fn send_parts(&mut self) -> object_store::Result<()> {
+        while self.buffer.len() >= PART_BYTES {
+            let part = self.buffer.split_to(PART_BYTES).freeze();
+            self.send_part(part).await?;
+        }
+        Ok(())
+    }
+
+    async fn send_part(&mut self, part: Bytes) -> object_store::Result<()> {
         let multipart = match &mut self.multipart {
             Some(multipart) => multipart,
             none => none.insert(self.store.put_multipart(&self.path).await?),
         };
-        let part = mem::take(&mut self.buffer).freeze();
         multipart.put_part(part.into()).await
     }
 
     async fn send_rest(&mut self) -> object_store::Result<()> {
+        self.send_parts().await?;
+        let rest = mem::take(&mut self.buffer).freeze();
         if self.multipart.is_none() {
-            let whole = mem::take(&mut self.buffer).freeze();
-            self.store.put(&self.path, whole.into()).await?;
+            self.store.put(&self.path, rest.into()).await?;
             return Ok(());
         }
-        if !self.buffer.is_empty() {
-            self.send_part().await?;
+        if !rest.is_empty() {
+            self.send_part(rest).await?;
         }
         if let Some(multipart) = &mut self.multipart {
             multipart.complete().await?;
@@ -130,7 +138,7 @@ mod tests {
         for (n, &len) in chunks.iter().enumerate() {
             let chunk: Vec<u8> = (0..len).map(|i| (i * 31 + n) as u8).collect();
             expected.extend_from_slice(&chunk);
-            upload.write(chunk.into()).await.unwrap();
+            upload.write(&chunk).await.unwrap();
             assert!(upload.buffered_bytes() < PART_BYTES);
             assert!(
                 store.head(&path).await.is_err(),

@@ -8,7 +8,7 @@ use parquet::{
     arrow::{ArrowWriter, arrow_writer::ArrowWriterOptions},
     errors::ParquetError,
 };
-use tagflow_engine::{Error, Result};
+use tagflow_engine::{Error, Result, Urgency, blocking};
 
 use super::{
     layout::Layout,
@@ -74,11 +74,20 @@ impl FileWriter {
     }
 
     /// Ends the file: it lies in the staging folder when this returns.
-    pub(super) async fn finish(mut self) -> Result<(Uploaded, u64)> {
-        self.encode_sorted()?;
-        self.encoder.finish().map_err(encoding_failed)?;
-        self.upload_encoded().await?;
-        Ok((self.upload.complete().await?, self.rows))
+    pub(super) async fn finish(self, urgency: Urgency) -> Result<(Uploaded, u64)> {
+        let (upload, rows) = self.end(urgency).await?;
+        Ok((upload.complete().await?, rows))
+    }
+
+    /// Encodes what is left, to be sent. Gives the number of rows as well.
+    pub(super) async fn end(mut self, urgency: Urgency) -> Result<(StagedUpload, u64)> {
+        let end = move || {
+            self.encode_sorted()?;
+            self.encoder.finish().map_err(encoding_failed)?;
+            self.upload.append(self.encoder.inner());
+            Ok((self.upload, self.rows))
+        };
+        blocking(urgency, end).await
     }
 
     /// The file's size if it ended now, as far as can be told.
@@ -123,7 +132,7 @@ impl FileWriter {
         if encoded.is_empty() {
             return Ok(());
         }
-        self.upload.write(encoded.into()).await
+        self.upload.write(&encoded).await
     }
 }
 

@@ -27,7 +27,7 @@ use super::{
     store::{LogStore, PutOutcome},
 };
 use crate::{
-    Clock, Epoch, Error, ErrorKind, EventTime, Ids, Result,
+    Clock, Epoch, Error, ErrorKind, EventTime, Ids, Result, Urgency,
     ledger::Counts,
     sink::{RemovedFile, StagedFile, Table},
     source::Positions,
@@ -239,9 +239,16 @@ impl CommitLog {
         }
     }
 
-    /// Stores a state part; it counts once a commit names it.
-    pub async fn put_state(&self, node: &str, lane: usize, part: NewPart) -> Result<StateRef> {
-        self.states.put(node, lane, part).await
+    /// Stores a state part; it counts once a commit names it. `urgency` is asked for when
+    /// its turn has come to be encoded.
+    pub async fn put_state(
+        &self,
+        node: &str,
+        lane: usize,
+        part: NewPart,
+        urgency: impl Fn() -> Urgency,
+    ) -> Result<StateRef> {
+        self.states.put(node, lane, part, urgency).await
     }
 
     /// Sees whether another process has taken the log over: for an owner that has

@@ -20,7 +20,7 @@ use super::{
     record::{StateRef, sha256_hex},
     store::LogStore,
 };
-use crate::{Error, Ids, Result, blocking::blocking, state::NewPart};
+use crate::{Error, Ids, Result, Urgency, blocking, state::NewPart};
 
 /// Where one owner reads and writes state parts.
 #[derive(Clone)]
@@ -56,9 +56,15 @@ impl StateStore {
     }
 
     /// Encodes and uploads a part under a fresh name.
-    pub(super) async fn put(&self, node: &str, lane: usize, part: NewPart) -> Result<StateRef> {
+    pub(super) async fn put(
+        &self,
+        node: &str,
+        lane: usize,
+        part: NewPart,
+        urgency: impl Fn() -> Urgency,
+    ) -> Result<StateRef> {
         let encoder = self.encoders.acquire().await;
-        let (key, bytes, sha256) = blocking(move || {
+        let (key, bytes, sha256) = blocking(urgency(), move || {
             let part = part.load()?;
             let bytes = encode(&part.rows)?;
             let sha256 = sha256_hex(&bytes);
@@ -90,7 +96,7 @@ impl StateStore {
         };
         let (size, sha256) = (part.bytes, part.sha256.clone());
         let name = format!("state part `{path}` of `{}`", part.node);
-        blocking(move || {
+        blocking(Urgency::Pressing, move || {
             let corrupted = |what: &str| {
                 Error::data(format!(
                     "{name} is corrupted: {what}; restore it from a backup of the state folder"

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::{balance, report::Cut};
 use crate::{
-    Clock, Epoch, Error, EventTime, Result,
+    Clock, Epoch, Error, EventTime, Result, Urgency,
     commit::{self, Checkpoint, CommitLog, Committed, Reason, StateRef},
     element::{Barrier, BarrierKind},
     ledger::{Counts, Ledger},
@@ -286,9 +286,11 @@ async fn write(
 ) -> (CommitLog, Result<Option<Written>>) {
     let written = async {
         let log_ref = &log;
+        let urgency = || Urgency::of_commit(begun, clock.now());
+        let urgency = &urgency;
         let state_put_bytes = bytes_of(&put);
         let store = |(node, lane, part): (Arc<str>, usize, NewPart)| async move {
-            log_ref.put_state(&node, lane, part).await
+            log_ref.put_state(&node, lane, part, urgency).await
         };
         let new: Vec<StateRef> = stream::iter(put.into_iter().map(store))
             .buffer_unordered(CONCURRENT_PUTS)

@@ -15,8 +15,7 @@ use arrow::{
 use futures::{StreamExt, TryStreamExt, future, stream};
 
 use crate::{
-    Error, Result,
-    blocking::blocking,
+    Error, Result, Urgency, blocking,
     commit::{Checkpoint, CommitLog, StateRef},
     graph::{Graph, NodeKind},
     operator::Operator,
@@ -152,12 +151,12 @@ impl<'a> Restored<'a> {
         if !parts.is_empty() {
             let state = LaneState { parts, lanes: kept };
             let restore = move || operator.restore(state).map(|()| operator);
-            operator = blocking(restore).await?;
+            operator = blocking(Urgency::Pressing, restore).await?;
         }
         let mut parts = pin!(load(alone));
         while let Some(part) = parts.try_next().await? {
             let restore = move || operator.restore_part(part, kept).map(|()| operator);
-            operator = blocking(restore).await?;
+            operator = blocking(Urgency::Pressing, restore).await?;
         }
         Ok(operator)
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use object_store::path::{Path, PathPart};
-use tagflow_engine::{Ids, Result, sink::StagedFile};
+use tagflow_engine::{Ids, Result, Urgency, sink::StagedFile};
 
 use super::published::{Ends, WindowFile};
 use crate::parquet::{config::ParquetSinkConfig, layout::Layout, writer::FileWriter};
@@ -59,7 +59,7 @@ impl Files<'_> {
         let Some((name, writer)) = self.open.take() else {
             return Ok(());
         };
-        let (uploaded, rows) = writer.finish().await?;
+        let (uploaded, rows) = writer.finish(Urgency::Pressing).await?;
         let file = WindowFile {
             folder: self.folder.clone(),
             name: name.clone(),

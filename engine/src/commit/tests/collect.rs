@@ -2,7 +2,7 @@
 
 use super::world::World;
 use crate::{
-    ErrorKind,
+    ErrorKind, Urgency,
     commit::{Kind, Reason},
     testing::store::{Fault, Operation},
 };
@@ -86,7 +86,7 @@ async fn orphans_go_when_the_next_owner_comes() {
     let process = world.process(1);
     let (log, _) = process.open().await.unwrap();
     process.stage(&log, 7).await.unwrap();
-    log.put_state("n", 0, super::world::part(7).into())
+    log.put_state("n", 0, super::world::part(7).into(), || Urgency::Pressing)
         .await
         .unwrap();
     let (heir, _) = world.process(2).open().await.unwrap();
@@ -95,7 +95,7 @@ async fn orphans_go_when_the_next_owner_comes() {
     // What the new owner uploads is its own business.
     let process = world.process(2);
     process.stage(&heir, 8).await.unwrap();
-    heir.put_state("n", 0, super::world::part(8).into())
+    heir.put_state("n", 0, super::world::part(8).into(), || Urgency::Pressing)
         .await
         .unwrap();
     assert_eq!(heir.staging().as_ref(), "_staging/p/main/2");

@@ -18,7 +18,7 @@ use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path};
 
 use crate::{
-    Clock, Epoch, EventTime, Ids, RandomIds, Result,
+    Clock, Epoch, EventTime, Ids, RandomIds, Result, Urgency,
     commit::{
         Checkpoint, CommitLog, Cut, Kind, LogConfig, Owner, Plan, Reason, Record, Recovered,
         StateRef, record::sha256_hex,
@@ -232,7 +232,9 @@ impl Process {
         }
         let name = file.name.as_deref().unwrap_or_default();
         let part = part_with_file(row, &format!("{}/{name}.parquet", file.folder));
-        let part = log.put_state("count", 0, part.into()).await?;
+        let part = log
+            .put_state("count", 0, part.into(), || Urgency::Pressing)
+            .await?;
         if state.len() == 2 {
             state.remove(0);
         }

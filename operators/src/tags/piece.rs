@@ -1,6 +1,6 @@
 //! A piece of a user's state: what some tags are made of.
 
-use std::{cell::OnceCell, ops::Range};
+use std::{ops::Range, sync::OnceLock};
 
 use serde::{Deserialize, Serialize};
 use tagflow_engine::Result;
@@ -48,9 +48,9 @@ pub(super) struct Piece {
     /// Nothing happens by itself before this.
     pub(super) next: i64,
     /// Where the encoded state lies in its user's bytes, if it still is that.
-    rest: Option<Range<usize>>,
+    rest: Option<Range<u32>>,
     /// Boxed, because most are not looked into.
-    state: OnceCell<Box<State>>,
+    state: OnceLock<Box<State>>,
 }
 
 impl State {
@@ -81,7 +81,7 @@ impl Piece {
         Self {
             next: i64::MAX,
             rest: None,
-            state: OnceCell::from(Box::new(state)),
+            state: OnceLock::from(Box::new(state)),
         }
     }
 
@@ -89,15 +89,15 @@ impl Piece {
     pub(super) fn at_rest(place: Range<usize>) -> Self {
         Self {
             next: i64::MAX,
-            rest: Some(place),
-            state: OnceCell::new(),
+            rest: Some(place.start as u32..place.end as u32),
+            state: OnceLock::new(),
         }
     }
 
     /// Adds the state to `bytes`; `rest` is what its user was decoded from.
     pub(super) fn encode(&self, rest: &[u8], bytes: &mut Vec<u8>) -> Result<()> {
         if let Some(place) = &self.rest {
-            bytes.extend_from_slice(&rest[place.clone()]);
+            bytes.extend_from_slice(&rest[place.start as usize..place.end as usize]);
             return Ok(());
         }
         put(bytes, self.state(rest))
@@ -106,9 +106,10 @@ impl Piece {
     /// Looks into it.
     pub(super) fn state(&self, rest: &[u8]) -> &State {
         self.state.get_or_init(|| {
-            let place = self.rest.clone().expect("a piece is at rest or decoded");
+            let place = self.rest.as_ref();
+            let place = place.expect("a piece is at rest or decoded");
             // The store has verified what it gave back.
-            let state = postcard::from_bytes(&rest[place]);
+            let state = postcard::from_bytes(&rest[place.start as usize..place.end as usize]);
             Box::new(state.expect("a piece is as it was encoded"))
         })
     }

@@ -1,6 +1,9 @@
 //! The users of a lane, in hand and at rest.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
 
 use arrow::{
     array::{
@@ -81,7 +84,7 @@ struct Slot {
     next: i64,
     /// The stored part that has it; 0 for none, with its key in `fresh`.
     part: u32,
-    /// How long the state was when it was encoded last.
+    /// How long the state was when it was encoded last, as far as the lane has heard.
     length: u32,
     /// The sweep before which something happened last.
     touched: u32,
@@ -96,11 +99,20 @@ struct Slot {
 /// Where a user is.
 enum Place {
     InHand(Box<User>),
+    /// In hand, and in a snapshot that is being written.
+    Lent(Arc<Lent>),
     /// Snapshots that are being written have it as well.
     AtRest(Arc<[u8]>),
     OnDisk,
     /// Forgotten, or taken by who changes it.
     Nowhere,
+}
+
+/// A user in hand that a snapshot is to encode.
+struct Lent {
+    user: Box<User>,
+    /// How long the state is; 0 until it is encoded.
+    length: AtomicU32,
 }
 
 /// A stored part.
@@ -119,14 +131,32 @@ impl Part {
     }
 }
 
+impl Lent {
+    /// The user, to change it: a copy while the snapshot needs it as it is.
+    fn take(this: Arc<Self>) -> Box<User> {
+        Arc::try_unwrap(this).map_or_else(|lent| lent.user.clone(), |lent| lent.user)
+    }
+}
+
 impl Slot {
     /// Bytes in memory, an estimate.
     fn bytes(&self) -> usize {
         match &self.place {
-            Place::InHand(_) => size_of::<User>() + IN_HAND_FACTOR * self.length as usize,
+            Place::InHand(_) | Place::Lent(_) => {
+                size_of::<User>() + IN_HAND_FACTOR * self.length as usize
+            }
             // Two counts go before it, and an allocation is rounded up.
             Place::AtRest(state) => (state.len() + 16).next_multiple_of(16) + 8,
             Place::OnDisk | Place::Nowhere => 0,
+        }
+    }
+
+    /// The user, if it is in hand.
+    fn in_hand(&self) -> Option<&User> {
+        match &self.place {
+            Place::InHand(user) => Some(user),
+            Place::Lent(lent) => Some(&lent.user),
+            Place::AtRest(_) | Place::OnDisk | Place::Nowhere => None,
         }
     }
 }
@@ -165,6 +195,14 @@ impl Users {
                 self.in_hand_bytes -= bytes;
                 return Ok(Some(user));
             }
+            Place::Lent(lent) => {
+                self.in_hand_bytes -= bytes;
+                let length = lent.length.load(Ordering::Relaxed);
+                if length > 0 {
+                    slot.length = length;
+                }
+                return Ok(Some(Lent::take(lent)));
+            }
             Place::AtRest(state) => state,
             Place::OnDisk => self.cold_state(key)?.into(),
             Place::Nowhere => return Ok(None),
@@ -179,6 +217,7 @@ impl Users {
         };
         let state = match &slot.place {
             Place::InHand(user) => return Ok(Some(user.clone())),
+            Place::Lent(lent) => return Ok(Some(lent.user.clone())),
             Place::AtRest(state) => Arc::clone(state),
             Place::OnDisk => self.cold_state(key)?.into(),
             Place::Nowhere => return Ok(None),
@@ -258,9 +297,7 @@ impl Users {
             // Some have been forgotten.
             let Some(slot) = slot else { continue };
             slot.is_listed = false;
-            let Place::InHand(user) = &slot.place else {
-                continue;
-            };
+            let Some(user) = slot.in_hand() else { continue };
             if slot.touched == self.sweep || self.in_hand_bytes <= enough {
                 slot.is_listed = true;
                 self.in_hand.push(key);
@@ -303,9 +340,9 @@ impl Users {
     /// latter, and no more such ones than there is new. So a user is written few times
     /// more often than it changes, and a snapshot fits memory however many users there
     /// are.
-    pub(super) fn snapshot(&mut self, snapshot: &mut Snapshot) -> Result<()> {
+    pub(super) fn snapshot(&mut self, snapshot: &mut Snapshot) {
         if self.fresh.is_empty() {
-            return Ok(());
+            return;
         }
         let mut fresh = std::mem::take(&mut self.fresh);
         let first = self.next_part + 1;
@@ -365,26 +402,27 @@ impl Users {
                 continue;
             }
             slot.part = self.next_part + 1;
-            match &slot.place {
+            let (place, state) = match std::mem::replace(&mut slot.place, Place::Nowhere) {
                 Place::InHand(user) => {
-                    let state = encode(user, &mut self.scratch)?;
-                    let before = slot.bytes();
-                    slot.length = state.len() as u32;
-                    part.push(slot, Some(state.into()));
-                    self.in_hand_bytes = self.in_hand_bytes - before + slot.bytes();
-                    self.bytes = self.bytes - before + slot.bytes();
+                    let length = AtomicU32::new(0);
+                    let lent = Arc::new(Lent { user, length });
+                    (Place::Lent(Arc::clone(&lent)), RowState::Lent(lent))
                 }
-                Place::AtRest(state) => part.push(slot, Some(Arc::clone(state))),
-                Place::OnDisk => part.push(slot, None),
-                Place::Nowhere => part.push(slot, Some(Arc::default())),
-            }
+                Place::Lent(lent) => (Place::Lent(Arc::clone(&lent)), RowState::Lent(lent)),
+                Place::AtRest(state) => {
+                    (Place::AtRest(Arc::clone(&state)), RowState::AtRest(state))
+                }
+                Place::OnDisk => (Place::OnDisk, RowState::OnDisk),
+                Place::Nowhere => (Place::Nowhere, RowState::AtRest(Arc::default())),
+            };
+            slot.place = place;
+            part.push(slot, state);
         }
         if part.users.is_empty() {
-            return Ok(());
+            return;
         }
         self.next_part += 1;
         self.parts.push(part.put(self.next_part, snapshot));
-        Ok(())
     }
 
     /// Takes back a part that a snapshot held: in the order in which they were put.
@@ -470,7 +508,7 @@ impl Users {
             Entry::Occupied(entry) => {
                 let slot = entry.into_mut();
                 self.bytes -= slot.bytes();
-                if matches!(slot.place, Place::InHand(_)) {
+                if slot.in_hand().is_some() {
                     self.in_hand_bytes -= slot.bytes();
                 }
                 is_new_time = next != slot.next;
@@ -501,7 +539,7 @@ impl Users {
         slot.is_warm = true;
         slot.is_on_disk = false;
         match &slot.place {
-            Place::InHand(_) => {
+            Place::InHand(_) | Place::Lent(_) => {
                 self.in_hand_bytes += slot.bytes();
                 if !slot.is_listed {
                     slot.is_listed = true;
@@ -554,8 +592,8 @@ fn cold_state(cold: &(impl ColdRead + ?Sized), key: KeyHash) -> Result<Vec<u8>> 
     state.ok_or_else(|| Error::external("cold state is gone from the local disk"))
 }
 
-/// What becomes the rows of a part when it is written. Until then it has the states in
-/// common with the users at rest, and of those on disk only says who they are.
+/// What becomes the rows of a part when it is written. Until then it has the users in
+/// common with the lane, which goes on, and of those on disk only says who they are.
 #[derive(Default)]
 struct Rows {
     users: Vec<Row>,
@@ -568,14 +606,21 @@ struct Rows {
 struct Row {
     key: KeyHash,
     next: i64,
-    /// None on disk.
-    state: Option<Arc<[u8]>>,
+    state: RowState,
+}
+
+enum RowState {
+    Lent(Arc<Lent>),
+    AtRest(Arc<[u8]>),
+    OnDisk,
 }
 
 impl Rows {
-    fn push(&mut self, slot: &Slot, state: Option<Arc<[u8]>>) {
-        let on_disk = slot.length as usize;
-        self.bytes += state.as_ref().map_or(on_disk, |state| state.len());
+    fn push(&mut self, slot: &Slot, state: RowState) {
+        self.bytes += match &state {
+            RowState::AtRest(state) => state.len(),
+            RowState::Lent(_) | RowState::OnDisk => slot.length as usize,
+        };
         self.users.push(Row {
             key: slot.key,
             next: slot.next,
@@ -599,11 +644,21 @@ impl Rows {
 
     fn make(self) -> Result<RecordBatch> {
         let mut states = LargeBinaryBuilder::with_capacity(self.users.len(), self.bytes);
+        let mut scratch = Vec::new();
         for row in &self.users {
             match (&row.state, &self.cold) {
-                (Some(state), _) => states.append_value(state),
-                (None, Some(cold)) => states.append_value(cold_state(cold.as_ref(), row.key)?),
-                (None, None) => return Err(Error::internal("a user is on a disk that is not")),
+                (RowState::AtRest(state), _) => states.append_value(state),
+                (RowState::Lent(lent), _) => {
+                    let state = encode(&lent.user, &mut scratch)?;
+                    lent.length.store(state.len() as u32, Ordering::Relaxed);
+                    states.append_value(state);
+                }
+                (RowState::OnDisk, Some(cold)) => {
+                    states.append_value(cold_state(cold.as_ref(), row.key)?);
+                }
+                (RowState::OnDisk, None) => {
+                    return Err(Error::internal("a user is on a disk that is not"));
+                }
             }
         }
         let users = || self.users.iter();

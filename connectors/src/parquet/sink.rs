@@ -8,7 +8,7 @@ use std::{
 
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
-use futures::{TryStreamExt, stream::FuturesOrdered};
+use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::{Path, PathPart};
 use tagflow_engine::{
     Batch, Clock, EventTime, Ids, Result, Urgency,
@@ -273,19 +273,19 @@ impl ParquetSink {
             .iter()
             .filter_map(|folder| self.take(folder))
             .collect();
-        let begun = self.clock.now();
+        let clock = Arc::clone(&self.clock);
+        let begun = clock.now();
+        let finish = move |file: OpenFile| {
+            let urgency = Urgency::of_commit(begun, clock.now());
+            file.finish(urgency)
+        };
         // In order, so that the same input gives the same commit record.
-        let mut uploads = FuturesOrdered::new();
-        for file in due {
-            if uploads.len() == CONCURRENT_UPLOADS {
-                self.finished.extend(uploads.try_next().await?);
-            }
-            let urgency = Urgency::of_commit(begun, self.clock.now());
-            uploads.push_back(file.finish(urgency).await?);
-        }
-        while let Some(file) = uploads.try_next().await? {
-            self.finished.push(file);
-        }
+        let finished: Vec<FinishedFile> = stream::iter(due)
+            .then(finish)
+            .try_buffered(CONCURRENT_UPLOADS)
+            .try_collect()
+            .await?;
+        self.finished.extend(finished);
         Ok(())
     }
 

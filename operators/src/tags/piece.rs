@@ -47,7 +47,8 @@ pub(super) enum State {
 pub(super) struct Piece {
     /// Nothing happens by itself before this.
     pub(super) next: i64,
-    /// Where the encoded state lies in its user's bytes, if it still is that.
+    /// Where the encoded state lies in its user's bytes, if it still is that. A user
+    /// that takes more than 4 GiB is not encoded.
     rest: Option<Range<u32>>,
     /// Boxed, because most are not looked into.
     state: OnceLock<Box<State>>,
@@ -97,7 +98,7 @@ impl Piece {
     /// Adds the state to `bytes`; `rest` is what its user was decoded from.
     pub(super) fn encode(&self, rest: &[u8], bytes: &mut Vec<u8>) -> Result<()> {
         if let Some(place) = &self.rest {
-            bytes.extend_from_slice(&rest[place.start as usize..place.end as usize]);
+            bytes.extend_from_slice(at(rest, place));
             return Ok(());
         }
         put(bytes, self.state(rest))
@@ -109,7 +110,7 @@ impl Piece {
             let place = self.rest.as_ref();
             let place = place.expect("a piece is at rest or decoded");
             // The store has verified what it gave back.
-            let state = postcard::from_bytes(&rest[place.start as usize..place.end as usize]);
+            let state = postcard::from_bytes(at(rest, place));
             Box::new(state.expect("a piece is as it was encoded"))
         })
     }
@@ -126,4 +127,8 @@ impl Piece {
         self.state(rest);
         *self.state.into_inner().expect("it was looked into")
     }
+}
+
+fn at<'a>(rest: &'a [u8], place: &Range<u32>) -> &'a [u8] {
+    &rest[place.start as usize..place.end as usize]
 }

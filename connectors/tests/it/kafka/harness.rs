@@ -135,11 +135,14 @@ pub(crate) fn absorb(read: &mut Read, chunk: &Chunk) {
     }
 }
 
-/// Reads until every one of `partitions` has answered that it is at its end.
+/// Reads until every one of `partitions` has answered that it is at its end. That
+/// the broker cannot be reached has to be taken back by then: the client says it
+/// late, even when it is connected again.
 pub(crate) async fn read_to_end(reader: &mut Reader, partitions: usize) -> Read {
     let mut read = Read::new();
     let mut ends = BTreeMap::new();
-    while ends.len() < partitions {
+    let mut reachable = true;
+    while ends.len() < partitions || !reachable {
         match next(reader).await.unwrap() {
             SourceEvent::Chunk(chunk) => {
                 ends.remove(&chunk.partition);
@@ -153,6 +156,8 @@ pub(crate) async fn read_to_end(reader: &mut Reader, partitions: usize) -> Read 
                 );
                 ends.insert(partition, end);
             }
+            SourceEvent::Unreachable(_) if reachable => reachable = false,
+            SourceEvent::Reachable if !reachable => reachable = true,
             SourceEvent::Lag { .. } => {}
             other => unexpected(&other),
         }

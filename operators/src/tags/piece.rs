@@ -1,6 +1,6 @@
 //! A piece of a user's state: what some tags are made of.
 
-use std::{ops::Range, sync::OnceLock};
+use std::{cell::OnceCell, ops::Range};
 
 use serde::{Deserialize, Serialize};
 use tagflow_engine::Result;
@@ -51,7 +51,7 @@ pub(super) struct Piece {
     /// that takes more than 4 GiB is not encoded.
     rest: Option<Range<u32>>,
     /// Boxed, because most are not looked into.
-    state: OnceLock<Box<State>>,
+    state: OnceCell<Box<State>>,
 }
 
 impl State {
@@ -82,7 +82,7 @@ impl Piece {
         Self {
             next: i64::MAX,
             rest: None,
-            state: OnceLock::from(Box::new(state)),
+            state: OnceCell::from(Box::new(state)),
         }
     }
 
@@ -91,7 +91,7 @@ impl Piece {
         Self {
             next: i64::MAX,
             rest: Some(place.start as u32..place.end as u32),
-            state: OnceLock::new(),
+            state: OnceCell::new(),
         }
     }
 

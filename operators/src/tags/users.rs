@@ -1,9 +1,6 @@
 //! The users of a lane, in hand and at rest.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::{
     array::{
@@ -39,10 +36,14 @@ const PART_BYTES: usize = if cfg!(test) { 1 << 10 } else { 16 << 20 };
 /// What a row of a part takes besides the state.
 const ROW_BYTES: usize = 33;
 
-/// Users in hand take so many bytes at most.
+/// Users in hand take so many bytes at most, or what those at rest leave of
+/// [`ROOM_BYTES`].
 const IN_HAND_BYTES: usize = 48 << 20;
 
-/// And this part of a limit.
+/// Where all users together take no more, all may be in hand.
+const ROOM_BYTES: usize = 192 << 20;
+
+/// Where there is a limit, users in hand take this part of it at most.
 const IN_HAND_SHARE: usize = 8;
 
 /// How much more room what a user is made of takes in hand, besides the user itself.
@@ -108,11 +109,19 @@ enum Place {
     Nowhere,
 }
 
-/// A user in hand that a snapshot is to encode.
-struct Lent {
-    user: Box<User>,
+/// A user in hand that a snapshot is to encode. If the lane needs it back before that,
+/// it leaves the encoded state in its place.
+struct Lent(Mutex<Loan>);
+
+struct Loan {
+    /// None once the lane has it back.
+    user: Option<Box<User>>,
+    /// The encoded user, if the lane came first.
+    state: Option<Arc<[u8]>>,
+    /// How many rows of parts are still to be made of it.
+    rows: usize,
     /// How long the state is; 0 until it is encoded.
-    length: AtomicU32,
+    length: u32,
 }
 
 /// A stored part.
@@ -132,9 +141,53 @@ impl Part {
 }
 
 impl Lent {
-    /// The user, to change it: a copy while the snapshot needs it as it is.
-    fn take(this: Arc<Self>) -> Box<User> {
-        Arc::try_unwrap(this).map_or_else(|lent| lent.user.clone(), |lent| lent.user)
+    /// For one row.
+    fn new(user: Box<User>) -> Self {
+        Self(Mutex::new(Loan {
+            user: Some(user),
+            state: None,
+            rows: 1,
+            length: 0,
+        }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Loan> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Loan {
+    fn user(&self) -> &User {
+        self.user.as_deref().expect("the lane looks for it here")
+    }
+
+    /// The state, which stays for the rows that are still to be made.
+    fn state(&mut self, scratch: &mut Vec<u8>) -> Result<Arc<[u8]>> {
+        if let Some(state) = &self.state {
+            return Ok(Arc::clone(state));
+        }
+        let state: Arc<[u8]> = encode(self.user(), scratch)?.into();
+        self.length = state.len() as u32;
+        if self.rows > 0 {
+            self.state = Some(Arc::clone(&state));
+        }
+        Ok(state)
+    }
+
+    /// Adds the state to those of a part.
+    fn make_row(&mut self, states: &mut LargeBinaryBuilder, scratch: &mut Vec<u8>) -> Result<()> {
+        if let Some(state) = &self.state {
+            states.append_value(state);
+        } else {
+            let state = encode(self.user(), scratch)?;
+            states.append_value(state);
+            self.length = state.len() as u32;
+        }
+        self.rows -= 1;
+        if self.rows == 0 {
+            self.state = None;
+        }
+        Ok(())
     }
 }
 
@@ -151,13 +204,8 @@ impl Slot {
         }
     }
 
-    /// The user, if it is in hand.
-    fn in_hand(&self) -> Option<&User> {
-        match &self.place {
-            Place::InHand(user) => Some(user),
-            Place::Lent(lent) => Some(&lent.user),
-            Place::AtRest(_) | Place::OnDisk | Place::Nowhere => None,
-        }
+    fn is_in_hand(&self) -> bool {
+        matches!(self.place, Place::InHand(_) | Place::Lent(_))
     }
 }
 
@@ -197,11 +245,14 @@ impl Users {
             }
             Place::Lent(lent) => {
                 self.in_hand_bytes -= bytes;
-                let length = lent.length.load(Ordering::Relaxed);
-                if length > 0 {
-                    slot.length = length;
+                let mut loan = lent.lock();
+                if loan.rows > 0 {
+                    loan.state(&mut self.scratch)?;
                 }
-                return Ok(Some(Lent::take(lent)));
+                if loan.length > 0 {
+                    slot.length = loan.length;
+                }
+                return Ok(loan.user.take());
             }
             Place::AtRest(state) => state,
             Place::OnDisk => self.cold_state(key)?.into(),
@@ -217,7 +268,7 @@ impl Users {
         };
         let state = match &slot.place {
             Place::InHand(user) => return Ok(Some(user.clone())),
-            Place::Lent(lent) => return Ok(Some(lent.user.clone())),
+            Place::Lent(lent) => return Ok(lent.lock().user.clone()),
             Place::AtRest(state) => Arc::clone(state),
             Place::OnDisk => self.cold_state(key)?.into(),
             Place::Nowhere => return Ok(None),
@@ -248,8 +299,10 @@ impl Users {
     /// Lays users down, and takes them to disk, while they take too much memory: first
     /// those to whom nothing has happened since this was done last.
     pub(super) fn cool(&mut self) -> Result<()> {
-        let share = |warmth: &Warmth| IN_HAND_BYTES.min(warmth.limit_bytes / IN_HAND_SHARE);
-        let limit_bytes = self.warmth.as_ref().map_or(IN_HAND_BYTES, share);
+        let at_rest = self.bytes - self.in_hand_bytes;
+        let room = ROOM_BYTES.saturating_sub(at_rest).max(IN_HAND_BYTES);
+        let share = |warmth: &Warmth| room.min(warmth.limit_bytes / IN_HAND_SHARE);
+        let limit_bytes = self.warmth.as_ref().map_or(room, share);
         while self.in_hand_bytes > limit_bytes {
             self.lay_down(limit_bytes / 4 * 3)?;
         }
@@ -297,16 +350,27 @@ impl Users {
             // Some have been forgotten.
             let Some(slot) = slot else { continue };
             slot.is_listed = false;
-            let Some(user) = slot.in_hand() else { continue };
+            if !slot.is_in_hand() {
+                continue;
+            }
             if slot.touched == self.sweep || self.in_hand_bytes <= enough {
                 slot.is_listed = true;
                 self.in_hand.push(key);
                 continue;
             }
-            let state = encode(user, &mut self.scratch)?;
+            let state = match &slot.place {
+                Place::InHand(user) => encode(user, &mut self.scratch)?.into(),
+                Place::Lent(lent) => {
+                    let mut loan = lent.lock();
+                    let state = loan.state(&mut self.scratch)?;
+                    loan.user = None;
+                    state
+                }
+                Place::AtRest(_) | Place::OnDisk | Place::Nowhere => continue,
+            };
             let before = slot.bytes();
             slot.length = state.len() as u32;
-            slot.place = Place::AtRest(state.into());
+            slot.place = Place::AtRest(state);
             self.in_hand_bytes -= before;
             self.bytes = self.bytes - before + slot.bytes();
         }
@@ -404,11 +468,13 @@ impl Users {
             slot.part = self.next_part + 1;
             let (place, state) = match std::mem::replace(&mut slot.place, Place::Nowhere) {
                 Place::InHand(user) => {
-                    let length = AtomicU32::new(0);
-                    let lent = Arc::new(Lent { user, length });
+                    let lent = Arc::new(Lent::new(user));
                     (Place::Lent(Arc::clone(&lent)), RowState::Lent(lent))
                 }
-                Place::Lent(lent) => (Place::Lent(Arc::clone(&lent)), RowState::Lent(lent)),
+                Place::Lent(lent) => {
+                    lent.lock().rows += 1;
+                    (Place::Lent(Arc::clone(&lent)), RowState::Lent(lent))
+                }
                 Place::AtRest(state) => {
                     (Place::AtRest(Arc::clone(&state)), RowState::AtRest(state))
                 }
@@ -508,7 +574,7 @@ impl Users {
             Entry::Occupied(entry) => {
                 let slot = entry.into_mut();
                 self.bytes -= slot.bytes();
-                if slot.in_hand().is_some() {
+                if slot.is_in_hand() {
                     self.in_hand_bytes -= slot.bytes();
                 }
                 is_new_time = next != slot.next;
@@ -648,11 +714,7 @@ impl Rows {
         for row in &self.users {
             match (&row.state, &self.cold) {
                 (RowState::AtRest(state), _) => states.append_value(state),
-                (RowState::Lent(lent), _) => {
-                    let state = encode(&lent.user, &mut scratch)?;
-                    lent.length.store(state.len() as u32, Ordering::Relaxed);
-                    states.append_value(state);
-                }
+                (RowState::Lent(lent), _) => lent.lock().make_row(&mut states, &mut scratch)?,
                 (RowState::OnDisk, Some(cold)) => {
                     states.append_value(cold_state(cold.as_ref(), row.key)?);
                 }

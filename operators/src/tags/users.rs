@@ -37,11 +37,11 @@ const PART_BYTES: usize = if cfg!(test) { 1 << 10 } else { 16 << 20 };
 const ROW_BYTES: usize = 33;
 
 /// Users in hand take so many bytes at most, or what those at rest leave of
-/// [`ROOM_BYTES`].
-const IN_HAND_BYTES: usize = 48 << 20;
+/// [`ROOM_BYTES`]; in tests, where users are few, few bytes.
+const IN_HAND_BYTES: usize = if cfg!(test) { 1 << 10 } else { 48 << 20 };
 
 /// Where all users together take no more, all may be in hand.
-const ROOM_BYTES: usize = 192 << 20;
+const ROOM_BYTES: usize = 4 * IN_HAND_BYTES;
 
 /// Where there is a limit, users in hand take this part of it at most.
 const IN_HAND_SHARE: usize = 8;

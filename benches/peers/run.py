@@ -328,7 +328,7 @@ class Archive(Kafka):
     def tagflow(self, folder):
         pipeline = tagflow_file(folder, self.source(), COLUMNS, ARCHIVE)
         cost = self.systems.run_tagflow(folder, pipeline, "--once")
-        return cost, self.rows(f"{folder}/lake/table", "occurred_at")
+        return cost, self.answer(f"{folder}/lake/table")
 
     def duckdb(self, folder):
         rows = f"""SELECT * REPLACE (make_timestamp(occurred_at * 1000) AS occurred_at),
@@ -337,10 +337,11 @@ class Archive(Kafka):
             WHERE event_type <> 'impression' OR campaign_id IS NOT NULL"""
         output = folder / "answer"
         query = f"COPY ({rows}) TO '{output}' (FORMAT parquet, COMPRESSION zstd, PARTITION_BY (dt))"
-        return self.systems.run_duckdb(folder, query), self.rows(output, "occurred_at")
+        return self.systems.run_duckdb(folder, query), self.answer(output)
 
     @staticmethod
-    def rows(folder, time):
+    def answer(folder):
+        time = "occurred_at"
         others = ", ".join(name for name in COLUMNS if name != time)
         return f"SELECT {others}, epoch_ms({time}) FROM read_parquet('{folder}/**/*.parquet')"
 

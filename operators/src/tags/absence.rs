@@ -1,8 +1,6 @@
 //! What did not happen in time.
 
-use serde::{Deserialize, Serialize};
-
-use super::{definition::Again, value::Value};
+use super::{coding::coded, definition::Again, value::Value};
 
 /// How absences of one kind are kept.
 #[derive(Debug, Clone)]
@@ -23,7 +21,7 @@ pub(super) struct AbsencePlan {
 /// Late events may change what became of waits, so the events since the oldest that
 /// may come are kept, with the waits as they were before: a late event is put in
 /// its place, and all is done once more from there.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Absence {
     waits: Waits,
     /// In the order of their waits' ends.
@@ -37,7 +35,7 @@ pub(super) struct Absence {
 }
 
 /// A wait that ended without what was expected.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Firing {
     /// When it ended.
     pub(super) at: i64,
@@ -54,7 +52,7 @@ pub(super) struct Revised {
 }
 
 /// An event of a wait.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 pub(super) struct Event {
     pub(super) time: i64,
     pub(super) tie: u64,
@@ -65,7 +63,7 @@ pub(super) struct Event {
 }
 
 /// The waits that go on.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default)]
 struct Waits {
     /// In the order of their ends.
     open: Vec<Firing>,
@@ -73,6 +71,13 @@ struct Waits {
     /// instant that begin behind them.
     expected: Vec<u64>,
     expected_at: i64,
+}
+
+coded! {
+    Absence { waits, firings, horizon, before, events }
+    Firing { at, same }
+    Event { time, tie, same, is_after, is_expected }
+    Waits { open, expected, expected_at }
 }
 
 impl Absence {

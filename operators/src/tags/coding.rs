@@ -1,54 +1,252 @@
-//! How values, times, lengths and short lists are written.
+//! How the state of a user is written: every field in turn, with nothing between them.
 
-use postcard::ser_flavors::Flavor;
-use serde::Serialize;
-use tagflow_engine::{Error, Result};
+use std::collections::VecDeque;
 
-/// Bytes at the end of others: postcard's own goes through an iterator for each byte.
-struct Bytes<'a>(&'a mut Vec<u8>);
+use smallvec::{Array, SmallVec};
 
-impl Flavor for Bytes<'_> {
-    type Output = ();
+/// What can be written as bytes, and read again. Users are for about every second event,
+/// so they have a form of their own: hashes and times stand in it as they are, which
+/// formats for serde write seven bits at a time.
+pub(super) trait Coded: Sized {
+    /// Adds it to `bytes`.
+    fn put(&self, bytes: &mut Vec<u8>);
 
-    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        self.0.push(byte);
-        Ok(())
+    /// Takes it off the front of `bytes`; none where there is no such thing.
+    fn take(bytes: &mut &[u8]) -> Option<Self>;
+}
+
+/// Makes a struct [`Coded`] by its fields.
+macro_rules! coded {
+    ($($name:ident { $($field:tt),+ })+) => {
+        $(impl $crate::tags::coding::Coded for $name {
+            fn put(&self, bytes: &mut Vec<u8>) {
+                $(self.$field.put(bytes);)+
+            }
+
+            fn take(bytes: &mut &[u8]) -> Option<Self> {
+                Some(Self { $($field: $crate::tags::coding::Coded::take(bytes)?),+ })
+            }
+        })+
+    };
+}
+pub(super) use coded;
+
+/// A hash.
+impl Coded for u64 {
+    fn put(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&self.to_le_bytes());
     }
 
-    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        self.0.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn finalize(self) -> postcard::Result<()> {
-        Ok(())
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        let (value, rest) = bytes.split_first_chunk()?;
+        *bytes = rest;
+        Some(Self::from_le_bytes(*value))
     }
 }
 
-/// Writes what postcard can read.
-pub(super) fn put(bytes: &mut Vec<u8>, value: &impl Serialize) -> Result<()> {
-    postcard::serialize_with_flavor(value, Bytes(bytes))
-        .map_err(|error| Error::internal("a user cannot be encoded").with_source(error))
+/// A time.
+impl Coded for i64 {
+    fn put(&self, bytes: &mut Vec<u8>) {
+        self.cast_unsigned().put(bytes);
+    }
+
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        u64::take(bytes).map(u64::cast_signed)
+    }
 }
 
-/// Writes how long a list is: seven bits a byte, the low ones first (LEB128).
-pub(super) fn put_length(bytes: &mut Vec<u8>, mut length: usize) {
-    while length >= 0x80 {
-        bytes.push(length as u8 | 0x80);
-        length >>= 7;
+/// Digits: mostly few.
+impl Coded for i128 {
+    fn put(&self, bytes: &mut Vec<u8>) {
+        let zigzag = ((self << 1) ^ (self >> 127)).cast_unsigned();
+        put_number(bytes, zigzag as u64);
+        put_number(bytes, (zigzag >> 64) as u64);
     }
-    bytes.push(length as u8);
+
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        let [low, high] = [take_number(bytes)?, take_number(bytes)?];
+        let zigzag = u128::from(high) << 64 | u128::from(low);
+        Some((zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed())
+    }
+}
+
+impl Coded for f64 {
+    fn put(&self, bytes: &mut Vec<u8>) {
+        self.to_bits().put(bytes);
+    }
+
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        u64::take(bytes).map(Self::from_bits)
+    }
+}
+
+impl Coded for u32 {
+    fn put(&self, bytes: &mut Vec<u8>) {
+        put_number(bytes, u64::from(*self));
+    }
+
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        take_number(bytes)?.try_into().ok()
+    }
+}
+
+impl Coded for u8 {
+    fn put(&self, bytes: &mut Vec<u8>) {
+        bytes.push(*self);
+    }
+
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        Some(*byte)
+    }
+}
+
+impl Coded for bool {
+    fn put(&self, bytes: &mut Vec<u8>) {
+        bytes.push((*self).into());
+    }
+
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        match u8::take(bytes)? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
+    }
+}
+
+impl<T: Coded> Coded for Option<T> {
+    fn put(&self, bytes: &mut Vec<u8>) {
+        self.is_some().put(bytes);
+        if let Some(value) = self {
+            value.put(bytes);
+        }
+    }
+
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        if bool::take(bytes)? {
+            T::take(bytes).map(Some)
+        } else {
+            Some(None)
+        }
+    }
+}
+
+impl<T: Coded, U: Coded> Coded for (T, U) {
+    fn put(&self, bytes: &mut Vec<u8>) {
+        self.0.put(bytes);
+        self.1.put(bytes);
+    }
+
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        Some((T::take(bytes)?, U::take(bytes)?))
+    }
+}
+
+impl Coded for Box<str> {
+    fn put(&self, bytes: &mut Vec<u8>) {
+        put_text(bytes, self);
+    }
+
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        take_text(bytes).map(Into::into)
+    }
+}
+
+impl<T: Coded> Coded for Vec<T> {
+    fn put(&self, bytes: &mut Vec<u8>) {
+        put_list(bytes, self.iter());
+    }
+
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        take_list(bytes, Self::with_capacity, Self::push)
+    }
+}
+
+impl<T: Coded> Coded for VecDeque<T> {
+    fn put(&self, bytes: &mut Vec<u8>) {
+        put_list(bytes, self.iter());
+    }
+
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        take_list(bytes, Self::with_capacity, Self::push_back)
+    }
+}
+
+/// A list that mostly is so short that it needs no memory of its own.
+impl<A: Array<Item: Coded>> Coded for SmallVec<A> {
+    fn put(&self, bytes: &mut Vec<u8>) {
+        put_list(bytes, self.iter());
+    }
+
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        take_list(bytes, Self::with_capacity, Self::push)
+    }
+}
+
+fn put_list<'a, T: Coded + 'a>(bytes: &mut Vec<u8>, list: impl ExactSizeIterator<Item = &'a T>) {
+    put_length(bytes, list.len());
+    for item in list {
+        item.put(bytes);
+    }
+}
+
+fn take_list<L, T: Coded>(
+    bytes: &mut &[u8],
+    with_capacity: impl FnOnce(usize) -> L,
+    push: impl Fn(&mut L, T),
+) -> Option<L> {
+    let length = take_length(bytes)?;
+    // What a length says is not believed further than this.
+    let mut list = with_capacity(length.min(1024));
+    for _ in 0..length {
+        push(&mut list, T::take(bytes)?);
+    }
+    Some(list)
+}
+
+/// Writes a text, and before it how long it is.
+pub(super) fn put_text(bytes: &mut Vec<u8>, text: &str) {
+    put_length(bytes, text.len());
+    bytes.extend_from_slice(text.as_bytes());
+}
+
+/// Takes a text off the front of `bytes`.
+pub(super) fn take_text<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
+    let length = take_length(bytes)?;
+    let (text, rest) = bytes.split_at_checked(length)?;
+    *bytes = rest;
+    std::str::from_utf8(text).ok()
+}
+
+/// Writes how long a list is.
+pub(super) fn put_length(bytes: &mut Vec<u8>, length: usize) {
+    put_number(bytes, length as u64);
 }
 
 /// Takes a length off the front of `bytes`.
 pub(super) fn take_length(bytes: &mut &[u8]) -> Option<usize> {
-    let (mut length, mut shift) = (0_usize, 0);
+    take_number(bytes)?.try_into().ok()
+}
+
+/// Writes a number that mostly is small: seven bits a byte, the low ones first (LEB128).
+pub(super) fn put_number(bytes: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
+
+/// Takes such a number off the front of `bytes`.
+pub(super) fn take_number(bytes: &mut &[u8]) -> Option<u64> {
+    let (mut number, mut shift) = (0_u64, 0);
     loop {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        length |= usize::from(byte & 0x7f).checked_shl(shift)?;
+        let byte = u8::take(bytes)?;
+        number |= u64::from(byte & 0x7f).checked_shl(shift)?;
         if byte & 0x80 == 0 {
-            return Some(length);
+            return Some(number);
         }
         shift += 7;
     }
@@ -90,54 +288,6 @@ pub(super) fn take_times(
     Some(())
 }
 
-/// Lists that mostly are so short that they need no memory of their own, for
-/// `#[serde(with = "short")]`.
-pub(super) mod short {
-    use std::{fmt, marker::PhantomData};
-
-    use serde::{
-        Deserialize, Deserializer, Serialize, Serializer,
-        de::{SeqAccess, Visitor},
-    };
-    use smallvec::{Array, SmallVec};
-
-    pub(in super::super) fn serialize<A: Array<Item: Serialize>, S: Serializer>(
-        list: &SmallVec<A>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        list.as_slice().serialize(serializer)
-    }
-
-    pub(in super::super) fn deserialize<
-        'de,
-        A: Array<Item: Deserialize<'de>>,
-        D: Deserializer<'de>,
-    >(
-        deserializer: D,
-    ) -> Result<SmallVec<A>, D::Error> {
-        deserializer.deserialize_seq(Items(PhantomData))
-    }
-
-    struct Items<A>(PhantomData<A>);
-
-    impl<'de, A: Array<Item: Deserialize<'de>>> Visitor<'de> for Items<A> {
-        type Value = SmallVec<A>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a list")
-        }
-
-        fn visit_seq<I: SeqAccess<'de>>(self, mut items: I) -> Result<SmallVec<A>, I::Error> {
-            // What a length says is not believed further than this.
-            let mut list = SmallVec::with_capacity(items.size_hint().unwrap_or(0).min(1024));
-            while let Some(item) = items.next_element()? {
-                list.push(item);
-            }
-            Ok(list)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::{collection::vec, option, prelude::*};
@@ -148,6 +298,8 @@ mod tests {
         #[test]
         fn what_was_written_is_read(
             lengths in vec(any::<usize>(), 0..5),
+            digits in vec(any::<i128>(), 0..5),
+            texts in vec(option::of(".{0,3}"), 0..5),
             times in vec(option::of(any::<i64>()), 0..40),
         ) {
             let mut bytes = Vec::new();
@@ -155,6 +307,10 @@ mod tests {
                 put_length(&mut bytes, *length);
             }
             put_times(&mut bytes, times.iter().copied());
+            let few: Vec<(i128, bool)> = digits.iter().map(|it| (it >> 100, *it > 0)).collect();
+            let texts: Vec<Option<Box<str>>> =
+                texts.into_iter().map(|text| text.map(Into::into)).collect();
+            (digits.clone(), (few.clone(), texts.clone())).put(&mut bytes);
             bytes.push(7);
             let mut rest = bytes.as_slice();
             for length in lengths {
@@ -163,6 +319,7 @@ mod tests {
             let mut read = vec![None; times.len()];
             take_times(&mut rest, times.len(), |place, time| read[place] = Some(time)).unwrap();
             prop_assert_eq!(read, times);
+            prop_assert_eq!(Coded::take(&mut rest), Some((digits, (few, texts))));
             prop_assert_eq!(rest, &[7]);
         }
 
@@ -172,6 +329,8 @@ mod tests {
             while take_length(&mut rest).is_some() {}
             let mut rest = bytes.as_slice();
             let _ = take_times(&mut rest, count, |_, _| {});
+            let mut rest = bytes.as_slice();
+            let _ = Vec::<(Box<str>, Option<i128>)>::take(&mut rest);
         }
     }
 }

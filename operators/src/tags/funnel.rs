@@ -2,10 +2,9 @@
 
 use std::collections::VecDeque;
 
-use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 
-use super::{definition::FunnelMode, value::Value};
+use super::{coding::coded, definition::FunnelMode, value::Value};
 
 /// With more events than this in its window, a funnel goes by the newest.
 const MAX_EVENTS: usize = 1000;
@@ -24,18 +23,23 @@ pub(super) struct FunnelPlan {
 
 /// The events of the last `within`: all that are a step, and where the mode asks for
 /// strict order, all. Some that have left may be there until time is looked at.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Funnel {
     /// In the order of time and tie.
     events: VecDeque<Event>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 struct Event {
     time: i64,
     tie: u64,
     /// A bit for each step that it is.
     steps: u32,
+}
+
+coded! {
+    Funnel { events }
+    Event { time, tie, steps }
 }
 
 impl FunnelPlan {

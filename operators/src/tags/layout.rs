@@ -23,7 +23,7 @@ const PART: &str = "layout";
 const COLUMN: &str = "layout";
 
 /// How users are written. It goes up when that changes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What a stored user consists of, in its order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 
 use super::{
-    coding::short,
+    coding::Coded,
     definition::Function,
     partial::{Count, Distinct, First, High, Low, Moments, Observation, Partial, Recent, Sum},
     value::Value,
@@ -47,16 +47,15 @@ impl PartKind {
 }
 
 /// The partials of tiles and windows.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Partials<P> {
     tiles: VecDeque<P>,
     /// Of a lifetime there is one.
-    #[serde(with = "short")]
     windows: SmallVec<[P; 1]>,
 }
 
 /// The state of one [`PartKind`].
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 pub(super) enum Part {
     Count(Partials<Count>),
     Sum(Partials<Sum>),
@@ -188,6 +187,67 @@ impl Part {
             partials.windows.clear();
             partials.windows.resize_with(windows, Default::default);
         });
+    }
+}
+
+impl<P: Partial> Coded for Partials<P> {
+    fn put(&self, bytes: &mut Vec<u8>) {
+        self.tiles.put(bytes);
+        self.windows.put(bytes);
+    }
+
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        Some(Self {
+            tiles: Coded::take(bytes)?,
+            windows: Coded::take(bytes)?,
+        })
+    }
+}
+
+impl Coded for PartKind {
+    fn put(&self, bytes: &mut Vec<u8>) {
+        let (number, limit) = match self {
+            Self::Count => (0_u8, None),
+            Self::Sum => (1, None),
+            Self::Moments => (2, None),
+            Self::Low => (3, None),
+            Self::High => (4, None),
+            Self::First => (5, None),
+            Self::Distinct(limit) => (6, Some(limit)),
+            Self::Recent(limit) => (7, Some(limit)),
+        };
+        number.put(bytes);
+        if let Some(limit) = limit {
+            limit.put(bytes);
+        }
+    }
+
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        Some(match u8::take(bytes)? {
+            0 => Self::Count,
+            1 => Self::Sum,
+            2 => Self::Moments,
+            3 => Self::Low,
+            4 => Self::High,
+            5 => Self::First,
+            6 => Self::Distinct(Coded::take(bytes)?),
+            7 => Self::Recent(Coded::take(bytes)?),
+            _ => return None,
+        })
+    }
+}
+
+impl Coded for Part {
+    fn put(&self, bytes: &mut Vec<u8>) {
+        self.kind().put(bytes);
+        with_partials!(self, |partials, _limit| partials.put(bytes));
+    }
+
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        let mut part = Self::new(PartKind::take(bytes)?, 0, 0);
+        with_partials!(&mut part, |partials, _limit| *partials =
+            Coded::take(bytes)?);
+        Some(part)
     }
 }
 

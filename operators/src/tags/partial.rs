@@ -3,10 +3,12 @@
 
 use std::cmp::Ordering;
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use smallvec::{SmallVec, smallvec};
 
-use super::{coding::short, value::Value};
+use super::{
+    coding::{self, Coded, coded},
+    value::Value,
+};
 
 /// An event as an aggregate sees it.
 #[derive(Debug)]
@@ -20,7 +22,7 @@ pub(super) struct Observation {
 }
 
 /// What is kept of some events. `limit` is that of the part that it belongs to.
-pub(super) trait Partial: Clone + Default + Serialize + DeserializeOwned {
+pub(super) trait Partial: Clone + Default + Coded {
     /// Of one event.
     fn of(event: &Observation) -> Self;
 
@@ -55,8 +57,18 @@ pub(super) trait Partial: Clone + Default + Serialize + DeserializeOwned {
 }
 
 /// How many.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Count(pub(super) u64);
+
+impl Coded for Count {
+    fn put(&self, bytes: &mut Vec<u8>) {
+        coding::put_number(bytes, self.0);
+    }
+
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        coding::take_number(bytes).map(Self)
+    }
+}
 
 impl Partial for Count {
     fn of(_: &Observation) -> Self {
@@ -74,7 +86,7 @@ impl Partial for Count {
 }
 
 /// The sum of whole numbers, or of the digits of decimals.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Sum(pub(super) i128);
 
 impl Partial for Sum {
@@ -103,7 +115,7 @@ impl Partial for Sum {
 /// Number, mean and sum of squared deviations, merged as in Chan, Golub and
 /// `LeVeque`, *Updating Formulae and a Pairwise Algorithm for Computing Sample
 /// Variances* (1979). The sum of floats comes from here too.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Moments {
     pub(super) count: u64,
     pub(super) sum: f64,
@@ -158,7 +170,7 @@ impl Partial for Moments {
 }
 
 /// The smallest value.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Low(pub(super) Value);
 
 impl Partial for Low {
@@ -178,7 +190,7 @@ impl Partial for Low {
 }
 
 /// The largest value.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct High(pub(super) Value);
 
 impl Partial for High {
@@ -198,7 +210,7 @@ impl Partial for High {
 }
 
 /// A value with the place in time of its event.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Placed {
     pub(super) time: i64,
     tie: u64,
@@ -221,7 +233,7 @@ impl Placed {
 
 /// The value of the earliest event; of those at one place, of the one that came
 /// first.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct First(pub(super) Option<Placed>);
 
 impl Partial for First {
@@ -255,8 +267,8 @@ impl Partial for First {
 
 /// The values of the latest events, at most `limit` of them, the latest first; of
 /// those at one place, the one that came last first.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct Recent(#[serde(with = "short")] pub(super) SmallVec<[Placed; 1]>);
+#[derive(Debug, Clone, Default)]
+pub(super) struct Recent(pub(super) SmallVec<[Placed; 1]>);
 
 impl Recent {
     fn insert(&mut self, new: Placed, limit: u32) {
@@ -297,10 +309,9 @@ impl Partial for Recent {
 /// `limit` hashes, from which the number of all is estimated (Bar-Yossef et al.,
 /// *Counting Distinct Elements in a Data Stream*, 2002; the theta of Dasgupta et
 /// al., *A Framework for Estimating Stream Expression Cardinalities*, 2016).
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Distinct {
     /// Ascending. A tile mostly has one.
-    #[serde(with = "short")]
     hashes: SmallVec<[u64; 2]>,
     /// The lowest hash that was left out.
     theta: Option<u64>,
@@ -372,4 +383,15 @@ impl Partial for Distinct {
             self.hashes.truncate(limit);
         }
     }
+}
+
+coded! {
+    Sum { 0 }
+    Moments { count, sum, squares }
+    Low { 0 }
+    High { 0 }
+    Placed { time, tie, value }
+    First { 0 }
+    Recent { 0 }
+    Distinct { hashes, theta }
 }

@@ -2,12 +2,9 @@
 
 use std::{cell::OnceCell, ops::Range};
 
-use serde::{Deserialize, Serialize};
-use tagflow_engine::Result;
-
 use super::{
     absence::{Absence, AbsencePlan},
-    coding::put,
+    coding::Coded,
     funnel::{Funnel, FunnelPlan},
     ranking::{Ranking, RankingPlan},
     series::{Series, SeriesPlan},
@@ -33,7 +30,7 @@ pub(super) enum PieceKind {
 }
 
 /// The state of a piece.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 pub(super) enum State {
     Series(Series),
     Ranking(Ranking),
@@ -52,6 +49,39 @@ pub(super) struct Piece {
     rest: Option<Range<u32>>,
     /// Boxed, because most are not looked into.
     state: OnceCell<Box<State>>,
+}
+
+impl Coded for State {
+    fn put(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Series(series) => {
+                0_u8.put(bytes);
+                series.put(bytes);
+            }
+            Self::Ranking(ranking) => {
+                1_u8.put(bytes);
+                ranking.put(bytes);
+            }
+            Self::Funnel(funnel) => {
+                2_u8.put(bytes);
+                funnel.put(bytes);
+            }
+            Self::Absence(absence) => {
+                3_u8.put(bytes);
+                absence.put(bytes);
+            }
+        }
+    }
+
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        Some(match u8::take(bytes)? {
+            0 => Self::Series(Coded::take(bytes)?),
+            1 => Self::Ranking(Coded::take(bytes)?),
+            2 => Self::Funnel(Coded::take(bytes)?),
+            3 => Self::Absence(Coded::take(bytes)?),
+            _ => return None,
+        })
+    }
 }
 
 impl State {
@@ -96,12 +126,11 @@ impl Piece {
     }
 
     /// Adds the state to `bytes`; `rest` is what its user was decoded from.
-    pub(super) fn encode(&self, rest: &[u8], bytes: &mut Vec<u8>) -> Result<()> {
-        if let Some(place) = &self.rest {
-            bytes.extend_from_slice(at(rest, place));
-            return Ok(());
+    pub(super) fn encode(&self, rest: &[u8], bytes: &mut Vec<u8>) {
+        match &self.rest {
+            Some(place) => bytes.extend_from_slice(at(rest, place)),
+            None => self.state(rest).put(bytes),
         }
-        put(bytes, self.state(rest))
     }
 
     /// Looks into it.
@@ -110,7 +139,7 @@ impl Piece {
             let place = self.rest.as_ref();
             let place = place.expect("a piece is at rest or decoded");
             // The store has verified what it gave back.
-            let state = postcard::from_bytes(at(rest, place));
+            let state = State::take(&mut at(rest, place));
             Box::new(state.expect("a piece is as it was encoded"))
         })
     }

@@ -2,9 +2,7 @@
 
 use std::cmp::Ordering;
 
-use serde::{Deserialize, Serialize};
-
-use super::value::Value;
+use super::{coding::coded, value::Value};
 
 /// How rankings of one kind are kept.
 #[derive(Debug, Clone)]
@@ -25,12 +23,16 @@ pub(super) struct RankingPlan {
 /// A weight w at time t is, as of T, w · 2^((t − T) / half-life). All fall alike, so
 /// their order stays, and log₂ w + t / half-life, the *score*, says all about a
 /// weight whatever T is.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Ranking {
     /// With their scores, the heaviest first.
     items: Vec<(Value, f64)>,
     /// The time of the newest event.
     pub(super) newest: Option<i64>,
+}
+
+coded! {
+    Ranking { items, newest }
 }
 
 impl Ranking {

@@ -10,10 +10,10 @@ use arrow::{
     datatypes::{Field, Schema, SchemaRef},
 };
 use datafusion::physical_expr::utils::collect_columns;
-use serde::{Deserialize, Serialize};
 use tagflow_engine::{Error, Result};
 
 use super::{
+    coding::coded,
     definition::{Rule, Segment, Segments},
     plan::Plan,
     user::User,
@@ -35,12 +35,16 @@ pub(super) struct Checks {
 }
 
 /// What a key is to a segment.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Member {
     /// When it entered, if it is in.
     pub(super) since: Option<i64>,
     /// Why it will leave as soon as it may, if it will.
     pub(super) leaving: Option<Box<str>>,
+}
+
+coded! {
+    Member { since, leaving }
 }
 
 impl Member {

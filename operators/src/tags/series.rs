@@ -14,11 +14,10 @@
 use std::collections::VecDeque;
 
 use arrow::datatypes::DataType;
-use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::{
-    coding::short,
+    coding::{Coded, put_length, put_number, take_length, take_number},
     part::{Part, PartKind},
     partial::Observation,
 };
@@ -40,14 +39,41 @@ pub(super) struct SeriesPlan {
 }
 
 /// The state of a series.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 pub(super) struct Series {
     /// The number of each tile: its start divided by the width.
     tiles: VecDeque<i64>,
-    #[serde(with = "short")]
     pub(super) parts: SmallVec<[Part; 1]>,
     /// The time of the newest event.
     pub(super) newest: Option<i64>,
+}
+
+impl Coded for Series {
+    fn put(&self, bytes: &mut Vec<u8>) {
+        put_length(bytes, self.tiles.len());
+        let mut before = 0;
+        for tile in &self.tiles {
+            put_number(bytes, tile.wrapping_sub(before).cast_unsigned());
+            before = *tile;
+        }
+        self.parts.put(bytes);
+        self.newest.put(bytes);
+    }
+
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        let length = take_length(bytes)?;
+        let mut tiles = VecDeque::with_capacity(length.min(bytes.len()));
+        let mut tile = 0_i64;
+        for _ in 0..length {
+            tile = tile.wrapping_add(take_number(bytes)?.cast_signed());
+            tiles.push_back(tile);
+        }
+        Some(Self {
+            tiles,
+            parts: Coded::take(bytes)?,
+            newest: Coded::take(bytes)?,
+        })
+    }
 }
 
 impl Series {

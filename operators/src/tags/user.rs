@@ -8,7 +8,7 @@ use tagflow_engine::{Error, Result};
 use super::{
     absence::{self, AbsencePlan},
     changes::{Cause, Op},
-    coding::{put, put_length, put_times, take_length, take_times},
+    coding::{Coded, put_length, put_times, take_length, take_times},
     event::{Event, EventPart},
     part,
     partial::Observation,
@@ -153,7 +153,7 @@ impl User {
         take_times(&mut rest, tags, |tag, at| head.since[tag] = Some(at))?;
         take_times(&mut rest, ticks, |tick, at| head.ticks[tick] = at)?;
         take_times(&mut rest, pieces, |piece, at| self.pieces[piece].next = at)?;
-        (head.key, head.members) = postcard::from_bytes(rest).ok()?;
+        (head.key, head.members) = Coded::take(&mut rest)?;
         Some(())
     }
 
@@ -162,7 +162,7 @@ impl User {
         let begin = bytes.len();
         let mut ends: SmallVec<[usize; 16]> = SmallVec::new();
         for piece in &self.pieces {
-            piece.encode(&self.rest, bytes)?;
+            piece.encode(&self.rest, bytes);
             ends.push(bytes.len());
         }
         let head = &self.head;
@@ -184,7 +184,8 @@ impl User {
         put_times(bytes, head.since.iter().copied());
         put_times(bytes, head.ticks.iter().map(never));
         put_times(bytes, self.pieces.iter().map(|piece| never(&piece.next)));
-        put(bytes, &(&head.key, &head.members))?;
+        head.key.put(bytes);
+        head.members.put(bytes);
         bytes.extend_from_slice(&place.to_le_bytes());
         Ok(())
     }

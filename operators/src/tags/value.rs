@@ -17,14 +17,15 @@ use arrow::{
         TimestampMicrosecondType,
     },
 };
-use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 use tagflow_engine::{Error, EventTime, Result};
 use twox_hash::XxHash3_64;
 
+use super::coding::{Coded, put_text, take_text};
+
 /// A value of one of the types that tags have. Which one, the tag's
 /// [`DataType`] says.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) enum Value {
     /// None.
     #[default]
@@ -41,6 +42,42 @@ pub(crate) enum Value {
     Text(SmolStr),
     /// A `List`.
     List(Vec<Value>),
+}
+
+/// As part of a state, which has no lists as values.
+impl Coded for Value {
+    fn put(&self, bytes: &mut Vec<u8>) {
+        let number: u8 = match self {
+            Self::Null => 0,
+            Self::Bool(_) => 1,
+            Self::Int(_) => 2,
+            Self::Decimal(_) => 3,
+            Self::Float(_) => 4,
+            Self::Text(_) => 5,
+            Self::List(_) => unreachable!("no column of lists is read"),
+        };
+        number.put(bytes);
+        match self {
+            Self::Null | Self::List(_) => {}
+            Self::Bool(value) => value.put(bytes),
+            Self::Int(value) => value.put(bytes),
+            Self::Decimal(digits) => digits.put(bytes),
+            Self::Float(value) => value.put(bytes),
+            Self::Text(text) => put_text(bytes, text),
+        }
+    }
+
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        Some(match u8::take(bytes)? {
+            0 => Self::Null,
+            1 => Self::Bool(Coded::take(bytes)?),
+            2 => Self::Int(Coded::take(bytes)?),
+            3 => Self::Decimal(Coded::take(bytes)?),
+            4 => Self::Float(Coded::take(bytes)?),
+            5 => Self::Text(take_text(bytes)?.into()),
+            _ => return None,
+        })
+    }
 }
 
 impl Value {

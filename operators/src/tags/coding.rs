@@ -293,6 +293,7 @@ mod tests {
     use proptest::{collection::vec, option, prelude::*};
 
     use super::*;
+    use crate::tags::piece::State;
 
     proptest! {
         #[test]
@@ -324,13 +325,20 @@ mod tests {
         }
 
         #[test]
-        fn nothing_is_read_behind_the_end(bytes in vec(any::<u8>(), 0..20), count in 0_usize..100) {
+        fn nothing_is_read_behind_the_end(
+            bytes in vec(prop_oneof![0_u8..8, any::<u8>()], 0..60),
+            count in 0_usize..100,
+        ) {
             let mut rest = bytes.as_slice();
             while take_length(&mut rest).is_some() {}
             let mut rest = bytes.as_slice();
             let _ = take_times(&mut rest, count, |_, _| {});
             let mut rest = bytes.as_slice();
             let _ = Vec::<(Box<str>, Option<i128>)>::take(&mut rest);
+            for kind in 0..4 {
+                let piece: Vec<u8> = [kind].into_iter().chain(bytes.iter().copied()).collect();
+                let _ = State::take(&mut piece.as_slice());
+            }
         }
     }
 }

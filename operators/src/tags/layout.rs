@@ -185,7 +185,7 @@ impl Layout {
             .map_err(|error| unreadable().with_source(error))?;
         if layout.format != FORMAT {
             return Err(Error::data(
-                "the stored tags are of another version of Tagflow; begin with an empty state",
+                "the stored tags are of another version of Tagflow; `--reset tags` begins them anew",
             ));
         }
         Ok(Some(layout))

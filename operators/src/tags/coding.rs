@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 
 use smallvec::{Array, SmallVec};
 
-/// What can be written as bytes, and read again. Users are for about every second event,
-/// so they have a form of their own: hashes and times stand in it as they are, which
-/// formats for serde write seven bits at a time.
+/// What can be written as bytes, and read again. Users that are not busy are for each of
+/// their events, so they have a form of their own: hashes and times stand in it as they
+/// are, which postcard writes seven bits at a time.
 pub(super) trait Coded: Sized {
     /// Adds it to `bytes`.
     fn put(&self, bytes: &mut Vec<u8>);

@@ -172,8 +172,8 @@ impl Layout {
         snapshot.put_for_all(PART, is_stored, COLUMN, text)
     }
 
-    /// The layout in a stored part, if it is one.
-    pub(super) fn read(part: &StatePart) -> Result<Option<Self>> {
+    /// The layout in a stored part of a node, if it is one.
+    pub(super) fn read(part: &StatePart, node: &str) -> Result<Option<Self>> {
         if part.key != PART {
             return Ok(None);
         }
@@ -184,9 +184,10 @@ impl Layout {
         let layout: Self = serde_json::from_str(text.ok_or_else(unreadable)?)
             .map_err(|error| unreadable().with_source(error))?;
         if layout.format != FORMAT {
-            return Err(Error::data(
-                "the stored tags are of another version of Tagflow; `--reset tags` begins them anew",
-            ));
+            return Err(Error::data(format!(
+                "the stored state of `{node}` is of another version of Tagflow; `run --reset {node}` \
+                 begins it anew"
+            )));
         }
         Ok(Some(layout))
     }

@@ -639,7 +639,7 @@ impl Operator for Tagger {
         let mut stored = None;
         let mut parts = Vec::with_capacity(state.parts.len());
         for part in state.parts {
-            if let Some(layout) = Layout::read(&part)? {
+            if let Some(layout) = Layout::read(&part, &self.tags.spec.node)? {
                 stored = Some(layout);
             } else if !self.watermark.restore(&part, lanes)?
                 && !self.cut.restore(&part, lanes)?

@@ -1,7 +1,7 @@
 # What CI runs, by name. `just check` is all of it.
 
 # Everything that CI checks.
-check: fmt clippy docs deny test examples
+check: fmt words clippy docs deny test examples
 
 # Formatting.
 fmt:
@@ -15,9 +15,14 @@ clippy:
 docs:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
-# Licences, bans, sources of the dependencies.
+# How plain the English of comments and docs is.
+words *arguments:
+    .ci/plain-words {{arguments}}
+
+# Licences, bans, sources and security advisories of the dependencies.
 deny:
-    cargo deny --offline check licenses bans sources
+    .ci/advisories write target/advisories
+    cargo deny --offline check
 
 # Every test.
 test:

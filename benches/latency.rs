@@ -1,17 +1,16 @@
-//! W6: from an event that is sent to Kafka to the tag that it changes.
+//! W6: the latency from an event sent to Kafka to the tag that it changes.
 //!
-//! `cargo bench --bench latency` runs the release binary on a topic of 8 partitions,
-//! sends it 50,000 events a second for a minute, and ten times
-//! a second one of a user who was never seen. That user is asked for at the admin
-//! endpoint until there is a count; the latency is from the call that sends the event
-//! to that answer, so the producer's linger of 5 ms is part of it. The watermark takes
-//! no delay: what is left is Kafka, the reading, the watermark of eight partitions, the
-//! tags and the question. Before a time counts, the counts of users of the load are
-//! compared with what was sent to them.
+//! `cargo bench --bench latency` runs the release binary on a topic of 8 partitions. It
+//! sends 50,000 events a second for a minute, and ten times a second one event of a new
+//! user. It queries that user at the admin endpoint until the count appears. The latency
+//! is from the call that sends the event to that answer, so it includes the producer's
+//! linger of 5 ms. The watermark has no delay. The rest is Kafka, reading, the watermark
+//! of eight partitions, the tags and the query. Before a latency counts, the counts of
+//! the load's users are compared with the sent events.
 //!
 //! Kafka is librdkafka's mock cluster, a thread of this process, unless `--brokers
-//! HOST:PORT` names another. `--rate`, `--seconds` and `--binary` (another `tagflow`) can
-//! be given. The last line is JSON, for `peers/run.py`.
+//! HOST:PORT` names another. Further options are `--rate`, `--seconds` and `--binary`
+//! (another `tagflow`). The last line is JSON, for `peers/run.py`.
 
 use std::{
     collections::BTreeMap,
@@ -33,15 +32,15 @@ const TOPIC: &str = "w6";
 const PARTITIONS: u16 = 8;
 /// Users of the load.
 const USERS: u64 = 100_000;
-/// How many of them are compared at the end.
+/// How many of these users are compared at the end.
 const COMPARED: u64 = 500;
 const TICK: Duration = Duration::from_millis(1);
 const PROBE_EVERY: Duration = Duration::from_millis(100);
 const ASK_EVERY: Duration = Duration::from_millis(2);
-/// Not counted: connections, first allocations.
+/// Excluded from the results: connections, first allocations.
 const WARM_UP: Duration = Duration::from_secs(5);
-/// Kafka answers as soon as it has rows. The mock cluster, once it had none, waits for as
-/// long as the client allows.
+/// Kafka answers as soon as it has rows. The mock cluster, once it had none, waits for
+/// the maximum that the client allows.
 const FETCH_WAIT_MS: u64 = 5;
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -103,7 +102,7 @@ async fn main() -> Result<()> {
         behind = behind.max(begun.elapsed().saturating_sub(now));
         tokio::time::sleep(TICK).await;
     }
-    // The watermark passes the last events when later ones come.
+    // Later events move the watermark past the last ones.
     let mut latencies = Vec::new();
     let flushing = Instant::now();
     while !probes.is_empty() || flushing.elapsed() < Duration::from_secs(2) {
@@ -143,7 +142,7 @@ fn argument(name: &str) -> Option<String> {
     arguments.next()
 }
 
-/// What sends the events.
+/// The sender of the events.
 struct Load {
     producer: Producer,
     /// Events sent to each user.
@@ -153,7 +152,7 @@ struct Load {
 
 impl Load {
     async fn send(&mut self, number: u64) -> Result<()> {
-        // Neighbours in time are not neighbours in the state.
+        // Consecutive events are of users that are far apart in the state.
         let user = number.wrapping_mul(7_919) % USERS;
         self.sent[user as usize] += 1;
         self.send_to(&format!("user-{user}")).await
@@ -171,7 +170,7 @@ impl Load {
         Ok(self.producer.send(TOPIC, Some(key), Some(row)).await?)
     }
 
-    /// The counts of some users are those that were sent.
+    /// Verifies the counts of some users against the sent events.
     async fn compare(&self, pipeline: &Pipeline) -> Result<()> {
         for step in 0..COMPARED {
             let user = step * (USERS / COMPARED);
@@ -189,7 +188,7 @@ impl Load {
     }
 }
 
-/// A running pipeline, killed when it is dropped.
+/// A running pipeline, killed on drop.
 struct Pipeline {
     process: Child,
     ask: Ask,
@@ -228,7 +227,7 @@ impl Pipeline {
         self.ask.clone()
     }
 
-    /// User and system time so far.
+    /// User and system CPU time of the process.
     fn cpu_s(&self) -> Result<f64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split(' ').collect();
@@ -254,7 +253,7 @@ struct Ask {
 }
 
 impl Ask {
-    /// What is known of `user`.
+    /// The profile of `user`.
     async fn get(&self, user: &str) -> Result<Option<Value>> {
         let url = format!("{}/tags/{user}", self.url);
         let answer = self.client.get(url).send().await?;

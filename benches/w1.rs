@@ -2,12 +2,11 @@
 //! 1,000 campaigns by Zipf) → counts, filtered counts and a sum a minute and
 //! campaign → Parquet.
 //!
-//! `cargo bench --bench w1 -- --events 10000000` makes the file under `target/`
-//! once, runs the release binary on it as a process, checks that the answer
-//! equals DataFusion's batch query over the same file, and prints events a
-//! second, CPU-seconds a million events and peak memory, with the batch query
-//! beside it. With `--input-only` it makes the file. `peers/run.py` has more
-//! workloads and peers.
+//! `cargo bench --bench w1 -- --events 10000000` creates the file under `target/` once,
+//! and runs the release binary on it as a process. It checks that the result equals
+//! DataFusion's batch query over the same file. It prints events per second, CPU-seconds
+//! per million events and peak memory, beside those of the batch query. With
+//! `--input-only` it only creates the file. `peers/run.py` has more workloads and peers.
 
 use std::{
     fs::File,
@@ -139,7 +138,7 @@ parallelism: 2
     )
 }
 
-/// The same rows by DataFusion's own reader and executor.
+/// The same query by DataFusion's own reader and executor.
 async fn batch(input: &Path, output: &Path) -> Result<()> {
     let context = SessionContext::new();
     let options = JsonReadOptions::default().file_extension(".ndjson");
@@ -164,7 +163,7 @@ async fn batch(input: &Path, output: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Every cell of both tables is equal.
+/// Asserts that every cell of both tables is equal.
 async fn compare(ours: &Path, oracle: &Path) -> Result<()> {
     let context = SessionContext::new();
     for (name, path) in [("ours", ours), ("oracle", oracle)] {

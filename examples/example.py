@@ -1,13 +1,15 @@
-"""What the runs of the examples share: arguments, a folder to work in, and the
-command that runs Tagflow.
+"""The common part of the examples: arguments, a working folder, and the command that
+runs Tagflow.
 
-`TAGFLOW` names that command (default: `cargo run --release --quiet --`).
+`TAGFLOW` names that command. Default: `tagflow` if it is on the PATH, else
+`cargo run --release --`, which builds it first.
 """
 
 import argparse
 import os
 import pathlib
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,15 +33,23 @@ def environment(folder, **more):
     }
 
 
+def command():
+    """The command that runs Tagflow."""
+    if "TAGFLOW" in os.environ:
+        return shlex.split(os.environ["TAGFLOW"])
+    if shutil.which("tagflow"):
+        return ["tagflow"]
+    return ["cargo", "run", "--release", "--"]
+
+
 def tagflow(variables, *arguments):
     """Runs Tagflow in the repository."""
-    command = shlex.split(os.environ.get("TAGFLOW", "cargo run --release --quiet --"))
-    subprocess.run([*command, *map(str, arguments)], cwd=HERE.parent, env=variables, check=True)
+    subprocess.run([*command(), *map(str, arguments)], cwd=HERE.parent, env=variables, check=True)
 
 
 def main(name, description, run_all):
-    """Calls `run_all(folder, cache)`, which returns the exit code, with an empty
-    folder to work in."""
+    """Calls `run_all(folder, cache)` with an empty working folder. It returns the exit
+    code."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--keep", help="work in this empty folder and leave it")
     parser.add_argument("--cache", help="where to install (default: $XDG_CACHE_HOME/tagflow)")

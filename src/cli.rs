@@ -1,11 +1,13 @@
 //! The command line.
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr};
+use std::{env, ffi::OsString, net::SocketAddr, path::PathBuf, str::FromStr};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+};
 
 use tagflow_engine::EventTime;
-use tagflow_pipelines::LoadOptions;
+use tagflow_pipelines::{LoadOptions, spec::parse_listen};
 
 use crate::exit;
 
@@ -17,23 +19,37 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
 
-    /// Say more: -v for what happens, -vv for every detail. `RUST_LOG` goes
-    /// before it.
+    /// Log more: -v for events, -vv for every detail. `RUST_LOG` takes precedence.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+
+    /// When to use colours. `NO_COLOR` turns them off in `auto`.
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = ColorWhen::Auto)]
+    pub(crate) color: ColorWhen,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorWhen {
+    /// On a terminal.
+    Auto,
+    /// In pipes and files too.
+    Always,
+    /// Nowhere.
+    Never,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a pipeline.
     Run(Run),
-    /// Show what runs and what has run.
+    /// Show the pipelines that run or have run.
     Status(Status),
-    /// Prove that a pipeline has lost and doubled nothing.
+    /// Prove that a pipeline has lost and duplicated no row.
     Audit(Audit),
     /// Check pipeline files, without a network.
     Validate(Validate),
-    /// Run the tests of pipeline files, on a clock of their own.
+    /// Run the tests of pipeline files, on a simulated clock.
     Test(Test),
     /// Show the first rows of a source, step or query, and leave no trace.
     Preview(Preview),
@@ -41,17 +57,17 @@ pub(crate) enum Command {
     Diff(Diff),
     /// Show how a pipeline would run: its steps, lanes and state.
     Explain(Explain),
-    /// Say what is in tables.
+    /// Describe tables.
     Tables(Tables),
-    /// Ask what is known of users.
+    /// Look up tags of users.
     Tags(Tags),
-    /// Ask about segments.
+    /// Look up segments.
     Segments(Segments),
-    /// Ask the written tables with SQL.
+    /// Query the written tables with SQL.
     Query(Query),
     /// Send events to a Kafka topic.
     Produce(Produce),
-    /// See it work: a broker, events, a pipeline and its tables, all in one.
+    /// Show Tagflow at work: a broker, events, a pipeline and its tables, all in one.
     Demo(Demo),
     /// Print the JSON Schema of the pipeline file, for editors.
     Schema,
@@ -78,40 +94,49 @@ pub(crate) struct Run {
     #[arg(long)]
     pub(crate) once: bool,
 
-    /// At the stop, close the windows that are open instead of keeping them
-    /// for the next run; rows that come for them later are late.
+    /// At the stop, close the open windows instead of keeping them for the next run; later rows for
+    /// them are late.
     #[arg(long)]
     pub(crate) drain: bool,
 
-    /// How many lanes work side by side. Default: the file's, else the
-    /// machine's cores.
+    /// The number of parallel lanes. Default: the file's, otherwise the machine's cores.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) parallelism: Option<u16>,
 
-    /// Drop the state of this query, or the positions of this source, and
-    /// begin it anew. May be given again.
+    /// Reset this source, query, step, tag block or sink. A reset source is read from its start
+    /// again, which resets all its dependents too. Repeatable.
     #[arg(long, value_name = "NAME")]
     pub(crate) reset: Vec<String>,
 
-    /// Where health, metrics and status are served. Default: the file's, else
-    /// 127.0.0.1:8642 or, where that is taken, a free port.
+    /// With `--reset SOURCE`: remove the files of the tables whose rows are read again, with the
+    /// first commit of this run. This cannot be undone.
+    #[arg(long, requires = "reset")]
+    pub(crate) replace_tables: bool,
+
+    /// Take the pipeline over from a process that runs it. Without this a second run ends with exit
+    /// code 5.
+    #[arg(long)]
+    pub(crate) take_over: bool,
+
+    /// The address for health, metrics and status. Default: the file's, otherwise 127.0.0.1:8642
+    /// or, if that is taken, a free port.
     #[arg(long, value_name = "ADDRESS|off")]
     pub(crate) admin: Option<AdminAddress>,
 }
 
-/// A pipeline file, and what to add to it.
+/// A pipeline file, with params.
 #[derive(Debug, Args)]
 pub(crate) struct PipelineFile {
     /// The pipeline file.
     pub(crate) file: PathBuf,
 
-    /// Sets a param of the file. May be given again.
+    /// Set a param of the file. Repeatable.
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_set)]
     pub(crate) set: Vec<(String, String)>,
 }
 
 impl PipelineFile {
-    /// How the file is loaded: with the variables of this process.
+    /// The options to load the file, with the variables of this process.
     pub(crate) fn load_options(&self) -> LoadOptions {
         LoadOptions {
             set: self.set.clone(),
@@ -120,20 +145,20 @@ impl PipelineFile {
     }
 }
 
-/// A pipeline file, where something else is asked for first.
+/// A pipeline file, as an option after other arguments.
 #[derive(Debug, Args)]
 pub(crate) struct PipelineOption {
     /// The pipeline file.
     #[arg(long)]
     pub(crate) file: PathBuf,
 
-    /// Sets a param of the file. May be given again.
+    /// Set a param of the file. Repeatable.
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_set)]
     pub(crate) set: Vec<(String, String)>,
 }
 
 impl PipelineOption {
-    /// How the file is loaded: with the variables of this process.
+    /// The options to load the file, with the variables of this process.
     pub(crate) fn load_options(&self) -> LoadOptions {
         LoadOptions {
             set: self.set.clone(),
@@ -142,12 +167,12 @@ impl PipelineOption {
     }
 }
 
-/// Where the admin endpoint listens.
+/// The address of the admin endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AdminAddress {
-    /// Nowhere.
+    /// No endpoint.
     Off,
-    /// There and only there.
+    /// This address only.
     At(SocketAddr),
 }
 
@@ -158,8 +183,8 @@ impl FromStr for AdminAddress {
         if text == "off" {
             return Ok(Self::Off);
         }
-        let address = text.parse().map(Self::At);
-        address.map_err(|_| "expected an address like 127.0.0.1:8642, or `off`".into())
+        let address = parse_listen(text).map(Self::At);
+        address.ok_or_else(|| "expected an address like 127.0.0.1:8642 or :8642, or `off`".into())
     }
 }
 
@@ -169,7 +194,7 @@ Examples:
   tagflow status campaign-metrics --watch
   tagflow status --state s3://lake/state --json";
 
-/// Show what runs and what has run.
+/// Show the pipelines that run or have run.
 #[derive(Debug, Args)]
 #[command(after_help = STATUS_EXAMPLES)]
 pub(crate) struct Status {
@@ -179,11 +204,11 @@ pub(crate) struct Status {
     #[command(flatten)]
     pub(crate) state: StateFolder,
 
-    /// As JSON.
+    /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Again every two seconds, until Ctrl-C.
+    /// Repeat every two seconds, until Ctrl-C.
     #[arg(long)]
     pub(crate) watch: bool,
 }
@@ -200,7 +225,7 @@ Examples:
   tagflow audit --file campaign_metrics.yaml --deep
   tagflow audit campaign-metrics --state s3://lake/state --json";
 
-/// Prove that a pipeline has lost and doubled nothing.
+/// Prove that a pipeline has lost and duplicated no row.
 #[derive(Debug, Args)]
 #[command(after_help = AUDIT_EXAMPLES)]
 pub(crate) struct Audit {
@@ -215,7 +240,7 @@ pub(crate) struct Audit {
     #[arg(long, conflicts_with = "pipeline")]
     pub(crate) file: Option<PathBuf>,
 
-    /// Sets a param of the file. May be given again.
+    /// Set a param of the file. Repeatable.
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_set, requires = "file")]
     pub(crate) set: Vec<(String, String)>,
 
@@ -224,7 +249,11 @@ pub(crate) struct Audit {
     #[arg(long)]
     pub(crate) deep: bool,
 
-    /// As JSON.
+    /// Delete files that exist again although a commit removed them, then audit once more.
+    #[arg(long)]
+    pub(crate) repair: bool,
+
+    /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -250,15 +279,15 @@ pub(crate) struct StateFolder {
                         campaign_metrics.yaml --format github"
 )]
 pub(crate) struct Validate {
-    /// The pipeline files.
-    #[arg(required = true, value_name = "FILE")]
+    /// Pipeline files, or folders with pipeline files.
+    #[arg(required = true, value_name = "FILE|FOLDER")]
     pub(crate) files: Vec<PathBuf>,
 
-    /// Sets a param of the files. May be given again.
+    /// Set a param of the files. Repeatable.
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_set)]
     pub(crate) set: Vec<(String, String)>,
 
-    /// How problems are written.
+    /// The format of problems.
     #[arg(long, value_enum, default_value_t = ProblemFormat::Human)]
     pub(crate) format: ProblemFormat,
 }
@@ -272,23 +301,23 @@ Examples:
   tagflow test campaign_metrics.yaml
   tagflow test examples/ --format github";
 
-/// Run the tests of pipeline files, on a clock of their own.
+/// Run the tests of pipeline files, on a simulated clock.
 #[derive(Debug, Args)]
 #[command(after_help = TEST_EXAMPLES)]
 pub(crate) struct Test {
-    /// Pipeline files, or folders of them.
+    /// Pipeline files, or folders with pipeline files.
     #[arg(required = true, value_name = "FILE|FOLDER")]
     pub(crate) paths: Vec<PathBuf>,
 
-    /// Sets a param of the files. May be given again.
+    /// Set a param of the files. Repeatable.
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_set)]
     pub(crate) set: Vec<(String, String)>,
 
-    /// How many lanes work side by side.
+    /// The number of parallel lanes.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) parallelism: u16,
 
-    /// How results are written.
+    /// The format of results.
     #[arg(long, value_enum, default_value_t = ProblemFormat::Human)]
     pub(crate) format: ProblemFormat,
 }
@@ -311,12 +340,11 @@ pub(crate) struct Preview {
     /// The source, step or query.
     pub(crate) node: String,
 
-    /// How many rows.
+    /// The number of rows.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = parse_rows)]
     pub(crate) rows: usize,
 
-    /// How long to wait for them. Then the windows that are still open show
-    /// what they hold.
+    /// How long to wait for rows. Then windows that are still open show their current results.
     #[arg(long = "for", value_name = "DURATION", default_value = "10s")]
     pub(crate) patience: humantime::Duration,
 }
@@ -333,25 +361,24 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = DIFF_EXAMPLES)]
 pub(crate) struct Diff {
-    /// The file as it was; alone, the file as it is, against what its commit
-    /// log last ran.
+    /// The old file; alone, the new file, which is compared with its last run.
     #[arg(value_name = "OLD|FILE")]
     pub(crate) old: PathBuf,
 
-    /// The file as it is.
+    /// The new file.
     #[arg(value_name = "NEW")]
     pub(crate) new: Option<PathBuf>,
 
-    /// Sets a param of the files. May be given again.
+    /// Set a param of the files. Repeatable.
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_set)]
     pub(crate) set: Vec<(String, String)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProblemFormat {
-    /// For the eye.
+    /// Text for people.
     Human,
-    /// An array of objects.
+    /// A JSON array of objects.
     Json,
     /// Workflow commands, which GitHub shows at the lines of a pull request.
     Github,
@@ -367,20 +394,19 @@ pub(crate) struct Explain {
     #[command(flatten)]
     pub(crate) pipeline: PipelineFile,
 
-    /// As a graph for Graphviz.
+    /// Print a graph for Graphviz.
     #[arg(long)]
     pub(crate) dot: bool,
 
-    /// The SQL that each block of `metrics` stands for.
+    /// Print the SQL of each block of `metrics`.
     #[arg(long, conflicts_with = "dot")]
     pub(crate) lowered: bool,
 
-    /// How much memory the state of each node will take, by what is assumed of its
-    /// rows.
+    /// Estimate the memory of each node's state, from assumptions about its rows.
     #[arg(long, conflicts_with_all = ["dot", "lowered"])]
     pub(crate) sizes: bool,
 
-    /// How many different keys there are.
+    /// The number of distinct keys.
     #[arg(
         long,
         requires = "sizes",
@@ -389,7 +415,7 @@ pub(crate) struct Explain {
     )]
     pub(crate) keys: u64,
 
-    /// How many rows a second of event time come into each node.
+    /// The number of rows per second of event time at each node.
     #[arg(
         long,
         requires = "sizes",
@@ -398,12 +424,12 @@ pub(crate) struct Explain {
     )]
     pub(crate) rate: u64,
 
-    /// How long texts are, in bytes.
+    /// The length of texts, in bytes.
     #[arg(long, requires = "sizes", value_name = "COUNT", default_value_t = 16)]
     pub(crate) text_bytes: u64,
 }
 
-/// Say what is in tables.
+/// Describe tables.
 #[derive(Debug, Args)]
 pub(crate) struct Tables {
     #[command(subcommand)]
@@ -412,7 +438,7 @@ pub(crate) struct Tables {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TablesCommand {
-    /// Print the columns of tables, their types, and what they mean.
+    /// Print the columns of tables, their types, and their meaning.
     Describe(Describe),
 }
 
@@ -423,29 +449,35 @@ Examples:
   tagflow tables describe --file user_tags.yaml       # the tables that a pipeline writes
   tagflow tables describe user_profile --file user_tags.yaml";
 
-/// Print the columns of tables, their types, and what they mean.
+/// Print the columns of tables, their types, and their meaning.
 #[derive(Debug, Args)]
 #[command(after_help = DESCRIBE_EXAMPLES)]
 pub(crate) struct Describe {
-    /// The table; all of them where none is named.
+    /// The table. Default: all.
     pub(crate) table: Option<String>,
 
     /// A pipeline file, whose tables and tags are described.
     #[arg(long, short)]
     pub(crate) file: Option<PathBuf>,
 
-    /// Sets a param of the file. May be given again.
+    /// Set a param of the file. Repeatable.
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_set, requires = "file")]
     pub(crate) set: Vec<(String, String)>,
 }
 
 const QUERY_EXAMPLES: &str = "\
+Without SQL it opens a prompt on a terminal, and reads statements from standard
+input elsewhere.
+
 The tables are the pipelines' sinks by name, and `dead_letters` and `late`. A
 table that several pipelines have is written \"pipeline\".\"table\". Any Parquet
 file, folder or glob can be asked too: its path or URL in quotes after FROM.
 
 Examples:
   tagflow query \"select campaign_id, sum(clicks) from campaign_metrics group by 1\"
+  tagflow query \"show tables\"
+  tagflow query \"describe campaign_metrics\"
+  tagflow query -f report.sql
   tagflow query \"select reason, count(*) from dead_letters group by 1\" --format csv
   tagflow query \"select count(*) from './lake/campaign_metrics/**/*.parquet'\"";
 
@@ -459,7 +491,7 @@ Examples:
   tagflow tags get u1 --file user_tags.yaml --why spend_30d
   tagflow tags get u1 --file user_tags.yaml --scene checkout --json";
 
-/// Ask what is known of users.
+/// Look up tags of users.
 #[derive(Debug, Args)]
 #[command(after_help = TAGS_EXAMPLES)]
 pub(crate) struct Tags {
@@ -483,17 +515,16 @@ pub(crate) struct TagsGet {
     #[command(flatten)]
     pub(crate) pipeline: PipelineOption,
 
-    /// As of this time: RFC 3339, or a date at midnight UTC. What was before
-    /// the last commit is read from the tables of changes. Default: now, or
-    /// the last commit's.
+    /// As of this time: RFC 3339, or a date at midnight UTC. Times before the last commit are read
+    /// from the tables of changes. Default: now, or the last commit's.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub(crate) as_of: Option<EventTime>,
 
-    /// Show what this tag's value is made of.
+    /// Show the parts of this tag's value.
     #[arg(long, value_name = "TAG")]
     pub(crate) why: Option<String>,
 
-    /// Only what this scene of the pipeline file sees.
+    /// Only the part that this scene of the pipeline file may read.
     #[arg(long, value_name = "SCENE")]
     pub(crate) scene: Option<String>,
 
@@ -502,7 +533,7 @@ pub(crate) struct TagsGet {
     pub(crate) json: bool,
 }
 
-/// Ask about segments.
+/// Look up segments.
 #[derive(Debug, Args)]
 pub(crate) struct Segments {
     #[command(subcommand)]
@@ -525,36 +556,49 @@ pub(crate) struct SegmentsSize {
     pub(crate) pipeline: PipelineOption,
 }
 
-/// Ask the written tables with SQL.
+/// Query the written tables with SQL.
 #[derive(Debug, Args)]
 #[command(after_help = QUERY_EXAMPLES)]
 pub(crate) struct Query {
-    /// The query.
-    pub(crate) sql: String,
+    /// The query, or several separated by `;`. A pipeline file before it stands for `--file`.
+    #[arg(value_name = "SQL", num_args = 0..=2)]
+    pub(crate) sql: Vec<String>,
+
+    /// Read the queries from this file; `-` is standard input.
+    #[arg(
+        short = 'f',
+        long = "from-file",
+        value_name = "SQL-FILE",
+        conflicts_with = "sql"
+    )]
+    pub(crate) from: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) state: StateFolder,
 
     /// Only the tables of this pipeline file, with its own state folder.
-    #[arg(long)]
+    #[arg(long, value_name = "PIPELINE-FILE")]
     pub(crate) file: Option<PathBuf>,
 
-    /// How the answer is written.
+    /// The format of the answer.
     #[arg(long, value_enum, default_value_t = AnswerFormat::Table)]
     pub(crate) format: AnswerFormat,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum AnswerFormat {
-    /// Columns for the eye.
+    /// Aligned columns.
     Table,
     /// Comma-separated values with a header.
     Csv,
-    /// An object a line.
+    /// One JSON object per line.
     Json,
 }
 
 const PRODUCE_EXAMPLES: &str = "\
+Each call sends all events from the first one on: a second call with the same
+file doubles them. Generated events are new each time, and their times end now.
+
 Examples:
   tagflow produce events.ndjson --topic behaviour-events --key user_id
   tagflow produce --generate 100000 --topic behaviour-events --rate 5000";
@@ -564,35 +608,45 @@ Examples:
 #[command(after_help = PRODUCE_EXAMPLES)]
 #[command(group = clap::ArgGroup::new("input").required(true).args(["file", "generate"]))]
 pub(crate) struct Produce {
-    /// A file with an event a line; `-` reads standard input.
+    /// A file with one JSON object per line; `-` reads standard input.
     pub(crate) file: Option<PathBuf>,
 
-    /// Makes this many behaviour events up instead.
+    /// Generate this many behaviour events of the last ten minutes instead, or of now with
+    /// `--rate`; none is older than the newest event in the topic.
     #[arg(long, value_name = "N")]
     pub(crate) generate: Option<u64>,
+
+    /// The time of the first generated event. Equal starts give equal events, a
+    /// millisecond apart.
+    #[arg(long, value_name = "TIME", value_parser = parse_time, requires = "generate")]
+    pub(crate) start: Option<EventTime>,
+
+    /// Send lines as they are, even if they are not JSON objects.
+    #[arg(long, requires = "file")]
+    pub(crate) raw: bool,
 
     /// The topic.
     #[arg(long)]
     pub(crate) topic: String,
 
-    /// The field whose value is the message's key: events with equal keys go
-    /// to one partition, in order. Default for generated events: `user_id`.
+    /// The field whose value is the message's key. Events with equal keys are sent to the same
+    /// partition, in order. Default for generated events: `user_id`.
     #[arg(long, value_name = "FIELD")]
     pub(crate) key: Option<String>,
 
-    /// Bootstrap brokers, several with commas between.
+    /// Bootstrap brokers, several separated by commas.
     #[arg(long, env = "KAFKA_BROKERS", default_value = "localhost:9092")]
     pub(crate) brokers: String,
 
-    /// A property of librdkafka. May be given again.
+    /// A property of librdkafka. Repeatable.
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_set)]
     pub(crate) property: Vec<(String, String)>,
 
-    /// Creates the topic with this many partitions, unless it exists.
+    /// Create the topic with this many partitions, unless it exists.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) partitions: Option<u16>,
 
-    /// Events a second at most.
+    /// The most events per second.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rate: Option<u64>,
 }
@@ -603,13 +657,64 @@ to it, and runs examples/campaign_metrics.yaml with a commit every second
 (`--set commit_every=1s`). Tables go to ./lake/demo, state to ./.tagflow/demo;
 what an earlier demo left there is removed first.";
 
-/// See it work: a broker, events, a pipeline and its tables, all in one.
+/// Show Tagflow at work: a broker, events, a pipeline and its tables, all in one.
 #[derive(Debug, Args)]
 #[command(after_help = DEMO_EXAMPLES)]
 pub(crate) struct Demo {
-    /// How many events to send.
+    /// The number of events.
     #[arg(long, default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) events: u64,
+}
+
+/// Parses the command line. Help and errors follow `--color` too.
+pub(crate) fn parse() -> Result<Cli, clap::Error> {
+    let args: Vec<OsString> = env::args_os().collect();
+    let mut command = Cli::command().color(color_choice(&args));
+    let matches = command.try_get_matches_from_mut(args);
+    let cli = matches.and_then(|matches| {
+        let cli = Cli::from_arg_matches(&matches);
+        cli.map_err(|error| error.format(&mut command))
+    });
+    cli.map_err(without_false_tip)
+}
+
+/// The `--color` of a command line, which may be wrong elsewhere.
+fn color_choice(args: &[OsString]) -> ColorChoice {
+    let args: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
+    let mut choices = args.iter().enumerate().filter_map(|(place, arg)| {
+        let value = match arg.strip_prefix("--color") {
+            Some("") => args.get(place + 1)?,
+            Some(value) => value.strip_prefix('=')?,
+            None => return None,
+        };
+        ColorWhen::from_str(value, false).ok()
+    });
+    match choices.next_back() {
+        Some(ColorWhen::Always) => ColorChoice::Always,
+        Some(ColorWhen::Never) => ColorChoice::Never,
+        Some(ColorWhen::Auto) | None => ColorChoice::Auto,
+    }
+}
+
+/// The error of a command line, without the misleading tip to pass an unknown option as a value.
+/// For options that other tools use to name a file, it adds a useful tip.
+fn without_false_tip(mut error: clap::Error) -> clap::Error {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    if error.kind() != ErrorKind::UnknownArgument {
+        return error;
+    }
+    let is_false = |tips: &ContextValue| tips.to_string().contains("use '-- ");
+    if error.get(ContextKind::Suggested).is_some_and(is_false) {
+        error.remove(ContextKind::Suggested);
+    }
+    let option = error.get(ContextKind::InvalidArg).map(ToString::to_string);
+    let names_a_file = ["--config", "-c", "--file", "-f", "--pipeline"];
+    if option.is_some_and(|option| names_a_file.contains(&option.as_str())) {
+        let tip = "a file stands by itself: `tagflow run campaign_metrics.yaml`";
+        let tips = ContextValue::StyledStrs(vec![tip.into()]);
+        error.insert(ContextKind::Suggested, tips);
+    }
+    error
 }
 
 /// At least one.
@@ -654,6 +759,36 @@ mod tests {
     }
 
     #[test]
+    fn colors_are_chosen_in_any_place() {
+        let choice = |args: &str| {
+            let args = args.split(' ').map(OsString::from);
+            color_choice(&args.collect::<Vec<_>>())
+        };
+        assert_eq!(choice("tagflow runn --color=always"), ColorChoice::Always);
+        assert_eq!(choice("tagflow --color never --help"), ColorChoice::Never);
+        assert_eq!(choice("tagflow run --color"), ColorChoice::Auto);
+        assert_eq!(choice("tagflow run --color=blue"), ColorChoice::Auto);
+        assert_eq!(choice("tagflow run p.yaml"), ColorChoice::Auto);
+    }
+
+    #[test]
+    fn regression_an_unknown_option_has_a_tip_that_helps() {
+        let message = |args: &[&str]| {
+            let parsed = Cli::try_parse_from([&["tagflow"], args].concat());
+            without_false_tip(parsed.unwrap_err()).to_string()
+        };
+        for option in ["--config", "--file"] {
+            let message = message(&["run", option, "p.yaml"]);
+            assert!(message.contains("a file stands by itself"), "{message}");
+            assert!(!message.contains("use '-- "), "{message}");
+        }
+        let unknown = message(&["run", "--nonsense", "p.yaml"]);
+        assert!(!unknown.contains("use '-- "), "{unknown}");
+        let near = message(&["run", "p.yaml", "--onze"]);
+        assert!(near.contains("'--once'"), "{near}");
+    }
+
+    #[test]
     fn a_set_keeps_what_follows_the_first_equals_sign() {
         assert_eq!(parse_set("a=b=c"), Ok(("a".into(), "b=c".into())));
         assert_eq!(parse_set("a="), Ok(("a".into(), String::new())));
@@ -666,7 +801,12 @@ mod tests {
         assert_eq!("off".parse(), Ok(AdminAddress::Off));
         let address = "[::1]:80".parse().unwrap();
         assert_eq!("[::1]:80".parse(), Ok(AdminAddress::At(address)));
-        assert!("8642".parse::<AdminAddress>().is_err());
+        let here = AdminAddress::At("127.0.0.1:8642".parse().unwrap());
+        assert_eq!(":8642".parse(), Ok(here));
+        assert_eq!("localhost:8642".parse(), Ok(here));
+        for wrong in ["8642", ":", "localhost", "::8642", ":70000", "host:8642"] {
+            assert!(wrong.parse::<AdminAddress>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

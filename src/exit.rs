@@ -1,18 +1,23 @@
-//! What the process ends with, and what it says of an error.
+//! The exit codes of the process, and its error messages.
 
 use std::{error::Error as StdError, fmt::Write as _, io::Write as _, process::ExitCode};
 
 use tagflow_engine::{Error, ErrorKind};
 use tagflow_pipelines::Diagnostics;
 
-/// How a command ended. The numbers are part of the interface: scripts and
-/// supervisors decide by them whether to try again.
+use crate::{
+    cli::Command,
+    terminal::{Stream, Tone},
+};
+
+/// The result of a command. The numbers are part of the interface: scripts and supervisors use them
+/// to decide on a retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Exit {
-    /// It did what it was asked to.
+    /// The command succeeded.
     Success = 0,
-    /// Tagflow is wrong: to be reported.
+    /// A bug in Tagflow: to be reported.
     Internal = 1,
     /// The pipeline file or the command line is wrong, or a test in the file
     /// fails: its author must act.
@@ -21,7 +26,7 @@ pub(crate) enum Exit {
     Data = 3,
     /// Kafka, the object store or the disk failed: worth trying again.
     External = 4,
-    /// Another process has taken the pipeline over: not to be started again.
+    /// Another process runs the pipeline, or has taken it over: not to be started again.
     Fenced = 5,
     /// Interrupted a second time, before the last commit.
     Aborted = 130,
@@ -35,7 +40,7 @@ Exit codes:
   2    the pipeline file or the command line is wrong, or a test of the file fails
   3    the data is wrong: a corrupted commit log, lost rows, too many bad rows
   4    an outside system failed: Kafka, the object store, the disk
-  5    another process has taken the pipeline over
+  5    another process runs the pipeline, or has taken it over
   130  aborted by a second Ctrl-C";
 
 impl From<ErrorKind> for Exit {
@@ -56,31 +61,54 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Says what went wrong, on standard error, and what to exit with.
-pub(crate) fn report(error: &anyhow::Error) -> Exit {
+/// The effect of running a command again after an outside system failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rerun {
+    /// It resumes after the last commit.
+    Resumes,
+    /// It sends every event again.
+    Repeats,
+    /// It starts over, and nothing was changed.
+    Harmless,
+}
+
+impl Rerun {
+    /// The effect for `command`.
+    pub(crate) fn of(command: &Command) -> Self {
+        match command {
+            Command::Run(_) => Self::Resumes,
+            Command::Produce(_) => Self::Repeats,
+            _ => Self::Harmless,
+        }
+    }
+}
+
+/// Prints an error to standard error, and returns the exit code.
+pub(crate) fn report(error: &anyhow::Error, rerun: Rerun) -> Exit {
     let mut stderr = std::io::stderr().lock();
     if let Some(diagnostics) = error.downcast_ref::<Diagnostics>() {
-        // Nobody is left to tell if standard error is closed.
-        let _ = write!(stderr, "{}", diagnostics.human());
+        // A closed standard error has no reader.
+        let _ = write!(stderr, "{}", Stream::Err.problems(diagnostics));
         return Exit::Usage;
     }
     let kind = error
         .chain()
         .find_map(|cause| cause.downcast_ref::<Error>())
         .map_or(ErrorKind::Internal, Error::kind);
-    let _ = write!(stderr, "{}", explain(error.as_ref(), kind));
+    let _ = write!(stderr, "{}", explain(error.as_ref(), kind, rerun));
     kind.into()
 }
 
-/// The message, its causes, and what to do, a line each.
-fn explain(error: &(dyn StdError + 'static), kind: ErrorKind) -> String {
+/// The message, its causes, and the fix, one per line.
+fn explain(error: &(dyn StdError + 'static), kind: ErrorKind, rerun: Rerun) -> String {
     let message = error.to_string();
-    let mut text = format!("error: {message}\n");
+    let label = Stream::Err.paint(Tone::Bad, "error:");
+    let mut text = format!("{label} {message}\n");
     let mut said = message;
     let mut cause = error.source();
     while let Some(error) = cause {
         let next = error.to_string();
-        // Wrappers like to repeat what they wrap.
+        // Wrappers often repeat their cause.
         if !said.ends_with(&next) {
             let next = next.trim_end().replace('\n', "\n         ");
             let _ = writeln!(text, "  cause: {next}");
@@ -88,15 +116,19 @@ fn explain(error: &(dyn StdError + 'static), kind: ErrorKind) -> String {
         }
         cause = error.source();
     }
-    if let Some(hint) = hint(kind) {
+    if let Some(hint) = hint(kind, rerun) {
         let _ = writeln!(text, "  hint: {hint}");
     }
     text
 }
 
-fn hint(kind: ErrorKind) -> Option<&'static str> {
+fn hint(kind: ErrorKind, rerun: Rerun) -> Option<&'static str> {
     match kind {
+        ErrorKind::External | ErrorKind::Data if rerun == Rerun::Repeats => Some(
+            "events that were delivered stay in the topic: running it again sends all of them again",
+        ),
         ErrorKind::Config | ErrorKind::Data => None,
+        ErrorKind::External if rerun == Rerun::Harmless => Some("run it again when this is mended"),
         ErrorKind::External => Some(
             "nothing is lost: run it again when this is mended, and it goes on where it stopped",
         ),
@@ -118,7 +150,7 @@ mod tests {
         let cause = std::io::Error::other("connection refused");
         let error = Error::external("cannot reach Kafka at `b:9092`").with_source(cause);
         assert_eq!(
-            explain(&error, error.kind()),
+            explain(&error, error.kind(), Rerun::Resumes),
             "error: cannot reach Kafka at `b:9092`\n\
              \x20 cause: connection refused\n\
              \x20 hint: nothing is lost: run it again when this is mended, and it goes on where \
@@ -127,11 +159,22 @@ mod tests {
     }
 
     #[test]
+    fn regression_a_hint_is_true_for_the_command_that_failed() {
+        let error = Error::external("cannot reach Kafka at `b:9092`");
+        let explained = |rerun| explain(&error, error.kind(), rerun);
+        assert!(explained(Rerun::Repeats).contains("sends all of them again"));
+        assert!(!explained(Rerun::Repeats).contains("nothing is lost"));
+        assert!(!explained(Rerun::Harmless).contains("nothing is lost"));
+        let bad_line = Error::data("line 3 of `x` is not a JSON object");
+        assert!(explain(&bad_line, bad_line.kind(), Rerun::Repeats).contains("again"));
+    }
+
+    #[test]
     fn what_a_wrapper_repeats_is_said_once() {
         let cause = std::io::Error::other("denied");
         let error = Error::config("cannot read `x`: denied").with_source(cause);
         assert_eq!(
-            explain(&error, error.kind()),
+            explain(&error, error.kind(), Rerun::Resumes),
             "error: cannot read `x`: denied\n"
         );
     }
@@ -155,6 +198,6 @@ mod tests {
     #[test]
     fn an_error_under_context_keeps_its_kind() {
         let error = anyhow::Error::from(Error::fenced("taken over")).context("while running");
-        assert_eq!(report(&error), Exit::Fenced);
+        assert_eq!(report(&error, Rerun::Resumes), Exit::Fenced);
     }
 }

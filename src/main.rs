@@ -1,37 +1,57 @@
-//! The `tagflow` command: parses the command line, runs one command, and ends
-//! with its exit code. How anything works is in the crates below.
+//! The `tagflow` command: parses the command line, runs one command, and ends with its exit code.
+//! The crates below contain everything else.
 
 mod admin;
+#[cfg(target_os = "linux")]
+#[expect(
+    unsafe_code,
+    reason = "an allocator hands out memory, which only unsafe code can do"
+)]
+mod allocator;
 mod cli;
 mod commands;
+#[expect(
+    unsafe_code,
+    reason = "only unsafe code can install a handler of a signal"
+)]
+mod crash;
 mod exit;
-mod figures;
+mod greeting;
+mod human;
 mod output;
+mod pipeline_files;
 mod progress;
+mod prompt;
 mod session;
 mod signals;
 mod status;
 mod summary;
 mod telemetry;
+mod terminal;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: allocator::Allocator = allocator::Allocator;
+#[cfg(not(target_os = "linux"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    crash::report_crashes();
+    let cli = cli::parse().unwrap_or_else(|error| error.exit());
+    terminal::set_colors(cli.color);
     telemetry::init(cli.verbose);
+    let rerun = exit::Rerun::of(&cli.command);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
-        Err(error) => return exit::report(&error.into()).into(),
+        Err(error) => return exit::report(&error.into(), rerun).into(),
     };
     let exit = runtime
         .block_on(commands::execute(cli.command))
-        .unwrap_or_else(|error| exit::report(&error));
-    // Whatever still waits on a socket or a disk is not waited for.
+        .unwrap_or_else(|error| exit::report(&error, rerun));
+    // Do not wait for pending network or disk operations.
     runtime.shutdown_background();
     exit.into()
 }

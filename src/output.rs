@@ -1,10 +1,10 @@
-//! Standard output, for what a command was asked for.
+//! Standard output, for the results of commands.
 
 use std::io::{self, Write as _};
 
 use tagflow_engine::{Error, Result};
 
-/// Prints `text`. A reader that has seen enough (`| head`) is no error.
+/// Prints `text`. A reader that stops early (`| head`) is no error.
 pub(crate) fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
     let printed = stdout

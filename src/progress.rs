@@ -1,23 +1,46 @@
-//! What a running job shows on standard error: a live line on a terminal,
-//! plain lines elsewhere.
+//! Shows the progress of a job on standard error: a live line on a terminal, plain lines elsewhere.
 
 use std::{
-    io::{IsTerminal, Write as _},
+    io::{self, IsTerminal, Write},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle, WeakProgressBar};
 use tagflow_engine::{
     Clock as _, EventTime, SystemClock,
     status::{JobState, JobStatus},
 };
 use tokio::{sync::watch, time::Instant};
 
-use crate::figures;
+use crate::{human, terminal::Stream};
 
-/// The time between plain lines while rows flow, and while none does.
+/// The time between plain lines while rows flow, and while none do.
 const WHILE_FLOWING: Duration = Duration::from_secs(2);
 const WHILE_QUIET: Duration = Duration::from_secs(30);
+
+/// The live line, while there is one.
+static LIVE: Mutex<Option<WeakProgressBar>> = Mutex::new(None);
+
+/// Standard error for text beside the live line. The line is removed while text is written, so the
+/// text does not continue it.
+pub(crate) struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        let live = LIVE.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let write = || io::stderr().write_all(text);
+        match live.and_then(|line| line.upgrade()) {
+            Some(line) => line.suspend(write)?,
+            None => write()?,
+        }
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
 
 /// Shows a job until it ends.
 pub(crate) async fn follow(mut status: watch::Receiver<JobStatus>) {
@@ -41,33 +64,39 @@ enum View {
 
 impl View {
     fn new() -> Self {
-        if !std::io::stderr().is_terminal() {
+        if !io::stderr().is_terminal() {
             return Self::Lines(Pace::default());
         }
         let bar = ProgressBar::new_spinner();
-        // A template that is wrong would only look plain.
+        // An invalid template would only look plain.
         if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(120));
+        *LIVE.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.downgrade());
         Self::Terminal(bar)
     }
 
     fn show(&mut self, status: &JobStatus) {
         match self {
-            Self::Terminal(bar) => bar.set_message(line(status, SystemClock.now())),
+            Self::Terminal(bar) => {
+                let width = Stream::Err.width().unwrap_or(usize::MAX);
+                let line = Line::of(status, SystemClock.now());
+                // The spinner and a blank precede it.
+                bar.set_message(line.within(width.saturating_sub(2)));
+            }
             Self::Lines(pace) => {
                 if pace.is_due(status, Instant::now()) {
-                    let line = line(status, SystemClock.now());
-                    // Progress is not worth failing for.
-                    let _ = writeln!(std::io::stderr(), "{line}");
+                    let line = Line::of(status, SystemClock.now()).within(usize::MAX);
+                    // Failing to show progress is no error.
+                    let _ = writeln!(io::stderr(), "{line}");
                 }
             }
         }
     }
 }
 
-/// When a plain line is due: at each change of state, and now and then.
+/// When a plain line is due: at each change of state, and at intervals.
 #[derive(Default)]
 struct Pace {
     last: Option<(Instant, JobState, Option<String>, u64)>,
@@ -93,40 +122,71 @@ impl Pace {
     }
 }
 
-/// The job in one line.
-fn line(status: &JobStatus, now: EventTime) -> String {
-    let JobStatus {
-        pipeline, state, ..
-    } = status;
-    match &status.message {
-        // What it failed with is reported when the process ends.
-        Some(message) if *state != JobState::Failed => {
-            return format!("{pipeline} {state}: {message}");
+/// The job in one line: its parts, the most important ones first to last by
+/// `weight`.
+struct Line(Vec<Part>);
+
+/// A part of the line, which is omitted if it does not fit.
+struct Part {
+    text: String,
+    /// The part with the least weight is omitted first.
+    weight: u8,
+}
+
+impl Line {
+    fn of(status: &JobStatus, now: EventTime) -> Self {
+        let JobStatus {
+            pipeline, state, ..
+        } = status;
+        let whole = |text: String| {
+            Self(vec![Part {
+                text,
+                weight: u8::MAX,
+            }])
+        };
+        match &status.message {
+            // The failure is reported when the process ends.
+            Some(message) if *state != JobState::Failed => {
+                return whole(format!("{pipeline} {state}: {message}"));
+            }
+            _ if [JobState::Starting, JobState::Failed].contains(state) => {
+                return whole(format!("{pipeline} {state}"));
+            }
+            _ => {}
         }
-        _ if [JobState::Starting, JobState::Failed].contains(state) => {
-            return format!("{pipeline} {state}");
-        }
-        _ => {}
+        let late: u64 = status.nodes.values().map(|node| node.late).sum();
+        let dead = status.dead_letters();
+        let lag = status.lag().map_or(human::NOTHING.into(), human::count);
+        let commit = status.commit.as_ref().map_or_else(
+            || "no commit yet".to_owned(),
+            |commit| format!("commit #{} {}", commit.seq, human::ago(commit.at, now)),
+        );
+        let parts = [
+            (3, pipeline.clone()),
+            (9, state.to_string()),
+            (4, format!("{} rows", human::count(status.rows_in))),
+            (1, format!("{}/s", human::rate(status.rows_in_per_s))),
+            (5, format!("lag {lag}")),
+            (0, format!("watermark {}", human::moment(status.watermark))),
+            (7, format!("late {}", human::count(late))),
+            (8, format!("dead {}", human::count(dead))),
+            (6, commit),
+        ];
+        Self(parts.map(|(weight, text)| Part { text, weight }).into())
     }
-    let late: u64 = status.nodes.values().map(|node| node.late).sum();
-    let dead: u64 = status
-        .partitions
-        .values()
-        .map(|partition| partition.dead_letters)
-        .sum();
-    let commit = status.commit.as_ref().map_or_else(
-        || "no commit yet".to_owned(),
-        |commit| format!("commit #{} {}", commit.seq, figures::ago(commit.at, now)),
-    );
-    format!(
-        "{pipeline} {state}  {} rows  {}/s  lag {}  watermark {}  late {}  dead {}  {commit}",
-        figures::count(status.rows_in),
-        figures::rate(status.rows_in_per_s),
-        status.lag().map_or(figures::NOTHING.into(), figures::count),
-        figures::moment(status.watermark),
-        figures::count(late),
-        figures::count(dead),
-    )
+
+    /// The parts that fit in `width`.
+    fn within(mut self, width: usize) -> String {
+        loop {
+            let texts: Vec<&str> = self.0.iter().map(|part| part.text.as_str()).collect();
+            let line = texts.join("  ");
+            if self.0.len() <= 1 || line.chars().count() <= width {
+                return line;
+            }
+            let lightest = (0..self.0.len()).min_by_key(|&place| self.0[place].weight);
+            self.0.remove(lightest.unwrap_or_default());
+        }
+    }
 }
 
 #[cfg(test)]
@@ -134,6 +194,37 @@ mod tests {
     use tagflow_engine::status::{CommitStatus, NodeStatus, PartitionStatus};
 
     use super::*;
+
+    fn line(status: &JobStatus, now: EventTime) -> String {
+        Line::of(status, now).within(usize::MAX)
+    }
+
+    #[test]
+    fn regression_eighty_columns_show_late_dead_and_commit() {
+        let now = EventTime::from_micros(1_767_688_191_000_000);
+        for rows in [0, 120_000, 123_456_789_012] {
+            let mut status = JobStatus::starting("campaign-metrics", now);
+            status.state = JobState::Running;
+            status.rows_in = rows;
+            status.rows_in_per_s = 44_881.0;
+            status.watermark = Some(now);
+            let partition = PartitionStatus {
+                lag: Some(rows),
+                dead_letters: rows,
+                ..PartitionStatus::default()
+            };
+            status.partitions.insert("events:t/0".into(), partition);
+            for width in [40, 60, 78, 120] {
+                let line = Line::of(&status, now).within(width);
+                assert!(line.chars().count() <= width, "{line}");
+                if width >= 78 {
+                    for part in ["running", "late ", "dead ", "commit"] {
+                        assert!(line.contains(part), "{part}: {line}");
+                    }
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_line_tells_the_job() {
@@ -158,7 +249,7 @@ mod tests {
         status.nodes.insert("minute".into(), node);
         assert_eq!(
             line(&status, now),
-            "clicks running  1,204,331 rows  81,204/s  lag 12,330  watermark 2026-01-06 08:29:51  \
+            "clicks  running  1,204,331 rows  81,204/s  lag 12,330  watermark 2026-01-06 08:29:51  \
              late 2  dead 17  no commit yet"
         );
         status.commit = Some(CommitStatus {

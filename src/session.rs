@@ -1,25 +1,25 @@
-//! A job with what stands around it: the admin endpoint, progress and signals.
+//! A job with its environment: the admin endpoint, progress and signals.
 
-use std::sync::Arc;
+use std::{io::Write as _, sync::Arc};
 
 use tagflow_engine::{
     Result,
     runtime::{Control, Outcome},
 };
-use tagflow_pipelines::{Spec, known::Live};
+use tagflow_pipelines::{Spec, profiles::Live};
 
 use crate::{admin::Endpoint, progress, signals::Requests};
 
-/// How a session ended, if not by an error.
+/// How a session ended without an error.
 pub(crate) enum Ended {
-    /// After a last commit.
+    /// After a final commit.
     Stopped(Box<Outcome>),
     /// At once, at the second request.
     Aborted,
 }
 
-/// Runs `job` to its end. The first Ctrl-C or SIGTERM stops it after a last
-/// commit, the second at once.
+/// Runs `job` to its end. The first Ctrl-C or SIGTERM stops it after a final commit, the second at
+/// once.
 pub(crate) async fn run(
     control: Control,
     job: impl Future<Output = Result<Outcome>> + Send,
@@ -39,14 +39,18 @@ pub(crate) async fn run(
     let mut asked = false;
     let ended = loop {
         tokio::select! {
-            // A second request that has come before the end is obeyed.
+            // A second request before the end takes precedence.
             biased;
             () = requests.next() => {
                 if asked {
                     break Ok(Ended::Aborted);
                 }
                 asked = true;
-                eprintln!("stopping after a last commit; once more stops at once, without it");
+                // Failing to show it is no error.
+                let _ = writeln!(
+                    progress::Stderr,
+                    "stopping after a last commit; once more stops at once, without it"
+                );
                 stop.cancel();
             }
             result = &mut job => break result.map(|outcome| Ended::Stopped(Box::new(outcome))),
@@ -56,7 +60,7 @@ pub(crate) async fn run(
         admin.abort();
     }
     progress.abort();
-    // The line is gone before anything else is said.
+    // The line is removed before any further output.
     let _ = progress.await;
     ended
 }

@@ -1,4 +1,4 @@
-//! What a run leaves behind, said at its end.
+//! The summary at the end of a run.
 
 use std::fmt::Write as _;
 
@@ -6,17 +6,17 @@ use tagflow_engine::{
     ledger::Counts,
     runtime::{End, Outcome},
 };
-use tagflow_pipelines::launch::TableRef;
+use tagflow_pipelines::start::TableRef;
 
-use crate::figures;
+use crate::human;
 
-/// Where rows that need a look are, and how to ask for them.
+/// The tables of rows that need attention, and how to query them.
 const DEAD_LETTERS: &str = "dead_letters";
 const LATE: &str = "late";
 
-/// The end of a run that wrote `tables`; `state` is its state folder, as the
-/// `query` command takes it.
-pub(crate) fn of(outcome: &Outcome, end: End, tables: &[TableRef], state: &str) -> String {
+/// The end of a run that wrote `tables`; `state` is its state folder, as the argument of the
+/// `query` command.
+pub(crate) fn of(outcome: &Outcome, tables: &[TableRef], state: &str) -> String {
     let status = &outcome.status;
     let mut text = match &outcome.committed {
         Some(commit) => format!("{} stopped after commit #{}\n", status.pipeline, commit.seq),
@@ -28,32 +28,22 @@ pub(crate) fn of(outcome: &Outcome, end: End, tables: &[TableRef], state: &str) 
         .committed
         .as_ref()
         .map_or(0, |commit| commit.state_bytes);
-    let is_endless = status
-        .partitions
-        .values()
-        .any(|partition| !partition.finished);
-    if end == End::Keep && open > 0 && is_endless {
+    if outcome.end == End::Keep && open > 0 {
         let _ = writeln!(
             text,
-            "kept for the next run: {} of state, windows that are still open among it (`--drain` \
-             closes them)",
-            figures::bytes(open)
+            "kept for the next run: {} of state (`--drain` closes open windows)",
+            human::bytes(open)
         );
     }
     text
 }
 
 fn write_rows(text: &mut String, read: u64, totals: &Counts, tables: &[TableRef]) {
-    let earlier = if totals.rows_in > read {
-        format!("  ({} with earlier runs)", figures::count(totals.rows_in))
-    } else {
-        String::new()
-    };
-    let _ = writeln!(
-        text,
-        "  read          {:>13}{earlier}",
-        figures::count(read)
-    );
+    let _ = writeln!(text, "  read          {:>13}", human::count(read));
+    if totals.rows_in > read {
+        let all = human::count(totals.rows_in);
+        let _ = writeln!(text, "with earlier runs:\n  read          {all:>13}");
+    }
     let at = |name: &str| {
         let table = tables.iter().find(|table| &*table.name == name);
         table.map_or(String::new(), |table| format!("  {}", table.url))
@@ -63,11 +53,15 @@ fn write_rows(text: &mut String, read: u64, totals: &Counts, tables: &[TableRef]
         ("contributed", totals.contributed, String::new()),
         ("filtered", totals.filtered, String::new()),
         ("late", totals.late, at(LATE)),
-        ("dead letters", totals.dead_letter, at(DEAD_LETTERS)),
+        (
+            "dead letters",
+            totals.dead_letter + totals.derived_dead_letter,
+            at(DEAD_LETTERS),
+        ),
         ("duplicates", totals.duplicate, String::new()),
     ] {
         if rows > 0 || label == "contributed" {
-            let _ = writeln!(text, "  {label:<13} {:>13}{place}", figures::count(rows));
+            let _ = writeln!(text, "  {label:<13} {:>13}{place}", human::count(rows));
         }
     }
 }
@@ -101,16 +95,12 @@ fn write_tables(text: &mut String, tables: &[TableRef], state: &str) {
     );
 }
 
-/// What `query` looks at by itself.
+/// The default state folder of `query`.
 const DEFAULT_STATE: &str = "./.tagflow";
 
 #[cfg(test)]
 mod tests {
-    use tagflow_engine::{
-        EventTime,
-        commit::Committed,
-        status::{JobStatus, PartitionStatus},
-    };
+    use tagflow_engine::{EventTime, commit::Committed, status::JobStatus};
 
     use super::*;
 
@@ -132,6 +122,7 @@ mod tests {
                 state_bytes: 0,
             }),
             status,
+            end: End::Keep,
         }
     }
 
@@ -146,7 +137,7 @@ mod tests {
     #[test]
     fn it_says_where_everything_is() {
         assert_eq!(
-            of(&outcome(), End::Keep, &tables(), "./.tagflow"),
+            of(&outcome(), &tables(), "./.tagflow"),
             "clicks stopped after commit #12\n\
              \x20 read                  1,000\n\
              \x20 contributed             983\n\
@@ -161,7 +152,7 @@ mod tests {
     fn rows_that_several_took_are_told() {
         let mut outcome = outcome();
         outcome.status.totals.copied = 250;
-        let text = of(&outcome, End::Keep, &tables(), "./.tagflow");
+        let text = of(&outcome, &tables(), "./.tagflow");
         assert!(text.contains("\n  copied                  250\n"), "{text}");
     }
 
@@ -170,14 +161,14 @@ mod tests {
         let mut outcome = outcome();
         outcome.status.rows_in = 400;
         outcome.committed.as_mut().unwrap().state_bytes = 3_100_000;
-        let partition = PartitionStatus::default();
-        outcome
-            .status
-            .partitions
-            .insert("events:t/0".into(), partition);
-        let text = of(&outcome, End::Keep, &tables(), "s3://lake/state");
+        let text = of(&outcome, &tables(), "s3://lake/state");
         assert!(
-            text.contains("  read                    400  (1,000 with earlier runs)\n"),
+            text.contains(
+                "  read                    400\n\
+                 with earlier runs:\n\
+                 \x20 read                  1,000\n\
+                 \x20 contributed             983\n"
+            ),
             "{text}"
         );
         assert!(
@@ -188,13 +179,14 @@ mod tests {
             text.contains("kept for the next run: 3.1 MB of state"),
             "{text}"
         );
-        let text = of(&outcome, End::Drain, &tables(), "s3://lake/state");
+        outcome.end = End::Drain;
+        let text = of(&outcome, &tables(), "s3://lake/state");
         assert!(!text.contains("kept"), "{text}");
     }
 
     #[test]
     fn a_run_without_tables_has_no_table_to_show() {
-        let text = of(&outcome(), End::Keep, &[], "./.tagflow");
+        let text = of(&outcome(), &[], "./.tagflow");
         assert!(!text.contains("tables"), "{text}");
     }
 }

@@ -1,7 +1,7 @@
 //! Logs, and every metric with its name.
 //!
-//! Metrics are read off the job's status when somebody asks for them: nothing
-//! is counted twice, and a scrape costs the data path nothing.
+//! Metrics are read from the job's status on each scrape: nothing is counted twice, and a scrape
+//! does not slow the data path.
 
 use std::fmt;
 
@@ -18,8 +18,9 @@ use tagflow_engine::{
 use tokio::sync::watch;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-/// Logs to standard error: warnings, and with `verbose` more; `RUST_LOG` goes
-/// before it.
+use crate::{progress, terminal::Stream};
+
+/// Logs to standard error: warnings, and more with `verbose`; `RUST_LOG` takes precedence.
 pub(crate) fn init(verbose: u8) {
     let default = match verbose {
         0 => "warn",
@@ -28,24 +29,24 @@ pub(crate) fn init(verbose: u8) {
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let layer = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
-    // Only the first call of a process can succeed, and it is this one.
+        .with_writer(|| progress::Stderr)
+        .with_ansi(Stream::Err.has_colors());
+    // Only the first call in a process can succeed, which is this one.
     let _ = tracing_subscriber::registry()
         .with(filter)
         .with(layer)
         .try_init();
 }
 
-/// Every name begins with this.
+/// The prefix of every name.
 const PREFIX: &str = "tagflow";
 
-/// A metric of something of type `T`; counters get the suffix `_total`.
+/// A metric of a value of type `T`; counters get the suffix `_total`.
 struct Metric<T> {
     name: &'static str,
     help: &'static str,
     kind: MetricType,
-    /// `None` leaves the metric out.
+    /// `None` omits the metric.
     value: fn(&T) -> Option<f64>,
 }
 
@@ -128,8 +129,8 @@ const OF_JOB: &[Metric<JobStatus>] = &[
     ),
     Metric::counter(
         "dead_letter_rows",
-        "Rows that could not be read, up to the last commit",
-        |job| Some(job.totals.dead_letter as f64),
+        "Rows that could not be read or on which an expression failed, up to the last commit",
+        |job| Some((job.totals.dead_letter + job.totals.derived_dead_letter) as f64),
     ),
     Metric::counter(
         "duplicate_rows",
@@ -179,7 +180,7 @@ const OF_JOB: &[Metric<JobStatus>] = &[
     ),
 ];
 
-/// Labels: `pipeline`; where there is a limit.
+/// Labels: `pipeline`; only with a limit.
 const OF_MEMORY: &[Metric<MemoryStatus>] = &[
     Metric::gauge("memory_bytes", "Resident memory of the process", |it| {
         Some(it.used_bytes as f64)
@@ -249,6 +250,11 @@ const OF_NODE: &[Metric<NodeStatus>] = &[
         |it| Some(it.late as f64),
     ),
     Metric::counter(
+        "node_dead_letter_rows",
+        "Rows on which an expression failed since the start of this process",
+        |it| Some(it.dead_letters as f64),
+    ),
+    Metric::counter(
         "node_missed_rows",
         "Rows that found nothing in a table since the start of this process",
         |it| Some(it.missed as f64),
@@ -276,14 +282,14 @@ fn seconds(at: EventTime) -> f64 {
 pub(crate) struct Metrics(Registry);
 
 impl Metrics {
-    /// Of the job with this status.
+    /// The metrics of the job with this status.
     pub(crate) fn of(status: watch::Receiver<JobStatus>) -> Self {
         let mut registry = Registry::with_prefix(PREFIX);
         registry.register_collector(Box::new(StatusCollector(status)));
         Self(registry)
     }
 
-    /// As they stand.
+    /// The current values.
     pub(crate) fn render(&self) -> Result<String, fmt::Error> {
         let mut out = String::new();
         text::encode(&mut out, &self.0)?;
@@ -329,6 +335,14 @@ impl Collector for StatusCollector {
 
 type Labels<'a> = Vec<(&'static str, &'a str)>;
 
+/// A label's value in `OpenMetrics` notation; the encoder does not escape it.
+fn escaped(value: &str) -> String {
+    value
+        .replace('\\', r"\\")
+        .replace('"', "\\\"")
+        .replace('\n', r"\n")
+}
+
 fn write_all<T>(
     encoder: &mut DescriptorEncoder,
     metrics: &[Metric<T>],
@@ -344,7 +358,11 @@ fn write_all<T>(
         }
         let mut family = encoder.encode_descriptor(metric.name, metric.help, None, metric.kind)?;
         for (labels, value) in known {
-            let mut one = family.encode_family(labels)?;
+            let labels: Vec<(&str, String)> = labels
+                .iter()
+                .map(|(name, value)| (*name, escaped(value)))
+                .collect();
+            let mut one = family.encode_family(&labels)?;
             match metric.kind {
                 MetricType::Counter => one.encode_counter::<NoLabelSet, _, u64>(&value, None)?,
                 _ => one.encode_gauge(&value)?,
@@ -409,6 +427,23 @@ mod tests {
         let unknown = "tagflow_partition_lag_rows{pipeline=\"clicks\",source=\"events\",partition=\"topic/1\"}";
         assert!(!text.contains(unknown), "an unknown lag is no number");
         assert!(!text.contains("commit_seq"), "there was no commit");
+    }
+
+    #[test]
+    fn regression_labels_are_escaped() {
+        let mut status = status();
+        let name = "events:in/a\",source=\"other\\\n# EOF";
+        status
+            .partitions
+            .insert(name.into(), PartitionStatus::default());
+        let (_sender, receiver) = watch::channel(status);
+        let text = Metrics::of(receiver).render().unwrap();
+        let line = r#"tagflow_partition_position{pipeline="clicks",source="events",partition="in/a\",source=\"other\\\n# EOF"} 0.0"#;
+        assert!(
+            text.lines().any(|found| found == line),
+            "no `{line}` in\n{text}"
+        );
+        assert_eq!(text.lines().filter(|line| *line == "# EOF").count(), 1);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-"""One query by DuckDB, in a process of its own: `duck.py SQL` prints what it cost
-from the connection to the answer, without Python's start."""
+"""One query by DuckDB, in a separate process: `duck.py SQL` prints its cost from the
+connection to the answer, without Python's start."""
 
 import json
 import resource

@@ -3,13 +3,13 @@
 
     python3 benches/peers/run.py [--events N] [--rounds N] [--skip SYSTEM] [WORKLOAD ...]
 
-Builds Tagflow with the profile `dist` (or takes the binary that `TAGFLOW` names), installs
-DuckDB and Flink from PyPI under `target/peers` (about 300 MB), makes the events, and
-runs every system of a workload in turn, as often as there are rounds. No time counts
-before all answers are equal. The table shows medians; CPU is user and system time of
-the whole process, but of DuckDB without Python's start.
+Builds Tagflow with the profile `dist`, or uses the binary that `TAGFLOW` names. Installs
+DuckDB and Flink from PyPI under `target/peers` (about 300 MB), and generates the events.
+Then runs every system of a workload in turn, once per round. A time counts only if all
+answers are equal. The table shows medians. CPU is the user and system time of the whole
+process; for DuckDB, Python's start is excluded.
 
-| workload | what |
+| workload | content |
 | --- | --- |
 | W1 | a file of JSON → counts, filtered counts and a sum by minute and campaign → Parquet |
 | W1d | the same with an exact count of distinct users |
@@ -17,7 +17,7 @@ the whole process, but of DuckDB without Python's start.
 | W3 | W1 from a Kafka topic of 8 partitions, full before the start |
 | W4 | the same topic → a filter → Parquet with zstd by day, all columns |
 | W6 | 50,000 events a second from Kafka: from an event to the tag that it changes |
-| W7 | totals by user, 1 GiB of them, while 1 % change between commits, one right after another; its peer is the same without commits |
+| W7 | 1 GiB of totals by user, of which 1 % change between commits that follow each other at once; the peer has no commits |
 | W8 | a file of one event: from start to exit |
 | W8s | the same with the state of W7 |
 """
@@ -66,7 +66,7 @@ MEASURED = ["event_type", "campaign_id", "amount", "occurred_at"]
 
 
 class NotRun(Exception):
-    """Why a system cannot be run here."""
+    """The reason that a system cannot be run here."""
 
 
 def tagflow_file(folder, source, columns, rest):
@@ -122,7 +122,7 @@ def run(command, folder, **variables):
 
 
 class Systems:
-    """What runs the workloads, built and installed."""
+    """The built and installed systems."""
 
     def __init__(self):
         command = os.environ.get("TAGFLOW")
@@ -226,10 +226,10 @@ class Metrics:
 
 
 class Tags:
-    """W2: every user has an event, and half of the events are of users by Zipf's law, all over
-    60 days. The last snapshot is compared with DuckDB's lifetimes."""
+    """W2: every user has an event, and half of the events have users by Zipf's law, over 60
+    days. The last snapshot is compared with DuckDB's lifetimes."""
 
-    # Of the largest, those that are busy are in memory, and the others on disk.
+    # In the largest case, active users are in memory and the others on disk.
     MEMORY = {10_000_000: "1000MiB"}
     PIPELINE = ROOT / "examples" / "user_tags.yaml"
     KAFKA = 'kafka: {brokers: "${env:KAFKA_BROKERS:-localhost:9092}", topics: [behaviour-events]}'
@@ -294,7 +294,7 @@ class Tags:
 
 
 class Kafka:
-    """What W3 and W4 share: a full topic."""
+    """The common part of W3 and W4: a full topic."""
 
     def __init__(self, systems, events, brokers):
         self.systems, self.events, self.brokers = systems, events, brokers
@@ -364,8 +364,8 @@ class Start:
 
 
 class State:
-    """What W7 and W8s share: totals of users, 1 GiB in memory, filled once; each run goes on
-    with a copy."""
+    """The common part of W7 and W8s: totals of users, 1 GiB in memory, filled once. Each run
+    continues with a copy."""
 
     USERS = 6_000_000
     HOT = USERS // 100
@@ -406,9 +406,9 @@ checkpoint: {every: EVERY}"""
         return self.systems.run_tagflow(folder, pipeline)
 
     def go_on(self, folder, events, every):
-        """Goes on with as many events of a hundredth of the users."""
+        """Continues with as many events of a hundredth of the users."""
         shutil.copytree(self.filled, folder, dirs_exist_ok=True)
-        # 7,919 is prime to their number: each in turn, far from the one before.
+        # 7,919 is coprime to their number: each user in turn, far from the previous one.
         self.write(folder, 2, events, f"range * 7919 % {self.HOT} * 100")
         cost = self.run_tagflow(folder, every)
         newest = f"""SELECT user_id, arg_max(events, changed_at), arg_max(spend, changed_at)::DECIMAL(38, 2),
@@ -420,8 +420,8 @@ checkpoint: {every: EVERY}"""
 
 
 class Commits(State):
-    """W7: the same rows with commits, one right after another, and without. What start and
-    end cost is taken out by runs with fewer rows."""
+    """W7: the same rows with commits that follow each other at once, and without commits. The
+    cost of start and end is excluded by runs with fewer rows."""
 
     EVENTS = (10_000_000, 2_000_000)
 
@@ -451,7 +451,7 @@ class StartWithState(State):
 
 
 class Latency:
-    """W6: a process of its own sends the events, asks and compares."""
+    """W6: a separate process sends the events, queries the tags and compares."""
 
     def __init__(self, systems):
         self.systems = systems

@@ -15,7 +15,7 @@ use tagflow_schemas::Column;
 
 const ROWS: u64 = 5_000;
 
-/// What the example pipeline for campaign metrics uses.
+/// The columns of the example pipeline for campaign metrics.
 const USED: [&str; 6] = [
     "event_id",
     "user_id",
@@ -71,7 +71,7 @@ fn decode(criterion: &mut Criterion) {
         });
     });
 
-    // It has no timestamps in a unit; whole numbers come nearest.
+    // arrow-json knows no timestamps in a unit; whole numbers are the closest type.
     let schema = Column::schema(&columns());
     let fields = schema
         .fields()

@@ -9,10 +9,10 @@ use async_trait::async_trait;
 use tagflow_engine::{
     Batch, Result,
     element::BarrierKind,
-    sink::{Sink, SinkContext, SinkCut, SinkFactory, Table},
+    sink::{PreparedCommit, Sink, SinkContext, SinkFactory},
 };
 
-/// A configured blackhole; its clones count together.
+/// A configured blackhole. Clones share one count.
 #[derive(Debug, Clone, Default)]
 pub struct BlackholeSinkFactory {
     rows: Arc<AtomicU64>,
@@ -30,10 +30,6 @@ impl SinkFactory for BlackholeSinkFactory {
     fn open(&self, _context: SinkContext) -> Result<Box<dyn Sink>> {
         Ok(Box::new(self.clone()))
     }
-
-    fn table(&self) -> Option<Table> {
-        None
-    }
 }
 
 #[async_trait]
@@ -44,8 +40,8 @@ impl Sink for BlackholeSinkFactory {
         Ok(())
     }
 
-    async fn cut(&mut self, _kind: BarrierKind) -> Result<SinkCut> {
-        Ok(SinkCut::default())
+    async fn prepare_commit(&mut self, _kind: BarrierKind) -> Result<PreparedCommit> {
+        Ok(PreparedCommit::default())
     }
 }
 

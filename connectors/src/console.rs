@@ -11,17 +11,16 @@ use async_trait::async_trait;
 use tagflow_engine::{
     Batch, Error, Result,
     element::BarrierKind,
-    sink::{Sink, SinkContext, SinkCut, SinkFactory, Table},
+    sink::{PreparedCommit, Sink, SinkContext, SinkFactory},
 };
 
-/// Where a console sink prints to.
+/// The target of a console sink.
 pub type Output = Arc<Mutex<dyn Write + Send>>;
 
 /// A configured console sink.
 ///
-/// Rows are printed at each cut: those since the cut before, in one piece, so
-/// that lanes do not mix. Of many rows only the first ones are kept, and the
-/// rest is counted. What is printed may be printed again after a crash.
+/// Each cut prints the rows since the cut before in one piece, so that lanes do not mix. The sink
+/// keeps only the first rows and counts the rest. After a crash it may print rows again.
 #[derive(Clone)]
 pub struct ConsoleSinkFactory {
     name: Arc<str>,
@@ -55,10 +54,6 @@ impl SinkFactory for ConsoleSinkFactory {
             more_rows: 0,
         }))
     }
-
-    fn table(&self) -> Option<Table> {
-        None
-    }
 }
 
 struct ConsoleSink {
@@ -82,7 +77,7 @@ impl Sink for ConsoleSink {
         Ok(())
     }
 
-    async fn cut(&mut self, _kind: BarrierKind) -> Result<SinkCut> {
+    async fn prepare_commit(&mut self, _kind: BarrierKind) -> Result<PreparedCommit> {
         let kept = mem::take(&mut self.kept);
         let kept_rows = mem::take(&mut self.kept_rows);
         let more_rows = mem::take(&mut self.more_rows);
@@ -105,7 +100,7 @@ impl Sink for ConsoleSink {
                 .and_then(|()| output.flush())
                 .map_err(|error| Error::external("cannot print").with_source(error))?;
         }
-        Ok(SinkCut::default())
+        Ok(PreparedCommit::default())
     }
 }
 
@@ -136,9 +131,9 @@ mod tests {
         for batch in batches {
             sink.write(Batch::derived(batch.clone())).await.unwrap();
         }
-        sink.cut(BarrierKind::Checkpoint).await.unwrap();
+        sink.prepare_commit(BarrierKind::Checkpoint).await.unwrap();
         let first = mem::take(&mut *output.lock().unwrap());
-        sink.cut(BarrierKind::Stop).await.unwrap();
+        sink.prepare_commit(BarrierKind::Stop).await.unwrap();
         assert!(output.lock().unwrap().is_empty(), "nothing new to print");
         String::from_utf8(first).unwrap()
     }

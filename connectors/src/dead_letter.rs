@@ -1,26 +1,22 @@
-//! Rows of the dead-letter table.
+//! The rows of the dead-letter table.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
-use arrow::{
-    array::{
-        ArrayRef, BinaryBuilder, Int64Array, StringArray, TimestampMicrosecondArray, UInt32Array,
-    },
-    compute::take_record_batch,
-    json::{WriterBuilder, writer::LineDelimited},
-    record_batch::RecordBatch,
-};
+use arrow::{array::UInt32Array, compute::take_record_batch, record_batch::RecordBatch};
 use tagflow_engine::{
     Clock, Error, Result,
     source::{Chunk, ColumnRows, DeadLetters, EncodedRows, Rejected, Rows},
 };
-use tagflow_schemas::{dead_letter, personal};
+use tagflow_schemas::{
+    dead_letter::{self, DeadLetter},
+    personal,
+};
 
 use crate::format::Mask;
 
-/// Makes dead letters that hold the rejected rows' original bytes, whole but for
-/// what a [`Mask`] hides. Rows that came as columns have none, so theirs are the
-/// row as a JSON object.
+/// Makes dead letters that hold the rejected rows' original bytes, except for the values that a
+/// [`Mask`] hides. Columnar rows have no original bytes, so their payload is the row as a JSON
+/// object.
 pub struct DeadLetterRows {
     pipeline: Arc<str>,
     clock: Arc<dyn Clock>,
@@ -28,7 +24,7 @@ pub struct DeadLetterRows {
 }
 
 impl DeadLetterRows {
-    /// For pipeline `pipeline`; `clock` says when a row was set aside.
+    /// For pipeline `pipeline`; `clock` gives the time of rejection.
     pub fn new(pipeline: impl Into<Arc<str>>, clock: Arc<dyn Clock>, mask: Mask) -> Self {
         Self {
             pipeline: pipeline.into(),
@@ -40,42 +36,40 @@ impl DeadLetterRows {
 
 impl DeadLetters for DeadLetterRows {
     fn batch(&mut self, source: &str, chunk: &Chunk, rejected: &[Rejected]) -> Result<RecordBatch> {
-        let constant = |text: &str| -> ArrayRef {
-            Arc::new(StringArray::from_iter_values(std::iter::repeat_n(
-                text,
-                rejected.len(),
-            )))
-        };
-        let texts = |text: fn(&Rejected) -> Option<&str>| -> ArrayRef {
-            Arc::new(rejected.iter().map(text).collect::<StringArray>())
-        };
-        let offsets = rejected
-            .iter()
-            .map(|rejected| chunk.rows.offset(rejected.row as usize));
-        let failed_at = vec![self.clock.now().as_micros(); rejected.len()];
-        let columns: Vec<ArrayRef> = vec![
-            constant(&self.pipeline),
-            constant(source),
-            constant(&chunk.partition),
-            Arc::new(Int64Array::from_iter_values(offsets)),
-            texts(|rejected| Some(rejected.reason)),
-            texts(|rejected| rejected.field.as_deref()),
-            texts(|rejected| Some(&rejected.message)),
-            payloads(&chunk.rows, rejected, &self.mask)?,
-            Arc::new(TimestampMicrosecondArray::from(failed_at).with_timezone("UTC")),
-        ];
-        Ok(RecordBatch::try_new(dead_letter::schema(), columns)?)
+        let mut letters = dead_letter::Builder::default();
+        let payloads = payloads(&chunk.rows, rejected, &self.mask)?;
+        for (rejected, payload) in rejected.iter().zip(&payloads) {
+            let offset = chunk.rows.offset(rejected.row as usize);
+            letters.push(&DeadLetter {
+                origin: Some((source, &chunk.partition, Some(offset))),
+                reason: rejected.reason,
+                field: rejected.field.as_deref(),
+                error: &rejected.message,
+                payload: payload.as_deref(),
+                expression: None,
+            });
+        }
+        Ok(letters.finish(&self.pipeline, self.clock.now().as_micros())?)
     }
 }
 
-fn payloads(rows: &Rows, rejected: &[Rejected], mask: &Mask) -> Result<ArrayRef> {
+/// The payload of each rejected row; `None` for a tombstone.
+fn payloads<'r>(
+    rows: &'r Rows,
+    rejected: &[Rejected],
+    mask: &Mask,
+) -> Result<Vec<Option<Cow<'r, [u8]>>>> {
     match rows {
         Rows::Encoded(rows) => original_bytes(rows, rejected, mask),
         Rows::Columns(rows) => json_objects(rows, rejected, mask),
     }
 }
 
-fn original_bytes(rows: &EncodedRows, rejected: &[Rejected], mask: &Mask) -> Result<ArrayRef> {
+fn original_bytes<'r>(
+    rows: &'r EncodedRows,
+    rejected: &[Rejected],
+    mask: &Mask,
+) -> Result<Vec<Option<Cow<'r, [u8]>>>> {
     let row = |rejected: &Rejected| rows.row(rejected.row as usize);
     let bytes: usize = rejected.iter().filter_map(row).map(<[u8]>::len).sum();
     if i32::try_from(bytes).is_err() {
@@ -83,30 +77,20 @@ fn original_bytes(rows: &EncodedRows, rejected: &[Rejected], mask: &Mask) -> Res
             "a chunk has {bytes} bytes of dead letters"
         )));
     }
-    let mut payloads = BinaryBuilder::with_capacity(rejected.len(), bytes);
-    for rejected in rejected {
-        payloads.append_option(row(rejected).map(|bytes| mask.row(rows, bytes)));
-    }
-    Ok(Arc::new(payloads.finish()))
+    let masked = |rejected| row(rejected).map(|bytes| mask.row(rows, bytes));
+    Ok(rejected.iter().map(masked).collect())
 }
 
-fn json_objects(rows: &ColumnRows, rejected: &[Rejected], mask: &Mask) -> Result<ArrayRef> {
+fn json_objects<'r>(
+    rows: &ColumnRows,
+    rejected: &[Rejected],
+    mask: &Mask,
+) -> Result<Vec<Option<Cow<'r, [u8]>>>> {
     let indices = UInt32Array::from_iter_values(rejected.iter().map(|rejected| rejected.row));
     let bad = take_record_batch(&rows.records, &indices)?;
     let bad = personal::masked(&bad, |column| mask.hides(column))?;
-    let mut json = Vec::new();
-    let mut writer = WriterBuilder::new()
-        .with_explicit_nulls(true)
-        .build::<_, LineDelimited>(&mut json);
-    writer.write(&bad)?;
-    writer.finish()?;
-    drop(writer);
-    // JSON escapes the line feeds within strings.
-    let mut payloads = BinaryBuilder::with_capacity(rejected.len(), json.len());
-    for object in json.split(|&byte| byte == b'\n').take(rejected.len()) {
-        payloads.append_value(object);
-    }
-    Ok(Arc::new(payloads.finish()))
+    let objects = dead_letter::json_objects(&bad)?.into_iter();
+    Ok(objects.map(|object| Some(Cow::Owned(object))).collect())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Tagflow's connectors: formats, and where rows come from and go to.
+//! Tagflow's connectors: formats, sources and sinks.
 
 pub mod blackhole;
 pub mod console;

@@ -1,4 +1,4 @@
-//! What every sink must do, as a test that each of them passes.
+//! Conformance tests that every sink must pass.
 
 use std::{
     collections::BTreeMap,
@@ -16,36 +16,57 @@ use object_store::{ObjectStoreExt, path::Path};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use sha2::{Digest, Sha256};
 use tagflow_engine::{
-    Batch, Clock, EventTime, RandomIds,
+    Batch, Clock, EventTime, RandomIds, Uptime,
+    committer::Committable,
     element::BarrierKind,
-    sink::{Sink, SinkContext, SinkCut, SinkFactory, StagedFile, Table},
+    files::{RemovedFile, StagedFile, Table, prepared},
+    sink::{PreparedCommit, Sink, SinkContext, SinkFactory},
     state::{KEY_GROUP_COLUMN, StatePart},
     time,
 };
 
-/// Where the sinks under test stage files, from the table's root.
+/// The staging folder of the sinks under test, from the table's root.
 const STAGING: &str = "_staging/main/7";
 
-/// A clock that stands still until it is moved.
+/// A clock that advances only on command.
 #[derive(Debug, Default)]
-pub(crate) struct ManualClock(AtomicI64);
+pub(crate) struct ManualClock {
+    now_us: AtomicI64,
+    uptime_us: AtomicI64,
+}
 
 impl ManualClock {
     /// A clock at `micros` since the Unix epoch.
     pub(crate) fn at_micros(micros: i64) -> Self {
-        Self(AtomicI64::new(micros))
+        Self {
+            now_us: AtomicI64::new(micros),
+            ..Self::default()
+        }
     }
 
-    /// Moves the clock.
+    /// Advances the clock.
     pub(crate) fn advance(&self, duration: Duration) {
-        self.0.fetch_add(time::micros(duration), Ordering::Relaxed);
+        let micros = time::micros(duration);
+        self.now_us.fetch_add(micros, Ordering::Relaxed);
+        self.uptime_us.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    /// Sets the time of day back.
+    pub(crate) fn set_back(&self, duration: Duration) {
+        self.now_us
+            .fetch_sub(time::micros(duration), Ordering::Relaxed);
     }
 }
 
 #[async_trait]
 impl Clock for ManualClock {
     fn now(&self) -> EventTime {
-        EventTime::from_micros(self.0.load(Ordering::Relaxed))
+        EventTime::from_micros(self.now_us.load(Ordering::Relaxed))
+    }
+
+    fn uptime(&self) -> Uptime {
+        let micros = self.uptime_us.load(Ordering::Relaxed);
+        Uptime::after(Duration::from_micros(micros.unsigned_abs()))
     }
 
     async fn sleep(&self, _duration: Duration) {
@@ -53,34 +74,35 @@ impl Clock for ManualClock {
     }
 }
 
-/// A place for a sink, with a clock that stands still.
+/// The context of a sink, with a stopped clock.
 pub(crate) fn context() -> SinkContext {
     context_with(Arc::new(ManualClock::default()))
 }
 
-/// A place for a sink, with this clock.
+/// The context of a sink, with this clock.
 pub(crate) fn context_with(clock: Arc<dyn Clock>) -> SinkContext {
     SinkContext {
         node: Arc::from("sink"),
         lane: 0,
         lanes: 1,
         staging: Path::from(STAGING),
+        log: Arc::from("106106ab"),
         clock,
         ids: Arc::new(RandomIds),
     }
 }
 
-/// A commit log of one lane, which holds sinks to their contract.
+/// A commit log of a single lane, which checks the contract of sinks.
 pub(crate) struct Log {
     table: Option<Table>,
     /// The committed files that are not removed.
     pub(crate) files: Vec<StagedFile>,
-    /// The state in force.
+    /// The live state.
     pub(crate) parts: BTreeMap<String, RecordBatch>,
 }
 
 impl Log {
-    /// Nothing committed.
+    /// An empty log.
     pub(crate) fn new(factory: &dyn SinkFactory) -> Self {
         Self {
             table: factory.table(),
@@ -90,7 +112,7 @@ impl Log {
     }
 
     /// Commits a cut.
-    pub(crate) async fn commit(&mut self, cut: SinkCut) {
+    pub(crate) async fn commit(&mut self, cut: PreparedCommit) {
         for key in cut.snapshot.removed {
             assert!(self.parts.remove(&key).is_some(), "`{key}` was not there");
         }
@@ -105,17 +127,31 @@ impl Log {
             let old = self.parts.insert(key, rows);
             assert!(old.is_none(), "a part was put twice");
         }
-        for file in cut.files {
+        if self.table.is_none() {
+            assert_eq!(cut.committables, [], "output without a target");
+            return;
+        }
+        let (files, removed) = self.changes(&cut.committables);
+        for file in files {
             self.check_file(&file).await;
             self.files.push(file);
         }
-        for removed in cut.removed {
+        for removed in removed {
             let is_it =
                 |file: &StagedFile| path(file).is_some_and(|path| path == removed.published);
             let found = self.files.iter().position(is_it);
             self.files
                 .remove(found.expect("it was committed and not removed"));
         }
+    }
+
+    /// The files that committables add and remove.
+    pub(crate) fn changes(
+        &self,
+        committables: &[Committable],
+    ) -> (Vec<StagedFile>, Vec<RemovedFile>) {
+        let table = self.table.as_ref().expect("files belong to a table");
+        prepared(committables, &table.root).unwrap()
     }
 
     /// Moves the committed files to where readers look, as the commit log does.
@@ -133,7 +169,6 @@ impl Log {
 
     async fn check_file(&self, file: &StagedFile) {
         let table = self.table.as_ref().expect("files belong to a table");
-        assert_eq!(file.table, table.url);
         let root = table.root.as_ref();
         let folder = file.staged.as_ref().strip_prefix(root).unwrap();
         assert!(
@@ -150,7 +185,7 @@ impl Log {
         assert!(rows > 0, "an empty file");
     }
 
-    /// It is published, or staged still.
+    /// The file is published, or still staged.
     async fn read(&self, file: &StagedFile) -> Bytes {
         let Table { store, root, .. } = self.table.as_ref().unwrap();
         let path = path(file).map(|path| Path::parse(path).unwrap());
@@ -171,7 +206,7 @@ impl Log {
         rows
     }
 
-    /// How many rows are committed: in files, and in state.
+    /// The number of committed rows: in files, and in state.
     pub(crate) fn row_counts(&self) -> (u64, u64) {
         let in_files = self.files.iter().map(|file| file.rows).sum();
         // The names of files are no rows of the table.
@@ -196,7 +231,7 @@ impl Log {
     }
 }
 
-/// Where a file is published, from the table's root, if its sink says so.
+/// The published path of a file, from the table's root, if its sink sets it.
 fn path(file: &StagedFile) -> Option<String> {
     let name = file.name.as_ref()?;
     Some(
@@ -213,17 +248,15 @@ pub(crate) fn decode(bytes: Bytes) -> Vec<RecordBatch> {
     reader.build().unwrap().map(Result::unwrap).collect()
 }
 
-/// Holds a sink to its contract: every row that it took before a cut is in that
-/// cut's files or state, once, through crashes and a stop. `rows` are some rows
-/// that it takes.
+/// Checks a sink's contract: every row written before a cut is in that cut's files or state exactly
+/// once, through crashes and a stop. `rows` are sample rows for the sink.
 pub(crate) async fn conformance(factory: &dyn SinkFactory, rows: &RecordBatch) {
     let all = |epochs| epochs * rows.num_rows() as u64;
     conformance_of_epochs(factory, |_| rows.clone(), all).await;
 }
 
-/// The same of a sink that does not keep whatever it takes: `rows` are those of
-/// each epoch from the first on, and `kept` says how many are left of so many
-/// epochs.
+/// The same for a sink that does not keep every row. `rows` returns the rows of each epoch from the
+/// first on, and `kept` the number of rows that remain after some epochs.
 pub(crate) async fn conformance_of_epochs(
     factory: &dyn SinkFactory,
     rows: impl Fn(u64) -> RecordBatch,
@@ -235,36 +268,37 @@ pub(crate) async fn conformance_of_epochs(
     let expected = |epochs: u64| if has_table { kept(epochs) } else { 0 };
 
     // An epoch without rows commits nothing.
-    let cut = sink.cut(BarrierKind::Checkpoint).await.unwrap();
-    assert!(cut.files.is_empty() && cut.snapshot.is_empty());
+    let cut = sink.prepare_commit(BarrierKind::Checkpoint).await.unwrap();
+    assert!(cut.committables.is_empty() && cut.snapshot.is_empty());
 
-    // Rows without a row are none.
+    // An empty batch has no rows.
     sink.write(Batch::derived(rows(1).slice(0, 0)))
         .await
         .unwrap();
     for written in 1..=3 {
         sink.write(Batch::derived(rows(written))).await.unwrap();
-        log.commit(sink.cut(BarrierKind::Checkpoint).await.unwrap())
+        log.commit(sink.prepare_commit(BarrierKind::Checkpoint).await.unwrap())
             .await;
         let (in_files, in_state) = log.row_counts();
         assert_eq!(in_files + in_state, expected(written));
     }
 
-    // A crash loses what no cut handed over, and nothing else.
+    // A crash loses exactly the rows that no cut returned.
     sink.write(Batch::derived(rows(4))).await.unwrap();
     drop(sink);
     let mut sink = log.recover(factory, context()).await;
-    log.commit(sink.cut(BarrierKind::Checkpoint).await.unwrap())
+    log.commit(sink.prepare_commit(BarrierKind::Checkpoint).await.unwrap())
         .await;
     let (in_files, in_state) = log.row_counts();
     assert_eq!(in_files + in_state, expected(3));
 
     // A stop leaves nothing open.
     sink.write(Batch::derived(rows(4))).await.unwrap();
-    log.commit(sink.cut(BarrierKind::Stop).await.unwrap()).await;
+    log.commit(sink.prepare_commit(BarrierKind::Stop).await.unwrap())
+        .await;
     assert_eq!(log.row_counts(), (expected(4), 0));
 
-    // A second stop has nothing to say.
-    let cut = sink.cut(BarrierKind::Stop).await.unwrap();
-    assert!(cut.files.is_empty() && cut.snapshot.is_empty());
+    // A second stop commits nothing.
+    let cut = sink.prepare_commit(BarrierKind::Stop).await.unwrap();
+    assert!(cut.committables.is_empty() && cut.snapshot.is_empty());
 }

@@ -1,4 +1,4 @@
-//! What every source must do, as a test that each of them runs.
+//! Conformance tests that every source must pass.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,7 +8,7 @@ use std::{
 use futures::FutureExt;
 use tagflow_engine::source::{Offset, Positions, Rows, Source, SourceEvent};
 
-/// What a bounded source said, from its opening to its end.
+/// The events of a bounded source, from its opening to its end.
 #[derive(Debug, Default)]
 pub(crate) struct Transcript {
     /// The partitions in the order of their assignment, with their first offset.
@@ -17,13 +17,13 @@ pub(crate) struct Transcript {
     pub(crate) rows: BTreeMap<Arc<str>, Vec<(Offset, String)>>,
     /// The position after the last row of each partition.
     pub(crate) ends: BTreeMap<Arc<str>, Offset>,
-    /// How many chunks came.
+    /// The number of chunks.
     pub(crate) chunks: usize,
 }
 
-/// Reads `source` until `partitions` have finished, or, if it is endless, until
-/// all that are assigned are read to their ends, and checks the rules of
-/// [`tagflow_engine::source::SourceReader`] on the way.
+/// Reads `source` until `partitions` have finished, or, if it is endless, until all assigned
+/// partitions are at their ends. Checks the rules of [`tagflow_engine::source::SourceReader`]
+/// meanwhile.
 pub(crate) async fn read_all(
     source: &dyn Source,
     positions: &Positions,
@@ -48,6 +48,7 @@ pub(crate) async fn read_all(
                     transcript.assigned.push((partition, offset));
                 }
             }
+            SourceEvent::Unassigned(_) if first => continue,
             event if first => panic!("the first event is {event:?}"),
             SourceEvent::Chunk(chunk) => {
                 let position = open.get_mut(&chunk.partition).expect("it is assigned");
@@ -88,18 +89,23 @@ pub(crate) async fn read_all(
                 );
                 caught_up.insert(partition);
             }
-            SourceEvent::Lag { .. } => {}
+            SourceEvent::Lag { .. } | SourceEvent::Unassigned(_) | SourceEvent::System { .. } => {}
             event => panic!("unexpected: {event:?}"),
         }
         first = false;
     }
-    let last = reader.next().await.unwrap();
+    let last = loop {
+        match reader.next().await.unwrap() {
+            SourceEvent::Unassigned(_) | SourceEvent::System { .. } => {}
+            last => break last,
+        }
+    };
     if matches!(last, SourceEvent::CaughtUp { .. } | SourceEvent::Lag { .. }) {
-        // An endless source, all of which had been read before.
+        // An endless source that was read to its end before.
         return transcript;
     }
     assert!(
-        matches!(last, SourceEvent::Exhausted),
+        matches!(last, SourceEvent::Exhausted(_)),
         "unexpected: {last:?}"
     );
     assert!(
@@ -109,7 +115,7 @@ pub(crate) async fn read_all(
     transcript
 }
 
-/// Checks that a reader opened at any position gives the rows from there on.
+/// Checks that a reader opened at any position returns the rows from there on.
 pub(crate) async fn check_resume(source: &dyn Source, whole: &Transcript) {
     let order: Vec<_> = whole
         .assigned

@@ -1,4 +1,4 @@
-//! Work that holds a thread.
+//! Work that blocks a thread.
 
 use std::{thread, time::Duration};
 
@@ -7,49 +7,46 @@ use tokio::{
     sync::oneshot,
 };
 
-use crate::{Error, EventTime, Result};
+use crate::{Error, Result, Uptime};
 
-/// By how much relaxed work is nicer than rows: where they would take a whole processor,
-/// it gets a tenth.
+/// The niceness of relaxed work. Where rows need a whole processor, it gets a tenth.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
 
-/// For so long a commit leaves the processors to rows.
+/// A commit leaves the processors to rows for this long.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How soon work has to be done.
+/// The urgency of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Urgency {
-    /// Rows go first, on Linux.
-    Relaxed,
-    /// It gets as much of the processors as rows.
-    Pressing,
+pub enum Priority {
+    /// Rows have priority, on Linux.
+    Background,
+    /// Same priority as rows.
+    Normal,
 }
 
-impl Urgency {
-    /// Of work at `now` for a commit that began at `begun`. At first rows go before it, and
-    /// do not wait where there is enough of the processors for both. A commit that takes
-    /// longer gets its share: rows that take all there is, as in a backlog, would hold it up
-    /// for as long as they come.
-    pub fn of_commit(begun: EventTime, now: EventTime) -> Self {
+impl Priority {
+    /// The urgency at `now` of work for a commit that began at `begun`. Rows have priority
+    /// at first. A longer commit gets its share, because the rows of a backlog would
+    /// otherwise delay it until the backlog ends.
+    pub fn of_commit(begun: Uptime, now: Uptime) -> Self {
         if now.since(begun) < PATIENCE {
-            Self::Relaxed
+            Self::Background
         } else {
-            Self::Pressing
+            Self::Normal
         }
     }
 }
 
-/// Runs what would hold up the async threads on a thread of its own.
+/// Runs `work` on a thread of its own, so that it does not block the async threads.
 ///
-/// Where there is one thread for everything, there is no one to be held up, and what runs
-/// beside it would only make the order of events a matter of chance: there the work is
-/// done at once.
+/// A runtime with one thread does the work at once: a second thread would make the order
+/// of events random.
 ///
 /// # Errors
-/// Those of `work`; `Internal` where it panics, `External` where there are no threads.
+/// Those of `work`. `Internal` if it panics, `External` if no thread can be created.
 pub async fn blocking<T: Send + 'static>(
-    urgency: Urgency,
+    urgency: Priority,
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
@@ -57,10 +54,10 @@ pub async fn blocking<T: Send + 'static>(
     }
     let (done, result) = oneshot::channel();
     let run = move || {
-        // A thread that became nicer could not go back, so it is not one of a pool.
+        // A thread cannot lower its niceness again, so it does not belong to a pool.
         #[cfg(target_os = "linux")]
-        if urgency == Urgency::Relaxed {
-            // Without it the work is done as well.
+        if urgency == Priority::Background {
+            // The work does not depend on it.
             let _ = rustix::process::nice(NICENESS);
         }
         let _ = done.send(work());
@@ -81,17 +78,17 @@ mod tests {
 
     #[test]
     fn rows_go_first_until_a_commit_has_waited_enough() {
-        let begun = EventTime::from_micros(7);
-        let after = |wait: Duration| Urgency::of_commit(begun, begun.saturating_add(wait));
-        assert_eq!(after(Duration::ZERO), Urgency::Relaxed);
-        assert_eq!(after(PATIENCE / 2), Urgency::Relaxed);
-        assert_eq!(after(PATIENCE), Urgency::Pressing);
+        let begun = Uptime::after(Duration::from_micros(7));
+        let after = |wait: Duration| Priority::of_commit(begun, begun.saturating_add(wait));
+        assert_eq!(after(Duration::ZERO), Priority::Background);
+        assert_eq!(after(PATIENCE / 2), Priority::Background);
+        assert_eq!(after(PATIENCE), Priority::Normal);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn what_is_done_comes_back_and_a_panic_is_an_error() {
         let here = thread::current().id();
-        for urgency in [Urgency::Relaxed, Urgency::Pressing] {
+        for urgency in [Priority::Background, Priority::Normal] {
             let there = blocking(urgency, || Ok(thread::current().id())).await;
             assert_ne!(there.unwrap(), here);
             let error = blocking::<()>(urgency, || panic!("on purpose")).await;

@@ -1,4 +1,4 @@
-//! What flows along an edge.
+//! The elements that flow along an edge.
 
 use std::{fmt, sync::Arc};
 
@@ -7,31 +7,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::{EventTime, source::PartitionId};
 
-/// One item on an edge. All kinds share one channel, because their order is
-/// their meaning: a watermark speaks of the batches before it, a barrier cuts
-/// between the batches before it and those after.
+/// One item on an edge. All kinds share one channel, because their order has a meaning: a watermark
+/// describes the batches before it, and a barrier separates the batches before it from those after
+/// it.
 #[derive(Debug, Clone)]
 pub enum Element {
     /// Rows, on one of the edges that share the channel.
     Batch(EdgeId, Batch),
     /// A promise about the event time of the rows that follow on an edge.
     Watermark(EdgeId, Watermark),
-    /// The cut between this epoch and the next.
+    /// The boundary between this epoch and the next.
     Barrier(Barrier),
-    /// No row follows; a last barrier does.
-    End,
+    /// No row follows; a last barrier does. All rows are before this time.
+    End(EventTime),
 }
 
-/// An edge's place in [`crate::graph::Graph::edges`].
+/// The index of an edge in [`crate::graph::Graph::edges`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EdgeId(pub usize);
 
-/// Rows, with the source partition that they came from where there is one.
+/// Rows, with their source partition if they have one.
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// The rows.
     pub records: RecordBatch,
-    /// Where they came from.
+    /// The origin of the rows.
     pub origin: Origin,
 }
 
@@ -44,7 +44,7 @@ impl Batch {
         }
     }
 
-    /// Rows that an operator made.
+    /// Rows that an operator produced.
     pub fn derived(records: RecordBatch) -> Self {
         Self {
             records,
@@ -61,46 +61,52 @@ impl Batch {
         }
     }
 
-    /// How many rows.
+    /// The number of rows.
     pub fn num_rows(&self) -> usize {
         self.records.num_rows()
     }
 }
 
-/// Where the rows of a batch came from. A batch of source rows never mixes
-/// partitions, so that each row can be accounted for ([`crate::ledger`]).
+/// The origin of a batch. A batch of source rows never mixes partitions, so each row can be
+/// accounted for ([`crate::ledger`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// Input rows of one partition, one for one.
+    /// Input rows of a partition, each passed through as one row.
     Partition(Arc<PartitionId>),
-    /// Rows that an operator made of many; not counted against the input.
+    /// Rows that an operator produced. They do not count against the input.
     Derived,
 }
 
-/// An input or output of an operator. Inputs and outputs are numbered apart.
+/// An input or output of an operator. Inputs and outputs have separate numbers.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct Port(pub u8);
 
 impl Port {
-    /// The first input, and the output that carries the results.
+    /// The first input, and the output for results.
     pub const MAIN: Self = Self(0);
-    /// By custom the output for what is set aside: dead letters, late rows.
-    pub const ASIDE: Self = Self(1);
+    /// By convention the side output: dead letters and late rows.
+    pub const SIDE: Self = Self(1);
+    /// The output of an operator for rows on which an expression fails.
+    pub const DEAD_LETTERS: Self = Self(u8::MAX);
 }
 
-/// What an upstream promises of the event time of the rows that follow.
+/// The promise of an upstream about the event time of the rows that follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Watermark {
-    /// Rows before this time are behind; `EventTime::MIN` promises nothing
-    /// and holds everyone back.
+    /// Rows before this time are late. `EventTime::MIN` promises nothing and holds back the
+    /// watermark of every node downstream.
     At(EventTime),
-    /// The upstream has nothing to say for now: go by the others.
+    /// The upstream is idle, and the other upstreams determine the watermark. Once an upstream that
+    /// became idle together with this one is active again, the last promise of this upstream counts
+    /// until it sends a new one.
     Idle,
+    /// The upstream has no partition. The others determine the watermark, even if all are idle.
+    Absent,
 }
 
-/// The span between two commits.
+/// The rows between two commits.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -121,24 +127,24 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// A cut through the stream.
+/// The boundary between two epochs in the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Barrier {
     /// The epoch that ends here.
     pub epoch: Epoch,
-    /// What happens after the cut.
+    /// The action after the boundary.
     pub kind: BarrierKind,
-    /// Whether operators may say before it all that they know, which can take a while.
-    pub says_all: bool,
+    /// Whether operators should emit full profiles before this barrier, which takes time.
+    pub emit_profiles: bool,
 }
 
-/// What happens after a barrier.
+/// The action after a barrier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BarrierKind {
-    /// The stream goes on.
+    /// The stream continues.
     Checkpoint,
-    /// The stream goes on, but memory is short: sinks finish what they hold open.
+    /// The stream continues, but memory is short: sinks finish their open files.
     Relief,
-    /// The job stops here: sinks finish what they hold open.
+    /// The job stops here: sinks finish their open files.
     Stop,
 }

@@ -1,4 +1,4 @@
-//! The one error of the engine and of everything that plugs into it.
+//! The error type of the engine and of its connectors and operators.
 
 use std::error::Error as StdError;
 
@@ -7,18 +7,18 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 type Cause = Box<dyn StdError + Send + Sync + 'static>;
 
-/// What went wrong, by who has to act on it.
+/// The kind of a failure: it determines who must act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// The pipeline file or a setting is wrong: its author must change it.
+    /// The pipeline file or a setting is wrong. Its author must change it.
     Config,
-    /// The input or the stored state is wrong: its owner must look at it.
+    /// The input or the stored state is wrong. Its owner must check it.
     Data,
-    /// Kafka, the object store or the disk failed: its operator must look at it.
+    /// Kafka, the object store or the disk failed. Its operator must check it.
     External,
-    /// Another process owns the pipeline now: this one must stop.
+    /// Another process owns the pipeline now. This one must stop.
     Fenced,
-    /// Tagflow is wrong: report it.
+    /// Tagflow has a defect. Report it.
     Internal,
 }
 
@@ -50,12 +50,12 @@ impl Error {
         Self::new(ErrorKind::Config, message)
     }
 
-    /// Input or stored state that cannot be right.
+    /// Invalid input or stored state.
     pub fn data(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Data, message)
     }
 
-    /// A failure of a system that Tagflow talks to; worth a retry.
+    /// A failure of an external system. It is retryable.
     pub fn external(message: impl Into<String>) -> Self {
         Self {
             retryable: true,
@@ -63,7 +63,7 @@ impl Error {
         }
     }
 
-    /// Another owner has taken the pipeline over.
+    /// Another process has taken over the pipeline.
     pub fn fenced(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Fenced, message)
     }
@@ -80,25 +80,25 @@ impl Error {
         self
     }
 
-    /// The same error, marked as not worth a retry.
+    /// The same error, marked as not retryable.
     #[must_use]
     pub fn permanent(mut self) -> Self {
         self.retryable = false;
         self
     }
 
-    /// Who has to act.
+    /// The kind of the failure.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// Whether starting again from the last commit may help.
+    /// Whether a restart from the last commit may succeed.
     pub fn is_retryable(&self) -> bool {
         self.retryable
     }
 
     /// The message and every cause, joined by `: `; a cause that the text
-    /// before it already ends with is not said twice.
+    /// before already ends with is not repeated.
     pub fn chain(&self) -> String {
         let mut text = self.message.clone();
         let mut cause = StdError::source(self);

@@ -1,17 +1,17 @@
-//! Unique names, injected: the only door to the machine's randomness.
+//! Unique names. They are injected, so that tests can repeat a run.
 
 use uuid::Uuid;
 
-/// Where the names of attempts, of state parts and of staged files come from.
+/// Generates the names of attempts, state parts and staged files.
 ///
-/// Tests inject a seeded one (`testing`), so that a run can be repeated name by
-/// name; nothing else in the engine may be random.
+/// Tests inject a seeded one (`testing`), so that a run repeats name by name.
+/// Nothing else in the engine may be random.
 pub trait Ids: Send + Sync + 'static {
-    /// An id that nobody has had and nobody will get, on any machine.
+    /// An id that is unique across all machines and all time.
     fn unique(&self) -> Uuid;
 }
 
-/// The machine's randomness.
+/// Random ids of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RandomIds;
 

@@ -1,19 +1,19 @@
-//! How much memory the process takes, injected: a test says what it likes.
+//! The memory use of the process, injected, so that tests can set it.
 
 use std::{fmt, fs, sync::Arc};
 
-/// Where a job reads from how much memory its process takes.
+/// The memory use of the job's process.
 pub trait MemoryGauge: Send + Sync + 'static {
-    /// Bytes in use; `None` where the machine does not tell.
+    /// Bytes in use; `None` if the machine does not report them.
     fn used_bytes(&self) -> Option<u64>;
 }
 
-/// The memory that a process may take.
+/// The memory limit of the process.
 #[derive(Clone)]
 pub struct MemoryLimit {
-    /// In bytes.
+    /// The limit in bytes.
     pub bytes: u64,
-    /// What it takes now.
+    /// The current use.
     pub gauge: Arc<dyn MemoryGauge>,
 }
 
@@ -25,8 +25,8 @@ impl fmt::Debug for MemoryLimit {
     }
 }
 
-/// What this process has in memory that is in no file, as Linux tells it; other
-/// systems do not. Its binary is not counted, for the system can read that again.
+/// The anonymous memory of this process, as Linux reports it. Other systems do not. The binary does
+/// not count, because the system can read it again.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ResidentMemory;
 
@@ -36,7 +36,7 @@ impl MemoryGauge for ResidentMemory {
     }
 }
 
-/// `RssAnon` of a process's status, which is in kibibytes.
+/// `RssAnon` in the status of a process, which is in kibibytes.
 fn resident(status: &str) -> Option<u64> {
     let line = status
         .lines()
@@ -62,7 +62,7 @@ mod tests {
         let before = ResidentMemory.used_bytes().unwrap();
         let filled = vec![1_u8; 64 << 20];
         let after = ResidentMemory.used_bytes().unwrap();
-        // Other tests free some meanwhile.
+        // Other tests free memory in the meantime.
         assert!(after > before + (32 << 20), "{before} to {after}");
         drop(filled);
     }

@@ -1,149 +1,297 @@
-//! Operators: what happens to rows between a source and a sink.
+//! Operators transform rows between a source and a sink.
 
 use std::sync::Arc;
 
 use crate::{
     Batch, EventTime, Origin, Port, Result,
     ledger::{Counts, Ledger},
-    state::{LaneState, Lanes, Snapshot, StatePart},
+    state::{LaneState, Restore, Snapshot, StatePart},
 };
 
 /// A synchronous transformation with state of its own.
 ///
-/// **Calls.** `restore` at most once and first; then `on_batch`, `on_watermark` and
-/// `on_barrier`, after these two `go_on`, in the order of the stream; after a barrier
-/// `snapshot`; `on_end` at most once, of which only a last barrier follows.
-/// **Purity.** An operator reads no clock, awaits nothing, does no I/O (but for a
-/// cache of its state, [`crate::state::ColdStore`]) and logs nothing per row: the
-/// same calls give the same output. **Failure.** An error
-/// stops the job, which goes on from the last commit in a new operator.
+/// Most operators implement these eight methods at most. An operator with more to do implements an
+/// optional trait, and returns itself from the method of that trait:
+///
+/// | trait | for operators that |
+/// | --- | --- |
+/// | [`PagedOutput`] | can emit more than a few MiB at once |
+/// | [`EarlyOutput`] | emit rows before a barrier, and while their inputs are idle |
+/// | [`PartwiseRestore`] | restore part by part, because all parts together are too large |
+/// | [`QueryableState`] | answer questions about their state |
+///
+/// **Calls.** `restore` first, at most once. Then `on_batch`, `on_watermark`, and the calls of
+/// [`EarlyOutput`] in the order of the stream. `snapshot` after each barrier. `on_end` at most once;
+/// only a last barrier follows it. After each call except `on_batch` the runtime calls
+/// [`PagedOutput::poll_output`] until it returns [`Progress::Done`].
+///
+/// **Purity.** An operator reads no clock, awaits nothing, does no I/O (except in a cache of its
+/// state, [`crate::state::SpillStore`]) and logs nothing per row. The same calls give the same
+/// output.
+///
+/// **Failure.** An error stops the job. A new operator continues from the last commit.
+///
+/// # Examples
+/// An operator that drops every second row:
+/// ```
+/// use arrow::{array::BooleanArray, compute::filter_record_batch};
+/// use tagflow_engine::{
+///     Batch, Port, Result,
+///     operator::{Operator, Output},
+/// };
+///
+/// struct EverySecond {
+///     is_next_kept: bool,
+/// }
+///
+/// impl Operator for EverySecond {
+///     fn on_batch(&mut self, _input: Port, batch: Batch, out: &mut Output) -> Result<()> {
+///         let mut keep = Vec::with_capacity(batch.num_rows());
+///         for _ in 0..batch.num_rows() {
+///             keep.push(self.is_next_kept);
+///             self.is_next_kept = !self.is_next_kept;
+///         }
+///         let keep = BooleanArray::from(keep);
+///         out.filtered(&batch.origin, keep.false_count());
+///         out.emit(batch.with_records(filter_record_batch(&batch.records, &keep)?));
+///         Ok(())
+///     }
+/// }
+/// ```
 pub trait Operator: Send {
-    /// Takes rows from an input. A batch is never empty.
+    /// Processes rows of an input. A batch is never empty.
     fn on_batch(&mut self, input: Port, batch: Batch, out: &mut Output) -> Result<()>;
 
-    /// The watermark has advanced to `watermark`; it never goes back. The
-    /// runtime passes it on downstream after this call, so what is emitted
-    /// here comes before it.
+    /// The watermark has advanced to `watermark`; it never decreases. The runtime forwards it
+    /// downstream after this call, so the rows emitted here precede it.
     fn on_watermark(&mut self, _watermark: EventTime, _out: &mut Output) -> Result<()> {
         Ok(())
     }
 
-    /// The watermark that those downstream hear when this operator has heard
-    /// `watermark`: what it emits later may lie behind `watermark`, and not behind this.
-    fn passes_on(&self, watermark: EventTime) -> EventTime {
-        watermark
-    }
-
-    /// Emits a part of what is still to come of the last watermark or barrier, where all
-    /// at once would be too much for memory. It is called until it says that all is
-    /// done, and only then anything else.
-    fn go_on(&mut self, _out: &mut Output) -> Result<Progress> {
-        Ok(Progress::Done)
-    }
-
-    /// Emit what must be downstream of this operator now: before a cut, and before
-    /// the others go on without this lane because its inputs are idle.
-    fn flush(&mut self, _out: &mut Output) -> Result<()> {
-        Ok(())
-    }
-
-    /// A cut is next: emit what must be downstream of this operator, in all rows that
-    /// come out or in parts by `go_on`; a `snapshot` follows. `agreed` is how far all
-    /// lanes of this operator have come, the same on each; none while inputs are
-    /// idle or it is too early to say [all](crate::element::Barrier::says_all).
-    fn on_barrier(&mut self, _agreed: Option<EventTime>, out: &mut Output) -> Result<()> {
-        self.flush(out)
-    }
-
-    /// Whether rows wait here for the watermark. While some do, those downstream
-    /// do not go on without this lane though its inputs are idle, or the rows would
-    /// be late there.
-    fn holds_rows(&self) -> bool {
-        false
-    }
-
-    /// No row will come any more: emit what is held back. Windows close as if
-    /// the watermark had passed them, and their operator remembers that.
+    /// No row follows: emits the buffered rows. Windows close as if the watermark had passed them,
+    /// and their operator stores that.
     fn on_end(&mut self, _out: &mut Output) -> Result<()> {
         Ok(())
     }
 
-    /// Rows of windows that end at `until` or before may be late, though this
-    /// operator's watermark has not reached that: the stage after the exchange
-    /// may be further. Replaces what was said before. Only operators in front of
-    /// an exchange need to know.
-    fn expect_stragglers(&mut self, _until: EventTime) {}
+    /// Whether this operator buffers rows until the watermark. Meanwhile downstream does not
+    /// continue without this lane, even if its inputs are idle. The rows would be late there.
+    fn holds_rows(&self) -> bool {
+        false
+    }
 
     /// The watermark up to which this operator has closed windows, as restored.
     fn closed_through(&self) -> EventTime {
         EventTime::MIN
     }
 
-    /// What changed in the state since the last snapshot.
+    /// The changes of the state since the last snapshot.
     fn snapshot(&mut self) -> Result<Snapshot> {
         Ok(Snapshot::default())
     }
 
-    /// Takes back what snapshots held, but for what it [`restores_alone`](Self::restores_alone).
+    /// Restores the state from snapshots, without the parts of [`PartwiseRestore`].
     fn restore(&mut self, _state: LaneState) -> Result<()> {
         Ok(())
-    }
-
-    /// Whether a part of this name is restored by itself, after the others: such parts
-    /// come one after another, in the order of their [numbers](crate::state::part_number),
-    /// so that few of them are in memory at a time.
-    fn restores_alone(&self, _part: &str) -> bool {
-        false
-    }
-
-    /// Takes back such a part.
-    fn restore_part(&mut self, part: StatePart, lanes: Lanes) -> Result<()> {
-        let parts = vec![part];
-        self.restore(LaneState { parts, lanes })
-    }
-
-    /// Answers a [question](crate::inquiry) about its state, which stays as it is;
-    /// none where another lane is to answer it.
-    fn answer(&mut self, _question: &str) -> Result<Option<String>> {
-        Ok(None)
     }
 
     /// Bytes of state in memory, for metrics; an estimate.
     fn state_bytes(&self) -> usize {
         0
     }
+
+    /// This operator, if it emits its output in parts.
+    fn paged_output(&mut self) -> Option<&mut dyn PagedOutput> {
+        None
+    }
+
+    /// This operator, if it emits rows early.
+    fn early_output(&mut self) -> Option<&mut dyn EarlyOutput> {
+        None
+    }
+
+    /// This operator, if it restores part by part.
+    fn partwise_restore(&mut self) -> Option<&mut dyn PartwiseRestore> {
+        None
+    }
+
+    /// This operator, if it answers questions.
+    fn queryable_state(&mut self) -> Option<&mut dyn QueryableState> {
+        None
+    }
 }
 
-/// Whether an operator is done with a watermark.
+/// Emits large output in parts, so that one part is in memory at a time.
+pub trait PagedOutput {
+    /// Emits the next part of the output of the last watermark, flush, barrier or end. The runtime
+    /// forwards each part before it asks for the next one. It calls nothing else until the operator
+    /// is done.
+    fn poll_output(&mut self, out: &mut Output) -> Result<Progress>;
+
+    /// The watermark for downstream when the watermark of this operator is `watermark`. Rows that
+    /// it emits later may be behind `watermark`, but not behind this one.
+    fn output_watermark(&self, watermark: EventTime) -> EventTime {
+        watermark
+    }
+}
+
+/// Emits rows before the watermark asks for them.
+pub trait EarlyOutput {
+    /// Emits the rows that downstream must have now: before a barrier, and before the other lanes
+    /// continue without this one because its inputs are idle.
+    fn flush(&mut self, out: &mut Output) -> Result<()>;
+
+    /// A barrier follows. Emits the rows that downstream must have, either in this call or in parts
+    /// by [`PagedOutput::poll_output`]. A snapshot follows. `agreed` is the watermark that all lanes
+    /// of this operator have reached, and each lane gets the same one. At the end of the input it is
+    /// the time after the last row. It is `None` while inputs are idle, and at a barrier without
+    /// [full profiles](crate::element::Barrier::emit_profiles).
+    fn on_barrier(&mut self, _agreed: Option<EventTime>, out: &mut Output) -> Result<()> {
+        self.flush(out)
+    }
+
+    /// Rows of windows that end at or before `until` may be late, although the watermark of this
+    /// operator is lower: the stage after the exchange may be ahead. Replaces the bound of an
+    /// earlier call. Only operators before an exchange need it.
+    fn set_lateness_bound(&mut self, _until: EventTime) {}
+}
+
+/// Restores large state part by part, so that few parts are in memory at a time.
+pub trait PartwiseRestore: Operator {
+    /// Whether a part of this name is restored on its own, after the others. The runtime loads such
+    /// parts in the order of their [numbers](crate::state::part_number).
+    fn restores_alone(&self, part: &str) -> bool;
+
+    /// Restores such a part.
+    fn restore_part(&mut self, part: StatePart, lanes: Restore) -> Result<()> {
+        let parts = vec![part];
+        self.restore(LaneState { parts, lanes })
+    }
+}
+
+/// Answers questions about the state, between two calls of the stream.
+pub trait QueryableState {
+    /// Answers a [question](crate::state_query), and changes no state. Returns `None` if another
+    /// lane has the answer.
+    fn query_state(&mut self, question: &str) -> Result<Option<String>>;
+}
+
+/// The calls of the optional traits, with their defaults.
+impl dyn Operator + '_ {
+    /// As [`PagedOutput::poll_output`].
+    ///
+    /// # Errors
+    /// Those of the operator.
+    pub fn poll_output(&mut self, out: &mut Output) -> Result<Progress> {
+        let paged = self.paged_output();
+        paged.map_or(Ok(Progress::Done), |it| it.poll_output(out))
+    }
+
+    /// As [`PagedOutput::output_watermark`].
+    pub fn output_watermark(&mut self, watermark: EventTime) -> EventTime {
+        let paged = self.paged_output();
+        paged.map_or(watermark, |it| it.output_watermark(watermark))
+    }
+
+    /// As [`EarlyOutput::flush`].
+    ///
+    /// # Errors
+    /// Those of the operator.
+    pub fn flush(&mut self, out: &mut Output) -> Result<()> {
+        let early = self.early_output();
+        early.map_or(Ok(()), |it| it.flush(out))
+    }
+
+    /// As [`EarlyOutput::on_barrier`].
+    ///
+    /// # Errors
+    /// Those of the operator.
+    pub fn on_barrier(&mut self, agreed: Option<EventTime>, out: &mut Output) -> Result<()> {
+        let early = self.early_output();
+        early.map_or(Ok(()), |it| it.on_barrier(agreed, out))
+    }
+
+    /// As [`EarlyOutput::set_lateness_bound`].
+    pub fn set_lateness_bound(&mut self, until: EventTime) {
+        if let Some(early) = self.early_output() {
+            early.set_lateness_bound(until);
+        }
+    }
+
+    /// As [`PartwiseRestore::restores_alone`].
+    pub fn restores_alone(&mut self, part: &str) -> bool {
+        let partwise = self.partwise_restore();
+        partwise.is_some_and(|it| it.restores_alone(part))
+    }
+
+    /// As [`PartwiseRestore::restore_part`].
+    ///
+    /// # Errors
+    /// Those of the operator.
+    pub fn restore_part(&mut self, part: StatePart, lanes: Restore) -> Result<()> {
+        let partwise = self.partwise_restore();
+        partwise.map_or(Ok(()), |it| it.restore_part(part, lanes))
+    }
+
+    /// As [`QueryableState::query_state`].
+    ///
+    /// # Errors
+    /// Those of the operator.
+    pub fn query_state(&mut self, question: &str) -> Result<Option<String>> {
+        let queryable = self.queryable_state();
+        queryable.map_or(Ok(None), |it| it.query_state(question))
+    }
+}
+
+/// Whether an operator has emitted all parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// It is.
+    /// All parts are emitted.
     Done,
-    /// There is more to do.
+    /// Another part follows.
     More,
 }
 
-/// Makes the operator of one lane.
+/// Lets `operator` emit all remaining parts at once, for callers that have the memory.
+///
+/// # Errors
+/// Those of the operator.
+pub fn emit_all(operator: &mut dyn Operator, out: &mut Output) -> Result<()> {
+    while operator.poll_output(out)? == Progress::More {}
+    Ok(())
+}
+
+/// Creates the operator of a lane.
 pub type OperatorFactory = Arc<dyn Fn(&LaneContext) -> Result<Box<dyn Operator>> + Send + Sync>;
 
-/// What an operator may know of its place.
+/// The place of an operator in the job.
 #[derive(Debug, Clone)]
 pub struct LaneContext {
     /// The node's name.
     pub node: Arc<str>,
-    /// Which lane this is, from 0.
+    /// The number of this lane, from 0.
     pub lane: usize,
-    /// How many lanes there are.
+    /// The number of lanes.
     pub lanes: usize,
+    /// The lane's share of the memory limit, in bytes; `None` without a limit.
+    pub memory_bytes: Option<usize>,
 }
 
-/// Where an operator puts rows, and accounts for them.
+impl LaneContext {
+    /// The size of a buffer in bytes: `most`, or this part of the lane's memory where that
+    /// is less.
+    pub fn part_of_memory(&self, part: usize, most: usize) -> usize {
+        self.memory_bytes
+            .map_or(most, |memory| most.min(memory / part))
+    }
+}
+
+/// Receives the rows of an operator, and their accounting.
 ///
-/// Accounting: of the input rows of a partition, those emitted with the same
-/// origin go on; every other one must be declared here as contributed (it is
-/// in the state now), filtered, late or duplicate. Rows that are held back to be
-/// emitted later, with their origin, are declared as held, and as released when
-/// their turn comes. Derived rows do not count.
+/// Accounting: an input row of a partition that is emitted with the same origin needs no
+/// declaration. Every other row must be declared here: contributed (it is in the state), filtered,
+/// late, a dead letter or duplicate. Rows that are buffered and later emitted with their origin are
+/// declared as held, and as released when they are emitted. Derived rows do not count.
 #[derive(Debug, Default)]
 pub struct Output {
     emitted: Vec<(Port, Batch)>,
@@ -174,45 +322,56 @@ impl Output {
         self.count(origin, |counts| counts.filtered += rows as u64);
     }
 
-    /// Declares rows of `origin` as late (they are in the late output).
+    /// Declares rows of `origin` as late. They are in the late output.
     pub fn late(&mut self, origin: &Origin, rows: usize) {
         self.count(origin, |counts| counts.late += rows as u64);
     }
 
-    /// Declares rows of `origin` as seen before.
+    /// Declares rows of `origin` as dead letters, because an expression fails on them. They are in
+    /// the output [`Port::DEAD_LETTERS`].
+    pub fn dead_letters(&mut self, origin: &Origin, rows: usize) {
+        match origin {
+            Origin::Partition(_) => {
+                self.count(origin, |counts| counts.dead_letter += rows as u64);
+            }
+            Origin::Derived => self.ledger.add_derived_dead_letters(rows as u64),
+        }
+    }
+
+    /// Declares rows of `origin` as duplicates.
     pub fn duplicate(&mut self, origin: &Origin, rows: usize) {
         self.count(origin, |counts| counts.duplicate += rows as u64);
     }
 
-    /// Declares rows of `origin` as held back: they are in this operator's state,
-    /// and will be [released](Self::released).
+    /// Declares rows of `origin` as held: they are buffered in this operator's state, and will be
+    /// [released](Self::released).
     pub fn held(&mut self, origin: &Origin, rows: usize) {
         self.count(origin, |counts| counts.held += rows as u64);
     }
 
-    /// Declares rows of `origin` that were held back as on their way again: each
-    /// is emitted now, or declared.
+    /// Declares held rows of `origin` as released. Each row must now be emitted, or declared with
+    /// another outcome.
     pub fn released(&mut self, origin: &Origin, rows: usize) {
         self.count(origin, |counts| counts.released += rows as u64);
     }
 
-    /// Notes that so many rows found nothing in a table that they looked up: a
-    /// figure beside the accounting, whatever becomes of the rows.
+    /// Adds to the number of rows that had no match in a lookup table. This metric is no part of
+    /// the accounting.
     pub fn missed(&mut self, rows: usize) {
         self.missed += rows;
     }
 
-    /// Takes the rows noted as missed.
+    /// Returns the number of missed rows and resets it.
     pub fn take_missed(&mut self) -> usize {
         std::mem::take(&mut self.missed)
     }
 
-    /// Takes what was emitted, in order.
+    /// Returns the emitted batches, in order.
     pub fn take(&mut self) -> Vec<(Port, Batch)> {
         std::mem::take(&mut self.emitted)
     }
 
-    /// The counts since the last cut.
+    /// The counts since the last barrier.
     pub fn ledger(&mut self) -> &mut Ledger {
         &mut self.ledger
     }

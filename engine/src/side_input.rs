@@ -1,4 +1,4 @@
-//! What operators look up beside the stream.
+//! Tables that operators read in addition to the stream.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,24 +6,24 @@ use futures::future::BoxFuture;
 
 use crate::{Clock, Result};
 
-/// A table that operators look up, which is none of the stream's elements: it
-/// is loaded before the operators are made, and kept current while they run.
+/// A lookup table, separate from the stream. It is loaded before the operators are
+/// created and kept current while they run.
 ///
-/// What a row finds in it depends on when it is processed, so it is no part of
-/// the state, and a replay may find something else.
+/// The result of a lookup depends on processing time. The table is therefore not
+/// part of the state, and a replay may find other rows.
 pub trait SideInput: Send + Sync {
     /// The name, for the log.
     fn name(&self) -> &str;
 
-    /// Loads what is there now, unless that is what was loaded last. After an
-    /// error the one before stays.
+    /// Loads the current table if it has changed. After an error the previous table
+    /// stays in use.
     fn load(&self) -> BoxFuture<'_, Result<()>>;
 
-    /// How often to look whether it has changed.
+    /// The interval between checks for changes.
     fn refresh_every(&self) -> Duration;
 }
 
-/// Keeps `input` current until it is dropped.
+/// Keeps `input` current until the future is dropped.
 pub(crate) async fn refresh(input: Arc<dyn SideInput>, clock: Arc<dyn Clock>) -> Result<()> {
     loop {
         clock.sleep(input.refresh_every()).await;

@@ -1,36 +1,39 @@
-//! Sinks: where results go.
+//! Sinks write the results.
+//!
+//! A sink takes part in the commit: it prepares its output before, the record decides, and its
+//! [committer](crate::committer) delivers the output after.
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use object_store::{ObjectStore, path::Path};
-use serde::{Deserialize, Serialize};
+use object_store::path::Path;
 
 use crate::{
     Batch, Clock, Ids, Result,
+    committer::{Committable, Committer, CommitterContext},
     element::BarrierKind,
+    files::Table,
     state::{Snapshot, StatePart},
 };
 
-/// An open sink, one per lane that writes.
+/// An open sink; each lane that writes has one.
 ///
-/// **Calls.** `restore` at most once and first; then `write`; at each barrier
-/// `cut`. **Guarantee.** What `write` took before a `cut` is in that cut's
-/// files or its snapshot; it becomes visible only when the commit log publishes
-/// the files. Closing a file is not publishing it. **Failure.** An error stops
-/// the job; whatever was staged and is named by no commit is deleted later.
+/// **Calls.** `restore` first, at most once. Then `write`, and `prepare_commit` at each barrier.
+///
+/// **Guarantee.** The rows that `write` received before a `prepare_commit` are in its committables or
+/// in its snapshot. They become visible only when the committer delivers the commit.
+///
+/// **Failure.** An error stops the job. Staged objects that no commit names are deleted later.
 #[async_trait]
 pub trait Sink: Send {
-    /// Takes rows. May wait for I/O: that is the back-pressure.
+    /// Writes rows. May wait for I/O, which gives back-pressure.
     async fn write(&mut self, batch: Batch) -> Result<()>;
 
-    /// Ends an epoch: finishes the files that are due (all of them unless it is a
-    /// [`BarrierKind::Checkpoint`]) and hands over, as state, rows that stay in open
-    /// ones.
-    async fn cut(&mut self, kind: BarrierKind) -> Result<SinkCut>;
+    /// Ends an epoch. Stages the output that is due, or all output unless it is a
+    /// [`BarrierKind::Checkpoint`]. Returns the other rows as state.
+    async fn prepare_commit(&mut self, kind: BarrierKind) -> Result<PreparedCommit>;
 
-    /// Takes back the rows that a snapshot held.
+    /// Restores the rows of a snapshot.
     async fn restore(&mut self, _parts: Vec<StatePart>) -> Result<()> {
         Ok(())
     }
@@ -38,103 +41,63 @@ pub trait Sink: Send {
 
 /// A configured sink.
 pub trait SinkFactory: Send + Sync + 'static {
-    /// Opens the sink of one lane.
+    /// Opens the sink of a lane.
     fn open(&self, context: SinkContext) -> Result<Box<dyn Sink>>;
 
-    /// The table that it writes files to, if it writes files.
-    fn table(&self) -> Option<Table>;
+    /// The name of its target in commit records, without a secret; `None` if it delivers nothing.
+    fn target(&self) -> Option<Arc<str>> {
+        None
+    }
 
-    /// What determines the meaning of its state, if it has some: by default
-    /// its table and the columns.
+    /// The committer of its target.
+    fn committer(&self, _context: CommitterContext) -> Option<Box<dyn Committer>> {
+        None
+    }
+
+    /// The table of its files, if it writes files.
+    fn table(&self) -> Option<Table> {
+        None
+    }
+
+    /// Whether its later rows replace delivered ones. The state names the output that contains them,
+    /// so a sink that loses its state alone leaves old rows beside the new ones.
+    fn replaces(&self) -> bool {
+        false
+    }
+
+    /// The fingerprint of its state, if it has state. By default it covers the table and the
+    /// columns.
     fn fingerprint(&self) -> Option<String> {
         Some(self.table()?.fingerprint())
     }
 }
 
-/// A folder of Parquet files on an object store.
-#[derive(Debug, Clone)]
-pub struct Table {
-    /// The name under which it can be queried: the sink's name.
-    pub name: Arc<str>,
-    /// The URL as configured, with no credentials; commit records name tables
-    /// by it.
-    pub url: Arc<str>,
-    /// The store.
-    pub store: Arc<dyn ObjectStore>,
-    /// The table's folder in it.
-    pub root: Path,
-    /// The shape of the rows, with the partition columns.
-    pub schema: SchemaRef,
-}
-
-impl Table {
-    /// Where it lies, and its columns.
-    pub fn fingerprint(&self) -> String {
-        let fields = self.schema.fields().iter();
-        let fields = fields.map(|field| format!("{} {}", field.name(), field.data_type()));
-        format!("{}: {}", self.url, fields.collect::<Vec<_>>().join(", "))
-    }
-}
-
-/// What a sink may know of its place.
+/// The place of a sink in the job.
 #[derive(Clone)]
 pub struct SinkContext {
     /// The node's name.
     pub node: Arc<str>,
-    /// Which lane this is, from 0.
+    /// The number of this lane, from 0.
     pub lane: usize,
-    /// How many lanes of this sink there are.
+    /// The number of lanes of this sink.
     pub lanes: usize,
-    /// `_staging/<task>/<claim_seq>` under the table's root: where staged files
-    /// go. Recovery deletes those that no commit names.
+    /// The folder of this owner for staged objects, relative to the target's folder. Recovery deletes
+    /// the objects there that no commit names.
     pub staging: Path,
+    /// The first part of the commit log's identity. A file name that a sink chooses itself begins
+    /// with it.
+    pub log: Arc<str>,
     /// Processing time, for the age of open files.
     pub clock: Arc<dyn Clock>,
-    /// Where the names of files come from.
+    /// The generator of file names.
     pub ids: Arc<dyn Ids>,
 }
 
-/// What a sink hands over at a barrier.
+/// The result of a sink at a barrier.
 #[derive(Debug, Default)]
-pub struct SinkCut {
-    /// Finished, uploaded, not yet visible files.
-    pub files: Vec<StagedFile>,
-    /// Files of earlier cuts that those replace: they go as soon as the new
-    /// ones are visible.
-    pub removed: Vec<RemovedFile>,
-    /// Rows that stay in open files.
+pub struct PreparedCommit {
+    /// The output that takes effect with the commit, in order. Its objects are staged.
+    pub committables: Vec<Committable>,
+    /// Rows that stay in the sink.
     pub snapshot: Snapshot,
-}
-
-/// A finished Parquet file in the staging folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StagedFile {
-    /// The table's URL.
-    pub table: Arc<str>,
-    /// Where it lies, from the store's root.
-    pub staged: Path,
-    /// The Hive folder that it will be published in, from the table's root:
-    /// `dt=2026-01-05`; empty for an unpartitioned table.
-    pub folder: Path,
-    /// What it will be called, without the suffix, where a later cut may have
-    /// to remove it: unique. Else it is named after its commit.
-    pub name: Option<String>,
-    /// Its rows.
-    pub rows: u64,
-    /// Its size in bytes.
-    pub bytes: u64,
-    /// SHA-256 of its bytes, in hex.
-    pub sha256: String,
-}
-
-/// A file that readers are to see no more. Its name is never used again, so
-/// that to delete it twice, or late, does no harm.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RemovedFile {
-    /// The table's URL.
-    pub table: Arc<str>,
-    /// Where readers find it, from the table's folder.
-    #[serde(rename = "final")]
-    pub published: String,
 }

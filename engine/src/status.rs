@@ -1,4 +1,4 @@
-//! What a running job says of itself.
+//! The status of a running job.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -6,40 +6,39 @@ use serde::{Deserialize, Serialize};
 
 use crate::{EventTime, ledger::Counts};
 
-/// A job at one moment; what `status` and the admin endpoint show.
+/// A job at one moment, for `status` and the admin endpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobStatus {
     /// The pipeline's name.
     pub pipeline: String,
-    /// Where it is in its life.
+    /// The state of its life cycle.
     pub state: JobState,
-    /// What it waits for or failed with, in the user's words.
+    /// The cause of waiting or failure, in words for the user.
     pub message: Option<String>,
     /// When this process started the job.
     pub started_at: EventTime,
-    /// When this was said.
+    /// The time of this status.
     pub at: EventTime,
     /// Bytes read since the start of this process.
     pub bytes_in: u64,
     /// Rows read since the start of this process, committed or not.
     pub rows_in: u64,
-    /// Rows handed to sinks since the start of this process.
+    /// Rows written to sinks since the start of this process.
     pub rows_out: u64,
     /// Input rows a second, over the last few seconds.
     pub rows_in_per_s: f64,
     /// The event-time watermark of the whole job.
     pub watermark: Option<EventTime>,
-    /// What became of the rows since the pipeline's first commit, summed over
-    /// all places where rows end, up to the last commit.
+    /// The outcomes of the rows since the pipeline's first commit up to the last one, summed over
+    /// all nodes where rows end.
     pub totals: Counts,
     /// The partitions, by `source:partition`.
     pub partitions: BTreeMap<String, PartitionStatus>,
-    /// The nodes, by name, lanes added up.
+    /// The nodes, by name, summed over lanes.
     pub nodes: BTreeMap<String, NodeStatus>,
     /// The last commit.
     pub commit: Option<CommitStatus>,
-    /// What the process takes of the memory that it may take, where there is a
-    /// limit.
+    /// The memory of the process, if it has a limit.
     #[serde(default)]
     pub memory: Option<MemoryStatus>,
 }
@@ -66,13 +65,20 @@ impl JobStatus {
         }
     }
 
-    /// Rows between what was read and the end of all partitions; `None` where
-    /// no source can tell.
+    /// Rows between the positions and the ends of all partitions; `None` if no source knows them.
     pub fn lag(&self) -> Option<u64> {
         self.partitions
             .values()
             .map(|partition| partition.lag)
             .sum()
+    }
+
+    /// Dead letters since the start of this process: rows that could not be decoded, and rows on
+    /// which an expression failed.
+    pub fn dead_letters(&self) -> u64 {
+        let unread = self.partitions.values().map(|it| it.dead_letters);
+        let failed = self.nodes.values().map(|it| it.dead_letters);
+        unread.chain(failed).sum()
     }
 
     /// Bytes of operator state.
@@ -81,22 +87,22 @@ impl JobStatus {
     }
 }
 
-/// Where a job is in its life.
+/// The life cycle of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
-    /// Claiming the log, loading state, publishing what was left.
+    /// The job claims the log, loads state and publishes files of the last commit.
     Starting,
     /// Rows flow.
     Running,
-    /// A source cannot be reached, memory is short, or the job waits to start
-    /// again after an error; `message` says which.
+    /// A source cannot be reached, memory is short, or the job will restart after an error.
+    /// `message` states the reason.
     Waiting,
-    /// Draining towards the last commit.
+    /// The job processes the last rows before the last commit.
     Stopping,
     /// Stopped after a last commit.
     Stopped,
-    /// Stopped by an error, which `message` says.
+    /// Stopped by an error, which `message` contains.
     Failed,
 }
 
@@ -116,11 +122,11 @@ impl fmt::Display for JobState {
 /// The memory of the process at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryStatus {
-    /// Bytes that it takes.
+    /// Bytes in use.
     pub used_bytes: u64,
-    /// Bytes that it may take.
+    /// The limit in bytes.
     pub limit_bytes: u64,
-    /// Whether nothing is read because memory is short.
+    /// Whether sources are paused because memory is short.
     pub paused: bool,
 }
 
@@ -129,11 +135,11 @@ pub struct MemoryStatus {
 pub struct PartitionStatus {
     /// The next offset to read.
     pub offset: i64,
-    /// Rows to its end, where the source can tell.
+    /// Rows to its end, if the source knows them.
     pub lag: Option<u64>,
     /// Its watermark.
     pub watermark: Option<EventTime>,
-    /// Whether it is left out of the watermark for being idle.
+    /// Whether its watermark does not count because it is idle.
     pub idle: bool,
     /// Whether it is bounded and read to its end.
     pub finished: bool,
@@ -141,29 +147,31 @@ pub struct PartitionStatus {
     pub rows: u64,
     /// Bytes read since the start of this process.
     pub bytes: u64,
-    /// Of them, dead letters.
+    /// Dead letters among the rows read since the start of this process.
     pub dead_letters: u64,
 }
 
-/// One node at one moment, its lanes added up.
+/// One node at one moment, summed over lanes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct NodeStatus {
-    /// Rows taken in since the start of this process.
+    /// Rows received since the start of this process.
     pub rows_in: u64,
     /// Rows emitted since the start of this process.
     pub rows_out: u64,
-    /// Rows that came late since the start of this process.
+    /// Late rows since the start of this process.
     pub late: u64,
-    /// Rows that found nothing in a table since the start of this process.
+    /// Rows on which an expression of the node failed since the start of this process.
+    #[serde(default)]
+    pub dead_letters: u64,
+    /// Rows without a match in a lookup table since the start of this process.
     #[serde(default)]
     pub missed: u64,
     /// Bytes of state in memory.
     pub state_bytes: u64,
-    /// Bytes waiting in the queues before it.
+    /// Bytes in its input queues.
     pub queue_bytes: u64,
-    /// The share of time that its lanes were busy, 0 to 1 a lane; nodes that
-    /// are fused into one chain share one figure, to which a source adds the time
-    /// that decoding took.
+    /// The share of time that its lanes were busy, 0 to 1 for each lane. The nodes of a chain share
+    /// one value. The value of a source includes the time for decoding.
     pub busy: f64,
 }
 
@@ -172,16 +180,16 @@ pub struct NodeStatus {
 pub struct CommitStatus {
     /// Its number in the log.
     pub seq: u64,
-    /// When it was decided.
+    /// The time of the decision.
     pub at: EventTime,
     /// Milliseconds from barrier to decision.
     pub took_ms: u64,
     /// Files that it published.
     pub files: u64,
-    /// Bytes of those files.
+    /// Their total size in bytes.
     pub file_bytes: u64,
     /// Bytes of state that it wrote.
     pub state_written_bytes: u64,
-    /// Bytes of all state that it names.
+    /// Bytes of all state that it refers to.
     pub state_bytes: u64,
 }

@@ -1,4 +1,4 @@
-//! What a failed operation on an object store becomes.
+//! Errors of the object store, as errors of the engine.
 
 use std::{error::Error as _, io};
 
@@ -6,8 +6,8 @@ use object_store::{Error as StoreError, ObjectStore, path::Path};
 
 use crate::Error;
 
-/// The error of an operation on `path` in `store`; retryable unless another try
-/// is of no use. `action` is a verb: `write`.
+/// The error of an operation on `path` in `store`. It is retryable unless a second
+/// try cannot succeed. `action` is a verb: `write`.
 pub fn failed(store: &dyn ObjectStore, action: &str, path: &Path, error: StoreError) -> Error {
     let obstacle = Obstacle::of(&error);
     let remedy = obstacle.as_ref().map_or("", Obstacle::remedy);
@@ -20,12 +20,12 @@ pub fn failed(store: &dyn ObjectStore, action: &str, path: &Path, error: StoreEr
     }
 }
 
-/// Whether trying again is of no use.
+/// Whether a second try cannot succeed.
 pub(crate) fn is_permanent(error: &StoreError) -> bool {
     Obstacle::of(error).is_some()
 }
 
-/// What does not go away by itself.
+/// Faults that need an operator.
 enum Obstacle {
     Full,
     Denied,

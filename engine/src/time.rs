@@ -1,4 +1,4 @@
-//! Event time: when something happened, as the event says.
+//! Event time: the time that an event states for itself.
 
 use std::{fmt, time::Duration};
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct EventTime(i64);
 
 impl EventTime {
-    /// Before every event: a watermark that has seen nothing.
+    /// Before every event: the watermark before the first row.
     pub const MIN: Self = Self(i64::MIN);
     /// After every event.
     pub const MAX: Self = Self(i64::MAX);
@@ -38,7 +38,7 @@ impl EventTime {
         Self(self.0.saturating_sub(micros(duration)))
     }
 
-    /// How far this time lies after `earlier`; zero if it does not.
+    /// The span from `earlier` to this time, zero if this time is not later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }

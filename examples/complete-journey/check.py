@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Compares what the pipeline wrote with DuckDB over the package's own files.
+"""Compares the written tables with DuckDB over the package's own files.
 
     python3 check.py LAKE
 
 Every row of every table must be equal, and none may be missing, extra or written
-twice; and what was written must show the published numbers of the data. Exits
-with 1 and says what differs otherwise.
+twice. The tables must also show the published numbers of the data. Otherwise it
+prints the differences and exits with 1.
 """
 
 import sys
@@ -14,8 +14,8 @@ from events import database
 
 SHOWN = 10
 
-# What each table must hold. Times are UTC; `new_york` turns what a clock there
-# shows into it.
+# The expected content of each table. Times are UTC; `new_york` converts from the
+# local time there.
 EXPECTED = {
     "spend": """
         with days as (
@@ -30,7 +30,7 @@ EXPECTED = {
                count(distinct basket_id) as baskets, sum(cents)::bigint as cents
         from windows group by all
     """,
-    # The data numbers its weeks, from Monday to Sunday; the first has a Sunday only.
+    # The data numbers its weeks, from Monday to Sunday. The first contains only a Sunday.
     "weeks": """
         select new_york(timestamp '2016-12-26' + to_days(7 * (week - 1)::integer)) as window_start,
                new_york(timestamp '2016-12-26' + to_days(7 * week::integer)) as window_end,
@@ -76,7 +76,7 @@ EXPECTED = {
     """,
 }
 
-# Numbers that are known of the data, and where the tables show them.
+# Published numbers of the data, and their place in the tables.
 GOLDEN = {
     "sales in cents, baskets, lines at midnight, highest quantity": (
         "select sum(cents), sum(baskets), sum(lines_at_midnight), max(highest_quantity) from weeks",
@@ -93,7 +93,7 @@ GOLDEN = {
     "redemptions in time by targeted households": ("select count(*) from answers", (2_102,)),
 }
 
-# Rows of one side that the other has not, or not as often.
+# Rows that one side has more often than the other.
 DIFFERENCES = """
 select 'missing' as what, * from (from expected except all from written)
 union all by name
@@ -103,8 +103,7 @@ order by all
 
 
 def load_written(tables, lake):
-    """What the pipeline wrote, with times as the package has them: UTC without
-    a zone."""
+    """The written tables, with times as in the package: UTC without a zone."""
     tables.execute("create schema lake")
     for name in EXPECTED:
         columns = tables.execute(

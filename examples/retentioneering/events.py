@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Writes the `ecom` clickstream of retentioneering as it would come off a wire.
+"""Writes the `ecom` clickstream of retentioneering as a real stream.
 
     python3 events.py FOLDER
 
-The Python package `retentioneering` holds 31,106 synthetic events of 600 users
-of a shop, in 3,605 sessions. Here they go to `events-<n>.ndjson`, one file after
-the other, with what a real stream has and a clean file has not:
+The Python package `retentioneering` contains 31,106 synthetic events of 600 users of
+a shop, in 3,605 sessions. This script writes them to the files `events-<n>.ndjson`,
+with two properties of a real stream:
 
 - they are out of order by up to a minute;
-- one in seven comes twice, the second time up to a minute later.
+- one in seven is repeated, up to a minute later.
 
-The file's own `session_id` is left out: finding it again is the point.
+The file's own `session_id` is left out, because the pipeline has to find it.
 """
 
 import csv
@@ -28,8 +28,8 @@ REPEATED = 1 / 7
 
 
 def source():
-    """Where the package keeps the events. The package itself is not imported:
-    that would need all that it depends on."""
+    """The path of the events. The package itself is not imported, because that would need
+    its dependencies."""
     found = importlib.util.find_spec("retentioneering")
     if found is None or not found.submodule_search_locations:
         raise SystemExit(

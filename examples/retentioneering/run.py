@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""A clickstream cut into sessions, the carts that were left in it, and the checks.
+"""Sessions and abandoned carts of a clickstream, and the checks.
 
     python3 examples/retentioneering/run.py [--keep FOLDER] [--cache FOLDER]
 
 Installs the data and DuckDB into a virtual environment under the cache folder
-(default: $XDG_CACHE_HOME/tagflow), writes the events, runs
-`retentioneering.yaml` and `abandoned_carts.yaml`, and compares the sessions with the
-package's own and the carts with DuckDB's. Exits with 0 if all are equal.
+(default: $XDG_CACHE_HOME/tagflow). Writes the events, and runs `retentioneering.yaml`
+and `abandoned_carts.yaml`. Compares the sessions with the package's own and the carts
+with DuckDB's, and exits with 0 if all are equal.
 
-`TAGFLOW` names the command that runs Tagflow (default: `cargo run --release
---quiet --`).
+`TAGFLOW` names the command that runs Tagflow. Default: `tagflow` on the PATH, else
+`cargo run --release --`, which builds it first.
 """
 
 import pathlib

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The user agents that `run.py` sends, and what the package says of them.
+"""The user agents that `run.py` sends, and the check of their flags.
 
     python3 agents.py write FILE.ndjson
     python3 agents.py check LAKE
@@ -24,7 +24,7 @@ def samples():
 
 
 def agents():
-    """The samples, halves of them (some of which are no bots any more), browsers."""
+    """The samples, their halves (some of which are no bots), and browsers."""
     whole = samples()
     halves = [half for agent in whole for half in (agent[:len(agent) // 2],
                                                    agent[len(agent) // 2:])]

@@ -4,13 +4,13 @@
     python3 examples/user-agents/run.py [--keep FOLDER] [--cache FOLDER]
 
 Installs the package and DuckDB into a virtual environment under the cache folder
-(default: $XDG_CACHE_HOME/tagflow), runs `user_agents.yaml` over the package's
-2,123 sample strings, over pieces of them and over strings of browsers, and
-compares the flags with what the package itself says (`is_crawler`). Exits with 0
-if all are equal and every sample is flagged.
+(default: $XDG_CACHE_HOME/tagflow). Runs `user_agents.yaml` over the package's 2,123
+sample strings, over their halves and over strings of browsers. Compares the flags with
+the package's own (`is_crawler`). Exits with 0 if all are equal and every sample is
+flagged.
 
-`TAGFLOW` names the command that runs Tagflow (default: `cargo run --release
---quiet --`).
+`TAGFLOW` names the command that runs Tagflow. Default: `tagflow` on the PATH, else
+`cargo run --release --`, which builds it first.
 """
 
 import pathlib

@@ -1,8 +1,8 @@
-//! Rows of JSON, one a line, of every column type.
+//! JSON rows, one per line, of every column type.
 //!
-//! No input may make the decoder panic. Each row is either there or rejected, and
-//! is the same alone as among others. What is not JSON is rejected, as `serde_json`
-//! judges it, and what is read has the values that it reads.
+//! No input may make the decoder panic. Each row is either decoded or rejected, with the
+//! same result alone as among others. Rows that `serde_json` rejects are rejected, and
+//! decoded rows have the values that `serde_json` reads.
 
 #![no_main]
 
@@ -86,19 +86,19 @@ fuzz_target!(|data: &[u8]| {
     assert!(rejected.next().is_none());
 });
 
-/// Holds a row that was read against what `serde_json` reads.
+/// Compares a decoded row with the values that `serde_json` reads.
 fn compare(text: &str, record: &RecordBatch) {
     let depth = text
         .bytes()
         .filter(|byte| matches!(byte, b'{' | b'['))
         .count();
     if depth > 100 {
-        // It refuses what is nested a level less.
+        // `serde_json` rejects one level of nesting less.
         return;
     }
     let whole: Result<&RawValue, _> = serde_json::from_str(text);
     assert!(whole.is_ok(), "{text:?} is not JSON, and is read");
-    // A name that is no text is no column's.
+    // A name that is not text matches no column.
     let Ok(fields) = serde_json::from_str::<BTreeMap<String, &RawValue>>(text) else {
         return;
     };

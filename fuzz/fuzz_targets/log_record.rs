@@ -1,7 +1,7 @@
-//! Records of the commit log, as bytes and as texts with a right checksum.
+//! Records of the commit log, as bytes and as texts with a valid checksum.
 //!
-//! No input may make a reader of the log panic, an audit among them, nor a process
-//! that takes the log over. What is read is written again as it was.
+//! No input may panic a reader of the log, including an audit, nor a process that takes
+//! over the log. Each record that can be read is written again unchanged.
 
 #![no_main]
 
@@ -12,7 +12,7 @@ use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path};
 use sha2::{Digest, Sha256};
 use tagflow_engine::{
     EventTime, RandomIds,
-    commit::{CommitLog, LogConfig, Owner, Plan, Record, audit::History, read_last},
+    commit::{CommitLog, Committers, LogConfig, Owner, Plan, Record, audit::History, read_last},
     testing::VirtualClock,
 };
 
@@ -45,7 +45,7 @@ fuzz_target!(|data: &[u8]| {
     runtime.block_on(read(seq, bytes));
 });
 
-/// Lets all that reads a log read this one.
+/// Lets every reader of logs read this one.
 async fn read(seq: u64, bytes: String) {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let root = Path::from("state/p");
@@ -71,5 +71,5 @@ async fn read(seq: u64, bytes: String) {
         ids: Arc::new(RandomIds),
     };
     let clock = Arc::new(VirtualClock::starting_at(EventTime::from_micros(0)));
-    let _ = CommitLog::open(config, Vec::new(), clock).await;
+    let _ = CommitLog::open(config, Committers::new(), clock).await;
 }

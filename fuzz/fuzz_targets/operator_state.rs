@@ -1,9 +1,9 @@
-//! What operators take back: the snapshots of a run of a pipeline with one of each,
-//! with cells and columns changed.
+//! Restores of operators: the snapshots of a run of a pipeline with one operator of each
+//! kind, with changed cells and columns.
 //!
-//! No input may make an operator panic while it takes a snapshot back and makes the
-//! next one. What it computes from numbers that it never wrote is no matter: their
-//! checksum would have told of them.
+//! No input may make an operator panic while it restores a snapshot and makes the next
+//! one. Its results from numbers that it never wrote do not matter: the checksum would
+//! have detected them.
 
 #![no_main]
 
@@ -23,23 +23,23 @@ use tagflow_engine::{
     commit::read_state,
     graph::{NodeKind, OperatorNode},
     operator::LaneContext,
-    runtime::{End, Until, supervise},
+    runtime::{End, IfLive, OldFiles, Until, supervise},
     source::Reference,
-    state::{LaneState, Lanes, StatePart},
+    state::{LaneState, Restore, StatePart},
     testing::{Bounded, Script, ScriptedSource},
 };
 use tagflow_pipelines::{
     LoadOptions, Lowered, Pipeline,
-    launch::{LaunchOptions, launch},
+    start::{LaunchOptions, launch},
 };
 
-/// Where the rows of the run end, in microseconds.
+/// The end of the rows of the run, in microseconds.
 const END: i64 = 1_767_657_600_000_000;
 
-/// The operators with what each had stored.
+/// The operators with the stored parts of each.
 struct Snapshots {
     pipeline: Pipeline,
-    /// By the node's place in the graph.
+    /// By the node's position in the graph.
     parts: Vec<(usize, Vec<StatePart>)>,
 }
 
@@ -60,6 +60,8 @@ static SNAPSHOTS: LazyLock<Snapshots> = LazyLock::new(|| {
         until: Until::CaughtUp,
         end: End::Keep,
         reset: BTreeSet::new(),
+        old_files: OldFiles::Keep,
+        if_live: IfLive::Refuse,
         admin: None,
         restarts: 0,
     };
@@ -88,7 +90,7 @@ static SNAPSHOTS: LazyLock<Snapshots> = LazyLock::new(|| {
     Snapshots { pipeline, parts }
 });
 
-/// Lets the pipeline read rows that go on for some days.
+/// Lets the pipeline read rows that span some days.
 fn feed(lowered: &mut Lowered) {
     let script = Arc::new(Script::default());
     let kinds = ["click", "cart", "purchase", "click"];
@@ -123,9 +125,9 @@ fuzz_target!(|data: &[u8]| {
         unreachable!("only operators are looked at");
     };
     let lanes = if input.byte() % 2 == 0 {
-        Lanes::Same
+        Restore::InPlace
     } else {
-        Lanes::Changed
+        Restore::Rescaled
     };
     let mut changed = stored.clone();
     while !input.0.is_empty() {
@@ -136,8 +138,9 @@ fuzz_target!(|data: &[u8]| {
         node: Arc::clone(&node.name),
         lane: 0,
         lanes: 1,
+        memory_bytes: None,
     };
-    // Whatever error it gives is right.
+    // Any error is acceptable.
     let _ = take_back(
         operator,
         &context,
@@ -162,7 +165,7 @@ fn take_back(
     Ok(())
 }
 
-/// Changes one thing of a part. Which parts there are, and their names, the log says.
+/// Changes one thing in a part. The log determines which parts exist, and their names.
 fn change(part: &mut StatePart, input: &mut Input<'_>) {
     let rows = &part.rows;
     match input.byte() % 8 {
@@ -233,7 +236,7 @@ fn changed_cell(column: &ArrayRef, row: usize, input: &mut Input<'_>) -> ArrayRe
     }
 }
 
-/// The same of bytes.
+/// The same for bytes.
 fn changed_bytes<O: OffsetSizeTrait>(
     column: &ArrayRef,
     row: usize,
@@ -244,7 +247,7 @@ fn changed_bytes<O: OffsetSizeTrait>(
     if input.byte() % 4 == 0 {
         cell = input.bytes().to_vec();
     } else if !cell.is_empty() {
-        // Most bytes stay what they are.
+        // Most bytes do not change.
         let at = input.number() as usize % cell.len();
         for (byte, new) in cell[at..].iter_mut().zip(input.bytes()) {
             *byte = *new;
@@ -261,7 +264,7 @@ fn changed_bytes<O: OffsetSizeTrait>(
     Arc::new(cells.collect::<GenericBinaryArray<O>>())
 }
 
-/// What the fuzzer says, a piece at a time.
+/// The fuzzer's input, read piece by piece.
 struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {

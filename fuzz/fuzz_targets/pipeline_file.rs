@@ -1,7 +1,7 @@
 //! Pipeline files: their YAML, their settings, their SQL.
 //!
-//! No input may make anything panic that reads them. A file is right, or it is told
-//! what is wrong in which line of it.
+//! No input may panic a reader of the file. A file is valid, or the reader reports the
+//! error and its line.
 
 #![no_main]
 

@@ -1,7 +1,7 @@
 //! Parts of a snapshot, as bytes with a right checksum.
 //!
-//! No input may make the reader panic. A panic of Arrow's that it catches is none of the
-//! fuzzer's business, whose hook would end at it; one that gets through ends it all the same.
+//! No input may make the reader panic. A panic of Arrow that the reader catches is
+//! ignored, although the fuzzer's hook would abort on it; an uncaught panic still aborts.
 
 #![no_main]
 

@@ -1,9 +1,8 @@
-//! W2 on one lane: events of many users by Zipf's law over 60 days, through the tags
-//! of the example. Prints what an event costs, how large a user is, and what commits
-//! cost.
+//! W2 on one lane: events of many users by Zipf's law over 60 days, through the tags of the
+//! example. Prints the cost of an event, the size of a user, and the cost of commits.
 //!
-//! `cargo bench --bench tags -- 10000000 1000000 [2048]`: so many events and users,
-//! and so many MiB of memory for users; the rest goes to disk.
+//! `cargo bench --bench tags -- 10000000 1000000 [2048]`: the number of events and of users, and
+//! the MiB of memory for users; the rest is spilled to disk.
 
 use std::{
     collections::BTreeSet,
@@ -25,11 +24,12 @@ use datafusion::{
 };
 use tagflow_engine::{
     Batch, EventTime, Port,
-    operator::{LaneContext, Output},
+    operator::{LaneContext, Output, emit_all},
     source::PartitionId,
 };
 use tagflow_operators::{
     expr::physical,
+    row_errors::RowErrors,
     tags::{
         Again, Function, FunnelMode, Over, Profile, Rule, Segment, Segments, Spill, Tag, TagKind,
         Tags, TagsSpec,
@@ -59,6 +59,7 @@ fn main() {
         node: "tags".into(),
         lane: 0,
         lanes: 1,
+        memory_bytes: None,
     };
     let mut operator = tags.factory()(&lane).expect("the spec is valid");
     let partition = Arc::new(PartitionId::new("events", "0"));
@@ -77,6 +78,7 @@ fn main() {
         operator
             .on_watermark(end, &mut out)
             .expect("events are taken");
+        emit_all(operator.as_mut(), &mut out).expect("events are taken");
         changes += rows_of(&mut out);
         work += start.elapsed();
         if (number + 1) % (batches / COMMITS).max(1) == 0 {
@@ -115,7 +117,7 @@ fn rows_of(out: &mut Output) -> usize {
     emitted.iter().map(|(_, batch)| batch.num_rows()).sum()
 }
 
-/// The time of an event: they are evenly spread.
+/// The time of an event: events are evenly spread.
 fn time_of(event: u64, events: u64) -> i64 {
     (i128::from(SPAN_US) * i128::from(event) / i128::from(events)) as i64
 }
@@ -252,7 +254,7 @@ fn tags(spill: Option<Spill>) -> Arc<Tags> {
         state_ttl: Some(DAY * 400),
         spill,
         profile: Profile::default(),
-        recut_every: Duration::from_hours(24),
+        rescore_every: Duration::from_hours(24),
         counted: Vec::new(),
         input,
         tags,
@@ -266,14 +268,15 @@ fn segments(tags: &[Tag], input: &SchemaRef) -> Segments {
     let read = [2, 3, 4, 8];
     let schema = Schema::new(read.map(|tag: usize| fields[tag].clone()).to_vec());
     let schema: DFSchema = Arc::new(schema).to_dfschema().expect("no name repeats");
-    let rule = |condition: Expr, ticks| Rule {
+    let rule = |condition: Expr, time_triggers| Rule {
         text: condition.to_string().into(),
         condition: physical(&condition, &schema).expect("a condition"),
-        ticks,
+        time_triggers,
     };
     let thousand = lit(ScalarValue::Decimal128(Some(100_000), 38, 2));
     let eight_hundred = lit(ScalarValue::Decimal128(Some(80_000), 38, 2));
     Segments {
+        errors: RowErrors::default(),
         tags: read.to_vec(),
         segments: vec![
             Segment {
@@ -302,7 +305,7 @@ fn segments(tags: &[Tag], input: &SchemaRef) -> Segments {
     }
 }
 
-/// The rows of a batch, as the projection in front of the operator makes them.
+/// The rows of a batch, as the projection before the operator produces them.
 fn batch(number: u64, events: u64, users: u64) -> RecordBatch {
     let rows = number * BATCH_ROWS..(number + 1) * BATCH_ROWS;
     // SplitMix64: spread, and the same in every run.

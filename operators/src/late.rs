@@ -11,36 +11,36 @@ use arrow::{
 use tagflow_engine::{EventTime, Origin, Result};
 use tagflow_schemas::personal;
 
-/// The offset of a row that came from no source partition.
+/// The offset of a row without a source partition.
 const NO_OFFSET: i64 = -1;
 
-/// Rows that came too late to have their effect.
+/// Rows that were too late to count.
 pub(crate) struct LateRows<'a> {
     /// The pipeline's name.
     pub(crate) pipeline: &'a str,
     /// The query's name.
     pub(crate) query: &'a str,
-    /// Where they came from.
+    /// Their origin.
     pub(crate) origin: &'a Origin,
     /// Their event times.
     pub(crate) event_times: TimestampMicrosecondArray,
     /// The times up to which they would have been in time.
     pub(crate) ends: TimestampMicrosecondArray,
-    /// Their offsets, where they have any.
+    /// Their offsets, if they have any.
     pub(crate) offsets: Option<Int64Array>,
-    /// The watermark when they came.
+    /// The watermark at their arrival.
     pub(crate) watermark: EventTime,
-    /// Why they are late.
+    /// The reason.
     pub(crate) reason: &'static str,
-    /// The columns whose values are not shown.
+    /// The columns whose values are masked.
     pub(crate) personal: &'a BTreeSet<String>,
     /// The columns that the query reads.
     pub(crate) rows: RecordBatch,
 }
 
 impl LateRows<'_> {
-    /// As rows of [`tagflow_schemas::late::schema`]. Rows that an operator made
-    /// have neither source nor partition (empty strings) nor offset (-1).
+    /// Converts them to rows of [`tagflow_schemas::late::schema`]. Derived rows have neither source
+    /// nor partition (empty strings) nor offset (-1).
     pub(crate) fn into_batch(self) -> Result<RecordBatch> {
         let count = self.rows.num_rows();
         let watermark = self.watermark.as_micros();

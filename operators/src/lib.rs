@@ -1,28 +1,30 @@
-//! Tagflow's operators: what happens to rows between a source and a sink.
+//! Tagflow's operators: transformations of rows between a source and a sink.
 //!
 //! - [`map`]: filter and projection;
-//! - [`join`]: rows with what belongs to them;
-//! - [`top`]: the best rows of each window;
-//! - [`ordered`]: de-duplication, sessions and rates, by key in the order of event
-//!   time;
-//! - [`aggregate`]: aggregate functions that `DataFusion` has not;
-//! - [`bots`]: which user agents are of bots;
-//! - [`tags`]: what is known of each key, and segments of keys;
+//! - [`join`]: joins of rows;
+//! - [`top_n`]: the best rows of each window;
+//! - [`keyed`]: de-duplication, sessions and rates, by key in the order of event time;
+//! - [`aggregate`]: aggregate functions that `DataFusion` does not have;
+//! - [`bots`]: the detection of bots by their user agents;
+//! - [`tags`]: values of each key, and segments of keys;
 //! - [`window`]: windows, aggregated in two phases;
-//! - [`size`]: how much memory state will take.
+//! - [`row_errors`]: dead letters of rows on which an expression fails;
+//! - [`size`]: estimates of the memory for state.
 //!
-//! Operators use `DataFusion`'s expressions, group values and accumulators, which
-//! are synchronous and columnar; no operator runs a query plan.
+//! Operators use `DataFusion`'s expressions, group values and accumulators, which are synchronous
+//! and columnar. No operator runs a query plan.
 
 pub mod aggregate;
 pub mod bots;
 pub mod expr;
-mod held;
 pub mod join;
+pub mod keyed;
 mod late;
 pub mod map;
-pub mod ordered;
+mod portions;
+mod row_buffer;
+pub mod row_errors;
 pub mod size;
 pub mod tags;
-pub mod top;
+pub mod top_n;
 pub mod window;

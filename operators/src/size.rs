@@ -1,39 +1,37 @@
-//! How much memory state will take: what operators say of themselves before they
-//! run.
+//! Estimates of the memory for state, which operators compute before they run.
 
 use arrow::datatypes::{DataType, Schema};
 
-/// What is assumed of the rows that come to an operator.
+/// The assumed input of an operator.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Load {
-    /// How many keys there are, each as frequent as any other.
+    /// The number of keys, all equally frequent.
     pub keys: f64,
-    /// How many rows come in a second of event time.
+    /// The number of rows in a second of event time.
     pub rate: f64,
-    /// How far the watermark is behind the rows, in seconds.
+    /// The distance of the watermark behind the rows, in seconds.
     pub delay_s: f64,
-    /// How long texts are, in bytes.
+    /// The length of texts in bytes.
     pub text_bytes: f64,
 }
 
-/// What an operator will hold on all lanes together, when it has run for as long as
-/// it remembers.
+/// The state of an operator on all lanes together, after it has run for as long as it stores rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StateSize {
-    /// How many of what it holds most of.
+    /// The number of its most frequent entries.
     pub entries: f64,
-    /// What that is.
+    /// The name of these entries.
     pub unit: &'static str,
     /// Bytes in memory.
     pub bytes: f64,
 }
 
-/// Columns that grow are larger than what is in them: by a factor of 1.1 to 1.45, as
-/// measured of panes with hundreds and with tens of thousands of keys.
+/// The capacity of growing columns exceeds their content by a factor of 1.1 to 1.45, as measured
+/// with panes of hundreds and of tens of thousands of keys.
 pub(crate) const SLACK: f64 = 1.25;
 
 impl Load {
-    /// How many keys are among `rows` rows.
+    /// The number of distinct keys among `rows` rows.
     pub(crate) fn distinct(&self, rows: f64) -> f64 {
         self.keys * -(-rows / self.keys).exp_m1()
     }
@@ -46,7 +44,7 @@ impl Load {
             .sum()
     }
 
-    /// The bytes of a value, with the bit that says whether it is null.
+    /// The bytes of a value, with its null bit.
     fn value_bytes(&self, kind: &DataType) -> f64 {
         const NULL: f64 = 1.0 / 8.0;
         let offset = 4.0;
@@ -59,7 +57,7 @@ impl Load {
                     .map(|field| self.value_bytes(field.data_type()))
                     .sum()
             }
-            // As many values as a key has rows, at most; one is the least.
+            // At most as many values as a key has rows; the minimum is one.
             DataType::List(item) => offset + self.value_bytes(item.data_type()),
             other => match other.primitive_width() {
                 Some(width) => width as f64,

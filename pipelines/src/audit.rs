@@ -1,88 +1,93 @@
-//! Whether a pipeline's log is whole and its tables hold what it says.
+//! Checks that a pipeline's log is complete and that its tables match it.
 
 use std::{
     collections::BTreeMap,
     path::{Component, Path as FilePath, PathBuf},
+    sync::Arc,
 };
 
 use arrow::datatypes::SchemaRef;
 use futures::{StreamExt, stream};
+use object_store::{ObjectStore, ObjectStoreExt as _, path::Path};
 use serde::Serialize;
 use tagflow_connectors::{parquet::footer_rows, storage};
 use tagflow_engine::{
     Result,
-    commit::{
+    commit::audit::{Depth, Finding, History, Severity, Span, Subject},
+    files::{
         TableTotals,
-        audit::{AuditedTable, Depth, Finding, History, Place, Severity, Span, Subject},
+        audit::{AuditedTable, Place},
     },
     ledger::Counts,
+    store_error,
 };
 use tagflow_schemas::{dead_letter, late};
 
 use crate::{
-    inspect::StateFolder,
     plan::{StoredPlan, StoredTable},
+    state_folder::StateFolder,
 };
 
-/// How often a pipeline that runs meanwhile is looked at again, where what was
-/// found may have been what it was just doing.
+/// How often the audit of a live pipeline is repeated, if a finding may be a change in progress.
 const ROUNDS: usize = 4;
 
-/// How many footers are read at once.
+/// The most footers that are read concurrently.
 const CONCURRENT_FOOTERS: usize = 32;
 
-/// What an audit has found, and what it has looked at.
+/// The result of an audit: its findings and its scope.
 #[derive(Debug, Serialize)]
 pub struct Audit {
     /// The pipeline.
     pub pipeline: String,
-    /// Whether nothing is wrong.
+    /// Whether there is no finding.
     pub ok: bool,
     /// The number of the last record.
     pub last: u64,
-    /// How often a process took the pipeline over.
+    /// The number of takeovers by a process.
     pub claims: u64,
-    /// How many commits are in the log.
+    /// The number of commits in the log.
     pub commits: u64,
-    /// How many more there were, which are collected.
+    /// The number of further commits that are collected.
     pub collected: u64,
-    /// How many partitions were read.
+    /// The number of partitions that were read.
     pub partitions: u64,
-    /// What became of all rows.
+    /// The outcomes of all rows.
     pub totals: Counts,
     /// The tables.
     pub tables: Vec<AuditedFiles>,
-    /// How many state parts commits name.
+    /// The number of state parts that commits name.
     pub state_parts: u64,
     /// Their bytes.
     pub state_bytes: u64,
-    /// What is not as it should be, by what it is about.
+    /// The findings, by subject.
     pub findings: Vec<Finding>,
+    /// Files that a repair deletes, with their store.
+    #[serde(skip)]
+    returned: Vec<(Arc<dyn ObjectStore>, Path)>,
 }
 
-/// A table, as far as it was looked at.
+/// The audited part of a table.
 #[derive(Debug, Serialize)]
 pub struct AuditedFiles {
     /// The name of its sink.
     pub name: String,
-    /// Its files that readers see.
+    /// The number of files that readers see.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Of these files, those whose commits are collected: they are counted.
+    /// The number of these files whose commits are collected.
     pub collected: u64,
-    /// Whether another pipeline writes there too, so that files cannot be
-    /// counted.
+    /// Whether another pipeline writes there too, so that files cannot be counted.
     pub shared: bool,
 }
 
 impl Audit {
-    /// Of a pipeline with its state in this folder. Takes nothing over, and
-    /// writes nothing; the pipeline may run meanwhile.
+    /// Audits a pipeline with its state in this folder. Takes over nothing and writes nothing; the
+    /// pipeline may run meanwhile.
     ///
     /// # Errors
-    /// `Config` where it has not run; `Data` where no record reads; `External`
-    /// where a store fails.
+    /// `Config` where it has not run; `Data` where no record is readable; `External` where
+    /// a store fails.
     pub async fn of(state: &StateFolder, pipeline: &str, depth: Depth) -> Result<Self> {
         for round in 1.. {
             let Some(history) = state.history(pipeline).await? else {
@@ -124,6 +129,7 @@ impl Audit {
             state_parts: 0,
             state_bytes: 0,
             findings: history.findings().to_vec(),
+            returned: Vec::new(),
         };
         let plans = audit.plans(state, history).await?;
         for (stored, place) in audit.places(state, history, &plans).await? {
@@ -143,6 +149,10 @@ impl Audit {
                     .count() as u64,
                 shared: place.shared,
             });
+            let returned = table.returned.into_iter();
+            audit
+                .returned
+                .extend(returned.map(|path| (Arc::clone(&place.store), path)));
             audit.findings.extend(table.findings);
         }
         let parts = history.check_state(depth).await?;
@@ -154,13 +164,26 @@ impl Audit {
         Ok(audit)
     }
 
-    /// What no crash explains.
+    /// Deletes files that exist again although commits removed them; returns their number. No
+    /// commit's table contains such a file, so nothing is lost.
+    ///
+    /// # Errors
+    /// `External` where a store fails.
+    pub async fn repair(&self) -> Result<usize> {
+        for (store, path) in &self.returned {
+            let deleted = store.delete(path).await;
+            deleted.map_err(|error| store_error::failed(store.as_ref(), "delete", path, error))?;
+        }
+        Ok(self.returned.len())
+    }
+
+    /// Findings that no crash explains.
     pub fn wrong(&self) -> impl Iterator<Item = &Finding> {
         let all = self.findings.iter();
         all.filter(|finding| finding.severity == Severity::Wrong)
     }
 
-    /// The plans of all records that are left, the newest first.
+    /// The plans of all remaining records, the newest first.
     async fn plans(&mut self, state: &StateFolder, history: &History) -> Result<Vec<StoredPlan>> {
         let mut plans = Vec::new();
         for hash in history.plans() {
@@ -182,7 +205,7 @@ impl Audit {
         Ok(plans)
     }
 
-    /// The tables, and where they lie.
+    /// The tables with their locations.
     async fn places<'a>(
         &mut self,
         state: &StateFolder,
@@ -191,7 +214,7 @@ impl Audit {
     ) -> Result<Vec<(&'a StoredTable, Place)>> {
         let mut neighbours = Vec::new();
         for other in state.pipelines().await? {
-            // What is wrong with another pipeline is for its own audit to say.
+            // Problems of another pipeline belong to its own audit.
             if other != self.pipeline
                 && let Ok(Some(last)) = state.last(&other).await
                 && let Ok(Some(plan)) = state.plan(&other, &last.plan_hash).await
@@ -200,7 +223,7 @@ impl Audit {
             }
         }
         let mut places = Vec::new();
-        for url in history.tables() {
+        for url in history.targets() {
             let stored = plans.iter().find_map(|plan| table_at(&plan.tables, &url));
             let Some(stored) = stored else {
                 self.findings.push(Finding::wrong(
@@ -217,7 +240,8 @@ impl Audit {
                     store,
                     root,
                     others: Vec::new(),
-                    shared: neighbours.contains(&stored.url),
+                    shared: stored.shared || neighbours.contains(&stored.url),
+                    suffix: "parquet",
                 },
             ));
         }
@@ -229,8 +253,8 @@ impl Audit {
         Ok(places)
     }
 
-    /// A table of rows that were set aside has no more than were counted; some
-    /// may not be written yet.
+    /// Checks that a table of rejected rows has no more rows than were counted; some may not be
+    /// written yet.
     fn check_rows(&mut self, table: &StoredTable, totals: Option<TableTotals>) {
         let names = || table.columns.iter().map(|column| column.name.as_str());
         let is = |schema: SchemaRef| {
@@ -241,7 +265,7 @@ impl Audit {
                 .eq(names().take(fields.len()))
         };
         let counted = if is(dead_letter::schema()) {
-            self.totals.dead_letter
+            self.totals.dead_letter + self.totals.derived_dead_letter
         } else if is(late::schema()) {
             self.totals.late
         } else {
@@ -260,7 +284,7 @@ impl Audit {
         }
     }
 
-    /// Files hold as many rows as commits say.
+    /// Checks that files have as many rows as their commits state.
     async fn read_footers(&mut self, place: &Place, table: &AuditedTable) {
         let reads = stream::iter(&table.files).map(|file| async move {
             (
@@ -307,8 +331,8 @@ impl Audit {
     }
 }
 
-/// The table whose URL was written as `url`. Plans have the absolute path of
-/// local ones, from the folder that the pipeline ran in.
+/// The table with the URL `url`. Plans contain the absolute path of local tables, from the folder
+/// in which the pipeline ran.
 fn table_at<'a>(tables: &'a [StoredTable], url: &str) -> Option<&'a StoredTable> {
     if url.contains("://") || FilePath::new(url).is_absolute() {
         return tables.iter().find(|table| table.url == url);
@@ -318,6 +342,7 @@ fn table_at<'a>(tables: &'a [StoredTable], url: &str) -> Option<&'a StoredTable>
     let fitting = tables
         .iter()
         .filter(|table| FilePath::new(&table.url).ends_with(&inside));
-    // One folder held all of them, so a longer one is of another that ends alike.
+    // One folder contained all tables, so a longer path belongs to another table with the same
+    // ending.
     fitting.min_by_key(|table| table.url.len())
 }

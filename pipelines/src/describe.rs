@@ -1,4 +1,4 @@
-//! The data dictionary: what the columns of tables mean.
+//! The data dictionary: the meaning of each column.
 
 #[cfg(test)]
 mod tests;
@@ -18,13 +18,13 @@ use crate::{
     },
 };
 
-/// What is said of a table's columns, by name.
+/// The meanings of a table's columns, by name.
 type Meanings = Vec<(String, String)>;
 
-/// The tables that Tagflow has the shape of, or the one called `table`.
+/// The tables whose shape Tagflow defines, or the one named `table`.
 ///
 /// # Errors
-/// The names that there are, where none is called so.
+/// The available names, if none matches.
 pub fn dictionary(table: Option<&str>) -> Result<String, String> {
     let key = Field::new("<key>", DataType::Utf8, false);
     let tables = [
@@ -80,7 +80,7 @@ pub fn dictionary(table: Option<&str>) -> Result<String, String> {
 /// The tables that a pipeline writes, or the one of the sink `table`.
 ///
 /// # Errors
-/// The names that there are, where none is called so.
+/// The available names, if none matches.
 pub fn of(pipeline: &Pipeline, table: Option<&str>) -> Result<String, String> {
     let Pipeline { spec, lowered } = pipeline;
     let mut text = String::new();
@@ -109,7 +109,7 @@ pub fn of(pipeline: &Pipeline, table: Option<&str>) -> Result<String, String> {
     }
 }
 
-/// What is known of a sink's columns, those of its folders first.
+/// The meanings of a sink's columns, those of its folders first.
 fn of_sink(spec: &Spec, name: &str, from: &str) -> Meanings {
     let mut known = Meanings::new();
     if let Some(Output::Parquet(parquet)) = spec.sinks.get(name).map(|sink| sink.output()) {
@@ -145,7 +145,7 @@ fn of_sink(spec: &Spec, name: &str, from: &str) -> Meanings {
     known
 }
 
-/// What is known of a table of Tagflow's own.
+/// The meanings of a table that Tagflow defines.
 fn meanings(table: &str, key: &str) -> Meanings {
     let columns: &[(&str, &str)] = match table {
         TAG_CHANGES => &shapes::CHANGES,
@@ -168,7 +168,7 @@ fn meanings(table: &str, key: &str) -> Meanings {
         .collect()
 }
 
-/// The columns of a tag, each with what it holds.
+/// The columns of a tag, each with its meaning.
 fn of_tag(name: &str, tag: &TagDefinition) -> Meanings {
     let one = |meaning: String| vec![(name.to_owned(), meaning)];
     let lasting = |ttl: Option<Duration>| match ttl {
@@ -300,7 +300,7 @@ fn aggregate(tag: &AggregateTag) -> String {
     }
 }
 
-/// Over which events.
+/// The events of a tag, in words.
 fn over(tag: &AggregateTag, window: &TagWindow) -> String {
     let Some(width) = window.width() else {
         return "over all events".to_owned();
@@ -313,7 +313,7 @@ fn over(tag: &AggregateTag, window: &TagWindow) -> String {
     format!("over the last {} ({tile})", shown(width))
 }
 
-/// A table: its columns, their types, and what they mean.
+/// A table: its columns, their types, and their meanings.
 fn section(text: &mut String, title: &str, schema: &SchemaRef, meanings: &Meanings) {
     if !text.is_empty() {
         text.push('\n');
@@ -355,7 +355,7 @@ fn columns(schema: &Schema) -> Vec<(String, String)> {
         .collect()
 }
 
-/// A type by the name that the pipeline file has for it.
+/// The name of a type in the pipeline file.
 pub(crate) fn called(kind: &DataType) -> String {
     match kind {
         DataType::Utf8 => "string".to_owned(),

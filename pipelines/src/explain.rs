@@ -1,4 +1,4 @@
-//! What a pipeline does and how, for people: as text, or as a Graphviz graph.
+//! Explains a pipeline to people: as text, or as a Graphviz graph.
 
 use std::fmt::Write;
 
@@ -9,8 +9,8 @@ use tagflow_engine::{
 
 use crate::lower::Lowered;
 
-/// The logical steps of each relation, then the nodes with the lanes that they
-/// run on, what flows between them, and what their state depends on.
+/// The logical steps of each relation, then the nodes with their lanes, the edges, and the
+/// dependencies of their state.
 pub fn text(pipeline: &str, lowered: &Lowered, lanes: usize) -> String {
     let mut text = String::new();
     let end = if lowered.bounded {
@@ -30,8 +30,7 @@ pub fn text(pipeline: &str, lowered: &Lowered, lanes: usize) -> String {
     text
 }
 
-/// The SQL that each block of metrics stands for, which could stand under `queries`
-/// in its place.
+/// The SQL of each block of metrics, which could replace it under `queries`.
 pub fn lowered(lowered: &Lowered) -> String {
     let mut text = String::new();
     for (name, sql) in &lowered.metrics {
@@ -62,7 +61,7 @@ pub fn dot(pipeline: &str, lowered: &Lowered) -> String {
     }
     for edge in &graph.edges {
         let style = match (&edge.partitioning, edge.output) {
-            (_, Port::ASIDE) => ", style=dashed",
+            (_, Port::SIDE | Port::DEAD_LETTERS) => ", style=dashed",
             (Partitioning::Forward, _) => "",
             (Partitioning::Hash(_) | Partitioning::Gather | Partitioning::Broadcast, _) => {
                 ", style=bold"
@@ -120,7 +119,8 @@ fn edges(graph: &Graph, text: &mut String) {
     text.push_str("\nedges\n");
     for edge in &graph.edges {
         let output = match edge.output {
-            Port::ASIDE => " (aside)",
+            Port::SIDE => " (aside)",
+            Port::DEAD_LETTERS => " (dead letters)",
             _ => "",
         };
         let _ = writeln!(
@@ -146,7 +146,7 @@ fn tables(lowered: &Lowered, text: &mut String) {
     }
 }
 
-/// How rows get over an edge.
+/// How rows pass an edge.
 fn how(graph: &Graph, edge: &Edge) -> String {
     let into_sink = matches!(graph.node(edge.to).kind, NodeKind::Sink(_));
     match &edge.partitioning {
@@ -171,7 +171,7 @@ fn count(number: usize, noun: &str) -> String {
     }
 }
 
-/// A string of Graphviz's.
+/// A string in Graphviz's syntax.
 fn quoted(text: &str) -> String {
     let escaped = text.replace('\\', "\\\\").replace('"', "\\\"");
     format!("\"{}\"", escaped.replace('\n', "\\n"))

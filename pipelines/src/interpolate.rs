@@ -1,28 +1,35 @@
-//! References inside leaf values: `${env:X}`, `${env:X:-default}`,
-//! `${file:path}` and `${params.x}`; `$${` stands for a plain `${`.
+//! References inside leaf values: `${env:X}`, `${env:X:-default}`, `${file:path}` and
+//! `${params.x}`; `$${` is a literal `${`.
 //!
-//! They are resolved after YAML has been parsed, so no value can change the
-//! file's structure. What a leaf says is kept beside what it resolves to:
-//! messages and the stored plan show the former, never the latter.
+//! They are resolved after YAML parsing, so no value can change the file's structure. The text of a
+//! leaf is kept beside its resolved value. Messages and the stored plan show the text, never the
+//! value.
 
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, fmt, fs, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    fs::{self, File},
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use crate::diagnostic;
 
-/// Looks an environment variable up; `None` where it is not set.
+/// Returns an environment variable; `None` if it is not set.
 pub type Env = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
-/// A file longer than this is no value.
+/// The longest file that can be a value.
 const LONGEST_FILE_BYTES: u64 = 1 << 20;
 
-/// What references can refer to.
+/// The possible targets of references.
 #[derive(Clone)]
 pub(crate) struct Variables {
     pub(crate) env: Env,
-    /// What the paths of `${file:…}` are relative to.
+    /// The base of the relative paths in `${file:…}`.
     pub(crate) folder: PathBuf,
     pub(crate) params: Params,
 }
@@ -46,10 +53,9 @@ impl fmt::Debug for Variables {
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Resolved {
     pub(crate) text: String,
-    /// For each character of `text`, the index of the character of the leaf
-    /// that it comes from.
+    /// For each character of `text`, the index of its origin among the characters of the leaf.
     pub(crate) origins: Vec<usize>,
-    /// Whether there was any reference.
+    /// Whether the leaf contains a reference.
     pub(crate) has_references: bool,
     /// The first `${file:…}`, as the index of its character.
     pub(crate) file: Option<usize>,
@@ -58,14 +64,14 @@ pub(crate) struct Resolved {
 /// A reference that cannot be resolved.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unresolved {
-    /// The index of the character of the leaf where it begins.
+    /// The index of its first character in the leaf.
     pub(crate) index: usize,
     pub(crate) message: String,
     pub(crate) help: Option<String>,
 }
 
-/// Resolves the references of `leaf`, or says about each that cannot be.
-/// An `Unresolved` with an empty message has been reported elsewhere.
+/// Resolves the references of `leaf`, or returns each that cannot be resolved. An `Unresolved` with
+/// an empty message has been reported elsewhere.
 pub(crate) fn resolve(leaf: &str, variables: &Variables) -> Result<Resolved, Vec<Unresolved>> {
     let mut resolved = Resolved {
         text: String::new(),
@@ -117,6 +123,22 @@ impl Resolved {
     }
 }
 
+/// The text of a small file. It opens no pipe or device, because these may never end.
+fn read_value(path: &Path) -> io::Result<String> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut text = String::new();
+    // The file may grow, and some files report no size.
+    let read = File::open(path)?
+        .take(LONGEST_FILE_BYTES + 1)
+        .read_to_string(&mut text)?;
+    if read as u64 > LONGEST_FILE_BYTES {
+        return Err(io::Error::other("it is longer than 1MiB"));
+    }
+    Ok(text)
+}
+
 /// A message and its help.
 type Missing = (String, Option<String>);
 
@@ -128,6 +150,12 @@ fn unclosed() -> Missing {
 impl Variables {
     /// The value of the reference `${inner}`.
     fn look_up(&self, inner: &str) -> Result<String, Missing> {
+        if inner.contains("${") {
+            let help = "a default is plain text: set the variable, or give the value a `params` \
+                        entry of its own";
+            let message = format!("a reference cannot stand inside another: `${{{inner}}}`");
+            return Err((message, Some(help.into())));
+        }
         if let Some(variable) = inner.strip_prefix("env:") {
             self.variable(variable)
         } else if let Some(path) = inner.strip_prefix("file:") {
@@ -166,17 +194,11 @@ impl Variables {
         }
     }
 
-    /// Without the newline that ends it.
+    /// Without the final newline.
     fn file(&self, path: &str) -> Result<String, Missing> {
         let full = self.folder.join(path);
         let fail = |why: String| Err((format!("cannot read the file `{path}`: {why}"), None));
-        let text = fs::metadata(&full).and_then(|metadata| {
-            if metadata.len() > LONGEST_FILE_BYTES {
-                return Err(std::io::Error::other("it is longer than 1MiB"));
-            }
-            fs::read_to_string(&full)
-        });
-        match text {
+        match read_value(&full) {
             Ok(mut text) => {
                 let kept = text.trim_end_matches(['\r', '\n']).len();
                 text.truncate(kept);

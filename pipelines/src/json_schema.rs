@@ -10,9 +10,9 @@ use schemars::{
 };
 use serde_json::Value;
 
-use crate::{canonical::canonical, spec::Spec};
+use crate::{spec::Spec, stable_json::canonical};
 
-/// The schema, as `schemas/json/pipeline.schema.json` holds it.
+/// The schema, as `schemas/json/pipeline.schema.json` contains it.
 pub fn json_schema() -> String {
     let settings = SchemaSettings::draft07();
     let mut schema = SchemaGenerator::new(settings).into_root_schema_for::<Spec>();
@@ -20,8 +20,8 @@ pub fn json_schema() -> String {
     canonical(schema.to_value())
 }
 
-/// What has a default may be left out; the types do not say so, for a spec that
-/// has been read has every setting.
+/// Makes settings with a default optional. The types cannot express it, because a parsed spec has
+/// every setting.
 struct DefaultsAreOptional;
 
 impl Transform for DefaultsAreOptional {

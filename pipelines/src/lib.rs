@@ -1,8 +1,8 @@
-//! Tagflow's pipeline file: what it may say ([`spec`]), how it is read
-//! ([`load()`], [`interpolate`]), what is wrong with it ([`diagnostic`]), and its
-//! JSON Schema for editors ([`json_schema`]); how its SQL is planned ([`sql`]),
-//! and how it all becomes a graph that the engine runs ([`lower()`],
-//! [`explain`]).
+//! Tagflow's pipeline file: its blocks ([`spec`]), its parser ([`load()`], [`interpolate`]), its
+//! problems ([`diagnostic`]), and its JSON Schema for editors ([`json_schema`]).
+//!
+//! Also the planner of its SQL ([`sql`]), and the translation to a graph that the engine runs
+//! ([`lower()`], [`explain`]).
 //!
 //! ```
 //! use tagflow_pipelines::{LoadOptions, load_str};
@@ -13,26 +13,26 @@
 //! ```
 
 pub mod audit;
-mod canonical;
 pub mod demo;
 pub mod describe;
 pub mod diagnostic;
 pub mod diff;
 pub mod explain;
-pub mod inspect;
 pub mod interpolate;
 pub mod json_schema;
-pub mod known;
-pub mod launch;
 mod load;
 pub mod lower;
 mod pipeline;
 pub mod plan;
 pub mod preview;
 pub mod produce;
+pub mod profiles;
 pub mod query;
 pub mod spec;
 pub mod sql;
+mod stable_json;
+pub mod start;
+pub mod state_folder;
 pub mod testing;
 mod validate;
 mod yaml;

@@ -1,7 +1,8 @@
-//! From a file to a [`Spec`].
+//! Loads a file into a [`Spec`].
 
 use std::{
     env, fs,
+    io::Read,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,18 +15,20 @@ use crate::{
     yaml,
 };
 
-/// What a run adds to its pipeline file.
+/// The size limit of a pipeline file.
+const MAX_FILE_BYTES: u64 = 4 << 20;
+
+/// The settings that a run adds to its pipeline file.
 #[derive(Clone)]
 pub struct LoadOptions {
-    /// Params and their values, as `--set name=value` gives them; the last of
-    /// a name counts.
+    /// Params and their values, as in `--set name=value`; the last value of a name counts.
     pub set: Vec<(String, String)>,
     /// Looks up the variables of `${env:X}`.
     pub env: Env,
 }
 
 impl Default for LoadOptions {
-    /// Nothing set, and the variables of the process.
+    /// No params, and the variables of the process.
     fn default() -> Self {
         Self {
             set: Vec::new(),
@@ -34,11 +37,11 @@ impl Default for LoadOptions {
     }
 }
 
-/// A file as far as it can be read, and what is wrong with it.
+/// The readable part of a file, and its errors.
 #[derive(Debug)]
 pub struct Parsed {
-    /// `None` where it is no map of blocks at all. With errors it must not run,
-    /// but what is in it can be checked further.
+    /// `None` if the file is no map of blocks. With errors it must not run, but its content can be
+    /// checked further.
     pub spec: Option<Spec>,
     /// All problems so far.
     pub diagnostics: Diagnostics,
@@ -47,15 +50,15 @@ pub struct Parsed {
 /// Loads the pipeline file at `path`.
 ///
 /// # Errors
-/// All that is wrong with it, as far as can be told without planning its SQL
-/// and without a network.
+/// All errors that can be found without planning its SQL and without a
+/// network.
 pub fn load(path: &Path, options: &LoadOptions) -> Result<Spec, Diagnostics> {
     let (file, text) = read(path)?;
     parse_str(&file, &text, options).into_result()
 }
 
-/// Loads a pipeline file's text; `file` names it in messages, and files that it
-/// refers to are looked for beside it.
+/// Loads the text of a pipeline file. `file` names it in messages, and relative references start
+/// from its folder.
 ///
 /// # Errors
 /// As [`load`].
@@ -63,8 +66,8 @@ pub fn load_str(file: &str, text: &str, options: &LoadOptions) -> Result<Spec, D
     parse_str(file, text, options).into_result()
 }
 
-/// As [`load`], but what can be read comes along with the errors: for checks
-/// that go further, such as planning the SQL, to report all problems at once.
+/// Like [`load`], but returns the readable part with the errors. Further checks, such as planning
+/// the SQL, can then report all problems at once.
 ///
 /// # Errors
 /// A file that cannot be opened.
@@ -73,7 +76,7 @@ pub fn parse(path: &Path, options: &LoadOptions) -> Result<Parsed, Diagnostics> 
     Ok(parse_str(&file, &text, options))
 }
 
-/// As [`parse`], of a text.
+/// Like [`parse`], from a text.
 pub fn parse_str(file: &str, text: &str, options: &LoadOptions) -> Parsed {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut diagnostics = Diagnostics::new(file);
@@ -116,10 +119,18 @@ fn read(path: &Path) -> Result<(String, String), Diagnostics> {
         diagnostics.error(Position::START, "", message);
         Err(diagnostics)
     };
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) => return fail(format!("cannot read the file: {error}")),
-    };
+    let mut bytes = Vec::new();
+    let opened = fs::File::open(path);
+    let read = opened.and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
+    if let Err(error) = read {
+        return fail(format!("cannot read the file: {error}"));
+    }
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        let most = MAX_FILE_BYTES >> 20;
+        return fail(format!(
+            "the file is longer than {most} MiB, so it is no pipeline file"
+        ));
+    }
     match String::from_utf8(bytes) {
         Ok(text) => Ok((file, text)),
         Err(error) => fail(format!("the file is not UTF-8: {}", error.utf8_error())),

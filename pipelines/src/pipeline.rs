@@ -1,4 +1,7 @@
-//! A pipeline that can run: its file, and what it lowers to.
+//! A valid pipeline: its file and its lowered graph.
+
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 
@@ -8,27 +11,34 @@ use crate::{
 
 /// A pipeline that can run.
 pub struct Pipeline {
-    /// What its file says.
+    /// The content of its file.
     pub spec: Spec,
-    /// What it lowers to.
+    /// Its lowered graph.
     pub lowered: Lowered,
 }
 
 impl Pipeline {
-    /// Of the file at `path`.
+    /// Opens the pipeline file at `path`.
     ///
     /// # Errors
-    /// All that is wrong with it, its SQL included.
+    /// All its problems, including those of its SQL.
     pub fn open(path: &Path, options: &LoadOptions) -> Result<Self, Diagnostics> {
         Self::of(parse(path, options)?)
     }
 
-    /// Of a file's text; `file` names it in messages.
+    /// Opens the text of a pipeline file; `file` names it in messages.
     ///
     /// # Errors
-    /// All that is wrong with it, its SQL included.
+    /// All its problems, including those of its SQL.
     pub fn open_str(file: &str, text: &str, options: &LoadOptions) -> Result<Self, Diagnostics> {
         Self::of(parse_str(file, text, options))
+    }
+
+    /// The oddities of its file, its SQL and its sinks: they stop nothing.
+    pub fn warnings(&self) -> Diagnostics {
+        let mut warnings = self.spec.warnings.clone();
+        warnings.extend(self.lowered.warnings.clone());
+        warnings
     }
 
     fn of(parsed: Parsed) -> Result<Self, Diagnostics> {
@@ -42,13 +52,12 @@ impl Pipeline {
     }
 }
 
-/// All that is wrong with the file at `path`, and what is odd about it. Touches
-/// no network.
+/// All errors and warnings of the file at `path`. Touches no network.
 pub fn diagnose(path: &Path, options: &LoadOptions) -> Diagnostics {
     parse(path, options).map_or_else(|problems| problems, all)
 }
 
-/// The problems of the file, and of as much of its SQL as can be read.
+/// The problems of the file, and of its readable SQL.
 fn all(parsed: Parsed) -> Diagnostics {
     let mut problems = parsed.diagnostics;
     if let Some(spec) = &parsed.spec {

@@ -1,5 +1,4 @@
-//! The plan that is stored beside a pipeline's commit log: what ran, and which
-//! tables it wrote.
+//! The plan that is stored beside a pipeline's commit log: the pipeline of the run, and its tables.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -7,26 +6,24 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tagflow_engine::{Error, Result, commit::Plan, sink::Table};
+use tagflow_engine::{Error, Result, commit::Plan, files::Table};
 
 use crate::{
     Pipeline,
     lower::{Definitions, Lowered},
 };
 
-/// A pipeline as it ran. Newer versions may add fields; older ones pass over
-/// them.
+/// A pipeline as it ran. Newer versions may add fields; older ones ignore them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StoredPlan {
-    /// The pipeline file with every default filled in, and references in place
-    /// of what they stand for.
+    /// The pipeline file with every default filled in, and references in place of their values.
     pub pipeline: Value,
-    /// The tables of its sinks, with those of dead letters and late rows.
+    /// The tables of its sinks, including those of dead letters and late rows.
     pub tables: Vec<StoredTable>,
-    /// What the state of each tag depends on.
+    /// The fingerprint of each tag's state.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
-    /// What the state of each aggregate depends on, by the node that has it.
+    /// The fingerprint of each aggregate's state, by the node that has it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub aggregates: Definitions,
 }
@@ -38,22 +35,25 @@ pub struct StoredTable {
     pub name: String,
     /// Its folder; a local one as an absolute path.
     pub url: String,
-    /// Its columns, those of Hive folders among them.
+    /// Its columns, including those of Hive folders.
     pub columns: Vec<StoredColumn>,
+    /// Whether other pipelines may write there too.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub shared: bool,
 }
 
-/// A column of a table. It may be null, as every column of a table.
+/// A column of a table. Every column is nullable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredColumn {
     /// Its name.
     pub name: String,
-    /// Its Arrow type, as Arrow writes it.
+    /// Its Arrow type, in Arrow's notation.
     #[serde(rename = "type")]
     pub data_type: String,
 }
 
 impl StoredPlan {
-    /// Of a pipeline that is ready to run.
+    /// The plan of a valid pipeline.
     ///
     /// # Errors
     /// `Internal` where it cannot be written as JSON.
@@ -98,7 +98,7 @@ impl StoredPlan {
         })
     }
 
-    /// Reads the bytes stored as `name`.
+    /// Parses the bytes stored as `name`.
     ///
     /// # Errors
     /// `Data` where they are not a plan.
@@ -118,13 +118,14 @@ impl StoredTable {
             name: table.name.to_string(),
             url: absolute(&table.url),
             columns: table.schema.fields().iter().map(column).collect(),
+            shared: table.shared,
         }
     }
 
     /// The shape of its rows.
     ///
     /// # Errors
-    /// `Data` where a type is none that this version knows.
+    /// `Data` where this version does not know a type.
     pub fn schema(&self) -> Result<SchemaRef> {
         let field = |column: &StoredColumn| {
             let data_type: DataType = column.data_type.parse().map_err(|error| {
@@ -141,7 +142,13 @@ impl StoredTable {
     }
 }
 
-/// A local path as it is from wherever the plan is read.
+// serde passes a reference.
+#[expect(clippy::trivially_copy_pass_by_ref)]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// A local path made absolute, so that it is valid wherever the plan is read.
 fn absolute(url: &str) -> String {
     if url.contains("://") {
         return url.to_owned();
@@ -176,6 +183,8 @@ mod tests {
             store: Arc::new(object_store::memory::InMemory::new()),
             root: "lake/clicks".into(),
             schema: Arc::clone(&schema),
+            shared: false,
+            suffix: "parquet",
         };
         let (tags, aggregates) = (BTreeMap::new(), Definitions::new());
         let plan = StoredPlan::new("{\"name\": \"clicks\"}", &[table], &tags, &aggregates);

@@ -1,5 +1,5 @@
-//! The first rows of a source, step or query, with no trace left: state and
-//! commits are in memory, no sink is there, and no consumer group hears of it.
+//! The first rows of a source, step or query, without side effects: state and commits are in
+//! memory, no sink runs, and no consumer group is updated.
 
 use std::{
     collections::BTreeSet,
@@ -16,8 +16,8 @@ use tagflow_engine::{
     commit::{LogConfig, Owner, Plan},
     element::BarrierKind,
     graph::NodeKind,
-    runtime::{End, JobConfig, Supervised, Until, supervise},
-    sink::{Sink, SinkContext, SinkCut, SinkFactory, Table},
+    runtime::{End, JobConfig, OldFiles, Supervised, Until, supervise},
+    sink::{PreparedCommit, Sink, SinkContext, SinkFactory},
     source::{Positions, Source, SourceEvent, SourceReader},
     status::{JobState, JobStatus},
 };
@@ -26,22 +26,22 @@ use tokio::sync::Notify;
 use crate::{
     LowerOptions, Spec,
     diagnostic::unknown,
-    inspect::TASK,
     lower::{Sinks, lower, tap},
     query::Answer,
+    state_folder::TASK,
 };
 
-/// What each channel between two lanes may hold.
+/// The capacity of each channel between two lanes.
 const QUEUE_BYTES: usize = 1 << 20;
 
-/// How often the lanes hand over what they have aggregated.
+/// How often the lanes emit their partial aggregates.
 const BARRIER_EVERY: Duration = Duration::from_millis(200);
 
-/// What has come in time.
+/// The result of a preview.
 pub struct Preview {
     /// The rows.
     pub rows: Answer,
-    /// Whether time was up before there were enough rows.
+    /// Why the preview ended.
     pub end: PreviewEnd,
     /// The job at the end.
     pub status: JobStatus,
@@ -54,16 +54,15 @@ pub enum PreviewEnd {
     Enough,
     /// All input has been read.
     Exhausted,
-    /// Time is up, with so many rows; those after them are of windows that are
-    /// still open.
+    /// The time is over, with this many rows; the rows after them belong to windows that are still
+    /// open.
     TimeIsUp(usize),
 }
 
-/// The first `most` rows of `node`. When `patience` is over, open windows show
-/// what they hold.
+/// The first `most` rows of `node`. After `patience`, open windows emit their current results.
 ///
 /// # Errors
-/// `Config` where nothing is called `node`; what `run` would stop with.
+/// `Config` where no node has the name `node`; the errors of `run`.
 pub async fn preview(
     spec: &Spec,
     node: &str,
@@ -104,12 +103,14 @@ pub async fn preview(
             until: Until::Stopped,
             end: End::Drain,
             reset: BTreeSet::new(),
+            old_files: OldFiles::Keep,
             stop_when: None,
             memory: None,
         },
         log: log(clock.now()),
         clock: Arc::clone(&clock),
         restarts: 0,
+        presence: None,
     });
     let mut job = std::pin::pin!(job);
     let end = tokio::select! {
@@ -140,7 +141,7 @@ pub async fn preview(
     })
 }
 
-/// A log that nobody else sees.
+/// A private log in memory.
 fn log(now: EventTime) -> LogConfig {
     LogConfig {
         store: Arc::new(InMemory::new()),
@@ -209,10 +210,6 @@ impl SinkFactory for FirstRows {
     fn open(&self, _context: SinkContext) -> Result<Box<dyn Sink>> {
         Ok(Box::new(self.clone()))
     }
-
-    fn table(&self) -> Option<Table> {
-        None
-    }
 }
 
 #[async_trait]
@@ -230,12 +227,12 @@ impl Sink for FirstRows {
         Ok(())
     }
 
-    async fn cut(&mut self, _kind: BarrierKind) -> Result<SinkCut> {
-        Ok(SinkCut::default())
+    async fn prepare_commit(&mut self, _kind: BarrierKind) -> Result<PreparedCommit> {
+        Ok(PreparedCommit::default())
     }
 }
 
-/// A source that is never told of commits, so that no consumer group is either.
+/// A source without notices of commits, so that no consumer group is updated.
 struct Unnoticed(Arc<dyn Source>);
 
 #[async_trait]

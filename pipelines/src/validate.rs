@@ -12,10 +12,13 @@ use tagflow_schemas::ColumnType;
 
 use crate::{
     diagnostic::{Diagnostics, Position, closest, unknown},
-    spec::{Dimension, Format, GeneratorSource, Input, Name, Output, Setting, Source, Spec},
+    spec::{
+        Dimension, Format, GeneratorSource, Input, Name, OPEN_TO_OTHERS, Output, Setting, Source,
+        Spec,
+    },
 };
 
-/// Adds all that is wrong with `spec` to `diagnostics`.
+/// Adds all errors and warnings of `spec` to `diagnostics`.
 pub(crate) fn validate(spec: &Spec, diagnostics: &mut Diagnostics) {
     let mut check = Check { spec, diagnostics };
     check.names();
@@ -43,10 +46,10 @@ struct Check<'s, 'd> {
 /// The longest name.
 const LONGEST_NAME: usize = 63;
 
-/// More lanes than key groups would have nothing to do.
+/// More lanes than key groups would be idle.
 const MOST_LANES: u64 = 256;
 
-/// Less than this the binary takes by itself, nearly.
+/// The binary alone needs almost this much.
 const LEAST_MEMORY_BYTES: u64 = 128 << 20;
 
 impl Check<'_, '_> {
@@ -86,7 +89,7 @@ impl Check<'_, '_> {
         }
     }
 
-    /// SQL and `from` look names up in one place.
+    /// SQL and `from` share one namespace.
     fn collisions(&mut self) {
         let spec = self.spec;
         let mut seen: Vec<&Name> = Vec::new();
@@ -105,7 +108,7 @@ impl Check<'_, '_> {
         }
     }
 
-    /// The columns of a `metrics` table are named, each otherwise.
+    /// The columns of a `metrics` table have distinct names.
     fn metrics(&mut self) {
         let spec = self.spec;
         for (block, metrics) in spec.metrics.iter() {
@@ -150,6 +153,7 @@ impl Check<'_, '_> {
             }
         }
         self.delimiter(&source.format, &path);
+        self.dots(source, &path);
         self.at_least_one(&source.max_row_bytes, source.max_row_bytes.bytes(), &path);
         match source.input() {
             Input::Generator(generator) => self.generator(generator, &path),
@@ -186,13 +190,35 @@ impl Check<'_, '_> {
 
     fn delimiter(&mut self, format: &Format, path: &str) {
         if let Format::Csv(csv) = format
-            && !(csv.delimiter.len() == 1 && csv.delimiter.is_ascii())
+            && (csv.delimiter.len() != 1
+                || !csv.delimiter.is_ascii()
+                || csv.delimiter.contains(['"', '\r', '\n']))
         {
             self.diagnostics.error(
                 csv.delimiter.at(),
                 format!("{path}.format.csv.delimiter"),
-                "a delimiter is one ASCII character",
+                "a delimiter is one ASCII character, and neither a quote nor a line break",
             );
+        }
+    }
+
+    /// The name of a JSON field is no path.
+    fn dots(&mut self, source: &Source, path: &str) {
+        if !matches!(source.format, Format::Json(_)) {
+            return;
+        }
+        for (column, at) in source.columns.iter() {
+            if let Some((outer, _)) = column.name.split_once('.') {
+                let name = &column.name;
+                let message = format!(
+                    "`{name}` is a field of just this name: a field within `{outer}` is not read \
+                     by it"
+                );
+                let path = format!("{path}.columns.{name}");
+                self.diagnostics
+                    .warning(at, path, message)
+                    .help(format!("read the whole object: `{outer}: json?`"));
+            }
         }
     }
 
@@ -325,8 +351,7 @@ impl Check<'_, '_> {
         self.diagnostics.error(from.at(), path, message);
     }
 
-    /// Steps that take their rows from each other. Those through queries are
-    /// found when the SQL is planned.
+    /// Steps that read from each other. Cycles through queries are found when the SQL is planned.
     fn cycles(&mut self) {
         let spec = self.spec;
         let mut reported = HashSet::new();
@@ -399,7 +424,7 @@ impl Check<'_, '_> {
         }
     }
 
-    /// Says whether there is nothing wrong.
+    /// Returns whether it is valid.
     fn url(&mut self, url: &Setting<String>, path: &str) -> bool {
         let message = if url.is_empty() {
             "the URL is empty"
@@ -442,16 +467,43 @@ impl Check<'_, '_> {
                 self.at_least_one(&files.row_group_rows, *files.row_group_rows, &path);
             }
         }
+        self.check_state_url(spec);
         if !spec.admin.listen.ip().is_loopback() {
             self.diagnostics
-                .warning(
-                    spec.admin.listen.at(),
-                    "admin.listen",
-                    "other machines can reach the admin server, and it asks nobody who they are",
-                )
+                .warning(spec.admin.listen.at(), "admin.listen", OPEN_TO_OTHERS)
                 .help("`127.0.0.1:8642` is for this machine only");
         }
     }
+}
+
+impl Check<'_, '_> {
+    /// Warns of state on this machine for a table that other machines reach.
+    fn check_state_url(&mut self, spec: &Spec) {
+        let url = &spec.checkpoint.url;
+        let remote = spec
+            .sinks
+            .iter()
+            .find_map(|(name, sink)| match sink.output() {
+                Output::Parquet(parquet) if is_remote(&parquet.url) => Some(name),
+                _ => None,
+            });
+        if let (Some(name), false) = (remote, is_remote(url)) {
+            let message = format!(
+                "the state in `{}` is on this machine alone, and table `{name}` is not: \
+                 a run on another machine, or after this folder is lost, cannot go on",
+                url.shown()
+            );
+            self.diagnostics
+                .warning(url.at(), "checkpoint.url", message)
+                .help("put the state beside the tables: `checkpoint: {url: s3://bucket/state}`");
+        }
+    }
+}
+
+/// Whether other machines can reach a folder.
+fn is_remote(url: &str) -> bool {
+    let scheme = url.split_once("://").map(|(scheme, _)| scheme);
+    scheme.is_some_and(|scheme| !["file", "memory"].contains(&scheme))
 }
 
 /// A table's URL in one form.

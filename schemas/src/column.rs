@@ -1,4 +1,4 @@
-//! The types that a source's columns can have, and what they are in Arrow.
+//! The types of a source's columns, and their Arrow types.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -48,8 +48,7 @@ pub enum ColumnType {
         /// Digits after the point, 0 to `precision`.
         scale: i8,
     },
-    /// `timestamp(unit)`: always microseconds UTC in memory; the unit says how
-    /// the input writes it.
+    /// `timestamp(unit)`: always microseconds UTC in memory; the unit is that of the input.
     Timestamp(TimeUnit),
     /// `date`: days since 1970-01-01; `YYYY-MM-DD` in the input.
     Date,
@@ -59,7 +58,7 @@ pub enum ColumnType {
     List(Box<ColumnType>),
 }
 
-/// How the input writes a timestamp.
+/// The unit of a timestamp in the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeUnit {
     /// Seconds since the Unix epoch, whole or with a fraction.
@@ -68,7 +67,7 @@ pub enum TimeUnit {
     Millisecond,
     /// Microseconds since the Unix epoch.
     Microsecond,
-    /// Nanoseconds since the Unix epoch; cut to microseconds.
+    /// Nanoseconds since the Unix epoch; truncated to microseconds.
     Nanosecond,
     /// RFC 3339 text: `2026-01-05T12:00:00Z`, `2026-01-05 12:00:00.5+08:00`.
     Rfc3339,
@@ -120,7 +119,7 @@ impl fmt::Display for TimeUnit {
     }
 }
 
-/// A type that cannot be understood.
+/// An invalid type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ParseTypeError(String);

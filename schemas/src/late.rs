@@ -1,11 +1,11 @@
-//! The table of rows that came too late: their window had closed, or the step or
-//! join that needs them in time had gone on.
+//! The table of late rows: their window had closed, or the step or join that needs them in time had
+//! passed them.
 
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
-/// The columns of [`schema`], and what they mean.
+/// The columns of [`schema`], with their meaning.
 pub const COLUMNS: [(&str, &str); 11] = [
     ("pipeline", "the pipeline's name"),
     (
@@ -35,9 +35,9 @@ pub const COLUMNS: [(&str, &str); 11] = [
     ),
 ];
 
-/// The columns of the late-rows table. One row a late input row and query.
+/// The columns of the late-rows table. It has one row per late input row and query.
 ///
-/// What they mean is in [`COLUMNS`].
+/// Their meaning is in [`COLUMNS`].
 pub fn schema() -> SchemaRef {
     let utc = DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")));
     Arc::new(Schema::new(vec![

@@ -1,5 +1,5 @@
-//! Column types of sources, the shapes of the tables that Tagflow writes by
-//! itself ([`dead_letter`], [`late`] and [`tags`]), and what they hide of [`personal`] data.
+//! Column types of sources, the shapes of the tables that Tagflow defines ([`dead_letter`],
+//! [`late`] and [`tags`]), and the masking of [`personal`] data.
 
 pub mod column;
 pub mod dead_letter;

@@ -1,4 +1,4 @@
-//! Personal data: what stands for it where nobody is to see it.
+//! Masks personal data where it must not be shown.
 
 use std::sync::Arc;
 
@@ -8,14 +8,13 @@ use arrow::{
     error::ArrowError,
 };
 
-/// What stands for a value that is hidden.
+/// Replaces a hidden value.
 pub const HIDDEN: &str = "***";
 
-/// `rows` as they are but for the values of the columns that `hides` says; nulls
-/// stay.
+/// `rows` with the values of the columns masked for which `hides` is true; nulls stay.
 ///
 /// # Errors
-/// None that a sound batch could cause.
+/// None that a correct batch could cause.
 pub fn masked(rows: &RecordBatch, hides: impl Fn(&str) -> bool) -> Result<RecordBatch, ArrowError> {
     let (mut fields, mut columns) = (Vec::new(), Vec::new());
     for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
-/// Stands for the key's name.
+/// A placeholder for the key's name.
 pub const KEY: &str = "";
 
-/// The columns of [`changes`], and what they mean.
-pub const CHANGES: [(&str, &str); 8] = [
+/// The columns of [`changes`], with their meaning.
+pub const CHANGES: [(&str, &str); 9] = [
     (KEY, "whose tag it is"),
     ("tag", "which tag"),
     (
@@ -29,11 +29,15 @@ pub const CHANGES: [(&str, &str); 8] = [
         "cause",
         "event; late_event, behind the watermark; expiry: events left the window, or time brought a score past a cut; quantiles: a score goes by the new cuts of all keys; absence: something did not happen in time; ttl: the value was too old; state_ttl: the key had no event for too long",
     ),
+    (
+        "seq",
+        "1, 2, 3, … for the rows of a key: it orders the rows of a tag with the same effective_at; 1 again when the key's state begins again",
+    ),
 ];
 
-/// The columns of `tags.changes`. One row a change of a tag.
+/// The columns of `tags.changes`. It has one row per change of a tag.
 ///
-/// What they mean is in [`CHANGES`].
+/// Their meaning is in [`CHANGES`].
 pub fn changes(key: &Field) -> SchemaRef {
     Arc::new(Schema::new(vec![
         key.clone().with_nullable(false),
@@ -44,10 +48,11 @@ pub fn changes(key: &Field) -> SchemaRef {
         Field::new("event_time", utc(), true),
         Field::new("effective_at", utc(), false),
         Field::new("cause", DataType::Utf8, false),
+        Field::new("seq", DataType::Int64, false),
     ]))
 }
 
-/// The columns of [`profile`], and what they mean.
+/// The columns of [`profile`], with their meaning.
 pub const PROFILE: [(&str, &str); 4] = [
     (KEY, "whose tags they are"),
     ("as_of", "the event time as of which they are"),
@@ -61,9 +66,9 @@ pub const PROFILE: [(&str, &str); 4] = [
     ),
 ];
 
-/// The columns of `tags.current`. One row a key.
+/// The columns of `tags.current`. It has one row per key.
 ///
-/// What they mean is in [`PROFILE`].
+/// Their meaning is in [`PROFILE`].
 pub fn profile(key: &Field, tags: &[Field]) -> SchemaRef {
     let mut fields = vec![
         key.clone().with_nullable(false),
@@ -75,7 +80,7 @@ pub fn profile(key: &Field, tags: &[Field]) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// The columns of [`segments`], and what they mean.
+/// The columns of [`segments`], with their meaning.
 pub const SEGMENTS: [(&str, &str); 5] = [
     ("segment", "which segment"),
     (KEY, "who"),
@@ -84,9 +89,10 @@ pub const SEGMENTS: [(&str, &str); 5] = [
     ("why", "the rule, with the values that it went by"),
 ];
 
-/// The columns of `segments.changes`. One row for each time that a key enters or leaves a segment.
+/// The columns of `segments.changes`. It has one row for each time that a key enters or leaves a
+/// segment.
 ///
-/// What they mean is in [`SEGMENTS`].
+/// Their meaning is in [`SEGMENTS`].
 pub fn segments(key: &Field) -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("segment", DataType::Utf8, false),

@@ -3,9 +3,14 @@
 use std::fmt::Write as _;
 
 use tagflow_engine::commit::audit::{Depth, Severity, Subject};
-use tagflow_pipelines::{LoadOptions, audit::Audit, inspect::StateFolder, load};
+use tagflow_pipelines::{LoadOptions, audit::Audit, load, state_folder::StateFolder};
 
-use crate::{cli, exit::Exit, figures, output};
+use crate::{
+    cli,
+    exit::Exit,
+    human, output,
+    terminal::{Stream, Tone},
+};
 
 pub(crate) async fn execute(args: cli::Audit) -> anyhow::Result<Exit> {
     let (state, pipeline) = match (&args.file, args.pipeline) {
@@ -28,7 +33,17 @@ pub(crate) async fn execute(args: cli::Audit) -> anyhow::Result<Exit> {
     } else {
         Depth::Sizes
     };
-    let audit = Audit::of(&state, &pipeline, depth).await?;
+    let mut audit = Audit::of(&state, &pipeline, depth).await?;
+    if args.repair {
+        let deleted = audit.repair().await?;
+        if deleted > 0 {
+            eprintln!(
+                "deleted {} that commits had removed",
+                things(deleted as u64, "file")
+            );
+            audit = Audit::of(&state, &pipeline, depth).await?;
+        }
+    }
     output::print(&if args.json {
         format!("{}\n", serde_json::to_string_pretty(&audit)?)
     } else {
@@ -37,8 +52,7 @@ pub(crate) async fn execute(args: cli::Audit) -> anyhow::Result<Exit> {
     Ok(if audit.ok { Exit::Success } else { Exit::Data })
 }
 
-/// A line for each thing that was proved, beneath it what is not as it should
-/// be.
+/// One line per proved property, with its findings beneath.
 fn human(audit: &Audit) -> String {
     let mut text = String::new();
     for (subject, label, seen) in [
@@ -56,19 +70,24 @@ fn human(audit: &Audit) -> String {
             format!(
                 "{}, {}",
                 things(audit.state_parts, "part"),
-                figures::bytes(audit.state_bytes)
+                human::bytes(audit.state_bytes)
             ),
         ),
     ] {
         let found = audit.findings.iter().filter(|of| of.subject == subject);
         let found: Vec<_> = found.collect();
         let is_wrong = found.iter().any(|of| of.severity == Severity::Wrong);
-        let verdict = if is_wrong { "WRONG" } else { "ok" };
-        let _ = writeln!(text, "{label:<8} {verdict:<6} {seen}");
+        let (tone, verdict) = if is_wrong {
+            (Tone::Bad, "WRONG ")
+        } else {
+            (Tone::Good, "ok    ")
+        };
+        let verdict = Stream::Out.paint(tone, verdict);
+        let _ = writeln!(text, "{label:<8} {verdict} {seen}");
         for finding in found {
             let severity = match finding.severity {
-                Severity::Wrong => "wrong",
-                Severity::Odd => "odd",
+                Severity::Wrong => Stream::Out.paint(Tone::Bad, "wrong"),
+                Severity::Odd => Stream::Out.paint(Tone::Odd, "odd"),
             };
             let _ = writeln!(text, "  {severity}: {}", finding.message);
         }
@@ -94,24 +113,20 @@ fn log(audit: &Audit) -> String {
         things(audit.claims, "claim")
     );
     if audit.collected > 0 {
-        let _ = write!(text, "; {} more collected", figures::count(audit.collected));
+        let _ = write!(text, "; {} more collected", human::count(audit.collected));
     }
     text
 }
 
 fn rows(audit: &Audit) -> String {
     let totals = &audit.totals;
-    let mut text = format!("{} in", figures::count(totals.rows_in));
+    let mut text = format!("{} in", human::count(totals.rows_in));
     for (label, rows) in [("copied", totals.copied), ("released", totals.released)] {
         if rows > 0 {
-            let _ = write!(text, " + {} {label}", figures::count(rows));
+            let _ = write!(text, " + {} {label}", human::count(rows));
         }
     }
-    let _ = write!(
-        text,
-        " = {} contributed",
-        figures::count(totals.contributed)
-    );
+    let _ = write!(text, " = {} contributed", human::count(totals.contributed));
     for (label, rows) in [
         ("filtered", totals.filtered),
         ("late", totals.late),
@@ -120,7 +135,7 @@ fn rows(audit: &Audit) -> String {
         ("held", totals.held),
     ] {
         if rows > 0 {
-            let _ = write!(text, " + {} {label}", figures::count(rows));
+            let _ = write!(text, " + {} {label}", human::count(rows));
         }
     }
     text
@@ -134,10 +149,10 @@ fn tables(audit: &Audit) -> String {
         "{} in {}, {}",
         things(files, "file"),
         things(audit.tables.len() as u64, "table"),
-        figures::bytes(bytes)
+        human::bytes(bytes)
     );
     if collected > 0 {
-        let _ = write!(text, "; {} of collected commits", figures::count(collected));
+        let _ = write!(text, "; {} of collected commits", human::count(collected));
     }
     let shared = audit.tables.iter().filter(|table| table.shared);
     for table in shared {
@@ -149,5 +164,5 @@ fn tables(audit: &Audit) -> String {
 /// `1 file`, `1,204 files`.
 fn things(count: u64, thing: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
-    format!("{} {thing}{plural}", figures::count(count))
+    format!("{} {thing}{plural}", human::count(count))
 }

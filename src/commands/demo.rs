@@ -4,14 +4,14 @@ use std::{collections::BTreeSet, fmt::Write as _, path::PathBuf, sync::Arc, time
 
 use tagflow_engine::{
     Clock as _, SystemClock,
-    runtime::{End, Outcome, Until, supervise},
+    runtime::{End, IfLive, OldFiles, Outcome, Until, supervise},
 };
 use tagflow_pipelines::{
     Pipeline,
-    demo::{self, Folders, Item, Sent, settle},
-    inspect::StateFolder,
-    launch::{Launch, LaunchOptions, launch},
+    demo::{self, Folders, Item, Sent, reconcile},
     query::{Tables, tables_of},
+    start::{Launch, LaunchOptions, launch},
+    state_folder::StateFolder,
 };
 use tokio::time::Instant;
 
@@ -19,9 +19,10 @@ use crate::{
     admin::{Endpoint, IfTaken},
     cli::Demo,
     exit::Exit,
-    figures, output,
+    human, output,
     session::{self, Ended},
     summary,
+    terminal::Stream,
 };
 
 const TOP: &str = "\
@@ -42,10 +43,14 @@ pub(crate) async fn execute(args: Demo) -> anyhow::Result<Exit> {
     let demo = demo::Demo::start(args.events, SystemClock.now())?;
     eprintln!(
         "a Kafka-compatible broker listens at {} (inside this process)\n\
-         {} events go to it, and {} and {} read them as they would from any broker\n\
-         tables go to {} and {}, state to {} and {}; what an earlier demo left there is gone",
+         two pipelines read {} events from it:\n\
+         \x20 {}\n\
+         \x20 {}\n\
+         tables are in {} and {}\n\
+         state is in {} and {}\n\
+         files of an earlier demo there are removed",
         demo.brokers(),
-        figures::count(args.events),
+        human::count(args.events),
         demo::FILE,
         demo::TAGS_FILE,
         folders.lake.display(),
@@ -62,8 +67,10 @@ pub(crate) async fn execute(args: Demo) -> anyhow::Result<Exit> {
         until: Until::Stopped,
         end: End::Drain,
         reset: BTreeSet::new(),
+        old_files: OldFiles::Keep,
+        if_live: IfLive::Refuse,
         admin,
-        // The broker forgets what has been read: there is no way back.
+        // The broker deletes rows that were read, so a restart cannot resume.
         restarts: 0,
     };
     let tags = demo.tags_options(&tags_folders);
@@ -101,7 +108,7 @@ pub(crate) async fn execute(args: Demo) -> anyhow::Result<Exit> {
         return Ok(Exit::Success);
     };
     let state = folders.state.display().to_string();
-    eprint!("{}", summary::of(&outcome, End::Drain, &tables, &state));
+    eprint!("{}", summary::of(&outcome, &tables, &state));
     let tags = Tagged {
         state: tags_folders.state.clone(),
         read: tagged.status.totals.rows_in,
@@ -110,23 +117,23 @@ pub(crate) async fn execute(args: Demo) -> anyhow::Result<Exit> {
     show(&sent, &outcome, &tags, &folders, begun.elapsed()).await
 }
 
-/// What became of users.
+/// The tags of users.
 struct Tagged {
-    /// Where its state is.
+    /// The folder of its state.
     state: PathBuf,
-    /// How many rows were read for it.
+    /// The number of rows it read.
     read: u64,
-    /// What changed, as a table.
+    /// The changes, as a table.
     changes: String,
 }
 
 async fn ask_tags(folders: &Folders) -> anyhow::Result<String> {
     let state = StateFolder::open(&folders.state.display().to_string())?;
     let mut tables = Tables::new(tables_of(&state, None).await?);
-    Ok(tables.ask(TAGS).await?.table()?)
+    Ok(tables.ask(TAGS).await?.table(Stream::Out.width())?)
 }
 
-/// Prints the top campaigns, what changed of users, and the balance.
+/// Prints the top campaigns, the changes of tags, and the balance.
 async fn show(
     sent: &Sent,
     outcome: &Outcome,
@@ -136,8 +143,8 @@ async fn show(
 ) -> anyhow::Result<Exit> {
     let state = folders.state.display().to_string();
     let mut tables = Tables::new(tables_of(&StateFolder::open(&state)?, None).await?);
-    let top = tables.ask(TOP).await?.table()?;
-    let mut balance = settle(sent, &outcome.status.totals, &mut tables).await?;
+    let top = tables.ask(TOP).await?.table(Stream::Out.width())?;
+    let mut balance = reconcile(sent, &outcome.status.totals, &mut tables).await?;
     balance.push(Item {
         what: "events sent, rows read for tags",
         expected: sent.kinds.rows() as i64,
@@ -157,7 +164,7 @@ async fn show(
          \x20 tagflow query --state {tags} 'select * from tag_changes limit 10'\n\
          \x20 duckdb -c \"from read_parquet('{lake}/campaign_metrics/**/*.parquet', hive_partitioning = true) limit 10\"\n\
          \ndone in {}\n",
-        figures::duration(took)
+        human::duration(took)
     ))?;
     if balance.iter().all(Item::is_even) {
         return Ok(Exit::Success);
@@ -170,11 +177,11 @@ fn balance_text(sent: &Sent, balance: &[Item]) -> String {
     let kinds = &sent.kinds;
     let mut text = format!(
         "sent: {} events, of them {} in time, {} late by ten minutes, {} twice, {} broken\n",
-        figures::count(kinds.rows()),
-        figures::count(kinds.good),
-        figures::count(kinds.late),
-        figures::count(kinds.duplicate),
-        figures::count(kinds.broken),
+        human::count(kinds.rows()),
+        human::count(kinds.good),
+        human::count(kinds.late),
+        human::count(kinds.duplicate),
+        human::count(kinds.broken),
     );
     for item in balance {
         let Item {

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, path::Path};
 use tagflow_pipelines::{
     LoadOptions, Pipeline,
     diff::{Version, compare, human, resets},
-    inspect::StateFolder,
+    state_folder::StateFolder,
 };
 
 use crate::{cli::Diff, exit::Exit, output};
@@ -24,7 +24,7 @@ pub(crate) async fn execute(args: Diff) -> anyhow::Result<Exit> {
         let url = &pipeline.spec.checkpoint.url;
         let last = Version::last(&StateFolder::open(url)?, &pipeline.spec.name).await?;
         let Some(last) = last else {
-            let (name, url) = (pipeline.spec.name.value(), url.shown());
+            let (name, url) = (pipeline.spec.name.value(), &**url);
             output::print(&format!(
                 "`{name}` has not committed in {url}: all begins anew\n"
             ))?;
@@ -44,11 +44,13 @@ pub(crate) async fn execute(args: Diff) -> anyhow::Result<Exit> {
     let mut text = human(&compare(&old, &new));
     let resets = resets(&old, &new);
     if !resets.is_empty() {
-        let resets: Vec<_> = resets
+        let is_read_again = resets.iter().any(|name| new.reads(name));
+        let mut flags: Vec<_> = resets
             .iter()
             .map(|name| format!(" --reset {name}"))
             .collect();
-        let (file, resets) = (file.display(), resets.concat());
+        flags.extend(is_read_again.then(|| " --replace-tables".to_owned()));
+        let (file, resets) = (file.display(), flags.concat());
         let _ = writeln!(text, "to go on with it: tagflow run {file}{resets}");
     }
     output::print(&text)?;

@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use tagflow_pipelines::{
     Pipeline, Spec, explain,
-    launch::lanes,
     lower::{Load, Lowered},
+    start::lanes,
 };
 
-use crate::{cli::Explain, exit::Exit, figures, output};
+use crate::{cli::Explain, exit::Exit, human, output};
 
 pub(crate) fn execute(args: Explain) -> anyhow::Result<Exit> {
     let Pipeline { spec, lowered } =
@@ -26,7 +26,7 @@ pub(crate) fn execute(args: Explain) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// What the state of each node will take.
+/// The size of each node's state.
 fn sizes(args: &Explain, spec: &Spec, lowered: &Lowered) -> String {
     let sources = spec.sources.iter();
     let delays = sources.map(|(_, source)| source.time.delay.as_secs_f64());
@@ -36,14 +36,14 @@ fn sizes(args: &Explain, spec: &Spec, lowered: &Lowered) -> String {
         delay_s: delays.fold(0.0, f64::max),
         text_bytes: args.text_bytes as f64,
     };
-    let (keys, rate) = (figures::count(args.keys), figures::count(args.rate));
+    let (keys, rate) = (human::count(args.keys), human::count(args.rate));
     let mut text = format!("{keys} keys, {rate} rows a second into each node\n");
     let nodes = lowered.sizes.iter();
     let nodes: Vec<_> = nodes.map(|(node, size)| (node, size(&load))).collect();
     let width = nodes.iter().map(|(node, _)| node.len()).max().unwrap_or(0);
     for (node, size) in &nodes {
         let (entries, bytes) = (size.entries.round() as u64, size.bytes.round() as u64);
-        let (entries, bytes) = (figures::count(entries), figures::bytes(bytes));
+        let (entries, bytes) = (human::count(entries), human::bytes(bytes));
         let _ = writeln!(text, "{node:<width$}  {bytes:>9}  {entries} {}", size.unit);
     }
     let all: f64 = nodes.iter().map(|(_, size)| size.bytes).sum();
@@ -51,7 +51,7 @@ fn sizes(args: &Explain, spec: &Spec, lowered: &Lowered) -> String {
         text,
         "{:<width$}  {:>9}",
         "",
-        figures::bytes(all.round() as u64)
+        human::bytes(all.round() as u64)
     );
     text
 }

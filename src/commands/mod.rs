@@ -1,4 +1,4 @@
-//! The commands, one a file: each takes its arguments and says how to exit.
+//! The commands, one per file: each takes its arguments and returns its exit.
 
 mod audit;
 mod demo;
@@ -18,10 +18,10 @@ mod validate;
 
 use crate::{cli::Command, exit::Exit};
 
-/// Runs one command; those with much to hold do it on the heap.
+/// Runs one command; commands with large state are boxed.
 ///
 /// # Errors
-/// What [`crate::exit::report`] is to tell the user.
+/// The error for [`crate::exit::report`].
 pub(crate) async fn execute(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Run(args) => Box::pin(run::execute(args)).await,

@@ -8,7 +8,7 @@ use tagflow_pipelines::{
     preview::{Preview, PreviewEnd, preview},
 };
 
-use crate::{cli, exit::Exit, output};
+use crate::{cli, exit::Exit, output, terminal::Stream};
 
 pub(crate) async fn execute(args: cli::Preview) -> anyhow::Result<Exit> {
     let pipeline = Pipeline::open(&args.pipeline.file, &args.pipeline.load_options())?;
@@ -16,7 +16,7 @@ pub(crate) async fn execute(args: cli::Preview) -> anyhow::Result<Exit> {
     let (most, patience) = (args.rows, args.patience.into());
     let Preview { rows, end, status } =
         Box::pin(preview(&pipeline.spec, &args.node, most, patience, clock)).await?;
-    output::print(&rows.table()?)?;
+    output::print(&rows.table(Stream::Out.width())?)?;
     if let PreviewEnd::TimeIsUp(in_time) = end {
         let after = humantime::format_duration(patience);
         let open = rows.num_rows() - in_time;

@@ -2,19 +2,21 @@
 
 use std::{path::Path, time::Duration};
 
-use tagflow_pipelines::produce::{Input, ProduceOptions, Produced, produce};
+use tagflow_engine::{Clock as _, SystemClock};
+use tagflow_pipelines::produce::{Generated, Input, ProduceOptions, Produced, Progress, produce};
 use tokio::time::Instant;
 
-use crate::{cli::Produce, exit::Exit, figures};
-
-/// The time between two lines about the progress.
-const EVERY: Duration = Duration::from_secs(2);
+use crate::{cli::Produce, exit::Exit, human};
 
 pub(crate) async fn execute(args: Produce) -> anyhow::Result<Exit> {
     let input = match (args.file, args.generate) {
         (Some(path), _) if path == Path::new("-") => Input::Stdin,
         (Some(path), _) => Input::File(path),
-        (None, count) => Input::Generated(count.unwrap_or_default()),
+        (None, count) => Input::Generated(Generated {
+            count: count.unwrap_or_default(),
+            now: SystemClock.now(),
+            start: args.start,
+        }),
     };
     let options = ProduceOptions {
         brokers: args.brokers,
@@ -23,13 +25,16 @@ pub(crate) async fn execute(args: Produce) -> anyhow::Result<Exit> {
         partitions: args.partitions,
         key: args.key,
         rate: args.rate,
+        raw: args.raw,
     };
     let begun = Instant::now();
-    let mut said = begun;
-    let produced = produce(input, &options, |sent| {
-        if said.elapsed() >= EVERY {
-            said = Instant::now();
-            eprintln!("sent {} events", figures::count(sent.events));
+    let mut shown = None;
+    let produced = produce(input, &options, |progress| {
+        if shown.as_ref() != Some(&progress)
+            && let Some(line) = line(&progress, &options.brokers)
+        {
+            eprintln!("{line}");
+            shown = Some(progress);
         }
     })
     .await?;
@@ -37,23 +42,32 @@ pub(crate) async fn execute(args: Produce) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
+/// The line about the progress, if there is any.
+fn line(progress: &Progress, brokers: &str) -> Option<String> {
+    if let Some(problem) = &progress.problem {
+        return Some(format!("waiting for Kafka at `{brokers}`: {problem}"));
+    }
+    let delivered = human::count(progress.delivered);
+    (progress.delivered > 0).then(|| format!("sent {delivered} events"))
+}
+
 fn summary(produced: &Produced, options: &ProduceOptions, took: Duration) -> String {
     let sent = &produced.sent;
     let rate = sent.events as f64 / took.as_secs_f64().max(1e-3);
     let keyless = match &options.key {
         Some(field) if sent.without_key > 0 => {
-            let rows = figures::count(sent.without_key);
+            let rows = human::count(sent.without_key);
             format!("; {rows} have no `{field}` and so no key")
         }
         _ => String::new(),
     };
     format!(
         "sent {} events ({}) to `{}` in {}, {}/s{keyless}",
-        figures::count(sent.events),
-        figures::bytes(sent.bytes),
+        human::count(sent.events),
+        human::bytes(sent.bytes),
         options.topic,
-        figures::duration(took),
-        figures::rate(rate),
+        human::duration(took),
+        human::rate(rate),
     )
 }
 
@@ -74,6 +88,7 @@ mod tests {
             partitions: None,
             key: Some("user".into()),
             rate: None,
+            raw: false,
         };
         let sent = Sent {
             events: 5000,

@@ -1,32 +1,39 @@
 //! `tagflow run`.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tagflow_engine::{
-    SystemClock,
-    runtime::{End, Until, supervise},
+    Error, ErrorKind, SystemClock,
+    runtime::{End, IfLive, OldFiles, Until, supervise},
 };
 use tagflow_pipelines::{
     Pipeline, Spec,
-    launch::{Launch, LaunchOptions, launch},
+    diff::{Version, check_columns},
+    spec::OPEN_TO_OTHERS,
+    start::{Launch, LaunchOptions, check_resets, launch},
+    state_folder::StateFolder,
 };
 
 use crate::{
     admin::{Endpoint, IfTaken},
     cli::{AdminAddress, Run},
     exit::Exit,
+    greeting,
     session::{self, Ended},
     summary,
+    terminal::{Stream, Tone},
 };
 
-/// How often a job is started again after a failure that may pass: a run that
-/// should go on for good is more patient than one that should end.
+/// The most restarts after temporary failures. An endless run is more patient than one with an end.
 const RESTARTS: u32 = 20;
 const RESTARTS_ONCE: u32 = 3;
 
+/// The time limit to store the reason of a failure.
+const KEEPING: Duration = Duration::from_secs(3);
+
 pub(crate) async fn execute(args: Run) -> anyhow::Result<Exit> {
     let pipeline = Pipeline::open(&args.pipeline.file, &args.pipeline.load_options())?;
-    eprint!("{}", pipeline.spec.warnings.human());
+    eprint!("{}", Stream::Err.problems(&pipeline.warnings()));
     let state = pipeline.spec.checkpoint.url.value().clone();
     let endpoint = endpoint(args.admin, &pipeline.spec).await?;
     let (until, restarts) = if args.once {
@@ -35,12 +42,26 @@ pub(crate) async fn execute(args: Run) -> anyhow::Result<Exit> {
         (Until::Stopped, RESTARTS)
     };
     let end = if args.drain { End::Drain } else { End::Keep };
+    let admin = endpoint.as_ref().map(Endpoint::address);
+    let reset = args.reset.into_iter().collect();
+    check_names(&pipeline, &reset).await?;
+    check_nulls(&pipeline, &reset).await?;
     let options = LaunchOptions {
         lanes: args.parallelism.map(usize::from),
         until,
         end,
-        reset: args.reset.into_iter().collect(),
-        admin: endpoint.as_ref().map(Endpoint::address),
+        reset,
+        old_files: if args.replace_tables {
+            OldFiles::Replace
+        } else {
+            OldFiles::Keep
+        },
+        if_live: if args.take_over {
+            IfLive::TakeOver
+        } else {
+            IfLive::Refuse
+        },
+        admin,
         restarts,
     };
     let Launch {
@@ -48,18 +69,57 @@ pub(crate) async fn execute(args: Run) -> anyhow::Result<Exit> {
         tables,
         spec,
     } = launch(pipeline, options, Arc::new(SystemClock))?;
+    eprint!("{}", greeting::of(&spec, &tables, admin));
     let (control, job) = supervise(supervised);
-    match session::run(control, Box::pin(job), endpoint, spec).await? {
+    let name = spec.name.value().clone();
+    let ended = session::run(control, Box::pin(job), endpoint, spec).await;
+    if let Err(error) = &ended {
+        keep_failure(&state, &name, error).await;
+    }
+    match ended? {
         Ended::Aborted => Ok(Exit::Aborted),
         Ended::Stopped(outcome) => {
-            eprint!("{}", summary::of(&outcome, end, &tables, &state));
+            eprint!("{}", summary::of(&outcome, &tables, &state));
             Ok(Exit::Success)
         }
     }
 }
 
-/// The admin endpoint: where the command line says, else where the file does,
-/// else where there is room.
+/// Stores the reason of a failure for `status`. A run that lost its log to another one stores
+/// nothing.
+async fn keep_failure(state: &str, pipeline: &str, error: &Error) {
+    if error.kind() == ErrorKind::Fenced {
+        return;
+    }
+    let kept = async {
+        let state = StateFolder::open(state)?;
+        state.keep_failure(pipeline, error.chain()).await
+    };
+    // The error itself is on standard error, so its copy must not delay the exit.
+    let _ = tokio::time::timeout(KEEPING, kept).await;
+}
+
+/// Refuses unknown names, before anything else happens.
+async fn check_names(pipeline: &Pipeline, reset: &BTreeSet<String>) -> anyhow::Result<()> {
+    if reset.is_empty() {
+        return Ok(());
+    }
+    let state = StateFolder::open(&pipeline.spec.checkpoint.url)?;
+    let last = state.last(pipeline.spec.name.value()).await?;
+    Ok(check_resets(pipeline, reset, last.as_ref())?)
+}
+
+/// Refuses columns that became non-nullable while the state contains nulls.
+async fn check_nulls(pipeline: &Pipeline, reset: &BTreeSet<String>) -> anyhow::Result<()> {
+    let state = StateFolder::open(&pipeline.spec.checkpoint.url)?;
+    // If the log or the plan is unreadable, the job reports it.
+    if let Ok(Some(old)) = Version::last(&state, &pipeline.spec.name).await {
+        check_columns(&old, &Version::of(pipeline)?, reset)?;
+    }
+    Ok(())
+}
+
+/// The admin endpoint: the address of the command line, otherwise the file's, otherwise a free one.
 async fn endpoint(
     asked: Option<AdminAddress>,
     spec: &Spec,
@@ -67,7 +127,13 @@ async fn endpoint(
     let listen = &spec.admin.listen;
     let (address, if_taken) = match asked {
         Some(AdminAddress::Off) => return Ok(None),
-        Some(AdminAddress::At(address)) => (address, IfTaken::Fail),
+        Some(AdminAddress::At(address)) => {
+            if !address.ip().is_loopback() {
+                let warning = Stream::Err.paint(Tone::Odd, "warning:");
+                eprintln!("{warning} {OPEN_TO_OTHERS} (`--admin {address}`)");
+            }
+            (address, IfTaken::Fail)
+        }
         None if listen.is_default() => (*listen.value(), IfTaken::UseAnother),
         None => (*listen.value(), IfTaken::Fail),
     };

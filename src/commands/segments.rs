@@ -1,12 +1,12 @@
 //! `tagflow segments`.
 
 use tagflow_engine::Error;
-use tagflow_pipelines::{Pipeline, known::known};
+use tagflow_pipelines::{Pipeline, profiles::known};
 
 use crate::{
     cli::{Segments, SegmentsCommand},
     exit::Exit,
-    figures, output,
+    human, output,
 };
 
 pub(crate) async fn execute(args: Segments) -> anyhow::Result<Exit> {
@@ -25,7 +25,7 @@ pub(crate) async fn execute(args: Segments) -> anyhow::Result<Exit> {
     };
     output::print(&format!(
         "{} in `{}` as of {}\n",
-        figures::count(size as u64),
+        human::count(size as u64),
         args.segment,
         known.as_of()
     ))?;

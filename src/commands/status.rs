@@ -2,17 +2,21 @@
 
 use std::time::Duration;
 
-use tagflow_engine::{Clock as _, SystemClock, commit::Record};
-use tagflow_pipelines::inspect::StateFolder;
+use tagflow_engine::{
+    Clock as _, SystemClock,
+    commit::{Record, Sign},
+};
+use tagflow_pipelines::state_folder::StateFolder;
 
 use crate::{
     cli::Status,
     exit::Exit,
     output,
-    status::{Live, Row, table},
+    status::{Live, Row, Silence, table},
+    terminal::Stream,
 };
 
-/// The time between two looks of `--watch`.
+/// The refresh interval of `--watch`.
 const EVERY: Duration = Duration::from_secs(2);
 
 /// Moves to the top of the screen and clears it.
@@ -30,13 +34,17 @@ pub(crate) async fn execute(args: Status) -> anyhow::Result<Exit> {
                 args.state.state
             )
         } else {
-            table(&rows, SystemClock.now())
+            table(&rows, SystemClock.now(), Stream::Out.width())
         };
         if !args.watch {
             output::print(&text)?;
             return Ok(Exit::Success);
         }
-        let clear = if args.json { "" } else { CLEAR };
+        let clear = if args.json || Stream::Out.width().is_none() {
+            ""
+        } else {
+            CLEAR
+        };
         output::print(&format!("{clear}{text}"))?;
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
@@ -45,7 +53,7 @@ pub(crate) async fn execute(args: Status) -> anyhow::Result<Exit> {
     }
 }
 
-/// All pipelines of the folder, or the one that is asked for.
+/// All pipelines of the folder, or the requested one.
 async fn look(state: &StateFolder, only: Option<&str>) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for pipeline in state.pipelines().await? {
@@ -53,7 +61,8 @@ async fn look(state: &StateFolder, only: Option<&str>) -> anyhow::Result<Vec<Row
             continue;
         }
         if let Some(record) = state.last(&pipeline).await? {
-            rows.push(row(pipeline, &record).await);
+            let sign = state.sign(&pipeline, &record).await?;
+            rows.push(row(state, pipeline, &record, sign).await);
         }
     }
     if let (Some(only), []) = (only, rows.as_slice()) {
@@ -62,9 +71,14 @@ async fn look(state: &StateFolder, only: Option<&str>) -> anyhow::Result<Vec<Row
     Ok(rows)
 }
 
-async fn row(pipeline: String, record: &Record) -> Row {
-    match Live::of(&pipeline, record).await {
+async fn row(state: &StateFolder, pipeline: String, record: &Record, sign: Option<Sign>) -> Row {
+    match Live::of(&pipeline, record, sign.as_ref()).await {
         Live::Running(status) => Row::of_live(&status, record),
-        Live::Silent(why) => Row::of_record(pipeline, record, why),
+        Live::Silent(Silence::Stopped) => Row::of_record(pipeline, record, Silence::Stopped),
+        Live::Silent(why) => {
+            let failure = state.failure(&pipeline, &record.owner).await;
+            let why = failure.map_or(why, Silence::Failed);
+            Row::of_record(pipeline, record, why)
+        }
     }
 }

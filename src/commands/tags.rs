@@ -2,22 +2,23 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::{Table, presets};
+use comfy_table::{ContentArrangement, Table, presets};
 use reqwest::StatusCode;
 use serde_json::Value;
 use tagflow_engine::Error;
 use tagflow_pipelines::{
     Pipeline,
-    inspect::StateFolder,
-    known::{Lookup, Profiled, json, known_before, known_of, through},
+    profiles::{KeyProfile, Lookup, json, known_before, known_of, through},
     spec,
+    state_folder::StateFolder,
 };
 
 use crate::{
     cli::{Tags, TagsCommand, TagsGet},
     exit::Exit,
-    figures, output,
+    human, output,
     status::ask_owner,
+    terminal::Stream,
 };
 
 pub(crate) async fn execute(args: Tags) -> anyhow::Result<Exit> {
@@ -40,12 +41,12 @@ pub(crate) async fn execute(args: Tags) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// What was told until a time before the last commit; none where none is asked for.
+/// The profile at a time before the last commit; `None` if none is requested.
 async fn before(args: &TagsGet, pipeline: &Pipeline) -> anyhow::Result<Option<Value>> {
     let Some(as_of) = args.as_of else {
         return Ok(None);
     };
-    // Without a commit, or where it does not read, others say so.
+    // Others report a missing or unreadable commit.
     let committed = known_of(pipeline, &args.user).await;
     if committed.map_or(true, |known| as_of >= known.as_of()) {
         return Ok(None);
@@ -59,7 +60,7 @@ async fn before(args: &TagsGet, pipeline: &Pipeline) -> anyhow::Result<Option<Va
     Ok(Some(known))
 }
 
-/// What the process that runs the pipeline says; none if it cannot be asked.
+/// The answer of the process that runs the pipeline; `None` if it is unreachable.
 async fn live(args: &TagsGet, pipeline: &Pipeline) -> anyhow::Result<Option<Value>> {
     if pipeline.spec.tags.is_none() {
         return Ok(None);
@@ -78,13 +79,13 @@ async fn live(args: &TagsGet, pipeline: &Pipeline) -> anyhow::Result<Option<Valu
     let said: Value = answer.json().await?;
     match code {
         StatusCode::OK => Ok(Some(said)),
-        // It is on its way up or down.
+        // It is starting or stopping.
         StatusCode::SERVICE_UNAVAILABLE => Ok(None),
         _ => Err(Error::config(said["error"].as_str().unwrap_or_default()).into()),
     }
 }
 
-/// What the last commit says.
+/// The profile at the last commit.
 async fn committed(args: &TagsGet, pipeline: &Pipeline) -> anyhow::Result<Value> {
     let mut known = known_of(pipeline, &args.user).await?;
     let lookup = Lookup {
@@ -98,15 +99,15 @@ async fn committed(args: &TagsGet, pipeline: &Pipeline) -> anyhow::Result<Value>
     seen(args, pipeline, profile)
 }
 
-/// What the scene sees of it, if there is one.
-fn seen(args: &TagsGet, pipeline: &Pipeline, mut profile: Profiled) -> anyhow::Result<Value> {
+/// The part that the scene may read, if there is one.
+fn seen(args: &TagsGet, pipeline: &Pipeline, mut profile: KeyProfile) -> anyhow::Result<Value> {
     if let Some(scene) = &args.scene {
         through(&pipeline.spec, scene, &mut profile)?;
     }
     Ok(json(&args.user, &profile, false)?)
 }
 
-/// The tags that are known, in the order of the pipeline file.
+/// The known tags, in the order of the pipeline file.
 fn order(pipeline: &Pipeline, known: &Value) -> Vec<String> {
     let defined = pipeline.spec.tags.iter().flat_map(spec::Tags::outputs);
     let mut names: Vec<String> = defined.collect();
@@ -118,25 +119,32 @@ fn order(pipeline: &Pipeline, known: &Value) -> Vec<String> {
     names
 }
 
-/// A line a tag.
+/// One line per tag; empty columns are omitted.
 fn table(user: &str, known: &Value, names: &[String]) -> String {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header([
-        "TAG",
-        "VALUE",
-        "SINCE",
-        "FALLS AT",
-        "COMPLETE SINCE",
-    ]);
-    for name in names {
+    let header = ["TAG", "VALUE", "SINCE", "FALLS AT", "COMPLETE SINCE"];
+    let row = |name: &String| {
         let tag = &known["tags"][name];
-        table.add_row([
+        [
             name.clone(),
-            tag["value"].to_string(),
-            or_nothing(&tag["since"]),
-            or_nothing(&tag["falls_at"]),
-            or_nothing(&tag["complete_since"]),
-        ]);
+            shown(&tag["value"]),
+            to_the_second(&tag["since"]),
+            to_the_second(&tag["falls_at"]),
+            to_the_second(&tag["complete_since"]),
+        ]
+    };
+    let rows: Vec<_> = names.iter().map(row).collect();
+    let is_used =
+        |column: &usize| *column < 2 || rows.iter().any(|row| row[*column] != human::NOTHING);
+    let columns: Vec<usize> = (0..header.len()).filter(is_used).collect();
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(columns.iter().map(|&column| header[column]));
+    for row in &rows {
+        table.add_row(columns.iter().map(|&column| &row[column]));
+    }
+    if let Some(width) = Stream::Out.width() {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+        table.set_width(u16::try_from(width).unwrap_or(u16::MAX));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
@@ -162,7 +170,7 @@ fn table(user: &str, known: &Value, names: &[String]) -> String {
     text
 }
 
-/// What a tag's value is made of.
+/// The parts of a tag's value.
 fn why(args: &TagsGet, known: &Value, name: &str, names: &[String]) -> anyhow::Result<String> {
     let Some(tag) = known["tags"].get(name) else {
         let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
@@ -174,7 +182,7 @@ fn why(args: &TagsGet, known: &Value, name: &str, names: &[String]) -> anyhow::R
     }
     let mut text = format!(
         "{name} = {} as of {}\n",
-        tag["value"],
+        shown(&tag["value"]),
         or_nothing(&known["as_of"])
     );
     if let Some(since) = tag["since"].as_str() {
@@ -188,11 +196,57 @@ fn why(args: &TagsGet, known: &Value, name: &str, names: &[String]) -> anyhow::R
     }
     for tile in tag["tiles"].as_array().into_iter().flatten() {
         let (start, end) = (or_nothing(&tile["start"]), or_nothing(&tile["end"]));
-        let _ = writeln!(text, "  {start} to {end}  {}", tile["value"]);
+        let _ = writeln!(text, "  {start} to {end}  {}", shown(&tile["value"]));
     }
     Ok(text)
 }
 
+/// A value as text, without the quotes of JSON.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => human::NOTHING.to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// `2026-01-06 08:29:51`: a time in UTC, as `status` shows times.
+fn to_the_second(time: &Value) -> String {
+    let text = or_nothing(time);
+    match text.split_once('T') {
+        Some((date, time)) => format!("{date} {}", time.get(..8).unwrap_or(time)),
+        None => text,
+    }
+}
+
 fn or_nothing(time: &Value) -> String {
-    time.as_str().unwrap_or(figures::NOTHING).to_owned()
+    time.as_str().unwrap_or(human::NOTHING).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn regression_values_have_no_quotes_and_columns_without_any_value_are_left_out() {
+        let known = json!({
+            "as_of": "2026-01-06T12:30:00Z",
+            "tags": {
+                "spend": {"value": "1842.35", "since": "2026-01-05T10:00:00.123Z"},
+                "orders": {"value": 2, "since": null},
+                "last_item": {"value": null},
+            },
+        });
+        let names = ["spend", "orders", "last_item"].map(str::to_owned);
+        assert_eq!(
+            table("u1", &known, &names),
+            "u1 as of 2026-01-06T12:30:00Z, at the last commit\n\n\
+             TAG        VALUE    SINCE\n\
+             spend      1842.35  2026-01-05 10:00:00\n\
+             orders     2        -\n\
+             last_item  -        -\n"
+        );
+    }
 }

@@ -1,24 +1,20 @@
 //! `tagflow test`.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
-
-use tagflow_engine::Error;
+use serde_json::Value;
 use tagflow_pipelines::{
-    LoadOptions, Pipeline,
+    Diagnostics, LoadOptions, Pipeline,
     testing::{self, TestResult},
 };
 
 use crate::{
     cli::{ProblemFormat, Test},
     exit::Exit,
-    output,
+    output, pipeline_files,
+    terminal::{Stream, Tone},
 };
 
 pub(crate) async fn execute(args: Test) -> anyhow::Result<Exit> {
-    // Each test drives its pipeline to the end: it is no task among others.
+    // Each test blocks a thread to its end, so it must not share one with other tasks.
     tokio::task::spawn_blocking(|| run(args)).await?
 }
 
@@ -27,30 +23,30 @@ fn run(args: Test) -> anyhow::Result<Exit> {
         set: args.set,
         ..LoadOptions::default()
     };
-    let mut files = Vec::new();
-    for path in &args.paths {
-        find(path, &mut files).map_err(|error| {
-            Error::config(format!("cannot read `{}`", path.display())).with_source(error)
-        })?;
-    }
     let mut results = Vec::new();
-    let mut all_are_right = true;
-    for file in files {
+    let mut invalid = Vec::new();
+    for file in pipeline_files::find(&args.paths)? {
         match Pipeline::open(&file, &options) {
             Ok(pipeline) => results.extend(testing::run(&pipeline, args.parallelism.into())?),
-            Err(problems) => {
-                eprint!("{}", problems.human());
-                all_are_right = false;
-            }
+            Err(problems) => invalid.push(problems),
         }
     }
+    for problems in &invalid {
+        eprint!("{}", Stream::Err.problems(problems));
+    }
     output::print(&match args.format {
-        ProblemFormat::Human => testing::human(&results),
-        ProblemFormat::Json => testing::json(&results),
-        ProblemFormat::Github => testing::github(&results),
+        ProblemFormat::Human => testing::human_with(&results, |has_passed, text| {
+            let tone = if has_passed { Tone::Good } else { Tone::Bad };
+            Stream::Out.paint(tone, text)
+        }),
+        ProblemFormat::Json => json(&results, &invalid)?,
+        ProblemFormat::Github => {
+            let problems: String = invalid.iter().map(Diagnostics::github).collect();
+            problems + &testing::github(&results)
+        }
     })?;
     Ok(
-        if all_are_right && results.iter().all(TestResult::has_passed) {
+        if invalid.is_empty() && results.iter().all(TestResult::has_passed) {
             Exit::Success
         } else {
             Exit::Usage
@@ -58,23 +54,17 @@ fn run(args: Test) -> anyhow::Result<Exit> {
     )
 }
 
-/// Adds the file at `path`, or the pipeline files below that folder, by name.
-fn find(path: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
-    if !path.is_dir() {
-        files.push(path.to_owned());
-        return Ok(());
+/// The results as JSON, and an object with `problems` for each invalid file.
+fn json(results: &[TestResult], invalid: &[Diagnostics]) -> anyhow::Result<String> {
+    let mut all: Vec<Value> = serde_json::from_str(&testing::json(results))?;
+    for problems in invalid {
+        let found: Value = serde_json::from_str(&problems.json())?;
+        all.push(serde_json::json!({
+            "file": problems.file(),
+            "test": null,
+            "passed": false,
+            "problems": found,
+        }));
     }
-    let mut entries: Vec<PathBuf> = fs::read_dir(path)?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<_, _>>()?;
-    entries.sort();
-    for entry in entries {
-        let is_yaml = entry
-            .extension()
-            .is_some_and(|extension| extension == "yaml" || extension == "yml");
-        if entry.is_dir() || is_yaml {
-            find(&entry, files)?;
-        }
-    }
-    Ok(())
+    Ok(format!("{:#}\n", Value::Array(all)))
 }

@@ -6,7 +6,8 @@ use tagflow_pipelines::{Diagnostics, LoadOptions, diagnose};
 use crate::{
     cli::{ProblemFormat, Validate},
     exit::Exit,
-    output,
+    output, pipeline_files,
+    terminal::{Stream, Tone},
 };
 
 pub(crate) fn execute(args: Validate) -> anyhow::Result<Exit> {
@@ -14,11 +15,8 @@ pub(crate) fn execute(args: Validate) -> anyhow::Result<Exit> {
         set: args.set,
         ..LoadOptions::default()
     };
-    let found: Vec<_> = args
-        .files
-        .iter()
-        .map(|file| diagnose(file, &options))
-        .collect();
+    let files = pipeline_files::find(&args.files)?;
+    let found: Vec<_> = files.iter().map(|file| diagnose(file, &options)).collect();
     output::print(&render(&found, args.format)?)?;
     Ok(if found.iter().any(Diagnostics::has_errors) {
         Exit::Usage
@@ -44,8 +42,12 @@ fn render(found: &[Diagnostics], format: ProblemFormat) -> anyhow::Result<String
 
 fn human(problems: &Diagnostics) -> String {
     if problems.is_empty() {
-        format!("{}: ok\n", problems.file())
+        format!(
+            "{}: {}\n",
+            problems.file(),
+            Stream::Out.paint(Tone::Good, "ok")
+        )
     } else {
-        problems.human()
+        Stream::Out.problems(problems)
     }
 }

@@ -1,10 +1,11 @@
-//! Asks the process that owns a pipeline.
+//! Queries the process that owns a pipeline.
 
 use std::time::Duration;
 
 use reqwest::{Response, Url};
 use tagflow_engine::{
-    commit::{Checkpoint, Kind, Reason, Record},
+    Clock as _, EventTime, SystemClock,
+    commit::{Checkpoint, Kind, ProcessId, Reason, Record, Sign},
     status::JobStatus,
 };
 
@@ -13,28 +14,35 @@ use crate::admin::PROCESS_HEADER;
 /// A process on this network answers within this time or not at all.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// A heartbeat older than this means a dead process. The clocks of two machines may differ a
+/// little.
+const PATIENCE_WITH_CLOCKS: Duration = Duration::from_secs(15);
+
 /// Whether a pipeline's owner answers.
 pub(crate) enum Live {
-    /// It does, and says this.
+    /// It answers with this status.
     Running(Box<JobStatus>),
-    /// It does not, for this reason.
+    /// It does not answer, for this reason.
     Silent(Silence),
 }
 
-/// Why nobody answers for a pipeline.
+/// Why a pipeline's owner does not answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Silence {
-    /// Its last commit was the one of a stop.
+    /// Its last commit was that of a stop.
     Stopped,
-    /// Its process should answer and does not.
+    /// Its process ended with this error.
+    Failed(String),
+    /// Its process has ended without a stop, or sends no heartbeat.
     Dead,
-    /// Its process, if it still runs, cannot be asked.
+    /// Its process is unreachable from here. It runs according to its heartbeats, or it is an older
+    /// build without heartbeats.
     Unreachable(String),
 }
 
 impl Live {
-    /// Asks the owner of `pipeline`, which `record` names.
-    pub(crate) async fn of(pipeline: &str, record: &Record) -> Self {
+    /// Queries the owner of `pipeline`, which `record` names and whose last heartbeat is `sign`.
+    pub(crate) async fn of(pipeline: &str, record: &Record, sign: Option<&Sign>) -> Self {
         if let Some(status) = ask(pipeline, record).await {
             return Self::Running(Box::new(status));
         }
@@ -42,16 +50,40 @@ impl Live {
             .checkpoint
             .as_ref()
             .map(|last: &Checkpoint| last.reason);
-        Self::Silent(match (record.kind, reason, &record.owner.admin) {
-            (Kind::Commit, Some(Reason::Stop), _) => Silence::Stopped,
-            (_, _, Some(_)) => Silence::Dead,
-            (_, _, None) => Silence::Unreachable(format!(
-                "process {} on `{}` was started with `--admin off`: whether it still runs shows \
-                 in its commits alone",
+        if record.kind == Kind::Commit && reason == Some(Reason::Stop) {
+            return Self::Silent(Silence::Stopped);
+        }
+        Self::Silent(match sign {
+            Some(sign) => silence(record, sign, SystemClock.now()),
+            None if record.owner.admin.is_some() => Silence::Dead,
+            None => Silence::Unreachable(format!(
+                "process {} on `{}` was started with `--admin off` and gives no sign of life: it \
+                 has ended, or is of an older build",
                 record.owner.pid, record.owner.host
             )),
         })
     }
+}
+
+/// The state of an owner that does not answer, from its last heartbeat. A commit counts as a
+/// heartbeat.
+fn silence(record: &Record, sign: &Sign, now: EventTime) -> Silence {
+    let at = sign.at.max(record.at);
+    let age = now.since(at);
+    if sign.process.has_ended(&ProcessId::current()) || age >= PATIENCE_WITH_CLOCKS {
+        return Silence::Dead;
+    }
+    let owner = &record.owner;
+    let why = match &owner.admin {
+        Some(_) => "not reachable from here",
+        None => "started with `--admin off`",
+    };
+    Silence::Unreachable(format!(
+        "running on `{}` (process {}), {why}; last sign of life {} s ago",
+        owner.host,
+        owner.pid,
+        age.as_secs()
+    ))
 }
 
 /// The status of the owner.
@@ -61,8 +93,7 @@ async fn ask(pipeline: &str, record: &Record) -> Option<JobStatus> {
     (status.pipeline == pipeline).then_some(status)
 }
 
-/// What the owner of a pipeline answers at a path, if it is that very process that
-/// answers.
+/// The answer of a pipeline's owner at a path, if the answering process is the owner.
 pub(crate) async fn ask_owner(
     record: &Record,
     path: &[&str],

@@ -10,8 +10,7 @@ use tagflow_engine::{
 
 use super::live::Silence;
 
-/// One pipeline at one moment, as `status` shows it; its JSON is part of the
-/// interface.
+/// One pipeline at one moment, as `status` shows it; its JSON is part of the interface.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Row {
     /// Its name.
@@ -19,23 +18,23 @@ pub(crate) struct Row {
     /// `starting`, `running`, `waiting`, `stopping`, `stopped`, `failed`,
     /// `dead` or `unreachable`.
     pub(crate) state: String,
-    /// What it waits for or failed with, or why it cannot be asked.
+    /// The reason why it waits, failed or is unreachable.
     pub(crate) message: Option<String>,
-    /// Rows a second.
+    /// Rows per second.
     pub(crate) rows_in_per_s: Option<f64>,
     /// Rows to the end of all partitions.
     pub(crate) lag_rows: Option<u64>,
-    /// How far the watermark lies behind the time of day.
+    /// How far the watermark is behind the current time.
     pub(crate) delay_s: Option<f64>,
     /// The event-time watermark, RFC 3339.
     pub(crate) watermark: Option<Moment>,
-    /// What became of the rows, up to the last commit.
+    /// The outcomes of the rows, up to the last commit.
     pub(crate) totals: Counts,
     /// The last commit.
     pub(crate) commit: Option<Commit>,
     /// Bytes of state.
     pub(crate) state_bytes: u64,
-    /// Who runs it, or did last.
+    /// The process that runs it, or ran it last.
     pub(crate) owner: Process,
 }
 
@@ -65,7 +64,7 @@ pub(crate) struct Process {
     pub(crate) host: String,
     /// Its id there.
     pub(crate) pid: u32,
-    /// Where its admin endpoint listens.
+    /// The address of its admin endpoint.
     pub(crate) admin: Option<String>,
 }
 
@@ -79,8 +78,18 @@ impl From<&Owner> for Process {
     }
 }
 
+/// Why a process may be gone that has left no reason. A crash inside a library (the Kafka
+/// client) leaves none.
+fn of_dead(owner: &Owner) -> String {
+    format!(
+        "process {} on `{}` ended without a stop: it was killed, ran out of memory, or crashed in \
+         a library; run it again, and it goes on after the last commit",
+        owner.pid, owner.host
+    )
+}
+
 impl Row {
-    /// Of a job whose process answers.
+    /// The row of a job whose process answers.
     pub(crate) fn of_live(status: &JobStatus, record: &Record) -> Self {
         let last = record.checkpoint.as_ref();
         let commit = match (&status.commit, last) {
@@ -111,12 +120,13 @@ impl Row {
         }
     }
 
-    /// Of a pipeline that nobody answers for.
+    /// The row of a pipeline whose owner does not answer.
     pub(crate) fn of_record(pipeline: String, record: &Record, silence: Silence) -> Self {
         let last = record.checkpoint.as_ref();
         let (state, message) = match silence {
             Silence::Stopped => ("stopped", None),
-            Silence::Dead => ("dead", None),
+            Silence::Failed(why) => ("failed", Some(why)),
+            Silence::Dead => ("dead", Some(of_dead(&record.owner))),
             Silence::Unreachable(why) => ("unreachable", Some(why)),
         };
         let watermarks = last.map(|last| last.watermarks.values().flat_map(|of| of.values()));

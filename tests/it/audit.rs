@@ -1,4 +1,4 @@
-//! `audit`: a lake that is as it should be, and each kind of damage by its name.
+//! `audit`: an intact lake, and each kind of damage by its name.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,8 @@ use std::{
 use serde_json::Value;
 use tagflow_engine::{
     Epoch,
-    commit::{FileRef, Record},
+    commit::Record,
+    files::{Change, Note, changes},
 };
 
 use crate::{
@@ -20,14 +21,13 @@ use crate::{
 
 const AUDIT: [&str; 4] = ["audit", "sales", "--state", "state"];
 
-/// A lake that is damaged and mended again.
+/// A lake that is damaged and repaired again.
 struct Lake {
     folder: Folder,
 }
 
 impl Lake {
-    /// Of several runs, so that there are claims among the commits and some of
-    /// these are collected.
+    /// Written by several runs, so that it has claims among the commits, and some are collected.
     fn new() -> Self {
         let folder = Folder::new();
         let all = rows(3000, 3);
@@ -42,7 +42,7 @@ impl Lake {
         Self { folder }
     }
 
-    /// What `audit` says after `change`, which is undone.
+    /// The output of `audit` after `change`, which is undone.
     fn after(&self, change: impl FnOnce(&Folder), more: &[&str]) -> Ended {
         change(&self.folder);
         let ended = self.folder.tagflow(&[&AUDIT[..], more].concat());
@@ -56,8 +56,7 @@ impl Lake {
         ended
     }
 
-    /// `damage` is found, and nothing else: these lines are all that `audit`
-    /// has to say.
+    /// Checks that `audit` reports `damage` and nothing else: exactly these lines.
     #[track_caller]
     fn names(&self, damage: impl FnOnce(&Folder), subject: &str, expected: &[&str]) {
         let ended = self.after(damage, &[]).expect(3);
@@ -76,10 +75,10 @@ impl Lake {
     }
 }
 
-/// The commit that a file's name tells of.
+/// The commit in a file's name: `main-LOG-COMMIT-…`.
 fn commit_of(file: &Path) -> u64 {
     let name = file.file_name().unwrap().to_str().unwrap();
-    name.split('-').nth(1).unwrap().parse().unwrap()
+    name.split('-').nth(2).unwrap().parse().unwrap()
 }
 
 #[track_caller]
@@ -144,25 +143,29 @@ fn a_lake_is_sound_and_each_damage_is_named() {
         "tables",
         &[&shorter],
     );
-    let foreign = |name: &'static str| move |folder: &Folder| folder.write(name, "PAR1");
+    let log = name.rsplit('/').next().unwrap().split('-').nth(1).unwrap();
+    let foreign = |name: &str| {
+        let name = name.replace("LOG", log);
+        move |folder: &Folder| folder.write(&name, "PAR1")
+    };
     lake.names(
         foreign("lake/every_row/part-0.parquet"),
         "tables",
         &["part-0.parquet` is of no commit, and readers count its rows; move it away"],
     );
     lake.names(
-        foreign("lake/per_minute/main-99-0-0123abcd.parquet"),
+        foreign("lake/per_minute/main-LOG-99-0-0123abcd.parquet"),
         "tables",
         &["is of commit #99, and the log ends with #24"],
     );
     lake.names(
-        foreign("lake/every_row/main-2-5-0123abcd.parquet"),
+        foreign("lake/every_row/main-LOG-2-5-0123abcd.parquet"),
         "tables",
         &["has 3 files of collected commits, and these published 2"],
     );
     let old = lake
         .folder
-        .files("lake/every_row", "/main-2-")
+        .files("lake/every_row", &format!("/main-{log}-2-"))
         .pop()
         .unwrap();
     lake.names(
@@ -184,7 +187,7 @@ fn a_lake_is_sound_and_each_damage_is_named() {
     };
     let corrupted = ["is corrupted: its checksum does not match"];
     lake.names(altered, "log", &corrupted);
-    // What was altered by someone who knows of the checksum.
+    // Alterations by someone with knowledge of the checksum.
     lake.names(
         |_| rewrite(record("24"), 24, |record| record.counters.clear()),
         "rows",
@@ -225,30 +228,19 @@ fn a_lake_is_sound_and_each_damage_is_named() {
         &[&format!("state part `{name}` of `minute")],
     );
 
-    // Only who looks at the bytes sees one that has turned.
+    // Only a check of the bytes finds a flipped bit.
     for (subject, path) in [("tables", &file), ("state", &part)] {
         lake.after(|_| flip(path), &[]).expect(0);
         let said = lake.after(|_| flip(path), &["--deep"]).expect(3).stdout;
         check(&said, subject, &["does not have the checksum that it had"]);
     }
-    // Whoever alters a file and the record's checksum forgets its rows.
+    // An altered file with a matching checksum in the record still has the wrong number of rows.
     let rows = |record: &mut Record| {
-        for file in record
-            .files
-            .iter_mut()
-            .filter(|file| file.table.ends_with("every_row"))
-        {
-            file.rows = 7;
-        }
-        let checkpoint = record.checkpoint.as_mut().unwrap();
-        let tables = checkpoint.tables.as_mut().unwrap();
-        for (table, totals) in tables
-            .iter_mut()
-            .filter(|(url, _)| url.ends_with("every_row"))
-        {
-            assert_eq!(&**table, "./lake/every_row");
-            totals.rows -= 243;
-        }
+        let table = "./lake/every_row";
+        record.outbox.get_mut(table).unwrap()[0].rows = 7;
+        rewrite_note(record, table, |note| {
+            note.totals.as_mut().unwrap().rows -= 243;
+        });
     };
     let said = lake
         .after(|_| rewrite(record("24"), 24, rows), &["--deep"])
@@ -277,12 +269,12 @@ fn what_is_odd_is_said_and_is_no_failure() {
     assert!(!folder.path("state").exists(), "looking creates nothing");
     run(&folder);
     folder.write("lake/every_row/_SUCCESS", "");
-    folder.write("lake/every_row/_staging/sales/main/0/left", "PAR1");
+    folder.write(&left(&folder), "PAR1");
     folder.write("state/sales/log/main/notes.txt", "");
     for plan in folder.files("state/sales/plan", ".json") {
         fs::remove_file(plan).unwrap();
     }
-    // Without its plan nobody knows where the tables lie.
+    // Without its plan the folders of the tables are unknown.
     let said = folder.tagflow(&AUDIT).expect(3).stdout;
     assert!(said.contains("no plan says where that lies"), "{said}");
     assert!(
@@ -290,7 +282,7 @@ fn what_is_odd_is_said_and_is_no_failure() {
         "{said}"
     );
     run(&folder);
-    folder.write("lake/every_row/_staging/sales/main/0/left", "PAR1");
+    folder.write(&left(&folder), "PAR1");
     let said = folder
         .tagflow(&["audit", "--file", "p.yaml"])
         .expect(0)
@@ -314,7 +306,9 @@ fn what_is_odd_is_said_and_is_no_failure() {
 
     // Another pipeline that writes to the same folder.
     let other = fs::read_to_string(folder.path("p.yaml")).unwrap();
-    folder.write("q.yaml", other.replace("name: sales", "name: other"));
+    let other = other.replace("name: sales", "name: other");
+    let other = other.replace("url: ./lake/", "shared: true, url: ./lake/");
+    folder.write("q.yaml", other);
     folder
         .tagflow(&["run", "q.yaml", "--admin", "off"])
         .expect(0);
@@ -325,8 +319,14 @@ fn what_is_odd_is_said_and_is_no_failure() {
     );
 }
 
-/// Audits a log of many commits, of which none is collected: as many as
-/// `TAGFLOW_AUDIT_COMMITS` says.
+/// A file that an owner of the log has staged and abandoned.
+fn left(folder: &Folder) -> String {
+    let first = folder.path("state/sales/log/main/00000000000000000001.json");
+    let log: String = read(&first, 1).attempt.into();
+    format!("lake/every_row/_staging/sales/main/{}/0/left", &log[..8])
+}
+
+/// Audits a log of many uncollected commits; `TAGFLOW_AUDIT_COMMITS` sets their number.
 #[test]
 fn a_long_log_is_read_at_once() {
     let commits = std::env::var("TAGFLOW_AUDIT_COMMITS");
@@ -338,32 +338,31 @@ fn a_long_log_is_read_at_once() {
     let records = folder.files("state/sales/log/main", ".json");
     let last = records.last().unwrap();
     let mut record = read(last, records.len() as u64);
-    let columns = record.files.clone();
+    let table = "./lake/every_row";
+    let sha256 = changes(record.output(table)).unwrap().0.remove(0).sha256;
     let mut attempt = 0_u128;
     for seq in record.seq + 1..=record.seq + commits {
         attempt += 1;
-        let table = "./lake/every_row";
         let name = format!("main-{seq}-0-{attempt:08x}.parquet");
         let bytes = format!("{seq}");
         folder.write(&format!("lake/every_row/{name}"), &bytes);
         record.previous = Some(record.attempt);
         record.attempt = format!("{attempt:032x}").try_into().unwrap();
         record.seq = seq;
-        record.files = vec![FileRef {
-            table: table.into(),
+        let change = Change::Add {
             staged: format!("_staging/sales/main/1/{seq}"),
             published: name,
-            rows: 1,
-            bytes: bytes.len() as u64,
-            ..columns[0].clone()
-        }];
+            sha256: sha256.clone(),
+        };
+        let committable = change.committable(1, bytes.len() as u64).unwrap();
+        record.outbox = BTreeMap::from([(table.into(), vec![committable])]);
         (record.published_upto, record.counters) = (seq - 1, BTreeMap::new());
         let checkpoint = record.checkpoint.as_mut().unwrap();
         (checkpoint.seq, checkpoint.epoch) = (seq, Epoch(checkpoint.epoch.0 + 1));
-        let totals = checkpoint.tables.as_mut().unwrap().get_mut(table).unwrap();
-        (totals.files, totals.rows) = (totals.files + 1, totals.rows + 1);
-        totals.bytes += bytes.len() as u64;
-        totals.sets.as_mut().unwrap().add(&record.files[0]);
+        let (files, _) = changes(record.output(table)).unwrap();
+        rewrite_note(&mut record, table, |note| {
+            note.totals = note.totals.map(|totals| totals.after(&files, &[]));
+        });
         let path = last.with_file_name(format!("{seq:020}.json"));
         fs::write(path, record.encode().unwrap()).unwrap();
     }
@@ -393,14 +392,23 @@ fn read(path: &Path, seq: u64) -> Record {
     Record::decode(&fs::read(path).unwrap(), "record", seq).unwrap()
 }
 
-/// Writes a record anew, with a checksum that fits.
+/// Rewrites a record with a matching checksum.
 fn rewrite(path: &Path, seq: u64, change: impl FnOnce(&mut Record)) {
     let mut record = read(path, seq);
     change(&mut record);
     fs::write(path, record.encode().unwrap()).unwrap();
 }
 
-/// Turns one bit of a file.
+/// Changes the note of a table in a record.
+fn rewrite_note(record: &mut Record, table: &str, change: impl FnOnce(&mut Note)) {
+    let checkpoint = record.checkpoint.as_mut().unwrap();
+    let mut note = Note::read(checkpoint.past(table)).unwrap();
+    change(&mut note);
+    let notes = checkpoint.notes.as_mut().unwrap();
+    notes.insert(table.into(), note.write().unwrap());
+}
+
+/// Flips one bit of a file.
 fn flip(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
     let middle = bytes.len() / 2;

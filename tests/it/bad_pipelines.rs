@@ -1,4 +1,4 @@
-//! What `validate` and `run` say of files that are wrong: whole outputs.
+//! The whole outputs of `validate` and `run` for invalid files.
 
 use crate::process::Folder;
 
@@ -10,14 +10,14 @@ fn check(text: &str, expected: &str) {
     let ended = folder.tagflow(&["validate", "p.yaml"]).expect(2);
     assert_eq!(ended.stdout, expected);
     assert_eq!(ended.stderr, "");
-    // `run` says the same, where errors belong.
+    // `run` prints the same on standard error.
     let ended = folder
         .tagflow(&["run", "p.yaml", "--admin", "off"])
         .expect(2);
     assert_eq!(ended.stderr, expected);
 }
 
-/// A file that is right, with the query's SQL and more blocks.
+/// A valid file, with the query's SQL and more blocks.
 fn pipeline(sql: &str, more: &str) -> String {
     format!(
         "\
@@ -103,6 +103,7 @@ fn a_mistake_in_the_sql() {
         &pipeline("SELECT count(*) FORM events", ""),
         "\
 p.yaml:10:26  error  expected: end of statement, found: events
+                     help: did you mean `FROM`?
 1 error
 ",
     );

@@ -1,5 +1,4 @@
-//! Rows that cannot be read: each costs itself and nothing else, and is found
-//! with its reason and its bytes.
+//! Unreadable rows: each costs only itself, and is found with its reason and its bytes.
 
 use std::fmt::Write as _;
 
@@ -55,7 +54,7 @@ fn bad_rows() -> Vec<(Vec<u8>, &'static str)> {
     ]
 }
 
-/// A row of more than 20 MB that is right otherwise.
+/// A row of more than 20 MB that is otherwise valid.
 fn long_row() -> String {
     GOOD.replace("u1", &"x".repeat(20_000_000))
 }
@@ -89,7 +88,7 @@ fn bad_messages_become_dead_letters() {
         "{}",
         ended.stderr
     );
-    // Bad and good rows take turns, a good one first.
+    // Bad and good rows alternate, a good one first.
     let mut expected = "partition,offset,reason,field,bytes\n".to_owned();
     bad.push((Vec::new(), "empty,"));
     for (index, (row, reason)) in bad.iter().enumerate() {
@@ -144,15 +143,15 @@ fn too_many_bad_rows_stop_the_run_and_the_next_goes_on() {
     folder.tagflow(&run).expect(0);
     assert_eq!(ask(&folder, "select count(*) as n from out"), "n\n95\n");
 
-    // Another field of the same name: each of these rows is bad.
+    // The field has another name, so all these rows are bad.
     let renamed = GOOD.replace("user_id", "user");
     broker.send("clicks", rows(&renamed, 200));
     broker.send("clicks", rows(GOOD, 100));
     let ended = folder.tagflow(&run).expect(3);
-    let expected = "error: 200 of the last 300 rows could not be read, more than \
+    let expected = "error: 200 of the last 300 rows became dead letters, more than \
                     `errors.stop_when.ratio` allows (0.05); the dead letters say why\n";
     assert!(ended.stderr.ends_with(expected), "{}", ended.stderr);
-    // What was read until then is committed, so that one can look at it.
+    // The rows before the failure are committed, so that they can be queried.
     let counts = "select (select count(*) from out) as n, \
                   (select count(*) from dead_letters) as bad";
     assert_eq!(ask(&folder, counts), "n,bad\n195,205\n");
@@ -160,6 +159,80 @@ fn too_many_bad_rows_stop_the_run_and_the_next_goes_on() {
     broker.send("clicks", rows(GOOD, 150));
     folder.tagflow(&run).expect(0);
     assert_eq!(ask(&folder, counts), "n,bad\n345,205\n");
+}
+
+/// A pipeline that divides by `amount` and casts `user_id`, which is personal.
+fn failing(on_error: &str) -> String {
+    format!(
+        "\
+name: clicks
+sources:
+  events:
+    files: {{url: ./in.ndjson}}
+    format: {{json: {{}}}}
+    columns: {{user_id: {{type: string, personal: true}}, amount: int64, at: timestamp(ms)}}
+    time: {{event_time: at}}
+    on_error: {on_error}
+steps:
+  ratios: {{from: events, select: {{at: at, x: 100 / amount, u: CAST(user_id AS INT)}}}}
+sinks:
+  out: {{from: ratios, parquet: {{url: ./lake/out}}}}
+checkpoint: {{url: ./state}}
+"
+    )
+}
+
+fn failing_rows() -> String {
+    let row = |(user, amount): (&str, i64)| {
+        format!("{{\"user_id\":\"{user}\",\"amount\":{amount},\"at\":1767571200000}}\n")
+    };
+    let rows = [("1", 1), ("2", 2), ("3", 0), ("secret", 4), ("5", 5)];
+    rows.map(row).concat()
+}
+
+#[test]
+fn regression_a_failing_expression_costs_its_row() {
+    let folder = Folder::new();
+    folder.write("in.ndjson", failing_rows());
+    folder.write("p.yaml", failing("dead_letter"));
+    let run = ["run", "p.yaml", "--admin", "off"];
+    let ended = folder.tagflow(&run).expect(0);
+    let shown = "  dead letters              2";
+    assert!(ended.stderr.contains(shown), "{}", ended.stderr);
+    let sql = "select node, \"offset\", reason, expression from dead_letters \
+               order by reason";
+    let offset = |row: &str| failing_rows().find(row).unwrap() - "{\"user_id\":\"".len();
+    let expected = format!(
+        "node,offset,reason,expression\n\
+         ratios,{},cast_failed,CAST(user_id AS Int32)\n\
+         ratios,{},division_by_zero,100 / amount\n",
+        offset("secret"),
+        offset("3")
+    );
+    assert_eq!(ask(&folder, sql), expected);
+    assert_eq!(ask(&folder, "select count(*) as n from out"), "n\n3\n");
+    let row = r#"{"user_id":"***","amount":0,"at":"2026-01-05T00:00:00Z"}"#;
+    let found = format!("select count(*) as n from dead_letters where payload = '{row}'");
+    assert_eq!(ask(&folder, &found), "n\n1\n");
+    let hidden = "select count(*) as n from dead_letters where error like '%secret%'";
+    assert_eq!(ask(&folder, hidden), "n\n0\n");
+    folder.tagflow(&["audit", "--file", "p.yaml"]).expect(0);
+}
+
+#[test]
+fn regression_an_error_that_stops_the_run_names_the_row_and_no_personal_value() {
+    let folder = Folder::new();
+    let rows = failing_rows().replace("\"amount\":0", "\"amount\":3");
+    folder.write("in.ndjson", rows);
+    folder.write("p.yaml", failing("fail"));
+    let ended = folder
+        .tagflow(&["run", "p.yaml", "--admin", "off"])
+        .expect(3);
+    let expected = "`ratios` cannot compute `CAST(user_id AS Int32)`: a value cannot be cast, on \
+                    row ";
+    assert!(ended.stderr.contains(expected), "{}", ended.stderr);
+    assert!(ended.stderr.contains("TRY_CAST"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("secret"), "{}", ended.stderr);
 }
 
 #[test]
@@ -223,7 +296,7 @@ sinks:
     for table in [letters.concat(), late] {
         assert!(!table.to_lowercase().contains("secret"), "{table}");
     }
-    // What sinks write is theirs to decide.
+    // Sinks decide themselves whether they write personal data.
     let out = ask(&folder, "select user_id from out order by 1");
     assert_eq!(out, "user_id\nsecret-1\nsecret-6\nsecret-7\n");
 }

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-/// Which crates of ours each crate may depend on, tests aside.
+/// The dependencies of each crate on our other crates that are allowed, except in tests.
 const ALLOWED: [(&str, &[&str]); 6] = [
     ("tagflow-schemas", &[]),
     ("tagflow-engine", &[]),
@@ -25,7 +25,7 @@ const ALLOWED: [(&str, &[&str]); 6] = [
     ("tagflow", &["tagflow-engine", "tagflow-pipelines"]),
 ];
 
-/// Which crates may know of a heavy dependency.
+/// The crates that may use a heavy dependency.
 const DOORS: [(&str, &[&str]); 5] = [
     ("datafusion", &["tagflow-operators", "tagflow-pipelines"]),
     ("rdkafka", &["tagflow-connectors"]),

@@ -34,7 +34,7 @@ impl Broker {
         self.cluster.broker_up(-1).unwrap();
     }
 
-    /// Sends rows, dealt to the partitions in turn.
+    /// Sends rows to the partitions in turn.
     pub(crate) fn send_rows(&self, topic: &str, partitions: i32, rows: &[Row]) {
         let messages = rows.iter().enumerate().map(|(index, row)| {
             let partition = index as i32 % partitions;
@@ -43,7 +43,7 @@ impl Broker {
         self.send(topic, messages);
     }
 
-    /// Sends payloads to partitions; none is a tombstone.
+    /// Sends payloads to partitions; `None` is a tombstone.
     pub(crate) fn send(
         &self,
         topic: &str,

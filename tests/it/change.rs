@@ -1,5 +1,5 @@
-//! A pipeline whose file is changed while its windows are open goes on: what was there
-//! keeps its counts, what is new counts from then on.
+//! A pipeline continues when its file is changed while windows are open: existing aggregates keep
+//! their counts, new ones count from then on.
 
 use crate::{
     broker::Broker,
@@ -76,13 +76,13 @@ fn what_is_added_resets_nothing() {
     assert!(!told.contains("--reset"), "{told}");
 
     broker.send_rows("sales", 3, &all[BEFORE..]);
-    // Elsewhere, and by more hands.
+    // In another folder, and with more lanes.
     run(&["--drain", "--parallelism", "3"]);
     assert_holds(&folder, &all);
     assert_sound(&folder);
 }
 
-/// What was there is of all rows; what is new is null in windows that had closed, and of
+/// Existing aggregates include all rows. New ones are null in windows that had closed, and include
 /// the rows after the change in all others.
 fn assert_holds(folder: &Folder, rows: &[Row]) {
     let runtime = tokio::runtime::Builder::new_current_thread()

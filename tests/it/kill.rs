@@ -1,5 +1,4 @@
-//! `kill -9` at random moments, again and again: in the end the tables hold
-//! every row once.
+//! `kill -9` at random moments, repeatedly: in the end the tables contain every row once.
 
 use std::{env, time::Duration};
 
@@ -11,21 +10,20 @@ use crate::{
     s3::S3,
 };
 
-/// How many kills each test sees at least: a third of 200, or of as many as the
-/// environment says.
+/// The fewest kills of each test: a third of 200, or of the number in the environment.
 fn kills() -> u32 {
     let all = env::var("TAGFLOW_KILLS").ok();
     let all: u32 = all.map_or(200, |kills| kills.parse().unwrap());
     all.div_ceil(3)
 }
 
-/// The most kills of one pipeline; then a run may live, for a test must end.
+/// The most kills of a pipeline; then a run may finish, because a test must end.
 const KILLS_OF_ONE: u32 = 20;
 
 /// The latest moment of a kill after the start: past the first commits.
 const LATEST_MS: u64 = 1000;
 
-/// So many that they take some epochs.
+/// Enough rows for several epochs.
 const ROWS: i64 = 10_000;
 
 #[test]
@@ -84,7 +82,7 @@ fn a_killed_run_over_s3_loses_and_doubles_nothing() {
     }
 }
 
-/// Starts the run and kills it, until one comes to its end before its kill.
+/// Starts the run and kills it, until a run ends before its kill.
 fn kill_until_done(folder: &Folder, args: &[&str], random: &mut Random) -> u32 {
     let mut kills = 0;
     loop {
@@ -101,7 +99,7 @@ fn kill_until_done(folder: &Folder, args: &[&str], random: &mut Random) -> u32 {
         }
         let ended = run.wait();
         if ended.code.is_some() {
-            // Before its kill, if only just.
+            // It ended just before its kill.
             ended.expect(0);
             return kills;
         }

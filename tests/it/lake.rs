@@ -1,4 +1,4 @@
-//! What the binary has written, against DataFusion in batch over the same rows.
+//! Compares the binary's output with DataFusion in batch over the same rows.
 
 use std::sync::Arc;
 
@@ -23,8 +23,8 @@ SELECT window_start, campaign, n, amount, ids FROM per_minute ORDER BY 1, 2";
 
 const EVERY_ROW: &str = "SELECT id, campaign, amount, at FROM events ORDER BY 1, 2, 3, 4";
 
-/// Panics unless the tables in `folder` hold exactly `rows`, and nothing is
-/// left staged or half-written.
+/// Panics unless the tables in `folder` contain exactly `rows`, and no staged or half-written file
+/// is left.
 #[track_caller]
 pub(crate) fn assert_holds(folder: &Folder, rows: &[Row]) {
     assert_shows(folder, rows);
@@ -35,7 +35,7 @@ pub(crate) fn assert_holds(folder: &Folder, rows: &[Row]) {
     assert_sound(folder);
 }
 
-/// Panics unless `audit` finds all of `p.yaml` in order, byte for byte.
+/// Panics unless `audit` finds no problem in `p.yaml`, byte for byte.
 #[track_caller]
 pub(crate) fn assert_sound(folder: &Folder) {
     let audit = ["audit", "--file", "p.yaml", "--deep"];
@@ -43,7 +43,7 @@ pub(crate) fn assert_sound(folder: &Folder) {
     assert!(!said.contains("odd: "), "{said}");
 }
 
-/// Panics unless the tables in `folder` hold exactly `rows`.
+/// Panics unless the tables in `folder` contain exactly `rows`.
 #[track_caller]
 pub(crate) fn assert_shows(folder: &Folder, rows: &[Row]) {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -101,7 +101,7 @@ pub(crate) async fn written(folder: &Folder, table: &str, by: &str, sql: &str) -
     ask(&context, sql).await
 }
 
-/// The same of a table whose folders do not matter.
+/// The same for a table whose folders do not matter.
 pub(crate) fn read(folder: &Folder, table: &str, sql: &str) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,4 +1,4 @@
-//! Tests of the whole: the real binary, as a user starts it.
+//! End-to-end tests: the real binary, as a user starts it.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -8,15 +8,21 @@ mod bad_rows;
 mod borders;
 mod broker;
 mod change;
+mod clusters;
+mod folder;
+mod hive;
 mod kill;
 mod lake;
 mod memory;
 mod outage;
+mod ownership;
 mod pipeline_tests;
 mod poison;
 mod preview;
 mod process;
+mod query;
 mod replace;
+mod replacing;
 mod rows;
 mod run;
 mod s3;

@@ -1,5 +1,5 @@
-//! A store that goes away while a pipeline runs, and comes back: the process
-//! waits for it, and not a row is lost or doubled.
+//! A store that is unavailable for a while as a pipeline runs: the process waits, and no row is
+//! lost or duplicated.
 
 use std::{env, thread, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
     s3::S3,
 };
 
-/// For how long it is gone: a minute, where the environment says so.
+/// The duration of the outage: a minute, if the environment sets it.
 fn outage() -> Duration {
     let seconds = env::var("TAGFLOW_OUTAGE_S").ok();
     Duration::from_secs(seconds.map_or(4, |seconds| seconds.parse().unwrap()))

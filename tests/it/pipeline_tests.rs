@@ -42,6 +42,49 @@ fn tests_of_a_folder_pass_and_leave_nothing_behind() {
 }
 
 #[test]
+fn regression_an_invalid_file_of_a_folder_is_in_the_result() {
+    let folder = Folder::new();
+    folder.write("pipelines/a.yaml", FILE);
+    folder.write(
+        "pipelines/b.yaml",
+        FILE.replace("name: clicks", "nam: clicks"),
+    );
+    let ended = folder
+        .tagflow(&["test", "pipelines", "--format", "json"])
+        .expect(2);
+    let results: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(results[0]["passed"], true, "{results}");
+    assert_eq!(results[1]["file"], "pipelines/b.yaml", "{results}");
+    assert_eq!(results[1]["passed"], false, "{results}");
+    assert_eq!(results[1]["problems"][0]["line"], 1, "{results}");
+    let ended = folder
+        .tagflow(&["test", "pipelines", "--format", "github"])
+        .expect(2);
+    assert!(
+        ended
+            .stdout
+            .contains("::error file=pipelines/b.yaml,line=1,"),
+        "{}",
+        ended.stdout
+    );
+    let ended = folder.tagflow(&["validate", "pipelines"]).expect(2);
+    assert!(
+        ended.stdout.contains("pipelines/a.yaml: ok"),
+        "{}",
+        ended.stdout
+    );
+    assert!(
+        ended.stdout.contains("pipelines/b.yaml:1:"),
+        "{}",
+        ended.stdout
+    );
+    folder.write("empty/notes.txt", "no pipeline");
+    let ended = folder.tagflow(&["validate", "empty"]).expect(2);
+    let expected = "error: `empty` contains no pipeline file (`*.yaml`, `*.yml`)\n";
+    assert_eq!(ended.stderr, expected);
+}
+
+#[test]
 fn a_test_that_fails_ends_with_2() {
     let folder = Folder::new();
     folder.write("a.yaml", FILE.replace("{n: 1}", "{n: 2}"));

@@ -1,6 +1,5 @@
-//! A corpus of what is wrong: rows, of which each is accounted for with its
-//! reason, and pipeline files, of which each is refused with its place. What
-//! else turns out to be handled badly is added to the folder beside this file.
+//! A corpus of errors: each bad row is accounted for with its reason, and each bad pipeline file is
+//! refused with its position. Add new cases to the folder beside this file.
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
@@ -23,7 +22,7 @@ struct BadRow {
     bytes: Vec<u8>,
 }
 
-/// What two columns of a corpus hold.
+/// The content of two columns of a corpus.
 fn lines(corpus: &str) -> impl Iterator<Item = (&str, &str)> {
     let lines = corpus.lines().filter(|line| !line.starts_with('#'));
     lines.map(|line| {
@@ -45,7 +44,7 @@ fn bad_rows(corpus: &str) -> Vec<BadRow> {
     lines(corpus).map(row).collect()
 }
 
-/// The bytes that `\xNN` stands for in place of it.
+/// Replaces each `\xNN` by its byte.
 fn unescaped(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = text;
@@ -82,8 +81,8 @@ checkpoint: {{url: ./state}}
     )
 }
 
-/// Each of these rows is a dead letter of its reason, in their order, and each
-/// good row between them came through.
+/// Checks that all these rows are dead letters with their reasons, in order, and that each good row
+/// between them passed.
 #[track_caller]
 fn check(folder: &Folder, rows: &[BadRow]) {
     folder
@@ -95,7 +94,7 @@ fn check(folder: &Folder, rows: &[BadRow]) {
     };
     let letters = ask(
         "select reason, field, octet_length(encode(payload, 'hex')) / 2 as bytes, error \
-                       from dead_letters order by \"offset\"",
+                       from dead_letters order by \"partition\", \"offset\"",
     );
     let mut letters = letters.lines().skip(1);
     let mut wrong = String::new();
@@ -113,7 +112,7 @@ fn check(folder: &Folder, rows: &[BadRow]) {
     assert_eq!(count, format!("n\n{}\n", rows.len() + 1));
 }
 
-/// The rows with a good one in front of each and at the end.
+/// The rows with a good one before each and at the end.
 fn between_good(rows: &[BadRow], good: &str) -> Vec<u8> {
     let mut text = Vec::new();
     for row in rows {
@@ -176,11 +175,18 @@ fn each_bad_row_of_json_in_kafka_is_a_dead_letter() {
 #[test]
 fn each_bad_row_of_csv_is_a_dead_letter() {
     let folder = Folder::new();
-    let rows = bad_rows(CSV_ROWS);
-    let mut text = b"s,at,i,f,b,d,t,day,j,l\n".to_vec();
-    text.extend(between_good(&rows, GOOD_CSV));
-    folder.write("in.csv", text);
-    folder.write("p.yaml", pipeline("files: {url: ./in.csv}", "{csv: {}}"));
+    // An unclosed quote reaches to the next one, so each such row has its own file.
+    let is_open = |row: &BadRow| row.bytes.split(|byte| *byte == b'"').count() % 2 == 0;
+    let (open, mut rows): (Vec<_>, Vec<_>) = bad_rows(CSV_ROWS).into_iter().partition(is_open);
+    let file = |rows: &[u8]| [b"s,at,i,f,b,d,t,day,j,l\n", rows].concat();
+    folder.write("in/0.csv", file(&between_good(&rows, GOOD_CSV)));
+    for (index, row) in open.iter().enumerate() {
+        let rows = [GOOD_CSV.as_bytes(), &row.bytes, b""].join(&b'\n');
+        folder.write(&format!("in/1{index:02}.csv"), file(&rows));
+    }
+    rows.extend(open);
+    let files = "files: {url: \"./in/*.csv\"}";
+    folder.write("p.yaml", pipeline(files, "{csv: {}}"));
     check(&folder, &rows);
 }
 

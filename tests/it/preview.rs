@@ -13,7 +13,7 @@ fn folder() -> Folder {
     folder
 }
 
-/// The cells of a printed table, without its head.
+/// The cells of a printed table, without its header.
 fn cells(table: &str) -> Vec<Vec<String>> {
     let lines = table.lines().filter(|line| line.starts_with('|')).skip(1);
     let cells = |line: &str| {

@@ -11,7 +11,7 @@ use std::{
 
 use tempfile::TempDir;
 
-/// A process that takes longer than this hangs.
+/// A longer run is a hang.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A folder in which `tagflow` is started.
@@ -28,7 +28,7 @@ impl Folder {
         }
     }
 
-    /// Sets a variable of the environment of what is started here.
+    /// Sets an environment variable for processes started here.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
@@ -54,7 +54,7 @@ impl Folder {
         Running::of(command.args(args))
     }
 
-    /// A program to run here, with an environment that says nothing of Tagflow.
+    /// A program to run here, without Tagflow's variables in its environment.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command
@@ -96,7 +96,7 @@ pub(crate) struct Running {
     child: Option<Child>,
 }
 
-/// How a process ended.
+/// The result of a process.
 #[derive(Debug)]
 pub(crate) struct Ended {
     /// Its exit code; `None` after a signal.
@@ -126,7 +126,7 @@ impl Running {
         assert!(sent.unwrap().success());
     }
 
-    /// What it takes in memory, without its binary; `None` once it has ended.
+    /// Its memory, without its binary; `None` once it has ended.
     pub(crate) fn memory_mib(&self) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
         let line = status.lines().find(|line| line.starts_with("RssAnon:"))?;
@@ -194,7 +194,7 @@ fn text(mut pipe: impl Read) -> String {
 }
 
 impl Ended {
-    /// It ended with this code; else what it said is shown.
+    /// Checks that it ended with this code; otherwise shows its output.
     #[track_caller]
     pub(crate) fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{}{}", self.stdout, self.stderr);
@@ -202,7 +202,7 @@ impl Ended {
     }
 }
 
-/// Looks again until `look` finds something.
+/// Repeats `look` until it returns a result.
 #[track_caller]
 pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;

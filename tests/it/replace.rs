@@ -1,5 +1,5 @@
-//! A table whose windows come out again and again has each of them once, to a
-//! reader who takes every row.
+//! A table whose windows are emitted repeatedly contains each window once, for a reader of every
+//! row.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use crate::{
     rows::{Random, Row, rows},
 };
 
-/// In how many parts the rows come, each to a run of its own that is killed
-/// twice before one comes to its end.
+/// The number of parts of the rows. Each part has its own run, which is killed twice before it may
+/// finish.
 const PARTS: usize = 14;
 
 /// The latest moment of a kill after the start: past the first commits.
 const LATEST_MS: u64 = 700;
 
-/// Rows are late by up to two seconds, and the watermark waits for a tenth of
-/// one: windows close, and come out again.
+/// Rows are late by up to two seconds, and the watermark waits for a tenth of a second: windows
+/// close, and are emitted again.
 const PIPELINE: &str = r#"name: corrected
 sources:
   events:
@@ -138,13 +138,13 @@ fn each_window_is_in_the_table_once_after_any_kill() {
     assert_sound(&folder);
 }
 
-/// Of those that are left.
+/// The number of remaining records that remove files.
 fn records_that_remove(folder: &Folder) -> usize {
     let records = folder.files("state", "/log/");
     let text = records
         .iter()
         .map(|path| std::fs::read_to_string(path).unwrap());
-    text.filter(|record| record.contains("\"removed\":["))
+    text.filter(|record| record.contains(r#"{\"remove\":"#))
         .count()
 }
 

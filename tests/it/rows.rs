@@ -1,5 +1,5 @@
-//! The rows of the tests: in disorder, but never by as much as the pipelines'
-//! `delay`, so that none is late and a batch query gives the same answer.
+//! The rows of the tests: out of order, but always by less than the pipelines' `delay`. So none is
+//! late and a batch query gives the same answer.
 
 use std::{fmt::Write as _, sync::Arc};
 
@@ -18,7 +18,7 @@ pub(crate) struct Row {
     pub(crate) at_ms: i64,
 }
 
-/// 2026-01-05T23:59:00Z: the rows soon reach another day.
+/// 2026-01-05T23:59:00Z: the rows soon reach the next day.
 const START_MS: i64 = 1_767_657_540_000;
 
 /// `count` rows, 20 ms apart, up to 2 s out of order.
@@ -26,7 +26,7 @@ pub(crate) fn rows(count: i64, seed: u64) -> Vec<Row> {
     rows_from(0, count, seed)
 }
 
-/// The same, with ids and times that follow those of `first` rows.
+/// The same, with ids and times that continue those of `first` rows.
 pub(crate) fn rows_from(first: i64, count: i64, seed: u64) -> Vec<Row> {
     let mut random = Random(seed);
     (first..first + count)
@@ -99,8 +99,8 @@ impl Random {
     }
 }
 
-/// The pipeline of the tests, over a source of any kind: every row as it is,
-/// and what it adds up to a minute.
+/// The pipeline of the tests, over a source of any kind: every row unchanged, and the sums per
+/// minute.
 pub(crate) fn pipeline(source: &str) -> String {
     format!(
         r#"name: sales
@@ -127,8 +127,8 @@ checkpoint: {{every: 100ms, url: ./state}}
     )
 }
 
-/// The same pipeline, patient with partitions that get no rows for a while: what
-/// comes to them then is not late.
+/// The same pipeline with a long idle timeout, so that rows of a partition after a pause are not
+/// late.
 pub(crate) fn patient(pipeline: &str) -> String {
     pipeline.replace("idle_after: 500ms", "idle_after: 5m")
 }

@@ -1,6 +1,6 @@
-//! `run`: to the end of a file, Ctrl-C, again, and what it refuses.
+//! `run`: to the end of a file, after Ctrl-C, repeated, and refused.
 
-use std::fs;
+use std::{fs, net::TcpListener};
 
 use crate::{
     broker::Broker,
@@ -35,11 +35,37 @@ fn a_file_read_to_its_end_leaves_nothing_unpublished() {
             ended.stderr
         );
     }
-    // Again: there is nothing to do, and nothing is done twice.
+    // A repeated run has no rows to read, and writes no row twice.
     folder
         .tagflow(&["run", "p.yaml", "--admin", "off"])
         .expect(0);
     assert_holds(&folder, &all);
+}
+
+#[test]
+fn regression_a_run_shows_the_warnings_of_sql_and_sinks() {
+    let folder = Folder::new();
+    folder.write(
+        "in.ndjson",
+        "{\"a\": 1, \"A\": 2, \"ts\": \"2026-03-02T10:00:01Z\"}\n",
+    );
+    folder.write(
+        "p.yaml",
+        "name: p\n\
+         sources:\n  \
+           events:\n    \
+             files: {url: ./in.ndjson}\n    \
+             format: {json: {}}\n    \
+             columns: {a: int64, A: int64, ts: timestamp(rfc3339)}\n    \
+             time: {event_time: ts}\n\
+         sinks:\n  \
+           out: {from: events, parquet: {url: ./out}}\n",
+    );
+    let ended = folder
+        .tagflow(&["run", "p.yaml", "--once", "--admin", "off"])
+        .expect(0);
+    let warning = "warning  the columns `a` and `A` differ in case alone";
+    assert!(ended.stderr.contains(warning), "{}", ended.stderr);
 }
 
 #[test]
@@ -94,8 +120,8 @@ fn a_second_ctrl_c_aborts_and_loses_nothing() {
     eventually("it claims the log", || {
         (!folder.files("state/sales/log", ".json").is_empty()).then_some(())
     });
-    // It finds both when it goes on: the second comes before the first has been
-    // obeyed, however fast that would have been.
+    // It sees both signals when it continues: the second arrives before the first could be handled,
+    // however fast that is.
     running.signal("STOP");
     running.signal("INT");
     running.signal("TERM");
@@ -115,6 +141,37 @@ fn a_second_ctrl_c_aborts_and_loses_nothing() {
         .tagflow(&["run", "p.yaml", "--once", "--drain", "--admin", "off"])
         .expect(0);
     assert_holds(&folder, &all);
+}
+
+#[test]
+fn regression_a_crash_inside_a_library_leaves_a_message() {
+    let file = "name: endless\nsources: {events: {generator: {}}}\nqueries: {all: SELECT user_id FROM \
+                events}\nsinks: {out: {from: all, parquet: {url: ./lake}}}\ncheckpoint: {url: ./state}\n";
+    for signal in ["SEGV", "BUS", "ABRT"] {
+        let folder = Folder::new();
+        folder.write("p.yaml", file);
+        let running = folder.start(&["run", "p.yaml", "--admin", "off"]);
+        eventually("it claims the log", || {
+            (!folder.files("state/endless/log", ".json").is_empty()).then_some(())
+        });
+        running.signal(signal);
+        let ended = running.wait();
+        assert_eq!(ended.code, None, "{}", ended.stderr);
+        let message =
+            format!("error: the process crashed (SIG{signal}), most likely inside a C library");
+        assert_eq!(
+            ended.stderr.matches(&message).count(),
+            1,
+            "{}",
+            ended.stderr
+        );
+        assert_eq!(
+            ended.stderr.matches("process crashed").count(),
+            1,
+            "{}",
+            ended.stderr
+        );
+    }
 }
 
 #[test]
@@ -154,7 +211,7 @@ fn state_that_no_longer_fits_is_named_and_can_be_reset() {
     broker.send_rows("sales", 1, &all);
     let run = ["run", "p.yaml", "--once", "--admin", "off"];
     folder.tagflow(&run).expect(0);
-    // Another aggregate starts from now; of other windows nothing can be known.
+    // Another aggregate starts from now; for older windows its value is unknown.
     let text = text.replace("sum(amount) AS amount", "max(amount) AS amount");
     folder.write("p.yaml", &text);
     folder.tagflow(&run).expect(0);
@@ -232,4 +289,41 @@ fn a_broker_that_does_not_answer_is_shown_and_ends_a_run_once() {
         "{}",
         ended.stderr
     );
+}
+
+#[test]
+fn regression_events_for_a_broker_that_is_away_do_not_count_as_sent() {
+    let folder = Folder::new();
+    folder.write("events.ndjson", "{\"a\":1}\n{\"a\":2}\n");
+    // The port is free again once the listener is dropped.
+    let address = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let produce = format!(
+        "produce --brokers {address} --topic t --property message.timeout.ms=6000 events.ndjson"
+    );
+    let ended = folder
+        .tagflow(&produce.split(' ').collect::<Vec<_>>())
+        .expect(4);
+    let waiting = format!("waiting for Kafka at `{address}`: ");
+    assert!(ended.stderr.contains(&waiting), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("2 of 2 events were not delivered"),
+        "{}",
+        ended.stderr
+    );
+    assert!(!ended.stderr.contains("sent "), "{}", ended.stderr);
+}
+
+#[test]
+fn regression_help_and_errors_of_the_command_line_follow_color() {
+    let folder = Folder::new();
+    let is_colored = |text: &str| text.contains('\u{1b}');
+    for (color, expected) in [("always", true), ("never", false), ("auto", false)] {
+        let help = folder.tagflow(&["--color", color, "--help"]).expect(0);
+        assert_eq!(is_colored(&help.stdout), expected, "{color}: {help:?}");
+        let error = folder.tagflow(&["runn", "--color", color]).expect(2);
+        assert_eq!(is_colored(&error.stderr), expected, "{color}: {error:?}");
+    }
 }

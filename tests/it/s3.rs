@@ -1,4 +1,4 @@
-//! An S3 server in a process of its own: it outlives whom the tests kill.
+//! An S3 server in its own process: it outlives the killed processes of the tests.
 
 use std::{
     env,
@@ -18,7 +18,7 @@ use crate::process::{Folder, Running, eventually};
 
 const KEY: &str = "test-key";
 const SECRET: &str = "test-secret";
-/// Tells the server where to listen; it serves the folder that it is started in.
+/// The listening address for the server; it serves its working directory.
 const ADDRESS: &str = "TAGFLOW_TEST_S3";
 
 /// A server whose buckets are the folders of a [`Folder`].
@@ -28,7 +28,7 @@ pub(crate) struct S3 {
 }
 
 impl S3 {
-    /// Serves `folder` with the bucket `lake`, and lets `tagflow` know.
+    /// Serves `folder` with the bucket `lake`, and sets the variables for `tagflow`.
     pub(crate) fn serving(folder: &mut Folder) -> Self {
         std::fs::create_dir_all(folder.path("lake")).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -57,13 +57,13 @@ impl S3 {
         });
     }
 
-    /// Starts it again, where it was, with what it had.
+    /// Restarts it at the same address with the same data.
     pub(crate) fn up(&mut self, folder: &Folder) {
         self.process = start(folder, self.address);
     }
 
-    /// Sends the server a signal: after `STOP` it takes connections and answers
-    /// none, until `CONT`.
+    /// Sends the server a signal: after `STOP` it accepts connections and answers none, until
+    /// `CONT`.
     pub(crate) fn signal(&self, name: &str) {
         self.process.signal(name);
     }

@@ -1,4 +1,4 @@
-//! A canary in every place where a secret can be: it comes out nowhere.
+//! A canary in every possible place of a secret: it must appear in no output.
 
 use std::{
     fs,
@@ -15,11 +15,10 @@ use crate::{
     process::{Ended, Folder, Running, eventually},
 };
 
-/// In each secret, before the place that it is in.
+/// The prefix of each secret, before its place.
 const CANARY: &str = "canary7f3a";
 
-/// Variables with secrets: those of the pipeline's own, and those that clients
-/// read by themselves.
+/// Variables with secrets: those of the pipeline, and those that clients read themselves.
 const VARIABLES: [&str; 8] = [
     "KAFKA_PASSWORD",
     "KAFKA_USER",
@@ -63,7 +62,7 @@ checkpoint: {{every: 100ms, url: ./state}}
     )
 }
 
-/// What was said and kept, to be searched.
+/// All output and stored files, to be searched.
 #[derive(Default)]
 struct Heard(Vec<(String, Vec<u8>)>);
 
@@ -73,7 +72,7 @@ impl Heard {
         self.0.push((what.to_owned(), said.into_bytes()));
     }
 
-    /// Runs a command as loud as it can be.
+    /// Runs a command with the most verbose logs.
     fn run(&mut self, folder: &Folder, args: &[&str]) -> Ended {
         let ended = start(folder, args).wait();
         self.ended(&args.join(" "), &ended);
@@ -94,7 +93,7 @@ impl Heard {
         }
     }
 
-    /// Where `text` is found.
+    /// The places that contain `text`.
     fn places_of(&self, text: &str) -> Vec<&str> {
         let has = |bytes: &[u8]| {
             bytes
@@ -131,7 +130,7 @@ fn secretive(command: &mut Command) -> &mut Command {
         .env("AWS_REGION", "us-east-1")
 }
 
-/// A run that gets nowhere, for a moment.
+/// A run that fails to start, for a moment.
 fn refused(heard: &mut Heard, folder: &Folder, args: &[&str]) {
     let mut run = start(folder, args);
     assert!(run.outlives(Duration::from_secs(3)), "it keeps trying");
@@ -172,7 +171,7 @@ fn a_canary_comes_out_nowhere() {
     let set = ["--set", "shop=visible-set"];
     let with = |args: &[&'static str]| [args, &set].concat();
 
-    // What reads the file alone.
+    // Commands that read only the file.
     for args in [
         &["validate", "p.yaml"][..],
         &["validate", "p.yaml", "--format", "json"],
@@ -184,7 +183,7 @@ fn a_canary_comes_out_nowhere() {
         heard.run(&folder, &with(args)).expect(0);
     }
 
-    // A run that is asked and killed, one that is stopped, and one that fails.
+    // A run that is queried and killed, one that is stopped, and one that fails.
     send(&broker, 0..100);
     let run = with(&["run", "p.yaml", "-vv", "--admin", "127.0.0.1:0"]);
     let live = start(&folder, &run);
@@ -225,7 +224,7 @@ fn a_canary_comes_out_nowhere() {
         &with(&["run", "x.yaml", "--once", "--admin", "off"]),
     );
 
-    // What looks at what is there.
+    // Commands that read the results.
     for args in [
         &["status", "--state", "state", "--json"][..],
         &["audit", "secretive", "--state", "state", "--deep", "--json"],
@@ -241,7 +240,7 @@ fn a_canary_comes_out_nowhere() {
     }
     heard.run(&folder, &with(&["diff", "p.yaml"])).expect(0);
 
-    // Mistakes: a secret where none can be.
+    // Mistakes: a secret in a wrong place.
     for (good, bad) in [
         ("every: 100ms", "every: \"${env:KAFKA_PASSWORD}\""),
         ("delay: 1s", "delay: \"${file:./secret}\""),
@@ -309,10 +308,10 @@ fn a_canary_comes_out_nowhere() {
         &["query", &format!("select * from '{url}/*.parquet'")],
     ] {
         let ended = start(&folder, args).wait().expect(2);
-        // The command line may repeat what was typed; no log may.
+        // The command line may repeat its arguments; no log may.
         assert!(!ended.stderr.contains(CANARY), "{args:?}: {}", ended.stderr);
     }
-    // A store that does not answer to the keys that it is sent.
+    // A store that refuses its keys.
     let text = pipeline(&broker.address(), "plaintext").replace("./state", "s3://bucket/state");
     folder.write("s3.yaml", text);
     refused(
@@ -322,7 +321,7 @@ fn a_canary_comes_out_nowhere() {
     );
 
     heard.files(&folder);
-    // What is no secret is found, in plans, records, state and Parquet.
+    // Public text is found, in plans, records, state and Parquet.
     for (visible, place) in [
         ("visible-1", "lake/out"),
         ("visible-1", "lake/minute"),

@@ -1,4 +1,4 @@
-//! The newest profile of all users is in its table, once and whole, after any kill.
+//! After any kill, the table contains the newest profile of all users, once and complete.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use crate::{
     rows::{Random, rows},
 };
 
-/// In how many parts the rows come, each to a run of its own that is killed twice
-/// before one comes to its end.
+/// The number of parts of the rows. Each part has its own run, which is killed twice before it may
+/// finish.
 const PARTS: usize = 6;
 
 /// The latest moment of a kill after the start: past the first commits.
@@ -40,7 +40,7 @@ checkpoint: {every: 100ms, url: ./state}
 const PROFILE: &str = "\
 SELECT campaign, n_30s, n_lifetime, amount_10s, segments[1] AS segment FROM written ORDER BY 1";
 
-/// As of a time.
+/// As of a given time.
 const BY_ORACLE: &str = "\
 SELECT campaign, count(*) FILTER (WHERE at > AS_OF - INTERVAL '30 seconds') AS n_30s,
        count(*) AS n_lifetime,
@@ -88,8 +88,7 @@ fn the_newest_profile_is_there_once_after_any_kill() {
     assert!(kills > 2, "{kills} kills");
 }
 
-/// The profile is that of one time, and right as of then: rows that come later do
-/// not matter to it.
+/// The profile is from one time, and correct for it: later rows do not affect it.
 fn assert_newest(folder: &Folder, rows: &[crate::rows::Row]) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -106,4 +105,62 @@ fn assert_newest(folder: &Folder, rows: &[crate::rows::Row]) {
     assert_same(&format!("profiles as of {time}"), &expected, &ask(PROFILE));
     let staged = folder.files("lake", "_staging");
     assert!(staged.is_empty(), "left staged: {staged:?}");
+}
+
+const AT_THE_END: &str = r"name: ended
+sources:
+  events:
+    files: {url: ./in.ndjson}
+    format: {json: {}}
+    columns: {u: string, at: timestamp(rfc3339)}
+    time: {event_time: at, delay: 5s}
+tags:
+  from: events
+  key: u
+  define:
+    n: {agg: count, windows: [30d]}
+    last_at: {agg: last, arg: at}
+    days: {time_since: last_at, unit: d}
+segments:
+  active: {when: n_30d >= 1}
+sinks:
+  profile: {from: tags.current, parquet: {url: ./lake/profile, mode: snapshot, every: 15m}}
+  kept: {from: tags.current, parquet: {url: ./lake/kept, every: 30d}}
+  changes: {from: tags.changes, parquet: {url: ./lake/changes}}
+";
+
+#[test]
+fn regression_the_last_profile_is_as_of_the_last_event() {
+    let ends = |seconds: u32| {
+        let folder = Folder::new();
+        let rows = [
+            ("u1", "2026-01-05T12:00:00Z".to_owned()),
+            ("u2", "2026-03-10T12:00:00Z".to_owned()),
+            ("u3", format!("2026-03-10T12:00:{seconds:02}Z")),
+        ];
+        let rows = rows.map(|(u, at)| format!("{{\"u\":\"{u}\",\"at\":\"{at}\"}}\n"));
+        folder.write("in.ndjson", rows.concat());
+        folder.write("p.yaml", AT_THE_END);
+        folder
+    };
+    for (seconds, lanes) in [(1, "1"), (10, "1"), (1, "4"), (10, "4")] {
+        let folder = ends(seconds);
+        let run = ["run", "p.yaml", "--admin", "off", "--parallelism", lanes];
+        folder.tagflow(&run).expect(0);
+        let sql = "select u, as_of, n_30d, days, segments[1] as segment from profile order by u";
+        let args = ["query", sql, "--file", "p.yaml", "--format", "csv"];
+        let expected = format!(
+            "u,as_of,n_30d,days,segment\n\
+             u1,2026-03-10T12:00:{seconds:02}Z,0,64,\n\
+             u2,2026-03-10T12:00:{seconds:02}Z,1,0,active\n\
+             u3,2026-03-10T12:00:{seconds:02}Z,1,0,active\n"
+        );
+        assert_eq!(folder.tagflow(&args).expect(0).stdout, expected);
+        let get = ["tags", "get", "u1", "--file", "p.yaml", "--json"];
+        let known = folder.tagflow(&get).expect(0).stdout;
+        let known: serde_json::Value = serde_json::from_str(&known).unwrap();
+        assert_eq!(known["as_of"], format!("2026-03-10T12:00:{seconds:02}Z"));
+        assert_eq!(known["tags"]["days"]["value"], 64);
+        assert_eq!(known["tags"]["n_30d"]["value"], 0);
+    }
 }

@@ -1,6 +1,6 @@
-//! A long run: a steady rate, bursts of ten times that, a store and a broker
-//! that stand still in turn. Memory stays within its limit and does not grow,
-//! and in the end every row is there once.
+//! A long run: a steady rate, bursts of ten times that rate, and in turn a blocked store and a
+//! blocked broker. Memory stays within its limit and does not grow, and in the end every row is
+//! there once.
 
 use std::{
     env,
@@ -16,14 +16,14 @@ use crate::{
 };
 
 const LIMIT_MIB: u64 = 128;
-/// The mock keeps 5 MiB of each: what a burst and a stall leave unread has room.
+/// The mock keeps 5 MiB of each: enough for the unread rows of a burst and a stall.
 const PARTITIONS: i32 = 64;
-/// A burst is so many times the steady rate.
+/// The rate of a burst, as a multiple of the steady rate.
 const BURST: i64 = 10;
-/// A run shorter than this says nothing of growth.
+/// A shorter run shows nothing about growth.
 const LONG: Duration = Duration::from_mins(10);
 
-/// For how long: some seconds, or what the environment says.
+/// The duration: some seconds, or the value in the environment.
 fn duration() -> Duration {
     let minutes = env::var("TAGFLOW_SOAK_MINUTES").ok();
     minutes.map_or(Duration::from_secs(24), |minutes| {
@@ -31,14 +31,14 @@ fn duration() -> Duration {
     })
 }
 
-/// Rows a second: as many as a debug build on two busy cores can read, or what the
-/// environment says. What is not read before the mock throws it away is lost.
+/// Rows per second: as many as a debug build on two busy cores can read, or the value in the
+/// environment. Rows that are not read before the mock deletes them are lost.
 fn rate() -> i64 {
     let rows = env::var("TAGFLOW_SOAK_RATE").ok();
     rows.map_or(1_000, |rows| rows.parse().unwrap())
 }
 
-/// What a part of the run is like.
+/// The condition during a part of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Steady,
@@ -65,7 +65,7 @@ struct Sample {
     mib: u64,
 }
 
-/// Sends rows and counts what the tables must show.
+/// Sends rows and counts the expected rows of the tables.
 struct Load {
     broker: Broker,
     sent: i64,
@@ -186,7 +186,7 @@ fn assert_memory(samples: &[Sample], length: Duration) {
         peak = peak.max(highest);
     }
     assert!(peak <= LIMIT_MIB * 110 / 100, "{peak} MiB of {LIMIT_MIB}");
-    // What it takes while nothing happens, late in the run and in its first half.
+    // The memory in idle phases, late in the run and in its first half.
     let steady: Vec<u64> = samples
         .iter()
         .filter(|it| it.phase == Phase::Steady)

@@ -1,4 +1,4 @@
-//! Stores that are full, refuse, or hold what a killed process left.
+//! Stores that are full, refuse requests, or contain leftovers of a killed process.
 
 use std::{
     fs::{self, File},
@@ -43,8 +43,7 @@ fn says(ended: &Ended, parts: &[&str]) {
 #[test]
 fn a_table_that_takes_no_more_bytes_ends_the_run_and_loses_nothing() {
     let (folder, all) = with_file(20_000);
-    // No file may be longer than 40 blocks of 512 bytes: what a log record and
-    // a small table need.
+    // No file may be longer than 40 blocks of 512 bytes: enough for a log record and a small table.
     let limited = "trap '' XFSZ; ulimit -f 40; exec \"$0\" run p.yaml --admin off";
     let ended = shell(&folder, limited, "").expect(4);
     let root = folder.path("").display().to_string();
@@ -104,7 +103,7 @@ fn a_disk_that_can_only_be_read_ends_the_run_and_loses_nothing() {
     says(
         &ended.expect(0),
         &[
-            "error: cannot create `file://",
+            "error: cannot write to `./disk/state`: no file can be created in the folder `",
             "Read-only file system (os error 30)",
             "hint: nothing is lost",
         ],
@@ -112,8 +111,8 @@ fn a_disk_that_can_only_be_read_ends_the_run_and_loses_nothing() {
     assert_shows(&folder, &all);
 }
 
-/// Runs a script that mounts a file system, in a namespace that only it sees;
-/// `None` where the machine lets nobody mount.
+/// Runs a script that mounts a file system, in its own mount namespace; `None` if the machine
+/// forbids mounts.
 fn on_a_disk_of_its_own(folder: &Folder, script: &str) -> Option<Ended> {
     let unshared = "exec unshare -rm sh -c \"$1\" \"$0\"";
     let ended = shell(folder, unshared, script);
@@ -136,7 +135,7 @@ fn a_state_folder_that_may_not_be_written_is_named() {
     let mut command = folder.command(env!("CARGO_BIN_EXE_tagflow"));
     command.args(RUN);
     if File::create(folder.path("state/x")).is_ok() {
-        // The superuser may write everywhere, so somebody else has to try.
+        // The superuser may write everywhere, so the test uses another user.
         command.uid(65_534).gid(65_534);
         if command.output().is_err() {
             eprintln!("NOT RUN: only the superuser may start the binary");
@@ -148,8 +147,9 @@ fn a_state_folder_that_may_not_be_written_is_named() {
     says(
         &ended,
         &[
-            &format!("error: cannot create `file://{state}/sales/probe/"),
-            ": access is denied; allow reading, writing, listing and deleting there\n",
+            &format!(
+                "error: cannot write to `./state`: no file can be created in the folder `{state}`\n"
+            ),
             "Permission denied (os error 13)",
         ],
     );

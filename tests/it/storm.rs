@@ -1,5 +1,5 @@
-//! Thousands of values fall at once after a long silence, and the process is killed
-//! again and again meanwhile: each change is told once, with its time.
+//! Thousands of values fall at once after a long silence, and the process is killed repeatedly
+//! meanwhile: each change is emitted once, with its time.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const EVENTS: i64 = USERS * 4 / 3;
 const START_MS: i64 = 1_767_571_200_000;
 const SILENCE_MS: i64 = 3 * 86_400_000;
 
-/// The storm is killed so often, and not later than this after each start.
+/// The number of kills during the storm, each at most this long after the start.
 const KILLS: u64 = 8;
 const LATEST_MS: u64 = 1600;
 
@@ -43,8 +43,8 @@ sinks:
 checkpoint: {every: 100ms, url: ./state}
 "#;
 
-/// By the definition of the tags: an event counts for a day, and all are quiet two days
-/// after their last.
+/// From the definition of the tags: an event counts for a day, and all users are quiet two days
+/// after their last event.
 const CHANGES: &str = "\
 WITH placed AS (
   SELECT campaign, at, row_number() OVER (PARTITION BY campaign ORDER BY at, id) AS place,
@@ -91,7 +91,7 @@ fn an_expiry_storm_that_is_killed_tells_of_each_change_once() {
     broker.send_rows("sales", 4, &all);
     folder.tagflow(&run).expect(0);
 
-    // Then nothing for days, and one event in each partition.
+    // Then no rows for days, and one event in each partition.
     let last = |partition: i64| Row {
         id: EVENTS + partition,
         campaign: "last".into(),
@@ -101,7 +101,7 @@ fn an_expiry_storm_that_is_killed_tells_of_each_change_once() {
     let last: Vec<Row> = (0..4).map(last).collect();
     broker.send_rows("sales", 4, &last);
     all.extend(last);
-    // The first kills hit however fast the machine is, the later ones in the storm.
+    // The first kills hit however fast the machine is, the later ones during the storm.
     let (mut random, mut kills) = (Random(53), 0);
     for attempt in 1..=KILLS {
         let lanes = (1 + random.below(3)).to_string();

@@ -1,4 +1,4 @@
-//! What is known of users, asked through the binary.
+//! The tags of users, queried through the binary.
 
 use std::fmt::Write as _;
 
@@ -34,7 +34,7 @@ sinks:
 checkpoint: {every: 100ms, url: ./state}
 "#;
 
-/// Two orders of `u1` and one of `u2`; time goes on with others.
+/// Two orders of `u1` and one of `u2`; other events advance the time.
 fn events() -> String {
     let mut events = String::new();
     let mut add = |user: &str, kind: &str, amount: &str, at: &str| {
@@ -79,7 +79,7 @@ fn a_user_is_known_as_of_the_last_commit_and_later() {
         let said = folder.tagflow(&[&arguments[..], more].concat()).expect(0);
         serde_json::from_str::<Value>(&said.stdout).unwrap()
     };
-    // Of the two orders the first is a day old, and its hour is over.
+    // The first of the two orders is a day old, and its hour is over.
     let known = get(&[]);
     assert_eq!(known["as_of"], "2026-01-06T12:30:00Z", "{known}");
     assert_eq!(known["tags"]["orders_1d"]["value"], 1, "{known}");
@@ -100,7 +100,7 @@ fn a_user_is_known_as_of_the_last_commit_and_later() {
     let later = get(&["--as-of", "2026-01-07"]);
     assert_eq!(later["tags"]["orders_1d"]["value"], 0, "{later}");
     assert_eq!(later["segments"], serde_json::json!({}), "{later}");
-    // Before the second order, by what was told then.
+    // Before the second order, from the emitted changes.
     let before = get(&["--as-of", "2026-01-05T20:00:00Z"]);
     assert_eq!(before["is_told"], true, "{before}");
     assert_eq!(before["tags"]["orders_1d"]["value"], 1, "{before}");
@@ -123,7 +123,7 @@ fn a_user_is_known_as_of_the_last_commit_and_later() {
     let size = ["segments", "size", "buyers", "--file", "p.yaml"];
     let size = folder.tagflow(&size).expect(0);
     assert_eq!(size.stdout, "1 in `buyers` as of 2026-01-06T12:30:00Z\n");
-    // Cold state is a cache.
+    // Spilled state is a cache.
     assert!(folder.files("cold", "").is_empty());
 }
 
@@ -168,7 +168,7 @@ fn what_cannot_be_asked_is_said() {
     assert!(no_time.contains("expected a time like"), "{no_time}");
 }
 
-/// Long before a commit, and after the last one; an idle topic goes by the clock.
+/// Long before a commit, and after the last one; an idle topic follows the clock.
 #[test]
 fn a_running_pipeline_says_what_is_known_now() {
     let broker = Broker::new("events", 2);
@@ -226,6 +226,40 @@ fn a_running_pipeline_says_what_is_known_now() {
     assert_eq!(known["tags"]["orders_lifetime"]["value"], 2, "{known}");
 }
 
+/// No event follows, so the watermark never passes the only one.
+#[test]
+fn regression_one_event_of_a_quiet_topic_is_seen() {
+    let broker = Broker::new("events", 1);
+    let folder = Folder::new();
+    folder.write(
+        "p.yaml",
+        of_broker(&broker).replace("delay: 0s", "delay: 5s"),
+    );
+    let running = folder.start(&["run", "p.yaml", "--admin", "127.0.0.1:0"]);
+    let event = r#"{"user":"u1","kind":"order","amount":3,"at":"2026-01-05T10:00:00Z"}"#;
+    broker.send("events", [(0, Some(event.as_bytes().to_vec()))]);
+    let get = |user: &str| folder.tagflow(&["tags", "get", user, "--file", "p.yaml", "--json"]);
+    let json = |user: &str| serde_json::from_str::<Value>(&get(user).stdout).ok();
+    let known = eventually("the event has been read", || json("u1"));
+    assert_eq!(known["is_live"], true, "{known}");
+    assert_eq!(known["waiting_events"], 1, "{known}");
+    assert_eq!(known["as_of"], "2026-01-05T10:00:00Z", "{known}");
+    assert_eq!(known["tags"]["orders_lifetime"]["value"], 1, "{known}");
+    assert_eq!(known["tags"]["spend_1d"]["value"], "3.00", "{known}");
+    assert!(known["segments"]["buyers"].is_string(), "{known}");
+    eventually("the event is in a commit", || {
+        let expected = "error: `u9` is not known; 1 event waits for the watermark\n";
+        (get("u9").expect(2).stderr == expected).then_some(())
+    });
+
+    running.signal("INT");
+    running.wait().expect(0);
+    let known = json("u1").expect("the commit has the event");
+    assert_eq!(known["is_live"], false, "{known}");
+    assert_eq!(known["waiting_events"], 1, "{known}");
+    assert_eq!(known["tags"]["orders_lifetime"]["value"], 1, "{known}");
+}
+
 #[test]
 fn odd_users_and_times_do_no_harm() {
     let broker = Broker::new("events", 1);
@@ -238,7 +272,7 @@ fn odd_users_and_times_do_no_harm() {
     let events = [
         event("u1", "2026-01-05T10:00:00Z"),
         event("", "2026-01-05T10:00:01Z"),
-        // A clock that is wrong moves no time on: what comes next is not late.
+        // A wrong clock does not advance the time: later events are not late.
         event("u1", "2099-01-01T00:00:00Z"),
         event(&long, "2026-01-05T10:00:02Z"),
         event("u1", "2026-01-05T10:00:03Z"),

@@ -9,6 +9,9 @@ use crate::{
     rows::{pipeline, rows},
 };
 
+/// A run that takes over a live pipeline.
+const TAKE_OVER: [&str; 5] = ["run", "p.yaml", "--admin", "off", "--take-over"];
+
 #[test]
 fn the_second_of_two_takes_over_and_nothing_is_doubled() {
     let folder = Folder::new();
@@ -27,11 +30,11 @@ fn the_second_of_two_takes_over_and_nothing_is_doubled() {
     eventually("the first commits rows", || {
         (!folder.files("lake/every_row", ".parquet").is_empty()).then_some(())
     });
-    let mut second = folder.start(&run);
+    let mut second = folder.start(&TAKE_OVER);
     eventually("the second claims the log", || {
         (records(&folder, "claim") > 1).then_some(())
     });
-    // Both read these, and only one can commit them.
+    // Both processes read these rows, and only one can commit them.
     broker.send_rows("sales", 2, late);
     let fenced = first.wait().expect(5);
     assert!(
@@ -72,8 +75,8 @@ fn an_owner_that_has_nothing_to_commit_gives_way() {
     eventually("it commits", || {
         (records(&folder, "commit") > 0).then_some(())
     });
-    // No row comes that could tell it.
-    let second = folder.start(&run);
+    // No row arrives that could show it the takeover.
+    let second = folder.start(&TAKE_OVER);
     first.wait().expect(5);
     second.signal("TERM");
     second.wait().expect(0);
@@ -83,7 +86,7 @@ fn an_owner_that_has_nothing_to_commit_gives_way() {
     assert_holds(&folder, &all);
 }
 
-/// How many records of a kind the log has; one that is being written has another suffix.
+/// The number of records of a kind in the log; a record that is being written has another suffix.
 fn records(folder: &Folder, kind: &str) -> usize {
     let records = folder.files("state/sales/log", ".json").into_iter();
     let records = records.filter(|path| path.extension().is_some_and(|it| it == "json"));
@@ -109,21 +112,29 @@ fn a_stopped_owner_that_wakes_up_writes_nothing() {
     broker.send_rows("sales", 2, early);
 
     let zombie = folder.start(&["run", "p.yaml", "--admin", "off"]);
-    // Who is stopped before that may claim the log once more, and own it by right.
+    // A process stopped before that may claim the log once more, and own it rightfully.
     eventually("it commits", || {
         (records(&folder, "commit") > 0).then_some(())
     });
-    // What it reads when it wakes up it cannot commit.
+    // It cannot commit the rows that it reads after it wakes up.
     zombie.signal("STOP");
     broker.send_rows("sales", 2, late);
     folder
-        .tagflow(&["run", "p.yaml", "--once", "--drain", "--admin", "off"])
+        .tagflow(&[
+            "run",
+            "p.yaml",
+            "--once",
+            "--drain",
+            "--admin",
+            "off",
+            "--take-over",
+        ])
         .expect(0);
     // It may be in the middle of writing a file.
     assert_shows(&folder, &all);
     zombie.signal("CONT");
     zombie.wait().expect(5);
-    // The next owner takes away what it had staged meanwhile.
+    // The next owner deletes the files staged meanwhile.
     folder
         .tagflow(&["run", "p.yaml", "--once", "--drain", "--admin", "off"])
         .expect(0);

@@ -1,4 +1,7 @@
-use arrow::{array::AsArray, datatypes::TimestampMicrosecondType};
+use arrow::{
+    array::{ArrayRef, AsArray, Int64Array, StringArray},
+    datatypes::TimestampMicrosecondType,
+};
 use tagflow_engine::source::Reference;
 
 use super::*;
@@ -38,6 +41,7 @@ fn encoded_rows_keep_their_bytes() {
         offsets: vec![100, 101, 103, 107],
         tombstones: vec![2],
         reference: Reference::None,
+        folders: None,
     };
     let bad = [
         rejected(0, "not_json", None),
@@ -80,6 +84,7 @@ fn column_rows_become_json_objects() {
             records: records.clone(),
             first: 40,
             reference: Reference::None,
+            folders: None,
         })
     };
     let bad = [

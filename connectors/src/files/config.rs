@@ -1,31 +1,32 @@
-//! What a files source reads.
+//! The configuration of a files source.
 
 use tagflow_engine::{Error, Result};
 
 use crate::format::DEFAULT_MAX_ROW_BYTES;
 
-/// Which files, and what is in them.
+/// Which files to read, and their format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilesConfig {
-    /// A path or URL of one file, or of many by a pattern: `*` and `?` match
-    /// within a name, `[…]` one of some characters, `**` any folders.
+    /// A path or URL of a file, or of many with a pattern. `*` and `?` match within a name, `[…]`
+    /// one of some characters, `**` any folders.
     pub url: String,
-    /// What is in the files.
+    /// The format of the files.
     pub format: FileFormat,
-    /// How much of a file of lines is read at once.
+    /// Bytes per read of a file of lines.
     pub block_bytes: usize,
-    /// Rows of lines that are larger are not read into memory: their beginning
-    /// is handed on, to be rejected as too large. The decoder must know the
-    /// same limit.
+    /// The source reads only the beginning of a larger line, and the decoder rejects the row as too
+    /// large. The decoder must know the same limit.
     pub max_row_bytes: usize,
-    /// At most so many rows of a Parquet file make a chunk.
+    /// The most rows of a Parquet file in a chunk.
     pub batch_rows: usize,
-    /// The columns to read of Parquet files; all of them if `None`.
+    /// The columns to read from Parquet files; all of them if `None`.
     pub columns: Option<Vec<String>>,
+    /// Whether a pattern may match no file.
+    pub allow_empty: bool,
 }
 
 impl FilesConfig {
-    /// Files at `url` with the usual sizes.
+    /// Files at `url` with the default sizes.
     pub fn new(url: impl Into<String>, format: FileFormat) -> Self {
         Self {
             url: url.into(),
@@ -34,11 +35,12 @@ impl FilesConfig {
             max_row_bytes: DEFAULT_MAX_ROW_BYTES,
             batch_rows: 8192,
             columns: None,
+            allow_empty: false,
         }
     }
 
     pub(super) fn validate(&self) -> Result<()> {
-        // Rows are addressed in a chunk by 32 bits.
+        // A chunk addresses its rows by 32 bits.
         for (name, value, limit) in [
             ("block_bytes", self.block_bytes, 1 << 30),
             ("max_row_bytes", self.max_row_bytes, 1 << 29),
@@ -54,15 +56,25 @@ impl FilesConfig {
     }
 }
 
-/// What is in a file.
+/// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileFormat {
-    /// One row a line. Empty lines are not rows.
+    /// One row of JSON per line. Empty lines are not rows.
     Lines,
-    /// One row a line, after a first line that names the fields and is put in
-    /// front of every chunk's rows
-    /// ([`CsvHeader::Line`](crate::format::CsvHeader::Line)).
-    LinesAfterHeader,
+    /// Separated values: one row per line, except that quoted values may contain line breaks.
+    Csv(CsvRecords),
     /// Parquet.
     Parquet,
+}
+
+/// The characters that separate values and rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CsvRecords {
+    /// Whether the first row names the fields. The source puts it in front of the rows of every
+    /// chunk ([`CsvHeader::Line`](crate::format::CsvHeader::Line)).
+    pub header: bool,
+    /// Separates two values.
+    pub delimiter: u8,
+    /// Surrounds values that contain delimiters or line breaks.
+    pub quote: u8,
 }

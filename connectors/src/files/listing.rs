@@ -1,39 +1,97 @@
-//! Which files a path or URL with a pattern means.
+//! Resolves a path or a URL pattern to files.
 
 use std::sync::Arc;
 
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use glob::{MatchOptions, Pattern};
 use object_store::{Error as StoreError, ObjectMeta, ObjectStore, ObjectStoreExt, path::Path};
-use tagflow_engine::{Error, Result};
+use tagflow_engine::{Error, Result, source::Growth};
+use tokio::task::spawn_blocking;
 
-use super::object::{FileObject, cannot_read};
+use super::{
+    local,
+    object::{FileObject, cannot_read},
+};
 use crate::storage;
 
-/// As shells do it: `*` and `?` match no `/` and no leading dot.
-const MATCH: MatchOptions = MatchOptions {
+/// How many files to look up concurrently.
+const ASKED_AT_ONCE: usize = 32;
+
+/// As in shells: `*` and `?` match no `/` and no leading dot.
+pub(super) const MATCH: MatchOptions = MatchOptions {
     case_sensitive: true,
     require_literal_separator: true,
     require_literal_leading_dot: true,
 };
 
-/// Whether `url` can mean files. Touches no network.
+/// Whether `url` can name files. Touches no network.
 ///
 /// # Errors
-/// `Config` where it is no path or URL, or its pattern is none.
+/// `Config` where it is no path or URL, or its pattern is malformed.
 pub fn check(url: &str) -> Result<()> {
     let (base, pattern) = split(url);
     storage::check(folder(base))?;
     pattern.map_or(Ok(()), |pattern| compile(pattern).map(drop))
 }
 
-/// The files that `url` means, by name.
-pub(super) async fn list(url: &str) -> Result<Vec<FileObject>> {
+/// The files that a URL names.
+#[derive(Debug)]
+pub(super) struct Listing {
+    /// Sorted by name.
+    pub(super) files: Vec<FileObject>,
+    /// Whether later listings may contain more files.
+    pub(super) growth: Growth,
+}
+
+/// The files that `url` names. A file of exactly this name takes precedence, even where the name
+/// looks like a pattern.
+pub(super) async fn list(url: &str) -> Result<Listing> {
     let (base, pattern) = split(url);
+    let Some(pattern) = pattern else {
+        let (store, path) = storage::open(url)?;
+        return Ok(Listing {
+            files: vec![one(store, path, url).await?],
+            growth: Growth::Complete,
+        });
+    };
+    if let Some(file) = literal(url).await? {
+        return Ok(Listing {
+            files: vec![file],
+            growth: Growth::Complete,
+        });
+    }
     let (store, path) = storage::open(folder(base))?;
-    match pattern {
-        None => one(store, path, url).await.map(|file| vec![file]),
-        Some(pattern) => matching(store, path, base, pattern).await,
+    let mut files = match storage::local_folder(folder(base))? {
+        Some(folder) => below(store, folder, base, compile(pattern)?).await?,
+        None => matching(store, path, base, pattern).await?,
+    };
+    files.sort_by(|left, right| left.name.cmp(&right.name));
+    Ok(Listing {
+        files,
+        growth: Growth::MayGrow,
+    })
+}
+
+/// The error for a URL that names no file.
+pub(super) fn nothing_matches(url: &str) -> Error {
+    Error::data(format!("no file matches `{url}`"))
+}
+
+/// The file whose name is literally `url`. A URL cannot hold all names.
+async fn literal(url: &str) -> Result<Option<FileObject>> {
+    if url.contains("://") && url.contains(['*', '?', '#']) {
+        return Ok(None);
+    }
+    let (store, path) = storage::open(url)?;
+    match store.head(&path).await {
+        Ok(meta) => Ok(Some(FileObject {
+            store,
+            meta,
+            name: Arc::from(url),
+            place: Arc::from(storage::place(url)?),
+        })),
+        // Ignore any failure; the pattern is next.
+        Err(_) => Ok(None),
     }
 }
 
@@ -49,7 +107,7 @@ fn split(url: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// The folder that a pattern is looked for in.
+/// The folder that is searched for a pattern.
 fn folder(base: &str) -> &str {
     if base.is_empty() { "." } else { base }
 }
@@ -61,11 +119,20 @@ fn compile(pattern: &str) -> Result<Pattern> {
 }
 
 async fn one(store: Arc<dyn ObjectStore>, path: Path, url: &str) -> Result<FileObject> {
+    if let Some(path) = storage::local_folder(url)?
+        && std::fs::metadata(&path).is_ok_and(|it| !it.is_file() && !it.is_dir())
+    {
+        return Err(Error::data(format!(
+            "`{url}` is a pipe or a device, and only a file can be read again from where a run \
+             stopped"
+        )));
+    }
     match store.head(&path).await {
         Ok(meta) => Ok(FileObject {
             store,
             meta,
             name: Arc::from(url),
+            place: Arc::from(storage::place(url)?),
         }),
         Err(error @ StoreError::NotFound { .. }) => {
             let folder = url.trim_end_matches('/');
@@ -76,6 +143,48 @@ async fn one(store: Arc<dyn ObjectStore>, path: Path, url: &str) -> Result<FileO
         }
         Err(error) => Err(cannot_read(url, error)),
     }
+}
+
+/// The files below a folder of the local disk.
+async fn below(
+    store: Arc<dyn ObjectStore>,
+    folder: std::path::PathBuf,
+    base: &str,
+    pattern: Pattern,
+) -> Result<Vec<FileObject>> {
+    let root = folder.clone();
+    let names = spawn_blocking(move || local::walk(&root, &pattern)).await;
+    let names = names
+        .map_err(|error| Error::internal("the task that lists files has died").with_source(error))?
+        .map_err(|error| {
+            Error::external(format!("cannot list `{}`", folder.display())).with_source(error)
+        })?;
+    let files = names.into_iter().map(|name| {
+        let (store, path) = (Arc::clone(&store), folder.join(&name));
+        async move {
+            let name = Arc::from(format!("{base}{name}"));
+            let place = Arc::from(path.to_string_lossy());
+            let location = Path::from_absolute_path(&path).map_err(|error| {
+                Error::data(format!("`{name}` is no name of a file")).with_source(error)
+            })?;
+            match store.head(&location).await {
+                Ok(meta) => Ok(Some(FileObject {
+                    store,
+                    meta,
+                    name,
+                    place,
+                })),
+                // The file was deleted meanwhile.
+                Err(StoreError::NotFound { .. }) => Ok(None),
+                Err(error) => Err(cannot_read(&name, error)),
+            }
+        }
+    });
+    stream::iter(files)
+        .buffer_unordered(ASKED_AT_ONCE)
+        .try_filter_map(|file| std::future::ready(Ok(file)))
+        .try_collect()
+        .await
 }
 
 async fn matching(
@@ -93,7 +202,8 @@ async fn matching(
     }
     .map_err(|error| cannot_read(base, error))?;
 
-    let mut files: Vec<_> = objects
+    let place = storage::place(base)?;
+    Ok(objects
         .into_iter()
         .filter_map(|meta| {
             let parts: Vec<_> = meta.location.prefix_match(&folder)?.collect();
@@ -102,12 +212,11 @@ async fn matching(
             compiled.matches_with(&name, MATCH).then(|| FileObject {
                 store: Arc::clone(&store),
                 name: Arc::from(format!("{base}{name}")),
+                place: Arc::from(format!("{}/{name}", place.trim_end_matches('/'))),
                 meta,
             })
         })
-        .collect();
-    files.sort_by(|left, right| left.name.cmp(&right.name));
-    Ok(files)
+        .collect())
 }
 
 #[cfg(test)]
@@ -156,7 +265,7 @@ mod tests {
             ("*.parquet", &[]),
             ("nowhere/*", &[]),
         ] {
-            let files = list(&format!("{base}{pattern}")).await.unwrap();
+            let files = list(&format!("{base}{pattern}")).await.unwrap().files;
             let names: Vec<_> = files.iter().map(|file| &file.name[base.len()..]).collect();
             assert_eq!(names, expected, "{pattern}");
         }

@@ -9,17 +9,20 @@ use std::{
 use bytes::Bytes;
 use object_store::{
     Error as StoreError, GetOptions, GetRange, GetResultPayload, ObjectMeta, ObjectStore,
+    ObjectStoreExt,
 };
 use tagflow_engine::{Error, Result};
 use tokio::task::spawn_blocking;
 
-/// A file as it was when it was listed.
+/// A file as of its listing.
 #[derive(Debug, Clone)]
 pub(super) struct FileObject {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) meta: ObjectMeta,
-    /// How users know it, which is the partition's name.
+    /// The name that users see, which is the partition's name.
     pub(super) name: Arc<str>,
+    /// Its canonical location, independent of the URL's spelling.
+    pub(super) place: Arc<str>,
 }
 
 impl FileObject {
@@ -27,9 +30,12 @@ impl FileObject {
         self.meta.size
     }
 
-    /// The bytes of `range`, which must lie in the file.
+    /// The bytes of `range`, which must be inside the file.
     pub(super) async fn read(&self, range: Range<u64>) -> Result<Bytes> {
         let expected = range.end - range.start;
+        if expected == 0 {
+            return Ok(Bytes::new());
+        }
         let bytes = self.fetch(range).await.map_err(|error| self.error(error))?;
         if bytes.len() as u64 != expected {
             return Err(self.changed());
@@ -47,7 +53,7 @@ impl FileObject {
         let GetResultPayload::File(mut file, path) = result.payload else {
             return result.bytes().await;
         };
-        // As `bytes` does it, but into memory that is not filled with zeros first.
+        // Like `bytes`, but without first filling the memory with zeros.
         let range = result.range;
         let read = move || {
             let length = range.end - range.start;
@@ -61,6 +67,18 @@ impl FileObject {
             store: "LocalFileSystem",
             source: format!("cannot read `{}`: {source}", path.display()).into(),
         })
+    }
+
+    /// Whether a writer may append to it. An object is complete from its creation.
+    pub(super) fn can_grow(&self) -> bool {
+        self.place.starts_with('/')
+    }
+
+    /// Whether the file has not changed since its listing.
+    pub(super) async fn is_unchanged(&self) -> Result<bool> {
+        let now = self.store.head(&self.meta.location).await;
+        let now = now.map_err(|error| self.error(error))?;
+        Ok((now.size, now.e_tag) == (self.meta.size, self.meta.e_tag.clone()))
     }
 
     pub(super) fn changed(&self) -> Error {
@@ -89,7 +107,7 @@ impl FileObject {
     }
 }
 
-/// A store's refusal to read `name`, in words of its own.
+/// The error of a store that refuses to read `name`.
 pub(super) fn cannot_read(name: &str, error: StoreError) -> Error {
     let denied = matches!(
         error,

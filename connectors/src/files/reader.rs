@@ -1,47 +1,53 @@
 //! The open files source.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use async_trait::async_trait;
+use futures::{StreamExt, TryStreamExt, stream};
 use tagflow_engine::{
-    Clock, Error, Result,
-    source::{Chunk, Offset, Positions, SourceEvent, SourceReader},
+    Clock, Error, EventTime, Result,
+    source::{Chunk, FolderValues, Growth, Offset, Positions, Rows, SourceEvent, SourceReader},
 };
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{
+    FilesSource,
     config::{FileFormat, FilesConfig},
+    folders,
     lines::Lines,
+    listing::Listing,
     object::FileObject,
     parquet::ParquetRows,
 };
 
-/// Hands on what a task reads ahead: one chunk waits, and one is being read.
+/// How many files are inspected concurrently before reading begins.
+const LOOKED_INTO_AT_ONCE: usize = 32;
+
+/// Returns the results of a task that reads ahead: one chunk is buffered while the next is read.
 pub(super) struct FilesReader {
     events: mpsc::Receiver<Result<SourceEvent>>,
-    task: JoinHandle<()>,
+    task: JoinHandle<Growth>,
     ended: bool,
     reading: Option<Arc<str>>,
     paused: Vec<Arc<str>>,
 }
 
 impl FilesReader {
-    pub(super) fn start(
-        config: FilesConfig,
-        clock: Arc<dyn Clock>,
-        files: Vec<FileObject>,
-        positions: Positions,
-    ) -> Self {
+    pub(super) fn start(source: FilesSource, listing: Listing, positions: Positions) -> Self {
         let (sender, events) = mpsc::channel(1);
+        let Listing { files, growth } = listing;
         let read_ahead = ReadAhead {
-            config,
-            clock,
+            source,
             positions,
+            unfinished: AtomicBool::new(false),
             events: sender,
         };
         Self {
             events,
-            task: tokio::spawn(read_ahead.run(files)),
+            task: tokio::spawn(read_ahead.run(files, growth)),
             ended: false,
             reading: None,
             paused: Vec::new(),
@@ -65,7 +71,7 @@ impl Drop for FilesReader {
 impl SourceReader for FilesReader {
     async fn next(&mut self) -> Result<SourceEvent> {
         if self.is_paused() {
-            // Only `resume` changes that, and it needs this call to be dropped.
+            // Only `resume` changes that, and it requires this call to be dropped.
             return std::future::pending().await;
         }
         match self.events.recv().await {
@@ -84,10 +90,10 @@ impl SourceReader for FilesReader {
             None => {
                 let result = (&mut self.task).await;
                 self.ended = true;
-                result.map_err(|error| {
+                let growth = result.map_err(|error| {
                     Error::internal("the task that reads files has died").with_source(error)
                 })?;
-                Ok(SourceEvent::Exhausted)
+                Ok(SourceEvent::Exhausted(growth))
             }
         }
     }
@@ -107,49 +113,110 @@ impl SourceReader for FilesReader {
 
 /// The reading task.
 struct ReadAhead {
-    config: FilesConfig,
-    clock: Arc<dyn Clock>,
+    source: FilesSource,
     positions: Positions,
+    /// Whether a file ends with an unfinished row.
+    unfinished: AtomicBool,
     events: mpsc::Sender<Result<SourceEvent>>,
 }
 
-/// Nobody listens any more, or all has been said.
+/// The reading task is done, or nothing receives its events.
 struct Done;
 
 impl ReadAhead {
-    async fn run(self, files: Vec<FileObject>) {
-        let mut assigned = false;
-        for file in files {
-            match self.read(file).await {
-                Ok(read) => assigned |= read,
-                Err(Done) => return,
-            }
-        }
-        if !assigned {
-            // The first event is an assignment, even of nothing.
-            let _ = self.say(Ok(SourceEvent::Assigned(Vec::new()))).await;
+    async fn run(self, files: Vec<FileObject>, growth: Growth) -> Growth {
+        // The receiver was dropped, or has the error.
+        let _ = self.read_all(files, growth).await;
+        if self.unfinished.into_inner() {
+            Growth::MayGrow
+        } else {
+            growth
         }
     }
 
-    /// Reads `file`, unless it has been read to its end before.
-    async fn read(&self, file: FileObject) -> Result<bool, Done> {
+    async fn read_all(&self, files: Vec<FileObject>, growth: Growth) -> Result<(), Done> {
+        let unread = self.check(self.unread(files).await).await?;
+        // For each file, the lowest time of it and of all later files, starting from the last.
+        let lowest = unread.iter().rev().scan(EventTime::MAX, |lowest, file| {
+            *lowest = file.from.min(*lowest);
+            Some(*lowest)
+        });
+        let mut held: Vec<EventTime> = lowest.collect();
+        // A later run may read more files.
+        let later = (growth == Growth::MayGrow).then_some(EventTime::MAX);
+        self.unassigned(held.pop().or(later)).await?;
+        let mut assigned = false;
+        for file in unread {
+            assigned |= self.read(file.file, held.pop().or(later)).await?;
+        }
+        if !assigned {
+            // The first event is an assignment, even if it is empty.
+            self.say(Ok(SourceEvent::Assigned(Vec::new()))).await?;
+            self.unassigned(later).await?;
+        }
+        Ok(())
+    }
+
+    /// The files that have rows left, in reading order: first the files that were begun, then by
+    /// time.
+    async fn unread(&self, files: Vec<FileObject>) -> Result<Vec<Unread>> {
+        let alone = files.len() < 2;
+        let now = self.source.clock.now();
+        let looked_into = files.into_iter().map(|file| async move {
+            let position = self.positions.get(&file.name).copied();
+            let from = match &self.source.event_times {
+                Some(times) if !alone => {
+                    let config = &self.source.config;
+                    times.lower_bound(file.clone(), position, config).await?
+                }
+                _ => Some(EventTime::MIN),
+            };
+            Ok::<_, Error>(from.map(|from| Unread {
+                begun: position.is_some_and(|position| position > 0),
+                // A file that begins with rows of the future must not close windows alone.
+                from: from.min(now),
+                file,
+            }))
+        });
+        let mut unread: Vec<Unread> = stream::iter(looked_into)
+            .buffered(LOOKED_INTO_AT_ONCE)
+            .try_filter_map(|unread| std::future::ready(Ok(unread)))
+            .try_collect()
+            .await?;
+        unread.sort_by(|left, right| left.order().cmp(&right.order()));
+        Ok(unread)
+    }
+
+    /// Reads `file`, unless it was read to its end before. Later files have no row before `rest`.
+    async fn read(&self, file: FileObject, rest: Option<EventTime>) -> Result<bool, Done> {
         let name = Arc::clone(&file.name);
         let position = self.positions.get(&name).copied();
-        let opened = OpenFile::open(file, position, &self.config).await;
+        let (config, clock) = (&self.source.config, Arc::clone(&self.source.clock));
+        let opened = OpenFile::open(file, position, config, Some(clock)).await;
         let Some(mut open) = self.check(opened).await? else {
+            self.unassigned(rest).await?;
             return Ok(false);
         };
         let start = vec![(Arc::clone(&name), position.unwrap_or(0))];
         self.say(Ok(SourceEvent::Assigned(start))).await?;
+        // From now on this file holds the watermark itself.
+        self.unassigned(rest).await?;
         while let Some(mut chunk) = self.check(open.next().await).await? {
-            chunk.rows.receive(self.clock.now());
+            chunk.rows.receive(self.source.clock.now());
             self.say(Ok(SourceEvent::Chunk(chunk))).await?;
+        }
+        if open.is_unfinished() {
+            self.unfinished.store(true, Ordering::Relaxed);
         }
         self.say(Ok(SourceEvent::Finished(name))).await?;
         Ok(true)
     }
 
-    /// An error is the last thing that is said.
+    async fn unassigned(&self, from: Option<EventTime>) -> Result<(), Done> {
+        self.say(Ok(SourceEvent::Unassigned(from))).await
+    }
+
+    /// Sends an error as the last event.
     async fn check<T>(&self, result: Result<T>) -> Result<T, Done> {
         match result {
             Ok(value) => Ok(value),
@@ -165,8 +232,28 @@ impl ReadAhead {
     }
 }
 
+/// A file with rows to read.
+struct Unread {
+    begun: bool,
+    /// A lower bound of the watermarks of its rows.
+    from: EventTime,
+    file: FileObject,
+}
+
+impl Unread {
+    fn order(&self) -> (bool, EventTime, &str) {
+        (!self.begun, self.from, &self.file.name)
+    }
+}
+
 /// A file that is being read.
-pub(super) enum OpenFile {
+pub(super) struct OpenFile {
+    rows: FileRows,
+    folders: Option<FolderValues>,
+}
+
+/// The rows of a file, by its format.
+enum FileRows {
     Lines(Lines),
     Parquet(ParquetRows),
 }
@@ -177,30 +264,52 @@ impl OpenFile {
         file: FileObject,
         position: Option<Offset>,
         config: &FilesConfig,
+        clock: Option<Arc<dyn Clock>>,
     ) -> Result<Option<Self>> {
+        let folders = folders::values(&file.place);
         let start = position.unwrap_or(0);
-        match config.format {
+        let rows = match config.format {
             FileFormat::Parquet => {
                 let rows = ParquetRows::open(file, start, config).await?;
-                Ok((position.is_none() || !rows.at_end()).then_some(Self::Parquet(rows)))
+                if position.is_some() && rows.at_end() {
+                    return Ok(None);
+                }
+                FileRows::Parquet(rows)
             }
-            FileFormat::Lines | FileFormat::LinesAfterHeader => {
+            FileFormat::Lines | FileFormat::Csv(_) => {
                 if position.is_some_and(|position| position as u64 == file.size()) {
                     return Ok(None);
                 }
-                Lines::open(file, start, config)
-                    .await
-                    .map(Self::Lines)
-                    .map(Some)
+                FileRows::Lines(Lines::open(file, start, config, clock).await?)
             }
-        }
+        };
+        Ok(Some(Self { rows, folders }))
     }
 
     /// The next rows; `None` at the end of the file.
     pub(super) async fn next(&mut self) -> Result<Option<Chunk>> {
-        match self {
-            Self::Lines(lines) => lines.next().await,
-            Self::Parquet(rows) => rows.next().await,
+        let mut chunk = match &mut self.rows {
+            FileRows::Lines(lines) => lines.next().await,
+            FileRows::Parquet(rows) => rows.next().await,
+        }?;
+        if let Some(chunk) = &mut chunk {
+            chunk.rows.in_folders(self.folders.clone());
         }
+        Ok(chunk)
+    }
+
+    /// Whether its unfinished last row was left for a later run.
+    fn is_unfinished(&self) -> bool {
+        matches!(&self.rows, FileRows::Lines(lines) if lines.is_unfinished())
+    }
+
+    /// The smallest values of `column`, where the file has statistics.
+    pub(super) fn smallest(&self, column: &str) -> Option<Rows> {
+        let FileRows::Parquet(rows) = &self.rows else {
+            return None;
+        };
+        let mut rows = rows.smallest(column)?;
+        rows.in_folders(self.folders.clone());
+        Some(rows)
     }
 }

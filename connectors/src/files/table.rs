@@ -1,4 +1,4 @@
-//! Files that are read whole, as one table.
+//! Reads files whole, as one table.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub struct TableFiles {
     decoder: Arc<dyn Fn() -> Result<Box<dyn Decoder>> + Send + Sync>,
 }
 
-/// What tells whether files have changed.
+/// Identifies the version of the files, to detect changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableVersion(Vec<FileVersion>);
 
@@ -28,11 +28,10 @@ struct FileVersion {
 }
 
 impl TableFiles {
-    /// The files that `config` means, whose rows `decoder` makes to rows of
-    /// `schema`. Nothing is opened yet.
+    /// The files of `config`; `decoder` turns their rows into rows of `schema`. Opens nothing yet.
     ///
     /// # Errors
-    /// `Config` where `config` cannot be meant.
+    /// `Config` where `config` is invalid.
     pub fn new(
         config: FilesConfig,
         schema: SchemaRef,
@@ -46,19 +45,18 @@ impl TableFiles {
         })
     }
 
-    /// All rows, with their version; `None` where that is `known`.
+    /// All rows, with their version; `None` if that is `known`.
     ///
     /// # Errors
-    /// `Data` where there is no file, or one has a row that cannot be read: a
-    /// table with a hole is none. `External` where the store fails.
+    /// `Data` where there is no file, or a file has an unreadable row: a table must be
+    /// complete. `External` where the store fails.
     pub async fn read(
         &self,
         known: Option<&TableVersion>,
     ) -> Result<Option<(TableVersion, RecordBatch)>> {
-        let files = listing::list(&self.config.url).await?;
+        let files = listing::list(&self.config.url).await?.files;
         if files.is_empty() {
-            let url = &self.config.url;
-            return Err(Error::data(format!("there is no file `{url}`")));
+            return Err(listing::nothing_matches(&self.config.url));
         }
         let version = TableVersion(files.iter().map(FileVersion::of).collect());
         if known == Some(&version) {
@@ -74,7 +72,7 @@ impl TableFiles {
     async fn read_file(&self, file: FileObject, batches: &mut Vec<RecordBatch>) -> Result<()> {
         let name = Arc::clone(&file.name);
         let mut decoder = (self.decoder)()?;
-        let Some(mut open) = OpenFile::open(file, None, &self.config).await? else {
+        let Some(mut open) = OpenFile::open(file, None, &self.config, None).await? else {
             return Ok(());
         };
         while let Some(chunk) = open.next().await? {

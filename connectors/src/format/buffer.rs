@@ -1,4 +1,4 @@
-//! One column while it is being filled.
+//! Builds one column.
 
 use std::sync::Arc;
 
@@ -16,8 +16,8 @@ use tagflow_schemas::{ColumnType, TimeUnit};
 
 use super::scalar::{self, TimeTextError};
 
-/// The values of a column, as Arrow lays them out. Unlike Arrow's builders it
-/// can be cut back, which is how the cells of a bad row are forgotten.
+/// The values of a column in Arrow's layout. Unlike Arrow's builders it can be truncated, which
+/// discards the cells of a bad row.
 #[derive(Debug)]
 pub(super) struct ColumnBuffer {
     kind: ColumnType,
@@ -45,9 +45,9 @@ enum Values {
 /// A value does not fit its column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Misfit {
-    /// It is not what the column's type asks for.
+    /// It does not match the column's type.
     Type,
-    /// It is a time without a zone, and none is assumed.
+    /// It is a time without a zone, and no zone is assumed.
     Zoneless,
     /// It is a local time that the assumed zone's clocks skip.
     SkippedTime,
@@ -60,8 +60,8 @@ impl Misfit {
         match self {
             Self::Type => format!("expected {kind}, got {got}"),
             Self::Zoneless => format!(
-                "expected {kind}, got {got} without a zone; set `assume_timezone` if all such \
-                 times are local to one"
+                "expected {kind}, got {got} without a zone; set `assume_timezone` in the format if \
+                 all such times are local to one"
             ),
             Self::SkippedTime => {
                 format!("expected {kind}, got {got}, which the clocks of `assume_timezone` skip")
@@ -112,7 +112,7 @@ impl ColumnBuffer {
     /// Keeps the first `len` values.
     #[inline]
     pub(super) fn truncate(&mut self, len: usize) {
-        // A list that failed half way has items and no end yet.
+        // A list that failed halfway has items but no end yet.
         if self.len() > len || matches!(self.values, Values::List { .. }) {
             self.cut(len);
         }
@@ -160,7 +160,7 @@ impl ColumnBuffer {
         Ok(())
     }
 
-    /// A number, by its text.
+    /// A number, from its text.
     #[inline]
     pub(super) fn append_number(&mut self, text: &str) -> Result<(), Misfit> {
         match (&mut self.values, &self.kind) {
@@ -180,8 +180,8 @@ impl ColumnBuffer {
         Ok(())
     }
 
-    /// A text between quotes. Numbers between quotes are not numbers, except
-    /// for decimals, which many systems write so to keep them exact.
+    /// A quoted text. Quoted numbers are not numbers, except for decimals, which many systems quote
+    /// to keep them exact.
     #[inline]
     pub(super) fn append_string(&mut self, text: &str, zone: Option<Tz>) -> Result<(), Misfit> {
         match (&mut self.values, &self.kind) {
@@ -227,7 +227,7 @@ impl ColumnBuffer {
         }
     }
 
-    /// Makes one list of the items that were appended since the last one.
+    /// Makes one list of the items since the last one.
     pub(super) fn end_list(&mut self) {
         if let Values::List { ends, items } = &mut self.values {
             ends.push(items.len() as i32);
@@ -235,7 +235,7 @@ impl ColumnBuffer {
         }
     }
 
-    /// Takes the values as an array and starts anew.
+    /// Returns the values as an array and leaves an empty buffer.
     pub(super) fn finish(&mut self) -> Result<ArrayRef> {
         let nulls = self.validity.finish().filter(|it| it.null_count() > 0);
         Ok(match &mut self.values {
@@ -266,7 +266,7 @@ impl ColumnBuffer {
     }
 }
 
-/// Takes a vector and leaves an empty one that is as large.
+/// Takes a vector and leaves an empty one of equal capacity.
 fn take<T>(values: &mut Vec<T>) -> Vec<T> {
     let capacity = values.capacity();
     std::mem::replace(values, Vec::with_capacity(capacity))
@@ -280,6 +280,6 @@ fn offsets(ends: &mut Vec<i32>) -> OffsetBuffer<i32> {
     let mut offsets = Vec::with_capacity(ends.len() + 1);
     offsets.push(0);
     offsets.append(ends);
-    // Ascending, for each end is a length that only grew.
+    // Ascending, because each end is a length that only grew.
     OffsetBuffer::new(ScalarBuffer::from(offsets))
 }

@@ -1,4 +1,4 @@
-//! Rows that are columns already, as a columnar file gives them.
+//! Columnar rows, as a columnar file provides them.
 
 use std::sync::Arc;
 
@@ -10,22 +10,21 @@ use arrow::{
     },
     record_batch::{RecordBatch, RecordBatchOptions},
 };
+use chrono::DateTime;
 use tagflow_engine::{
     Error, Result,
     source::{Decoded, Decoder, Rows},
 };
 use tagflow_schemas::{Column, ColumnType, TimeUnit};
 
-use super::{Tz, buffer::ColumnBuffer, csv::append_text, problem::Problem};
+use super::{Tz, buffer::ColumnBuffer, csv::append_text, decode_error::DecodeError, scalar};
 
-/// Picks the declared columns out of columnar rows, by name, and makes them of
-/// the declared types.
+/// Selects the declared columns from columnar rows by name and converts them to the declared types.
 ///
-/// Nothing is rounded and nothing overflows: integers widen, decimals gain
-/// places, times of any unit become microseconds, whole numbers are times in
-/// the declared unit, and text is read as CSV reads it. A value that does not
-/// fit costs its row; a column of a type that can never fit costs every row
-/// with a value in it. Times without a zone are UTC unless told otherwise.
+/// Conversions are exact: integers widen, decimals gain places, and times of any unit become
+/// microseconds. Whole numbers are times in the declared unit. Text, and times with a fraction, are
+/// parsed as in CSV. A value that does not fit costs its row; a column whose type can never fit
+/// costs every row with a value in it. Times without a zone are UTC by default.
 #[derive(Debug)]
 pub struct ColumnsFormat {
     columns: Vec<Column>,
@@ -34,8 +33,7 @@ pub struct ColumnsFormat {
 }
 
 impl ColumnsFormat {
-    /// Picks `columns`. `assume_timezone` is the zone of times in text that
-    /// name none.
+    /// Selects `columns`. `assume_timezone` is the zone of times without one.
     pub fn new(columns: Vec<Column>, assume_timezone: Option<Tz>) -> Self {
         Self {
             schema: Column::schema(&columns),
@@ -51,7 +49,7 @@ impl Decoder for ColumnsFormat {
             return Err(Error::internal("the columns format was given encoded rows"));
         };
         let records = &rows.records;
-        let mut problems = Problems::new(records.num_rows());
+        let mut problems = DecodeErrors::new(records.num_rows());
         let arrays = self
             .columns
             .iter()
@@ -59,7 +57,7 @@ impl Decoder for ColumnsFormat {
             .collect::<Result<Vec<_>>>()?;
 
         let options = RecordBatchOptions::new().with_row_count(Some(records.num_rows()));
-        // Not yet of the schema: rejected rows may lack required values.
+        // Not the schema yet: rejected rows may lack required values.
         let loose = Arc::new(Schema::new(
             self.schema
                 .fields()
@@ -94,7 +92,7 @@ impl ColumnsFormat {
         &self,
         column: &Column,
         records: &RecordBatch,
-        problems: &mut Problems,
+        problems: &mut DecodeErrors,
     ) -> Result<ArrayRef> {
         let rows = records.num_rows();
         let Some(source) = records.column_by_name(&column.name) else {
@@ -105,7 +103,13 @@ impl ColumnsFormat {
         };
         let values = match plan(source.data_type(), &column.kind) {
             Plan::Cast => cast(source, &column.kind.arrow())?,
-            Plan::Micros(factor) => micros(&cast(source, &DataType::Int64)?, factor),
+            Plan::Micros(factor) => {
+                let times = micros(&cast(source, &DataType::Int64)?, factor);
+                match (source.data_type(), self.assume_timezone) {
+                    (DataType::Timestamp(_, None), Some(zone)) => local(&times, zone),
+                    _ => times,
+                }
+            }
             Plan::Text => return self.text(column, source, problems),
             Plan::Never => arrow::array::new_null_array(&column.kind.arrow(), rows),
         };
@@ -117,7 +121,7 @@ impl ColumnsFormat {
             } else if values.is_null(row) {
                 problems.add(row, || {
                     let got = format!("a {} that does not fit", source.data_type());
-                    Problem::wrong_type(
+                    DecodeError::wrong_type(
                         &column.name,
                         &format!("expected {}, got {got}", column.kind),
                     )
@@ -131,7 +135,7 @@ impl ColumnsFormat {
         &self,
         column: &Column,
         source: &ArrayRef,
-        problems: &mut Problems,
+        problems: &mut DecodeErrors,
     ) -> Result<ArrayRef> {
         let source = cast(source, &DataType::Utf8)?;
         let mut values = ColumnBuffer::new(&column.kind);
@@ -153,20 +157,20 @@ impl ColumnsFormat {
     }
 }
 
-fn missing(column: &Column) -> Problem {
-    Problem::missing_field(&column.name)
+fn missing(column: &Column) -> DecodeError {
+    DecodeError::missing_field(&column.name)
 }
 
-/// How a column of a file becomes a column of a type.
+/// The conversion of a file's column to a type.
 enum Plan {
     /// A cast that is exact, or null.
     Cast,
-    /// Its whole numbers count so many microseconds each; with a negative
-    /// factor, so many make one microsecond.
+    /// Each whole number is this many microseconds; if the factor is negative, its absolute value
+    /// divides.
     Micros(i64),
     /// Value by value, as text.
     Text,
-    /// It cannot.
+    /// No conversion exists.
     Never,
 }
 
@@ -199,6 +203,7 @@ fn plan(from: &DataType, to: &ColumnType) -> Plan {
             (From::Timestamp(ArrowTimeUnit::Microsecond, _), _) => Plan::Micros(1),
             (From::Timestamp(ArrowTimeUnit::Nanosecond, _), _) => Plan::Micros(-1_000),
             (_, TimeUnit::Rfc3339) => Plan::Never,
+            _ if from.is_floating() || from.is_decimal() => Plan::Text,
             _ if !from.is_integer() => Plan::Never,
             (_, TimeUnit::Second) => Plan::Micros(1_000_000),
             (_, TimeUnit::Millisecond) => Plan::Micros(1_000),
@@ -219,7 +224,7 @@ fn plan(from: &DataType, to: &ColumnType) -> Plan {
 }
 
 fn cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
-    // `safe`: what does not fit is null.
+    // `safe`: a value that does not fit becomes null.
     let options = CastOptions {
         safe: true,
         ..CastOptions::default()
@@ -236,23 +241,33 @@ fn micros(whole: &ArrayRef, factor: i64) -> ArrayRef {
     Arc::new(times.with_timezone("UTC"))
 }
 
-/// The first problem of each row.
-struct Problems {
-    by_row: Vec<Option<Problem>>,
+/// Interprets times as local times of `zone`. Local times that its clocks skip become null.
+fn local(times: &ArrayRef, zone: Tz) -> ArrayRef {
+    let times = times.as_primitive::<TimestampMicrosecondType>();
+    let times = times.unary_opt::<_, TimestampMicrosecondType>(|time| {
+        let local = DateTime::from_timestamp_micros(time)?.naive_utc();
+        scalar::at_local(local, zone).ok()
+    });
+    Arc::new(times.with_timezone("UTC"))
 }
 
-impl Problems {
+/// The first problem of each row.
+struct DecodeErrors {
+    by_row: Vec<Option<DecodeError>>,
+}
+
+impl DecodeErrors {
     fn new(rows: usize) -> Self {
         Self {
             by_row: (0..rows).map(|_| None).collect(),
         }
     }
 
-    fn add(&mut self, row: usize, problem: impl FnOnce() -> Problem) {
+    fn add(&mut self, row: usize, problem: impl FnOnce() -> DecodeError) {
         self.by_row[row].get_or_insert_with(problem);
     }
 
-    /// The rows without a problem; `None` if that is all of them.
+    /// Selects the rows without a problem; `None` if these are all rows.
     fn good_rows(&self) -> Option<BooleanArray> {
         if self.by_row.iter().all(Option::is_none) {
             return None;

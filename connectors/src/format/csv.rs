@@ -1,4 +1,4 @@
-//! Rows of separated values, one line each.
+//! Rows of separated values.
 
 use std::borrow::Cow;
 
@@ -13,25 +13,25 @@ use tagflow_schemas::{Column, ColumnType, TimeUnit, personal::HIDDEN};
 use super::{
     DEFAULT_MAX_ROW_BYTES,
     buffer::{ColumnBuffer, Misfit},
+    decode_error::{DecodeError, shortened},
     encoded::{decode_rows, encoded},
     json::append_json,
-    problem::{Problem, shortened},
-    table::Table,
+    record::{RecordEnd, Separators},
+    row_builder::RowBuilder,
 };
 
-/// How CSV rows are read.
+/// The options of the CSV format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CsvOptions {
-    /// Where the names of the fields come from.
+    /// The source of the field names.
     pub header: CsvHeader,
-    /// What stands between two values: one ASCII character.
+    /// Separates two values: one ASCII character.
     pub delimiter: u8,
-    /// What values that hold a delimiter stand between; doubled inside.
+    /// Surrounds values that contain a delimiter; doubled inside a value.
     pub quote: u8,
-    /// A row of more bytes is rejected.
+    /// Longer rows are rejected, in bytes.
     pub max_row_bytes: usize,
-    /// The zone of `timestamp(rfc3339)` texts that name none; without it they
-    /// are rejected.
+    /// The zone of `timestamp(rfc3339)` texts without one; if `None`, such texts are rejected.
     pub assume_timezone: Option<Tz>,
 }
 
@@ -47,47 +47,44 @@ impl Default for CsvOptions {
     }
 }
 
-/// Where the names of CSV fields come from.
+/// The source of the names of CSV fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CsvHeader {
-    /// The first line of each file. The files source puts it in front of the
-    /// data of every chunk, outside the rows, so that a chunk can be read by
-    /// itself.
+    /// The first line of each file. The files source puts it before the data of every chunk,
+    /// outside the rows, so that each chunk can be decoded alone.
     Line,
     /// There is no header; these are the fields in order.
     Names(Vec<String>),
 }
 
-/// Rows of separated values (RFC 4180), one a line: a value cannot hold a line
-/// break.
+/// Rows of separated values (RFC 4180). A quoted value may contain line breaks.
 ///
-/// Types are read as [`JsonFormat`](super::JsonFormat) reads them, of the
-/// value's text; `json` and `list<T>` values are JSON. A value without quotes
-/// and of no length is null. A row with more or fewer values than there are
-/// fields is rejected.
+/// Types follow the rules of [`JsonFormat`](super::JsonFormat), applied to the value's text; `json`
+/// and `list<T>` values are JSON. An empty value without quotes is null. A row with more or fewer
+/// values than fields is rejected.
 #[derive(Debug)]
 pub struct CsvFormat {
-    table: Table,
+    table: RowBuilder,
     options: CsvOptions,
     fields: Fields,
 }
 
 impl CsvFormat {
-    /// Reads `columns` out of each row, and nothing else.
+    /// Decodes only `columns` from each row.
     pub fn new(columns: Vec<Column>, options: CsvOptions) -> Self {
         let mut fields = Fields::default();
         if let CsvHeader::Names(names) = &options.header {
             fields.set(names.iter().map(String::as_str), &columns);
         }
         Self {
-            table: Table::new(columns),
+            table: RowBuilder::new(columns),
             options,
             fields,
         }
     }
 
     fn read_header(&mut self, rows: &EncodedRows) {
-        let line = header_line(rows);
+        let line = header_line(rows, &self.options);
         if self.options.header == CsvHeader::Line && *line != *self.fields.header {
             let names = header_names(line, &self.options);
             self.fields
@@ -114,10 +111,18 @@ impl Decoder for CsvFormat {
     }
 }
 
-/// The line in front of a chunk's rows.
-fn header_line(rows: &EncodedRows) -> &[u8] {
-    let end = memchr(b'\n', &rows.data).unwrap_or(rows.data.len());
-    rows.data[..end].trim_ascii_end()
+/// The header before a chunk's rows.
+fn header_line<'a>(rows: &'a EncodedRows, options: &CsvOptions) -> &'a [u8] {
+    let separators = Separators {
+        delimiter: options.delimiter,
+        quote: options.quote,
+        line_end: b'\n',
+    };
+    let header = match separators.record_end(&rows.data) {
+        RecordEnd::At(end) => &rows.data[..end],
+        RecordEnd::Beyond(_) => &rows.data[..],
+    };
+    header.trim_ascii_end()
 }
 
 fn header_names(line: &[u8], options: &CsvOptions) -> Vec<String> {
@@ -129,8 +134,8 @@ fn header_names(line: &[u8], options: &CsvOptions) -> Vec<String> {
         .collect()
 }
 
-/// `row` of `rows` as it is but for the values of the fields that `hides` says;
-/// empty ones stay. `None` where its values cannot be told apart.
+/// `row` of `rows` with the values of the fields masked for which `hides` is true. Empty values
+/// stay. `None` if its values cannot be separated.
 pub(super) fn masked(
     rows: &EncodedRows,
     row: &str,
@@ -138,7 +143,7 @@ pub(super) fn masked(
     hides: impl Fn(&str) -> bool,
 ) -> Option<String> {
     let names = match &options.header {
-        CsvHeader::Line => header_names(header_line(rows), options),
+        CsvHeader::Line => header_names(header_line(rows, options), options),
         CsvHeader::Names(names) => names.clone(),
     };
     let mut names = names.iter();
@@ -164,7 +169,7 @@ pub(super) fn masked(
 /// The columns of a row's fields, in the order of the fields.
 #[derive(Debug, Default)]
 struct Fields {
-    /// The line that they were read from.
+    /// The line that the fields were parsed from.
     header: Vec<u8>,
     columns: Vec<Option<usize>>,
 }
@@ -178,10 +183,10 @@ impl Fields {
 
 fn read_row(
     text: &str,
-    table: &mut Table,
+    table: &mut RowBuilder,
     fields: &Fields,
     options: &CsvOptions,
-) -> Result<(), Problem> {
+) -> Result<(), DecodeError> {
     let mut count = 0;
     let mut problem = None;
     for value in Values::new(text, options) {
@@ -196,7 +201,7 @@ fn read_row(
     let expected = fields.columns.len();
     if count != expected {
         let message = format!("the row has {count} values, and there are {expected} fields");
-        return Err(Problem::not_csv(message));
+        return Err(DecodeError::not_csv(message));
     }
     problem.map_or(Ok(()), Err)
 }
@@ -224,11 +229,13 @@ impl<'a> Values<'a> {
         }
     }
 
-    fn plain(&mut self, rest: &'a str) -> Result<Value<'a>, Problem> {
+    fn plain(&mut self, rest: &'a str) -> Result<Value<'a>, DecodeError> {
         let stop = memchr2(self.delimiter, self.quote, rest.as_bytes());
         let end = stop.unwrap_or(rest.len());
         if rest.as_bytes().get(end) == Some(&self.quote) {
-            return Err(Problem::not_csv("a quote inside a value without quotes"));
+            return Err(DecodeError::not_csv(
+                "a quote inside a value without quotes",
+            ));
         }
         self.rest = stop.map(|stop| &rest[stop + 1..]);
         Ok(Value {
@@ -238,14 +245,14 @@ impl<'a> Values<'a> {
     }
 
     /// `rest` begins after the opening quote.
-    fn quoted(&mut self, rest: &'a str) -> Result<Value<'a>, Problem> {
+    fn quoted(&mut self, rest: &'a str) -> Result<Value<'a>, DecodeError> {
         let bytes = rest.as_bytes();
         let mut doubled = false;
         let mut end = 0;
         loop {
             let Some(quote) = memchr(self.quote, &bytes[end..]) else {
-                return Err(Problem::not_csv(
-                    "a quote is not closed before the end of the line",
+                return Err(DecodeError::not_csv(
+                    "a quote is not closed before the end of the row",
                 ));
             };
             end += quote;
@@ -259,7 +266,9 @@ impl<'a> Values<'a> {
             None => None,
             Some(byte) if *byte == self.delimiter => Some(&rest[end + 2..]),
             Some(_) => {
-                return Err(Problem::not_csv("something follows after a closing quote"));
+                return Err(DecodeError::not_csv(
+                    "something follows after a closing quote",
+                ));
             }
         };
         let text = &rest[..end];
@@ -276,9 +285,9 @@ impl<'a> Values<'a> {
 }
 
 impl<'a> Iterator for Values<'a> {
-    type Item = Result<Value<'a>, Problem>;
+    type Item = Result<Value<'a>, DecodeError>;
 
-    /// After an error the rest of the row means nothing.
+    /// After an error the rest of the row is ignored.
     fn next(&mut self) -> Option<Self::Item> {
         let rest = self.rest.take()?;
         Some(match rest.as_bytes().first() {
@@ -293,20 +302,20 @@ fn append(
     column: &mut ColumnBuffer,
     name: &str,
     zone: Option<Tz>,
-) -> Result<(), Problem> {
+) -> Result<(), DecodeError> {
     if value.text.is_empty() && !value.quoted {
         return Ok(());
     }
     append_text(&value.text, column, name, zone)
 }
 
-/// Appends the value that `text` stands for in a format that knows only text.
+/// Appends the value of `text`, for formats that have only text.
 pub(super) fn append_text(
     text: &str,
     column: &mut ColumnBuffer,
     name: &str,
     zone: Option<Tz>,
-) -> Result<(), Problem> {
+) -> Result<(), DecodeError> {
     let result = match column.kind() {
         ColumnType::String
         | ColumnType::Date
@@ -327,7 +336,7 @@ pub(super) fn append_text(
     };
     result.map_err(|misfit| {
         let got = format!("\"{}\"", shortened(text));
-        Problem::wrong_type(name, &misfit.message(column.kind(), &got))
+        DecodeError::wrong_type(name, &misfit.message(column.kind(), &got))
     })
 }
 

@@ -1,13 +1,13 @@
-//! What every format of encoded rows has in common.
+//! The common part of all formats of encoded rows.
 
 use tagflow_engine::{
     Error, Result,
     source::{EncodedRows, Rejected, Rows},
 };
 
-use super::{problem::Problem, table::Table};
+use super::{decode_error::DecodeError, row_builder::RowBuilder};
 
-/// The encoded rows of a chunk, for a format that reads only those.
+/// The encoded rows of a chunk, for a format that decodes only those.
 pub(super) fn encoded<'a>(rows: &'a Rows, format: &str) -> Result<&'a EncodedRows> {
     match rows {
         Rows::Encoded(rows) if i32::try_from(rows.data.len()).is_ok() => Ok(rows),
@@ -18,16 +18,16 @@ pub(super) fn encoded<'a>(rows: &'a Rows, format: &str) -> Result<&'a EncodedRow
     }
 }
 
-/// Reads each row of `rows` into `table` by `read`, or says why it cannot be.
+/// Decodes each row of `rows` into `row_builder` with `read`, or rejects it with a problem.
 pub(super) fn decode_rows(
     rows: &EncodedRows,
     max_row_bytes: usize,
-    table: &mut Table,
-    mut read: impl FnMut(&str, &mut Table) -> Result<(), Problem>,
+    table: &mut RowBuilder,
+    mut read: impl FnMut(&str, &mut RowBuilder) -> Result<(), DecodeError>,
 ) -> Vec<Rejected> {
     let mut rejected = Vec::new();
-    // One pass over the whole chunk is cheaper than one a row. Where one row
-    // is not UTF-8, each is judged by itself.
+    // One UTF-8 check of the whole chunk is cheaper than one per row. If it fails, each row is
+    // checked alone.
     let text = std::str::from_utf8(&rows.data).ok();
     for row in 0..rows.len() {
         let result = row_text(rows, row, max_row_bytes, text)
@@ -46,19 +46,18 @@ fn row_text<'a>(
     row: usize,
     max_row_bytes: usize,
     chunk: Option<&'a str>,
-) -> Result<&'a str, Problem> {
-    let bytes = rows.row(row).ok_or_else(Problem::tombstone)?;
+) -> Result<&'a str, DecodeError> {
+    let bytes = rows.row(row).ok_or_else(DecodeError::tombstone)?;
     if bytes.len() > max_row_bytes {
-        return Err(Problem::too_large(max_row_bytes));
+        return Err(DecodeError::too_large(max_row_bytes));
     }
     if bytes.is_empty() {
-        return Err(Problem::empty());
+        return Err(DecodeError::empty());
     }
     let (start, end) = rows.spans[row];
     match chunk.and_then(|chunk| chunk.get(start as usize..end as usize)) {
         Some(text) => Ok(text),
-        None => {
-            std::str::from_utf8(bytes).map_err(|error| Problem::invalid_utf8(error.valid_up_to()))
-        }
+        None => std::str::from_utf8(bytes)
+            .map_err(|error| DecodeError::invalid_utf8(error.valid_up_to())),
     }
 }

@@ -12,10 +12,10 @@ use tagflow_engine::{
     source::{Decoded, Decoder, Rejected, Rows},
 };
 
-use super::problem::Problem;
+use super::decode_error::DecodeError;
 
-/// `decoder`, for which a row is bad where one of the string columns `keys` is empty:
-/// nobody is called so. A null is none.
+/// Wraps `decoder` and rejects rows in which one of the string columns `keys` is empty. A null is
+/// not empty.
 pub fn not_empty(decoder: Box<dyn Decoder>, keys: BTreeSet<String>) -> Box<dyn Decoder> {
     if keys.is_empty() {
         return decoder;
@@ -45,7 +45,7 @@ impl Decoder for NotEmpty {
         let places = places(&rejected, records.num_rows());
         for (row, key) in empty {
             if std::mem::take(&mut stays[row]) {
-                rejected.push(Problem::empty_key(key).at(places[row] as usize));
+                rejected.push(DecodeError::empty_key(key).at(places[row] as usize));
             }
         }
         rejected.sort_by_key(|rejected| rejected.row);
@@ -65,7 +65,7 @@ fn empty<'a>(records: &'a RecordBatch, key: &str) -> impl Iterator<Item = usize>
     })
 }
 
-/// Where each good row is in its chunk.
+/// The index of each good row in its chunk.
 fn places(rejected: &[Rejected], good: usize) -> Vec<u32> {
     let mut rejected = rejected.iter().map(|rejected| rejected.row).peekable();
     let rows = (0..).filter(|row| rejected.next_if_eq(row).is_none());
@@ -136,7 +136,7 @@ mod tests {
             decoded.rejected[1].message,
             "`team` is empty, and rows go by it"
         );
-        // Nothing is asked of other columns, nor of those that are no strings.
+        // Other columns, and columns of other types, are not checked.
         assert_eq!(decode(&lines, &["n"]).rejected.len(), 2);
         assert_eq!(decode(&lines, &[]).rejected.len(), 2);
     }

@@ -1,4 +1,4 @@
-//! Personal data in what is kept of rows that could not be read.
+//! Masks personal data in the dead letters of unreadable rows.
 
 use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
@@ -10,16 +10,16 @@ use tagflow_engine::{
 
 use super::{CsvOptions, csv, json};
 
-/// The columns of a source whose values nobody is to see in dead letters.
+/// The columns of a source whose values dead letters must not show.
 #[derive(Debug, Clone, Default)]
 pub struct Mask {
     personal: Arc<BTreeSet<String>>,
-    /// How rows are read; JSON if nothing is said.
+    /// The format of the rows; `None` is JSON.
     csv: Option<CsvOptions>,
 }
 
 impl Mask {
-    /// Over these columns of JSON rows, or of rows that come as columns.
+    /// Masks these columns of JSON rows, or of columnar rows.
     pub fn new(personal: impl IntoIterator<Item = String>) -> Self {
         Self {
             personal: Arc::new(personal.into_iter().collect()),
@@ -27,7 +27,7 @@ impl Mask {
         }
     }
 
-    /// The same of rows of separated values.
+    /// The same for rows of separated values.
     #[must_use]
     pub fn csv(self, options: CsvOptions) -> Self {
         Self {
@@ -36,7 +36,7 @@ impl Mask {
         }
     }
 
-    /// `decoder`, whose messages show no personal value.
+    /// Wraps `decoder` so that its messages show no personal value.
     pub fn over(&self, decoder: Box<dyn Decoder>) -> Box<dyn Decoder> {
         if self.personal.is_empty() {
             return decoder;
@@ -51,9 +51,8 @@ impl Mask {
         self.personal.contains(column)
     }
 
-    /// `row` of `chunk` as it may be kept: with other values in place of the
-    /// personal ones or, where it cannot be told where these are, by its length
-    /// and SHA-256 alone.
+    /// The masked `row` of `chunk`: with other values in place of the personal ones. If they cannot
+    /// be located, only its length and SHA-256 remain.
     pub(crate) fn row<'a>(&self, chunk: &EncodedRows, row: &'a [u8]) -> Cow<'a, [u8]> {
         if self.personal.is_empty() || row.is_empty() {
             return Cow::Borrowed(row);
@@ -66,7 +65,7 @@ impl Mask {
         Cow::Owned(masked.unwrap_or_else(|| digest(row)).into_bytes())
     }
 
-    /// Takes the value out of a message that shows one.
+    /// Removes the value from a message that shows one.
     fn redact(&self, rejected: &mut Rejected) {
         if rejected.reason != "wrong_type" {
             return;

@@ -1,10 +1,10 @@
-//! The text of a value to the value: the rules that all formats share.
+//! Parses a value from its text, by the rules that all formats share.
 
 use chrono::{DateTime, LocalResult, NaiveDate, NaiveDateTime, TimeZone};
 use chrono_tz::Tz;
 use tagflow_schemas::TimeUnit;
 
-/// What becomes of digits after the last place.
+/// How to treat digits after the last place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Excess {
     /// They must be zeros.
@@ -13,17 +13,17 @@ pub(super) enum Excess {
     Floor,
 }
 
-/// A decimal number (`-12.50`, `1.25e3`) times ten to the power of `scale`,
-/// computed from its digits and never through a float. `None` if it is no
-/// number, or does not fit.
-pub(super) fn decimal(text: &str, scale: u8, excess: Excess) -> Option<i128> {
+/// A decimal number (`-12.50`, `1.25e3`) times ten to the power of `scale`, which may be negative.
+/// The result is computed from the digits, never through a float. `None` if it is no number, or
+/// does not fit.
+pub(super) fn decimal(text: &str, scale: i8, excess: Excess) -> Option<i128> {
     let negative = text.starts_with('-');
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text).as_bytes();
     let mut mantissa = 0_i128;
     let mut power = i32::from(scale);
     let mut point = false;
     let mut any = false;
-    // Zeros are held back until a digit follows, so that `1.000…0` fits.
+    // Zeros wait until a digit follows, so that `1.000…0` fits.
     let mut zeros = 0_u32;
     let mut rest = digits.iter();
     let mut exponent = None;
@@ -78,7 +78,7 @@ pub(super) fn decimal(text: &str, scale: u8, excess: Excess) -> Option<i128> {
 
 /// A decimal of at most `precision` digits, `scale` of them after the point.
 pub(super) fn fixed(text: &str, precision: u8, scale: i8) -> Option<i128> {
-    let value = decimal(text, u8::try_from(scale).ok()?, Excess::Refuse)?;
+    let value = decimal(text, scale, Excess::Refuse)?;
     let limit = power_of_ten(u32::from(precision))?;
     (value.abs() < limit).then_some(value)
 }
@@ -87,31 +87,39 @@ fn power_of_ten(exponent: u32) -> Option<i128> {
     10_i128.checked_pow(exponent)
 }
 
-/// A timestamp that the input writes as a number, in microseconds.
+/// A timestamp from a number in the input, in microseconds. Smaller fractions are cut off, towards
+/// the past.
 pub(super) fn timestamp_number(text: &str, unit: TimeUnit) -> Option<i64> {
-    match unit {
-        TimeUnit::Second => i64::try_from(decimal(text, 6, Excess::Floor)?).ok(),
-        TimeUnit::Millisecond => text.parse::<i64>().ok()?.checked_mul(1_000),
-        TimeUnit::Microsecond => text.parse().ok(),
-        TimeUnit::Nanosecond => Some(text.parse::<i64>().ok()?.div_euclid(1_000)),
-        TimeUnit::Rfc3339 => None,
+    let scale = match unit {
+        TimeUnit::Second => 6,
+        TimeUnit::Millisecond => 3,
+        TimeUnit::Microsecond => 0,
+        TimeUnit::Nanosecond => -3,
+        TimeUnit::Rfc3339 => return None,
+    };
+    // Nearly all numbers are whole; they take the faster path.
+    match (text.parse::<i64>(), unit) {
+        (Ok(whole), TimeUnit::Second) => whole.checked_mul(1_000_000),
+        (Ok(whole), TimeUnit::Millisecond) => whole.checked_mul(1_000),
+        (Ok(whole), TimeUnit::Nanosecond) => Some(whole.div_euclid(1_000)),
+        (Ok(whole), _) => Some(whole),
+        (Err(_), _) => i64::try_from(decimal(text, scale, Excess::Floor)?).ok(),
     }
 }
 
 /// Why a text is no point in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TimeTextError {
-    /// It is not written as RFC 3339 says.
+    /// It is not in the form of RFC 3339.
     Malformed,
-    /// It names a local time without a zone.
+    /// It is a local time without a zone.
     Zoneless,
     /// The assumed zone's clocks skip this local time.
     Skipped,
 }
 
-/// A timestamp as RFC 3339 text, in microseconds. A text without a zone is
-/// local time in `assumed`; where its clocks show a time twice, the first is
-/// meant.
+/// A timestamp as RFC 3339 text, in microseconds. A text without a zone is local time in `assumed`;
+/// if its clocks show a time twice, the first is used.
 pub(super) fn timestamp_text(text: &str, assumed: Option<Tz>) -> Result<i64, TimeTextError> {
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         return Ok(time.timestamp_micros());
@@ -119,10 +127,12 @@ pub(super) fn timestamp_text(text: &str, assumed: Option<Tz>) -> Result<i64, Tim
     let local = NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f")
         .or_else(|_| NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f"))
         .map_err(|_| TimeTextError::Malformed)?;
-    match assumed
-        .ok_or(TimeTextError::Zoneless)?
-        .from_local_datetime(&local)
-    {
+    at_local(local, assumed.ok_or(TimeTextError::Zoneless)?)
+}
+
+/// The instant at which the clocks of `zone` first showed `local`, in microseconds.
+pub(super) fn at_local(local: NaiveDateTime, zone: Tz) -> Result<i64, TimeTextError> {
+    match zone.from_local_datetime(&local) {
         LocalResult::Single(time) | LocalResult::Ambiguous(time, _) => Ok(time.timestamp_micros()),
         LocalResult::None => Err(TimeTextError::Skipped),
     }

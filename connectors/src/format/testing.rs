@@ -22,7 +22,7 @@ pub(super) fn columns(declared: &[&str]) -> Vec<Column> {
     declared.iter().map(column).collect()
 }
 
-/// Rows back to back.
+/// Rows without separators.
 pub(super) fn rows(texts: &[&str]) -> Rows {
     let mut rows = EncodedRows {
         data: texts.concat().into(),
@@ -38,7 +38,7 @@ pub(super) fn rows(texts: &[&str]) -> Rows {
     Rows::Encoded(rows)
 }
 
-/// A cell as text, times as their microseconds; `None` for null.
+/// A cell as text, a time as its microseconds; `None` for null.
 pub(super) fn cell(column: &ArrayRef, row: usize) -> Option<String> {
     let column = match column.data_type() {
         DataType::Timestamp(..) => &cast(column, &DataType::Int64).unwrap(),

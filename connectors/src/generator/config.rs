@@ -1,52 +1,50 @@
-//! What the made-up events look like.
+//! The configuration of the generated events.
 
 use std::time::Duration;
 
 use tagflow_engine::{Error, EventTime, Result};
 
-/// What is made, how much of it and how disorderly.
+/// The content, the amount and the disorder of the generated events.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GeneratorConfig {
     /// Another seed gives other events.
     pub seed: u64,
-    /// How many rows, over all partitions; without an end if `None`.
+    /// The number of rows over all partitions; endless if `None`.
     pub count: Option<u64>,
-    /// How many rows a second, over all partitions, a source gives at most; as
-    /// fast as they are taken if `None`.
+    /// The most rows per second over all partitions; unlimited if `None`.
     pub rate: Option<f64>,
-    /// How many partitions the rows are dealt to, in turn.
+    /// The number of partitions. They receive the rows in turn.
     pub partitions: u32,
-    /// How many users there are; each is as likely as another.
+    /// The number of users, all equally likely.
     pub users: u32,
-    /// How many campaigns there are.
+    /// The number of campaigns.
     pub campaigns: u32,
-    /// How much more likely the first campaigns are than the last: the exponent
-    /// of a Zipf distribution; 0 makes all alike.
+    /// The exponent of a Zipf distribution of the campaigns: the first ones are more likely than
+    /// the last. 0 makes all equally likely.
     pub campaign_skew: f64,
-    /// How many products there are; each is as likely as another.
+    /// The number of products, all equally likely.
     pub products: u32,
     /// The time of the first event.
     pub start: EventTime,
     /// The time from one event to the next, over all partitions.
     pub spacing: Duration,
-    /// How far at most an event's time lies behind the latest before it in its
-    /// partition, late rows aside.
+    /// The greatest distance of an event's time behind the latest one before it in its partition,
+    /// except for late rows.
     pub disorder: Duration,
     /// The share of rows that are late, 0 to 1.
     pub late_share: f64,
-    /// How far a late row lies behind, beyond `disorder`.
+    /// How far a late row is behind, beyond `disorder`.
     pub late_by: Duration,
-    /// The share of rows that repeat an earlier row of the partition byte for
-    /// byte, 0 to 1. Somewhat fewer are made, since only ordinary rows are
-    /// repeated.
+    /// The share of rows that repeat an earlier row of the partition byte for byte, 0 to 1. The
+    /// actual share is slightly lower, since only good rows are repeated.
     pub duplicate_share: f64,
-    /// The share of rows that cannot be read, 0 to 1.
+    /// The share of unreadable rows, 0 to 1.
     pub broken_share: f64,
 }
 
 impl Default for GeneratorConfig {
-    /// One partition without end of well-formed rows, a millisecond apart and
-    /// up to two seconds out of order.
+    /// One endless partition of well-formed rows, a millisecond apart and up to two seconds out of
+    /// order.
     fn default() -> Self {
         Self {
             seed: 1,
@@ -110,7 +108,7 @@ impl GeneratorConfig {
         Ok(())
     }
 
-    /// How many rows partition `partition` has in all.
+    /// The total number of rows of partition `partition`.
     pub(super) fn rows_of(&self, partition: u32) -> Option<u64> {
         let partitions = u64::from(self.partitions);
         let extra = |count: u64| u64::from(u64::from(partition) < count % partitions);

@@ -1,4 +1,4 @@
-//! The events one by one, for those who send or write them.
+//! The events one by one, for producers and file writers.
 
 use tagflow_engine::Result;
 
@@ -14,15 +14,15 @@ pub struct Event {
     pub partition: u32,
     /// Its number in the partition, from 0.
     pub row: u64,
-    /// What it is meant to be.
+    /// Its kind.
     pub kind: RowKind,
-    /// The user's id, which is what such events are keyed by.
+    /// The user's id, the key of such events.
     pub key: String,
-    /// JSON without a line break, or what was left of it.
+    /// JSON without a line break, or a damaged remainder.
     pub payload: Vec<u8>,
 }
 
-/// How many rows of each kind have been made.
+/// The number of rows of each kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct EventCounts {
     /// Rows of [`RowKind::Good`].
@@ -51,8 +51,8 @@ impl EventCounts {
     }
 }
 
-/// All rows, dealt to the partitions in turn; the `rate` is the caller's
-/// business. Without a `count` it never ends.
+/// All rows; the partitions receive them in turn. The caller enforces the `rate`. Endless without a
+/// `count`.
 #[derive(Debug, Clone)]
 pub struct Events {
     model: Model,
@@ -64,7 +64,7 @@ impl Events {
     /// The events of `config`, from the first on.
     ///
     /// # Errors
-    /// `Config` where `config` cannot be meant.
+    /// `Config` where `config` is invalid.
     pub fn new(config: GeneratorConfig) -> Result<Self> {
         config.validate()?;
         Ok(Self {
@@ -74,13 +74,13 @@ impl Events {
         })
     }
 
-    /// What has been made so far.
+    /// The counts so far.
     pub fn counts(&self) -> EventCounts {
         self.counts
     }
 
-    /// Appends the next row and a line break to `out`: the rows as a file of
-    /// lines, without an allocation each. `None` at the end.
+    /// Appends the next row and a line break to `out`, without an allocation per row. `None` at the
+    /// end.
     pub fn write_line(&mut self, out: &mut Vec<u8>) -> Option<RowKind> {
         let (partition, row) = self.advance()?;
         let (kind, _) = self.model.write(partition, row, out);

@@ -1,9 +1,8 @@
-//! Made-up behaviour events: the same ones every time for the same seed.
+//! Generated behaviour events: a seed always gives the same ones.
 //!
-//! Row `n` of partition `p` is a function of the configuration, so a reader can
-//! begin anywhere and a test can know what is in the stream. The events drive
-//! the demo, the benchmarks and `produce`; [`GeneratorSource`] is them as a
-//! source.
+//! Row `n` of partition `p` is a function of the configuration, so a reader can begin anywhere and
+//! a test knows the content of the stream. The demo, the benchmarks and `produce` use the events;
+//! [`GeneratorSource`] is a source of these events.
 //!
 //! ```
 //! use tagflow_connectors::generator::{Events, GeneratorConfig};

@@ -1,4 +1,4 @@
-//! One row of one partition.
+//! Generates one row of a partition.
 
 use std::io::Write;
 
@@ -21,7 +21,7 @@ pub const COLUMNS: [(&str, &str); 10] = [
     ("occurred_at", "timestamp(ms)"),
 ];
 
-/// Of a hundred events that are no accident: how often each happens.
+/// The frequency of each type in a hundred ordinary events.
 const EVENT_TYPES: [(&str, u32); 5] = [
     ("impression", 800),
     ("click", 90),
@@ -30,7 +30,7 @@ const EVENT_TYPES: [(&str, u32); 5] = [
     ("purchase", 12),
 ];
 
-/// Where campaigns run, and under which name their visitors come.
+/// The channels of campaigns, and the source names of their visitors.
 const CHANNELS: [(&str, &str); 5] = [
     ("search", "google"),
     ("social", "instagram"),
@@ -43,15 +43,15 @@ const CATEGORIES: [&str; 8] = [
     "shoes", "shirts", "jackets", "bags", "watches", "sports", "beauty", "home",
 ];
 
-/// One event in so many belongs to no campaign.
+/// One event in this many belongs to no campaign.
 const ORGANIC: u32 = 10;
 
-/// What a generated row is meant to be.
+/// The kind of a generated row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RowKind {
-    /// An event in good time.
+    /// An event within `disorder`.
     Good,
-    /// An event that lies further behind than `disorder`.
+    /// An event further behind than `disorder`.
     Late,
     /// The same bytes as an earlier good row of the partition.
     Duplicate,
@@ -59,11 +59,11 @@ pub enum RowKind {
     Broken,
 }
 
-/// Makes any row from its place alone.
+/// Generates any row from its partition and number alone.
 #[derive(Debug, Clone)]
 pub(super) struct Model {
     config: GeneratorConfig,
-    /// The share of events that go to a campaign or to one before it.
+    /// The cumulative share of events of each campaign and those before it.
     campaign_shares: Vec<f64>,
 }
 
@@ -87,8 +87,8 @@ impl Model {
         &self.config
     }
 
-    /// Appends row `row` of `partition` to `out`, without a line break. Says
-    /// what it is and which user's it is.
+    /// Appends row `row` of `partition` to `out`, without a line break. Returns its kind and its
+    /// user.
     pub(super) fn write(&self, partition: u32, row: u64, out: &mut Vec<u8>) -> (RowKind, u32) {
         let mut random = self.random(partition, row);
         match self.kind(&mut random) {
@@ -120,7 +120,7 @@ impl Model {
         SmallRng::seed_from_u64(mix(place ^ mix(self.config.seed)))
     }
 
-    /// The row's place among the rows of all partitions.
+    /// The row's index among the rows of all partitions.
     fn ordinal(&self, partition: u32, row: u64) -> u64 {
         row.wrapping_mul(u64::from(self.config.partitions))
             .wrapping_add(u64::from(partition))
@@ -142,7 +142,7 @@ impl Model {
         RowKind::Good
     }
 
-    /// An earlier row, near enough to keep within `disorder` when repeated.
+    /// An earlier row, close enough to stay within `disorder` when it is repeated.
     fn original(&self, random: &mut SmallRng, row: u64) -> Option<u64> {
         let step = micros(self.config.spacing).saturating_mul(i64::from(self.config.partitions));
         let slack = micros(self.config.disorder) / 2;
@@ -219,7 +219,7 @@ impl Model {
         user
     }
 
-    /// An event with something wrong that no choice of columns can hide.
+    /// An event with an error that no choice of columns can hide.
     fn broken(&self, random: &mut SmallRng, partition: u32, row: u64, out: &mut Vec<u8>) -> u32 {
         let start = out.len();
         let user = self.event(random, partition, row, RowKind::Good, out);
@@ -230,7 +230,7 @@ impl Model {
             }
             1 => out[start] = b'<',
             2 => {
-                // The event's id is no text any more.
+                // The event's id is no longer valid text.
                 out[start + 14] = 0xff;
             }
             _ => {
@@ -262,8 +262,7 @@ fn write_all(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).expect("a vector takes every byte");
 }
 
-/// A one-to-one map of 64 bits that leaves no pattern (the finalizer of
-/// `SplitMix64`; Steele, Lea, Flood 2014).
+/// A bijective hash of 64 bits (the finalizer of `SplitMix64`; Steele, Lea, Flood 2014).
 fn mix(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

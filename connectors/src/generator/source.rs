@@ -5,19 +5,21 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tagflow_engine::{
     Error, Result,
-    source::{Chunk, EncodedRows, Offset, Positions, Rows, Source, SourceEvent, SourceReader},
+    source::{
+        Chunk, EncodedRows, Growth, Offset, Positions, Rows, Source, SourceEvent, SourceReader,
+    },
 };
 use tokio::time::Instant;
 
 use super::{config::GeneratorConfig, model::Model};
 
-/// At most so many rows make a chunk.
+/// The most rows in a chunk.
 const CHUNK_ROWS: u64 = 1_000;
-/// How long the shortest wait for rows to fall due is.
+/// The shortest wait for due rows.
 const TICK: Duration = Duration::from_millis(10);
 
-/// A source of made-up events. Partitions are named `0`, `1`, …; offsets are
-/// row numbers. With a `count` it is bounded.
+/// A source of generated events. Partitions are named `0`, `1`, …; offsets are row numbers. With a
+/// `count` it is bounded.
 #[derive(Debug, Clone)]
 pub struct GeneratorSource {
     model: Arc<Model>,
@@ -27,7 +29,7 @@ impl GeneratorSource {
     /// A source of the events of `config`.
     ///
     /// # Errors
-    /// `Config` where `config` cannot be meant.
+    /// `Config` where `config` is invalid.
     pub fn new(config: GeneratorConfig) -> Result<Self> {
         config.validate()?;
         Ok(Self {
@@ -53,7 +55,7 @@ impl Source for GeneratorSource {
                     index,
                     next,
                     end,
-                    // A finished partition is not said to finish again.
+                    // A finished partition does not finish again.
                     finished: end.is_some_and(|end| end > 0 && next >= end),
                     paused: false,
                 })
@@ -73,10 +75,10 @@ impl Source for GeneratorSource {
 struct GeneratorReader {
     model: Arc<Model>,
     partitions: Vec<Partition>,
-    /// The partition to look at first for the next chunk.
+    /// The partition to try first for the next chunk.
     turn: usize,
     assigned: bool,
-    /// Whether it has been said that all rows are read.
+    /// Whether the end of all rows is reported.
     exhausted: bool,
     pace: Option<Pace>,
 }
@@ -84,9 +86,9 @@ struct GeneratorReader {
 struct Partition {
     name: Arc<str>,
     index: u32,
-    /// The row to make next.
+    /// The next row to generate.
     next: u64,
-    /// How many rows there are.
+    /// The total number of rows.
     end: Option<u64>,
     finished: bool,
     paused: bool,
@@ -99,7 +101,7 @@ impl Partition {
     }
 }
 
-/// Holds rows back until they are due.
+/// Limits the rate of rows.
 struct Pace {
     rate: f64,
     since: Instant,
@@ -120,7 +122,7 @@ impl Pace {
         (due as u64).saturating_sub(self.given)
     }
 
-    /// Until at least one row is due.
+    /// Waits until at least one row is due.
     async fn wait(&self) {
         while self.due() == 0 {
             let next = Duration::from_secs_f64((self.given + 1) as f64 / self.rate);
@@ -130,8 +132,7 @@ impl Pace {
 }
 
 impl GeneratorReader {
-    /// The partition whose turn it is: one with rows, or one that has just
-    /// come to its end.
+    /// The next partition in turn that has rows or has just reached its end.
     fn choose(&self) -> Option<usize> {
         let count = self.partitions.len();
         (0..count)
@@ -184,7 +185,7 @@ impl SourceReader for GeneratorReader {
                 return std::future::pending().await;
             }
             self.exhausted = true;
-            return Ok(SourceEvent::Exhausted);
+            return Ok(SourceEvent::Exhausted(Growth::Complete));
         };
         let mut rows = self.partitions[chosen].remaining().min(CHUNK_ROWS);
         if rows == 0 {
@@ -194,7 +195,7 @@ impl SourceReader for GeneratorReader {
         }
         if let Some(pace) = &self.pace {
             pace.wait().await;
-            // What is due is shared out between the partitions.
+            // The partitions share the due rows.
             let share = pace.due().div_ceil(self.partitions.len() as u64);
             rows = rows.min(share);
         }

@@ -231,7 +231,7 @@ async fn no_more_rows_come_than_their_rate_allows() {
     while rows < 5_000 {
         if let SourceEvent::Chunk(chunk) = reader.next().await.unwrap() {
             rows += chunk.rows.len();
-            // Each share of what is due is rounded up.
+            // Each share of the due rows is rounded up.
             assert!((rows as f64) < begin.elapsed().as_secs_f64() * 50_000.0 + 1.0);
         }
     }

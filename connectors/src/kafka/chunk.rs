@@ -1,4 +1,4 @@
-//! Messages of one partition on their way to becoming a chunk.
+//! Collects messages of a partition into a chunk.
 
 use std::{sync::Arc, time::Instant};
 
@@ -19,29 +19,29 @@ pub(super) struct OpenChunk {
     opened: Instant,
 }
 
-/// How large a chunk may grow.
+/// The limits of a chunk.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ChunkLimits {
     /// Rows.
     pub(super) rows: usize,
-    /// Bytes; one row may exceed them alone.
+    /// Bytes; a single row may exceed them.
     pub(super) bytes: usize,
 }
 
-/// A message as a chunk takes it.
+/// A message as input of a chunk.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row<'a> {
     /// Its offset.
     pub(super) offset: Offset,
     /// Its value; a tombstone has none.
     pub(super) value: Option<&'a [u8]>,
-    /// The broker's `LogAppendTime`, where the topic uses it.
+    /// The broker's `LogAppendTime`, if the topic uses it.
     pub(super) appended: Option<EventTime>,
 }
 
 impl OpenChunk {
-    /// An empty chunk; `received` is what rows without a broker's time are
-    /// judged against, `capacity` the bytes that it will probably hold.
+    /// An empty chunk. `received` is the arrival time of rows without a broker's time, `capacity`
+    /// the expected bytes.
     pub(super) fn new(received: EventTime, capacity: usize) -> Self {
         Self {
             rows: EncodedRows::default(),
@@ -52,8 +52,8 @@ impl OpenChunk {
         }
     }
 
-    /// Whether `row` may be added: the chunk does not grow too large, and all
-    /// rows are judged against the same clock.
+    /// Whether `row` may be added: the chunk stays within its limits, and all rows use the same
+    /// clock.
     pub(super) fn has_room_for(&self, row: &Row<'_>, limits: ChunkLimits) -> bool {
         let bytes = row.value.map_or(0, <[u8]>::len);
         self.rows.is_empty()
@@ -74,12 +74,12 @@ impl OpenChunk {
         self.appended.extend(row.appended);
     }
 
-    /// When it was opened.
+    /// The time at which the chunk was opened.
     pub(super) fn opened(&self) -> Instant {
         self.opened
     }
 
-    /// Bytes held.
+    /// Bytes in the chunk.
     pub(super) fn bytes(&self) -> usize {
         self.data.len()
     }

@@ -1,5 +1,5 @@
-//! The client's callbacks. They run inside `poll`, on the polling thread, and
-//! only leave notes for it.
+//! The client's callbacks. They run inside `poll`, on the polling thread, and only record facts for
+//! it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,15 +10,15 @@ use rdkafka::{
     error::{KafkaError, KafkaResult},
 };
 
-/// What the callbacks have noted since it was last asked for.
+/// The facts that the callbacks recorded since the last call.
 #[derive(Debug, Default)]
-pub(super) struct Notes {
+pub(super) struct EventContext {
     reason: Mutex<Option<String>>,
     statistics: Mutex<Option<Statistics>>,
 }
 
-impl Notes {
-    /// The client's own words on the error that `poll` has just returned.
+impl EventContext {
+    /// The client's own message for the last error of `poll`.
     pub(super) fn take_reason(&self) -> Option<String> {
         lock(&self.reason).take()
     }
@@ -29,7 +29,7 @@ impl Notes {
     }
 }
 
-impl ClientContext for Notes {
+impl ClientContext for EventContext {
     fn stats(&self, statistics: Statistics) {
         *lock(&self.statistics) = Some(statistics);
     }
@@ -43,7 +43,7 @@ impl ClientContext for Notes {
     }
 }
 
-impl ConsumerContext for Notes {
+impl ConsumerContext for EventContext {
     fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
         if let Err(error) = result {
             tracing::warn!(%error, "cannot commit offsets to the consumer group; this only affects lag tools");

@@ -1,4 +1,4 @@
-//! What a user says of a Kafka source.
+//! The configuration of a Kafka source.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -8,57 +8,57 @@ use super::properties::{self, Properties};
 
 /// A Kafka source.
 ///
-/// `Debug` shows the names of the passed-through properties and never their
-/// values, for some are secrets.
+/// `Debug` shows the names of the client properties and never their values, because some are
+/// secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KafkaConfig {
-    /// Where the cluster answers: `host:port`, several separated by commas.
+    /// The brokers: `host:port`, several separated by commas.
     pub brokers: String,
     /// The topics to read, by name.
     pub topics: Vec<String>,
-    /// Where to begin with a topic that the pipeline has never read. A
-    /// partition that is added to a topic later is read from its beginning.
+    /// Where to start in a topic that the pipeline has never read. Partitions that are added later
+    /// are read from their beginning.
     pub start: StartAt,
-    /// The consumer group that offsets are committed to for lag tools, and
-    /// that [`StartAt::Committed`] begins at; `tagflow-<pipeline>` if `None`.
+    /// The consumer group that receives the offsets for lag tools, and that [`StartAt::Committed`]
+    /// starts from; `tagflow-<pipeline>` if `None`.
     pub group_id: Option<String>,
-    /// What to do when rows are gone before they were read.
+    /// The reaction to rows that the broker deleted before they were read.
     pub on_data_loss: OnDataLoss,
-    /// Properties of librdkafka that are passed through, by their names there.
+    /// Properties for librdkafka, by their names there.
     pub properties: BTreeMap<String, String>,
-    /// Bytes of rows that may wait between the consumer and the engine.
+    /// The limit of buffered bytes between the consumer and the engine.
     pub queue_bytes: usize,
-    /// How often to look for partitions added to the topics.
+    /// How often to check for new partitions of the topics.
     pub discovery_interval: Duration,
-    /// The longest row that is fetched along with others. A longer one still
-    /// arrives, alone, up to four times this size (and 100 MB at least), so
-    /// that it becomes a dead letter and not a standstill.
+    /// The longest row that is fetched together with others. A longer one, up to four times this
+    /// size and 100 MB at least, still arrives alone: it becomes a dead letter and does not stop
+    /// the source.
     pub max_row_bytes: usize,
-    /// How long a topic may be unknown to the cluster before that is an error;
-    /// one that was just created takes a moment to be known everywhere.
+    /// How long a topic may be unknown to the cluster before that is an error. A new topic takes a
+    /// moment to be known everywhere.
     pub topic_wait: Duration,
 }
 
-/// Where to begin with a topic that the pipeline has never read.
+/// Where to start in a topic that the pipeline has never read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum StartAt {
-    /// At the oldest row that is still there.
+    /// At the oldest remaining row.
     #[default]
     Earliest,
     /// After the newest row.
     Latest,
-    /// Where the consumer group has committed, and at the oldest row in
-    /// partitions where it has not.
+    /// At the committed offset of the consumer group, and at the oldest row in partitions without
+    /// one.
     Committed,
 }
 
-/// What to do when rows are gone before they were read.
+/// The reaction to rows that the broker deleted before they were read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnDataLoss {
-    /// Stop with an error that says which.
+    /// Stop with an error that names the lost rows.
     #[default]
     Fail,
-    /// Record which, and go on with the oldest row that is still there.
+    /// Record the loss, and continue with the oldest remaining row.
     Record,
 }
 
@@ -82,8 +82,7 @@ impl KafkaConfig {
         }
     }
 
-    /// All that is wrong with the configuration, each with the path of the
-    /// setting. Touches no network.
+    /// All errors of the configuration, each with the path of the setting. Touches no network.
     pub fn check(&self) -> Vec<(String, String)> {
         let mut problems = Vec::new();
         let mut problem = |path: &str, message: String| problems.push((path.to_owned(), message));
@@ -130,8 +129,8 @@ impl KafkaConfig {
         problems
     }
 
-    /// The client's configuration. What the design fixes is set last, so that
-    /// nothing passed through can undo it.
+    /// The client's configuration. The properties that Tagflow requires are set last, so that no
+    /// user property overrides them.
     pub(super) fn client(&self, group_id: &str) -> ClientConfig {
         let per_topic = self.queue_bytes / self.topics.len().max(1);
         let mut client = ClientConfig::new();
@@ -141,8 +140,8 @@ impl KafkaConfig {
                 self.max_row_bytes.max(1 << 20).to_string(),
             )
             .set("fetch.wait.max.ms", "100")
-            // When its queue is full the client stops to fetch for so long, a second
-            // by default, in which the engine takes all that is there many times.
+            // After its queue was full, the client pauses fetching for this long. The default is a
+            // second, in which the engine empties the queue many times.
             .set("fetch.queue.backoff.ms", "20")
             .set(
                 "queued.max.messages.kbytes",
@@ -169,7 +168,8 @@ impl KafkaConfig {
             .set("isolation.level", "read_committed")
             .set("enable.partition.eof", "true")
             .set("allow.auto.create.topics", "false")
-            .set("statistics.interval.ms", "1000")
+            // Every second report of statistics confirms ends.
+            .set("statistics.interval.ms", "500")
             .set(
                 "topic.metadata.refresh.interval.ms",
                 self.discovery_interval.as_millis().to_string(),
@@ -198,7 +198,7 @@ impl fmt::Debug for KafkaConfig {
     }
 }
 
-/// Kafka's rule for the names of topics.
+/// Kafka's rule for topic names.
 fn check_topic(topic: &str) -> Result<(), String> {
     if topic.is_empty() {
         return Err("a topic's name cannot be empty".to_owned());

@@ -1,5 +1,4 @@
-//! What the engine wants of a consumer thread: the latest wish wins, so
-//! nothing queues up.
+//! Commands of the engine to a consumer thread. The latest value wins, so nothing queues up.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,50 +10,55 @@ use std::{
 
 use tagflow_engine::source::Offset;
 
-/// The wishes for one topic. Setting one never blocks for longer than the
-/// thread takes to pick the others up.
+/// The commands for one topic. Setting one blocks no longer than the thread takes to read the
+/// others.
 #[derive(Debug, Default)]
 pub(super) struct Control {
     changed: AtomicBool,
-    wishes: Mutex<Wishes>,
+    wishes: Mutex<Commands>,
 }
 
-/// What the thread should do.
+/// The requested state of the thread.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Wishes {
-    /// Begin to read what was opened.
+pub(super) struct Commands {
+    /// Start to read the opened topic.
     pub(super) begin: bool,
-    /// End.
+    /// Stop.
     pub(super) stop: bool,
-    /// Partitions not to be read for now.
+    /// The paused partitions.
     pub(super) paused: BTreeSet<i32>,
     /// Offsets to commit to the group.
     pub(super) commit: BTreeMap<i32, Offset>,
 }
 
 impl Control {
-    /// Begins to read.
+    /// Starts reading.
     pub(super) fn begin(&self) {
         self.wish(|wishes| wishes.begin = true);
     }
 
-    /// Ends the thread.
+    /// Stops the thread.
     pub(super) fn stop(&self) {
         self.wish(|wishes| wishes.stop = true);
     }
 
-    /// Stops reading a partition.
+    /// Pauses a partition.
     pub(super) fn pause(&self, partition: i32) {
         self.wish(|wishes| {
             wishes.paused.insert(partition);
         });
     }
 
-    /// Goes on reading a partition.
+    /// Resumes a partition.
     pub(super) fn resume(&self, partition: i32) {
         self.wish(|wishes| {
             wishes.paused.remove(&partition);
         });
+    }
+
+    /// Resumes all partitions: the paused ones no longer exist.
+    pub(super) fn forget_pauses(&self) {
+        self.wish(|wishes| wishes.paused.clear());
     }
 
     /// Commits `offset` of a partition to the group.
@@ -64,9 +68,9 @@ impl Control {
         });
     }
 
-    /// The wishes, if any has changed since the last call. Commits are handed
-    /// over once; the others stand.
-    pub(super) fn take(&self) -> Option<Wishes> {
+    /// The commands, if any has changed since the last call. Each commit is returned once; the
+    /// other commands stay.
+    pub(super) fn take(&self) -> Option<Commands> {
         if !self.changed.swap(false, Ordering::AcqRel) {
             return None;
         }
@@ -76,12 +80,12 @@ impl Control {
         Some(taken)
     }
 
-    fn wish(&self, change: impl FnOnce(&mut Wishes)) {
+    fn wish(&self, change: impl FnOnce(&mut Commands)) {
         change(&mut self.lock());
         self.changed.store(true, Ordering::Release);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Wishes> {
+    fn lock(&self) -> MutexGuard<'_, Commands> {
         self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,10 +7,9 @@ use tagflow_engine::{Error, Result};
 
 /// librdkafka's mock cluster, listening on loopback. It stops when dropped.
 ///
-/// It keeps only the newest 5 MiB or 100,000 messages of a partition, so
-/// whoever produces must not run further ahead of the reader than that. It has
-/// no isolation of transactions, no lookup by time, and cannot add partitions
-/// to a topic. A topic that somebody produces to is created with 4 partitions.
+/// It keeps only the newest 5 MiB or 100,000 messages of a partition, so a producer must not run
+/// further ahead of the reader. It has no isolation of transactions, no lookup by time, and cannot
+/// add partitions to a topic. Producing to an unknown topic creates it with 4 partitions.
 #[derive(Debug)]
 pub struct MockBroker {
     bootstrap_servers: String,
@@ -33,7 +32,7 @@ impl MockBroker {
     pub fn start(brokers: u8) -> Result<Self> {
         let (requests, served) = mpsc::sync_channel::<Request>(1);
         let (started, start) = mpsc::sync_channel(1);
-        // The cluster must stay on the thread that made it.
+        // The cluster must stay on the thread that created it.
         thread::Builder::new()
             .name("kafka mock".to_owned())
             .spawn(move || {
@@ -57,7 +56,7 @@ impl MockBroker {
         })
     }
 
-    /// Where it answers: `127.0.0.1:port`, several separated by commas.
+    /// Its addresses: `127.0.0.1:port`, several separated by commas.
     pub fn bootstrap_servers(&self) -> &str {
         &self.bootstrap_servers
     }
@@ -65,7 +64,7 @@ impl MockBroker {
     /// Creates an empty topic.
     ///
     /// # Errors
-    /// `External` if there is one of that name already.
+    /// `External` if the topic exists.
     pub fn create_topic(&self, name: &str, partitions: u16) -> Result<()> {
         let topic = name.to_owned();
         self.ask(Box::new(move |cluster| {
@@ -75,7 +74,7 @@ impl MockBroker {
         }))
     }
 
-    /// Closes all connections and accepts none, until [`MockBroker::up`].
+    /// Closes all connections and accepts none until [`MockBroker::up`].
     ///
     /// # Errors
     /// `External` if the cluster refuses.

@@ -21,41 +21,40 @@ use rdkafka::{
 use tagflow_engine::{Error, Result};
 
 use super::{
-    client,
+    client, newest,
     properties::{self, Properties},
 };
 
-/// A producer that loses nothing silently: sends are idempotent and count as
-/// done when all replicas have the event. What is waiting to be sent is
-/// bounded, by 100,000 events and 32 MiB.
+/// A producer that loses nothing silently: sends are idempotent and complete when all replicas have
+/// the event. The send buffer is bounded by 100,000 events and 32 MiB.
 ///
-/// Events with equal keys go to the same partition, the one that Java clients
-/// choose too, and stay in order.
+/// Events with equal keys use the same partition, as with Java clients, and stay in order.
 pub struct Producer {
     client: ThreadedProducer<Deliveries>,
     outcome: Arc<Mutex<Outcome>>,
     config: ClientConfig,
+    properties: BTreeMap<String, String>,
     brokers: String,
 }
 
-/// What [`Producer::ensure_topic`] found.
+/// The result of [`Producer::ensure_topic`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EnsuredTopic {
-    /// There was no such topic; there is now.
+    /// The topic was missing and has been created.
     Created,
-    /// The topic was there, with the partitions that it has.
+    /// The topic existed, with this number of partitions.
     Existed,
 }
 
-/// How long a send waits for room among what is waiting already.
+/// How long a send waits before it retries a full buffer.
 const RETRY_AFTER: Duration = Duration::from_millis(2);
 
 impl Producer {
-    /// A producer to `brokers`; `properties` are librdkafka's, by their names
-    /// there. Touches no network.
+    /// A producer to `brokers`; `properties` are librdkafka's, by their names there. Touches no
+    /// network.
     ///
     /// # Errors
-    /// `Config` where a property is not one that can be passed through.
+    /// `Config` where a property is not allowed.
     pub fn new(brokers: &str, properties: &BTreeMap<String, String>) -> Result<Self> {
         let mut problems: Vec<String> = properties::check_brokers(brokers).into_iter().collect();
         let found = properties::check(Properties::Producer, properties);
@@ -87,12 +86,22 @@ impl Producer {
             client,
             outcome,
             config,
+            properties: properties.clone(),
             brokers: brokers.to_owned(),
         })
     }
 
-    /// Creates `topic` with `partitions` partitions, and the cluster's default
-    /// of replicas, unless there is one of that name.
+    /// The newest event of each partition of `topic`. Empty if the topic does not
+    /// exist yet, or if the cluster does not answer within a few seconds.
+    ///
+    /// # Errors
+    /// `Config` if the client rejects a property.
+    pub async fn newest_events(&self, topic: &str) -> Result<Vec<Vec<u8>>> {
+        newest::events(&self.brokers, &self.properties, topic).await
+    }
+
+    /// Creates `topic` with `partitions` partitions and the cluster's default replication, unless
+    /// it exists.
     ///
     /// # Errors
     /// `External` where the cluster does not answer or refuses.
@@ -121,11 +130,10 @@ impl Producer {
         Ok(EnsuredTopic::Created)
     }
 
-    /// Hands an event over for sending, waiting while too much is in flight.
-    /// Without a payload it is a tombstone.
+    /// Enqueues an event; waits while the send buffer is full. Without a payload it is a tombstone.
     ///
     /// # Errors
-    /// `External` once any event before it could not be delivered.
+    /// `External` once any earlier event could not be delivered.
     pub async fn send(
         &self,
         topic: &str,
@@ -149,8 +157,7 @@ impl Producer {
         }
     }
 
-    /// Waits until every event has been delivered, and says how many have been
-    /// so far.
+    /// Waits until every event has been delivered, and returns the count so far.
     ///
     /// # Errors
     /// `External` where some could not be delivered.
@@ -162,9 +169,19 @@ impl Producer {
         Ok(self.outcome().delivered)
     }
 
-    /// How many events wait to be delivered.
+    /// The number of undelivered events.
     pub fn in_flight(&self) -> u64 {
         u64::try_from(self.client.in_flight_count()).unwrap_or(0)
+    }
+
+    /// The number of delivered events.
+    pub fn delivered(&self) -> u64 {
+        self.outcome().delivered
+    }
+
+    /// Why the cluster has not been reached since the last delivered event, if it refuses.
+    pub fn problem(&self) -> Option<String> {
+        self.outcome().connection.clone()
     }
 
     fn check(&self) -> Result<()> {
@@ -198,13 +215,13 @@ impl fmt::Debug for Producer {
     }
 }
 
-/// What became of the events.
+/// The delivery results.
 #[derive(Debug, Default)]
 struct Outcome {
     delivered: u64,
     failed: u64,
     first_failure: Option<String>,
-    /// Why the last broker that was lost was lost.
+    /// Why the broker that was lost last disconnected; `None` after a delivery.
     connection: Option<String>,
 }
 
@@ -214,6 +231,8 @@ impl ClientContext for Deliveries {
     fn error(&self, error: KafkaError, reason: &str) {
         if error.rdkafka_error_code() != Some(Code::AllBrokersDown) {
             let mut outcome = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            // Without the duration of the attempt, which differs each time.
+            let reason = reason.split(" (after ").next().unwrap_or(reason);
             outcome.connection = Some(reason.to_owned());
         }
     }
@@ -229,7 +248,10 @@ impl ProducerContext<NoCustomPartitioner> for Deliveries {
     fn delivery(&self, result: &DeliveryResult<'_>, _opaque: ()) {
         let mut outcome = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match result {
-            Ok(_) => outcome.delivered += 1,
+            Ok(_) => {
+                outcome.delivered += 1;
+                outcome.connection = None;
+            }
             Err((error, message)) => {
                 outcome.failed += 1;
                 if outcome.first_failure.is_none() {

@@ -1,10 +1,10 @@
-//! Which properties of librdkafka a user may pass through.
+//! The librdkafka properties that users may set.
 
 use std::collections::BTreeMap;
 
 use rdkafka::{ClientConfig, error::KafkaError};
 
-/// Whose properties they are.
+/// The side that a property configures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Properties {
     /// A source's.
@@ -13,7 +13,7 @@ pub(super) enum Properties {
     Producer,
 }
 
-/// What may be passed through by either side; a trailing dot allows all below.
+/// The properties allowed on either side; a trailing dot allows all names below.
 const SHARED: &[&str] = &[
     "api.version.request",
     "api.version.request.timeout.ms",
@@ -60,7 +60,7 @@ const PRODUCER: &[&str] = &[
     "sticky.partitioning.linger.ms",
 ];
 
-/// What the design fixes, and why.
+/// The properties that Tagflow sets itself, with the reason.
 const FIXED: &[(&str, &str)] = &[
     ("acks", "an event counts as sent when all replicas have it"),
     (
@@ -134,7 +134,7 @@ const FIXED: &[(&str, &str)] = &[
     ),
 ];
 
-/// Everything wrong with `properties`, by name.
+/// All errors in `properties`, by name.
 pub(super) fn check(
     side: Properties,
     properties: &BTreeMap<String, String>,
@@ -161,8 +161,9 @@ fn problem(side: Properties, name: &str, value: &str) -> Option<String> {
         }
     });
     if !allowed {
+        let near = nearest(own, name);
         return Some(format!(
-            "`{name}` is not a property that can be passed through"
+            "`{name}` is not a property that can be passed through{near}"
         ));
     }
     let rejection = ClientConfig::new()
@@ -170,12 +171,82 @@ fn problem(side: Properties, name: &str, value: &str) -> Option<String> {
         .create_native_config()
         .err()?;
     Some(match rejection {
-        // The client quotes the value in its message; a secret must not print.
+        // The client quotes the value in its message; a secret must not be printed.
         KafkaError::ClientConfig(_, message, ..) if !is_secret(name) => {
-            lowercase_first(message.trim_end_matches('.'))
+            let near = if message.contains("No such") {
+                nearest(own, name)
+            } else {
+                String::new()
+            };
+            format!("{}{near}", lowercase_first(message.trim_end_matches('.')))
         }
         _ => format!("the Kafka client does not accept this value of `{name}`"),
     })
+}
+
+/// Frequently set properties that [`SHARED`], [`CONSUMER`] and [`PRODUCER`] allow by their prefix
+/// alone.
+const COMMON: &[&str] = &[
+    "batch.num.messages",
+    "batch.size",
+    "compression.codec",
+    "compression.level",
+    "compression.type",
+    "fetch.error.backoff.ms",
+    "fetch.max.bytes",
+    "fetch.message.max.bytes",
+    "fetch.min.bytes",
+    "fetch.queue.backoff.ms",
+    "fetch.wait.max.ms",
+    "queue.buffering.max.kbytes",
+    "queue.buffering.max.messages",
+    "queue.buffering.max.ms",
+    "queued.max.messages.kbytes",
+    "queued.min.messages",
+    "sasl.kerberos.keytab",
+    "sasl.kerberos.principal",
+    "sasl.kerberos.service.name",
+    "sasl.mechanism",
+    "sasl.mechanisms",
+    "sasl.oauthbearer.client.id",
+    "sasl.oauthbearer.client.secret",
+    "sasl.oauthbearer.config",
+    "sasl.oauthbearer.method",
+    "sasl.oauthbearer.scope",
+    "sasl.oauthbearer.token.endpoint.url",
+    "sasl.password",
+    "sasl.username",
+    "socket.connection.setup.timeout.ms",
+    "socket.keepalive.enable",
+    "socket.max.fails",
+    "socket.nagle.disable",
+    "socket.receive.buffer.bytes",
+    "socket.send.buffer.bytes",
+    "socket.timeout.ms",
+    "ssl.ca.certificate.stores",
+    "ssl.ca.location",
+    "ssl.ca.pem",
+    "ssl.certificate.location",
+    "ssl.certificate.pem",
+    "ssl.cipher.suites",
+    "ssl.crl.location",
+    "ssl.endpoint.identification.algorithm",
+    "ssl.key.location",
+    "ssl.key.password",
+    "ssl.key.pem",
+    "ssl.keystore.location",
+    "ssl.keystore.password",
+];
+
+/// `; did you mean …?`, if a property has a similar name.
+fn nearest(own: &[&'static str], name: &str) -> String {
+    let names = SHARED.iter().chain(own).chain(COMMON);
+    let whole = names.filter(|known| !known.ends_with('.'));
+    let like = whole.map(|known| (strsim::jaro_winkler(known, name), known));
+    match like.max_by(|a, b| a.0.total_cmp(&b.0)) {
+        Some((likeness, known)) if likeness > 0.9 => format!("; did you mean `{known}`?"),
+        _ => String::new(),
+    }
 }
 
 fn is_secret(name: &str) -> bool {
@@ -193,7 +264,7 @@ fn lowercase_first(text: &str) -> String {
     })
 }
 
-/// What is wrong with a list of brokers.
+/// The error in a list of brokers.
 pub(super) fn check_brokers(brokers: &str) -> Option<String> {
     if brokers.trim().is_empty() {
         return Some("at least one broker is needed, as `host:port`".to_owned());
@@ -203,7 +274,7 @@ pub(super) fn check_brokers(brokers: &str) -> Option<String> {
             .rsplit_once("://")
             .map_or(broker, |(_, address)| address);
         let port = match address.rsplit_once(':') {
-            // The colons of an IPv6 address without a port are no port.
+            // The colons of an IPv6 address without a port separate no port.
             Some((host, port)) if !host.contains(':') || host.ends_with(']') => Some(port),
             _ => None,
         };
@@ -260,6 +331,29 @@ mod tests {
                 of(Properties::Consumer, name, "1").unwrap(),
                 format!("`{name}` is not a property that can be passed through")
             );
+        }
+    }
+
+    #[test]
+    fn regression_a_misspelt_property_names_the_right_one() {
+        for (wrong, right) in [
+            ("security.protocl", "security.protocol"),
+            ("security.protokoll", "security.protocol"),
+            ("sasl.mechanizm", "sasl.mechanism"),
+            ("sasl.user.name", "sasl.username"),
+            ("ssl.ca.lokation", "ssl.ca.location"),
+            ("fetch.mim.bytes", "fetch.min.bytes"),
+            ("client.idd", "client.id"),
+        ] {
+            let message = of(Properties::Consumer, wrong, "x").unwrap();
+            let expected = format!("; did you mean `{right}`?");
+            assert!(message.ends_with(&expected), "{message}");
+        }
+        for name in COMMON {
+            let known = ClientConfig::new().set(*name, "").create_native_config();
+            if let Err(KafkaError::ClientConfig(_, message, ..)) = known {
+                assert!(!message.contains("No such"), "{message}");
+            }
         }
     }
 

@@ -11,23 +11,23 @@ use tagflow_engine::{
 };
 use tokio::sync::mpsc;
 
-/// What a consumer thread reports.
+/// A report of a consumer thread.
 #[derive(Debug)]
 pub(super) enum Report {
     /// The topic was opened; its partitions begin at these offsets.
     Opened(Vec<(Arc<str>, Offset)>),
-    /// Something for the engine.
+    /// An event for the engine.
     Event(SourceEvent),
-    /// The cluster does not answer to the consumer of this topic.
+    /// The cluster does not answer the consumer of this topic.
     Unreachable(Arc<str>, String),
     /// It answers again.
     Reachable(Arc<str>),
-    /// The thread has ended, and why.
+    /// The thread has ended with this error.
     Failed(Error),
 }
 
 impl Report {
-    /// The bytes that it is charged with.
+    /// The bytes that the report counts for.
     fn bytes(&self) -> usize {
         const OVERHEAD: usize = 256;
         match self {
@@ -37,7 +37,7 @@ impl Report {
     }
 }
 
-/// A queue that holds `capacity` bytes, or one report of any size.
+/// A queue of `capacity` bytes, or of one report of any size.
 pub(super) fn bounded(capacity: usize) -> (Sender, Receiver) {
     let (reports, receiver) = mpsc::unbounded_channel();
     let budget = Arc::new(Budget {
@@ -56,7 +56,7 @@ pub(super) fn bounded(capacity: usize) -> (Sender, Receiver) {
     (sender, receiver)
 }
 
-/// The threads' end. The channel itself has no bound: the budget is the bound.
+/// The threads' end. The channel itself is unbounded: the byte budget is the bound.
 #[derive(Debug, Clone)]
 pub(super) struct Sender {
     reports: mpsc::UnboundedSender<(Report, usize)>,
@@ -68,7 +68,7 @@ pub(super) struct Sender {
 pub(super) enum Refused {
     /// No room became free in time.
     Full(Box<Report>),
-    /// Nobody reads any more.
+    /// The receiver was dropped.
     Closed,
 }
 
@@ -87,9 +87,9 @@ impl Sender {
             .map_err(|_| Refused::Closed)
     }
 
-    /// Sends a thread's last words, for which there is always room.
+    /// Sends a thread's final error, for which there is always room.
     pub(super) fn fail(&self, error: Error) {
-        // With nobody left to read it there is nobody to tell.
+        // Without a receiver, the error has no reader.
         let _ = self.reports.send((Report::Failed(error), 0));
     }
 }

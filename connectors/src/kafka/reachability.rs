@@ -1,4 +1,4 @@
-//! Whether the cluster answers, and what the client says why it does not.
+//! Tracks whether the cluster answers, and the client's reason if it does not.
 
 use std::{
     sync::Arc,
@@ -7,26 +7,24 @@ use std::{
 
 use super::queue::Report;
 
-/// How long the cluster may give no answer, or none but errors, before that is
-/// called unreachable.
+/// How long the cluster may give no answer, or only errors, before it counts as unreachable.
 pub(super) const UNREACHABLE_AFTER: Duration = Duration::from_secs(5);
 
-/// What is known of the connection of one consumer.
+/// The state of a consumer's connection.
 #[derive(Debug)]
 pub(super) struct Reachability {
     topic: Arc<str>,
     brokers: String,
     down: bool,
-    /// The last failure of a single broker. One of several may well be down;
-    /// it tells the reason should all of them be.
+    /// The last failure of a single broker. One of several may be down; if all are down, this is
+    /// the reason.
     reason: Option<String>,
-    /// When the first and the last of the answers came that were errors, one
-    /// soon after the other.
+    /// The times of the first and the last error answer in a row of close ones.
     refusals: Option<(Instant, Instant)>,
 }
 
 impl Reachability {
-    /// Nothing has failed yet.
+    /// No failure yet.
     pub(super) fn new(topic: Arc<str>, brokers: String) -> Self {
         Self {
             topic,
@@ -37,7 +35,7 @@ impl Reachability {
         }
     }
 
-    /// Remembers why one broker failed.
+    /// Records why one broker failed.
     pub(super) fn broker_failed(&mut self, reason: String) {
         self.reason = Some(reason);
     }
@@ -53,8 +51,7 @@ impl Reachability {
         Some(Report::Unreachable(Arc::clone(&self.topic), message))
     }
 
-    /// A broker has answered with an error that may pass; reported once when
-    /// nothing else has come for long.
+    /// A broker has answered with a temporary error; reported once if only errors arrive for long.
     pub(super) fn refused(&mut self, reason: String, now: Instant) -> Option<Report> {
         let (first, _) = self.refusals_at(now).unwrap_or((now, now));
         self.refusals = Some((first, now));
@@ -65,7 +62,7 @@ impl Reachability {
         self.down("")
     }
 
-    /// A broker is connected, whatever it answers.
+    /// A broker is connected, whether it answers with errors or not.
     pub(super) fn connected(&mut self, now: Instant) -> Option<Report> {
         match self.refusals_at(now) {
             Some(_) => None,
@@ -78,7 +75,7 @@ impl Reachability {
         self.refusals.filter(|(_, last)| recent(*last))
     }
 
-    /// A broker has answered; reported if it was not so before.
+    /// A broker has answered; reported if it was unreachable before.
     pub(super) fn up(&mut self) -> Option<Report> {
         self.refusals = None;
         if !self.down {
@@ -129,7 +126,7 @@ mod tests {
             (report.is_some(), reachability.connected(at(ms)).is_some())
         };
         assert_eq!(refused(0), (false, false));
-        // The errors of before are too long ago to be of the same trouble.
+        // The earlier errors are too old to be the same trouble.
         assert_eq!(refused(5_000), (false, false));
         assert_eq!(refused(9_000), (false, false));
         assert_eq!(refused(10_000), (true, false));

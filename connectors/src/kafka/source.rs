@@ -11,29 +11,26 @@ use async_trait::async_trait;
 use rdkafka::consumer::BaseConsumer;
 use tagflow_engine::{
     Clock, Error, Result,
-    source::{Offset, Positions, Source, SourceEvent, SourceReader},
+    source::{EndReports, Offset, Positions, Source, SourceEvent, SourceReader, Systems},
 };
 
 use super::{
     chunk::ChunkLimits,
-    client::Notes,
+    client::EventContext,
     config::KafkaConfig,
     control::Control,
-    opening::Opening,
-    partition,
+    partition::{self, Generation},
     queue::{self, Receiver, Report},
     reader::TopicReader,
+    startup::{Startup, TopicPositions},
 };
 
-/// Rows of Kafka topics. A partition is named `topic/3`, and its offsets are
-/// Kafka's.
+/// Rows of Kafka topics. A partition is named `topic/3`, and its offsets are Kafka's.
 ///
-/// Opening waits until the cluster has told which partitions there are, or has
-/// failed to answer for some seconds. In that case the reader says
-/// [`SourceEvent::Unreachable`] first, and [`SourceEvent::Assigned`] once the
-/// cluster has answered. A topic that the cluster does not know is an error of
-/// kind `Config`, of [`Source::open`] or, if the cluster answered only later,
-/// of [`SourceReader::next`].
+/// Opening waits for the cluster's list of partitions, or for some seconds without an answer.
+/// Without an answer the reader returns [`SourceEvent::Unreachable`] first, and
+/// [`SourceEvent::Assigned`] once the cluster has answered. An unknown topic is an error of kind
+/// `Config`: of [`Source::open`] or, if the cluster answers only later, of [`SourceReader::next`].
 pub struct KafkaSource {
     config: KafkaConfig,
     group_id: String,
@@ -41,8 +38,8 @@ pub struct KafkaSource {
 }
 
 impl KafkaSource {
-    /// A source of `pipeline`, which names the default consumer group. The
-    /// clock tells when rows were received.
+    /// A source of `pipeline`, which names the default consumer group. The clock gives the time at
+    /// which rows are received.
     pub fn new(config: KafkaConfig, pipeline: &str, clock: Arc<dyn Clock>) -> Self {
         let group_id = config
             .group_id
@@ -75,32 +72,39 @@ impl fmt::Debug for KafkaSource {
 #[async_trait]
 impl Source for KafkaSource {
     async fn open(&self, positions: &Positions) -> Result<Box<dyn SourceReader>> {
-        let mut by_topic: BTreeMap<&str, BTreeMap<i32, Offset>> = BTreeMap::new();
+        self.open_in(positions, &Systems::new()).await
+    }
+
+    async fn open_in(
+        &self,
+        positions: &Positions,
+        clusters: &Systems,
+    ) -> Result<Box<dyn SourceReader>> {
+        let mut by_topic: BTreeMap<&str, TopicPositions> = BTreeMap::new();
         for (name, offset) in positions {
-            let (topic, partition) = partition::parse(name).ok_or_else(|| {
+            let named = partition::parse(name).ok_or_else(|| {
                 Error::data(format!(
                     "`{name}` in the commit log is not a Kafka partition"
                 ))
             })?;
-            by_topic
-                .entry(topic)
-                .or_default()
-                .insert(partition, *offset);
+            let of_topic = by_topic.entry(named.topic).or_default();
+            of_topic.insert(named, *offset);
         }
         let (sender, receiver) = queue::bounded(self.config.queue_bytes);
         let mut reader = KafkaReader {
             reports: receiver,
             controls: BTreeMap::new(),
+            generations: BTreeMap::new(),
             unopened: self.config.topics.len(),
             opened: Vec::new(),
             events: VecDeque::new(),
             unreachable: BTreeSet::new(),
         };
         for topic in &self.config.topics {
-            let consumer: BaseConsumer<Notes> = self
+            let consumer: BaseConsumer<EventContext> = self
                 .config
                 .client(&self.group_id)
-                .create_with_context(Notes::default())
+                .create_with_context(EventContext::default())
                 .map_err(|error| {
                     Error::config(format!(
                         "the Kafka client does not accept the properties of the source of topic \
@@ -108,9 +112,11 @@ impl Source for KafkaSource {
                     ))
                     .with_source(error)
                 })?;
-            let opening = Opening::new(
+            let mut read = by_topic.remove(topic.as_str()).unwrap_or_default();
+            read.cluster = clusters.get(topic.as_str()).cloned();
+            let opening = Startup::new(
                 topic.as_str().into(),
-                by_topic.remove(topic.as_str()).unwrap_or_default(),
+                read,
                 self.config.start,
                 self.config.topic_wait,
                 self.config.brokers.clone(),
@@ -147,18 +153,20 @@ impl Source for KafkaSource {
 struct KafkaReader {
     reports: Receiver,
     controls: BTreeMap<String, Arc<Control>>,
-    /// How many topics have not been opened yet.
+    /// The generation of each topic.
+    generations: BTreeMap<String, Generation>,
+    /// The number of unopened topics.
     unopened: usize,
-    /// The partitions of those that have.
+    /// The partitions of the opened topics.
     opened: Vec<(Arc<str>, Offset)>,
-    /// What comes next; at most a handful, for a thread reports only its
-    /// connection until it is told to begin.
+    /// Events to return next; at most a handful, because a thread reports only its connection
+    /// before it may start.
     events: VecDeque<SourceEvent>,
     unreachable: BTreeSet<Arc<str>>,
 }
 
 impl KafkaReader {
-    /// Takes one report. Cancel-safe.
+    /// Processes one report. Cancel-safe.
     async fn receive(&mut self) -> Result<()> {
         let report = self
             .reports
@@ -166,8 +174,14 @@ impl KafkaReader {
             .await
             .ok_or_else(|| Error::internal("the readers of the Kafka topics have ended"))?;
         match report {
-            Report::Event(event) => self.events.push_back(event),
+            Report::Event(event) => {
+                if let SourceEvent::Assigned(partitions) = &event {
+                    self.note_generations(partitions);
+                }
+                self.events.push_back(event);
+            }
             Report::Opened(partitions) => {
+                self.note_generations(&partitions);
                 self.opened.extend(partitions);
                 self.unopened -= 1;
                 if self.unopened == 0 {
@@ -192,9 +206,21 @@ impl KafkaReader {
         Ok(())
     }
 
+    fn note_generations(&mut self, partitions: &[(Arc<str>, Offset)]) {
+        for (name, _) in partitions {
+            if let Some(named) = partition::parse(name) {
+                let generation = named.generation;
+                self.generations.insert(named.topic.to_owned(), generation);
+            }
+        }
+    }
+
+    /// The thread that reads a partition; `None` for a partition of an earlier topic.
     fn control(&self, partition: &str) -> Option<(&Control, i32)> {
-        let (topic, partition) = partition::parse(partition)?;
-        Some((self.controls.get(topic)?, partition))
+        let named = partition::parse(partition)?;
+        let control = self.controls.get(named.topic)?;
+        let is_read = self.generations.get(named.topic) == Some(&named.generation);
+        is_read.then_some((control, named.partition))
     }
 }
 
@@ -219,6 +245,10 @@ impl SourceReader for KafkaReader {
         if let Some((control, partition)) = self.control(partition) {
             control.resume(partition);
         }
+    }
+
+    fn end_reports(&self) -> EndReports {
+        EndReports::Repeated
     }
 
     fn committed(&mut self, positions: &Positions) {

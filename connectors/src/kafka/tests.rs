@@ -1,4 +1,4 @@
-//! The source is held to what every source must do.
+//! The source passes the conformance tests of sources.
 
 use std::{collections::BTreeMap, sync::Arc};
 

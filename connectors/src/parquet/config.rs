@@ -1,4 +1,4 @@
-//! What a Parquet sink is told.
+//! The configuration of a Parquet sink.
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use tagflow_engine::{Error, Result};
 
 const MIB: usize = 1024 * 1024;
 
-/// A table to write, and how.
+/// The table to write, and its layout.
 #[derive(Debug, Clone)]
 pub struct ParquetSinkConfig {
     /// The sink's name, under which the table can be queried.
@@ -18,17 +18,18 @@ pub struct ParquetSinkConfig {
     pub url: Arc<str>,
     /// The store.
     pub store: Arc<dyn ObjectStore>,
-    /// The table's folder in it.
+    /// The table's folder in the store.
     pub root: Path,
-    /// The shape of the rows that come in.
+    /// The shape of the input rows.
     pub schema: SchemaRef,
     /// The Hive folders, outermost first. Their columns are not written into
     /// the files.
     pub partition_by: Vec<PartitionColumn>,
-    /// Where rows come out more than once and the newest is to take the place
-    /// of those before: how to tell. Else all of them stay.
+    /// How newer rows replace earlier ones; if `None`, all rows stay.
     pub newest: Option<Newest>,
-    /// What the files look like.
+    /// Whether other commit logs may write to the table too.
+    pub shared: bool,
+    /// The options of the files.
     pub files: FileOptions,
 }
 
@@ -37,58 +38,59 @@ pub struct ParquetSinkConfig {
 pub struct PartitionColumn {
     /// The folder's name, and the column's in the table: `dt`.
     pub name: String,
-    /// The input column that holds the value: a string, an integer, a boolean,
-    /// a date, a timestamp or a decimal.
+    /// The input column with the value: a string, an integer, a boolean, a date, a timestamp or a
+    /// decimal.
     pub column: usize,
 }
 
-/// Which rows take the place of which.
+/// Which rows replace which.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Newest {
-    /// A row that of its revisions before.
+    /// A row replaces its earlier revisions.
     Revisions(Revisions),
-    /// Those that came since the last cut, if there are any, those of before. Each of
-    /// them comes to every lane.
+    /// The rows since the last cut, if any, replace all earlier rows. Every lane receives every
+    /// row.
     Snapshot {
-        /// The input column with a number, as text, that says which lane writes a
-        /// row: one of those that it is partitioned by.
+        /// The input column with a number, as text, that selects the lane that writes a row. It is
+        /// one of the partition columns.
         bucket: usize,
     },
 }
 
-/// Which rows are revisions of one another. All of them lie in one Hive folder.
+/// Which rows are revisions of each other. Revisions of a row are in the same Hive folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revisions {
-    /// The input columns that they share: the window and the keys.
+    /// The input columns that identify a row: the window and the keys.
     pub key: Vec<usize>,
     /// The input column with the window's end.
     pub window_end: usize,
-    /// The input column with the revision's number, an `int64`. It goes up; from
-    /// 0 on the window has closed.
+    /// The input column with the revision's number, an `int64`. It increases; from 0 on the window
+    /// has closed.
     pub revision: usize,
-    /// The input column that tells whether a row takes its revisions before away and
-    /// leaves none, a `bool`.
+    /// The input column, a `bool`, that marks a row as a retraction: it removes its earlier
+    /// revisions and leaves no row.
     pub retracted: Option<usize>,
-    /// For how long after its end a window may come out again.
+    /// How long after its end a window may be emitted again.
     pub lateness: Duration,
 }
 
-/// What the files of a table look like.
+/// The options of a table's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileOptions {
     /// A file of this size is finished at once.
     pub target_bytes: u64,
     /// A file that has been open for this long is finished at the next cut.
     pub max_open: Duration,
-    /// Memory of all open files of one lane. When they need more, the largest
-    /// is written out: as a row group where that helps, else as a file.
+    /// Memory of all open files of a lane. Beyond it, the largest file is written out: as a row
+    /// group where that helps, otherwise as a whole file.
     pub open_bytes: usize,
     /// How pages are compressed.
     pub compression: Compression,
     /// Rows of a row group; it is cut shorter when it reaches half of
     /// `open_bytes`.
     pub row_group_rows: usize,
-    /// Columns that each row group is sorted by, ascending, nulls first.
+    /// Columns that each file is sorted by, ascending, nulls first. Its rows are buffered until the
+    /// file ends, at the latest when they need half of `open_bytes`.
     pub sort_by: Vec<String>,
     /// Columns with a Bloom filter.
     pub bloom_filters: Vec<String>,
@@ -108,14 +110,14 @@ impl Default for FileOptions {
     }
 }
 
-/// How pages are compressed: `zstd(3)`, `zstd`, `snappy`, `none`.
+/// The compression of pages: `zstd(3)`, `zstd`, `snappy`, `none`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
     /// Zstandard at a level from 1 to 22.
     Zstd(u8),
     /// Snappy.
     Snappy,
-    /// Not at all.
+    /// No compression.
     None,
 }
 

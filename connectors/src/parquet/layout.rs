@@ -1,4 +1,4 @@
-//! From the rows that come in to the rows that are written.
+//! Converts input rows to the rows of files.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -8,6 +8,7 @@ use arrow::{
     datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit},
     record_batch::{RecordBatch, RecordBatchOptions},
 };
+use object_store::path::Path;
 use parquet::{
     arrow::{ArrowSchemaConverter, ArrowWriter},
     errors::ParquetError,
@@ -21,43 +22,42 @@ use tagflow_engine::{Error, Result};
 
 use super::{
     config::{Compression, FileOptions, ParquetSinkConfig},
+    folder,
     partition::names_a_folder,
     sort::ORDER,
 };
 
-/// Rows of a page at most: the grain of the page index.
+/// The most rows of a page: the grain of the page index.
 const PAGE_ROWS: usize = 20_000;
 
-/// What a Zstandard compressor keeps between pages, about.
+/// The approximate memory of a Zstandard compressor between pages.
 const ZSTD_BYTES: usize = 1024 * 1024;
 
-/// The shapes of a table's rows, and how its files are written.
+/// The shapes of a table's rows, and the format of its files.
 ///
-/// Rows have three shapes: as they come in, as the *table* has them (portable
-/// types, the partition columns last), and as a *file* holds them (without
-/// those). State holds table rows. Every column of a table may be null, because files
-/// from before it was added lack it.
+/// Rows have three shapes: *input* rows, *table* rows (portable types, the partition columns last),
+/// and *file* rows. File rows have no partition columns, except in a folder whose name is a
+/// shortened value. State contains table rows. Every column of a table may be null, because older
+/// files may lack it.
 #[derive(Debug)]
 pub(super) struct Layout {
-    /// The table's URL.
-    pub(super) url: Arc<str>,
     /// The shape of the table.
     pub(super) table: SchemaRef,
-    /// The shape of its files: the table's first columns.
+    /// The shape of most files: the table's first columns.
     pub(super) file: SchemaRef,
-    /// The file columns that row groups are sorted by.
+    /// The file columns that files are sorted by.
     pub(super) sort_by: Vec<usize>,
-    /// How files are written.
+    /// The writer's properties.
     pub(super) properties: WriterProperties,
-    /// When a row group is full.
+    /// The most rows of a row group.
     pub(super) row_group_rows: usize,
-    /// When a row group is full, whichever comes first.
-    pub(super) row_group_bytes: usize,
-    /// When a page is full, at the latest.
+    /// The memory limit of a file's rows that are buffered for sorting.
+    pub(super) sort_bytes: usize,
+    /// The most rows of a page.
     pub(super) page_rows: usize,
-    /// Memory of one file's compressors.
+    /// The memory of the compressors of a file.
     pub(super) compressors_bytes: usize,
-    /// Where each column of the table is in the input.
+    /// The input column of each table column.
     inputs: Vec<usize>,
 }
 
@@ -99,6 +99,12 @@ impl Layout {
                     by.name
                 )));
             }
+            if !folder::leaves_room(&by.name, partition_by.len()) {
+                return Err(Error::config(format!(
+                    "the name of the partition column `{}` is too long for the name of a folder",
+                    by.name
+                )));
+            }
             inputs.push(by.column);
             fields.push(Arc::new(Field::new(&by.name, data_type, true)));
         }
@@ -122,7 +128,6 @@ impl Layout {
             Compression::Snappy | Compression::None => 0,
         };
         Ok(Self {
-            url: config.url.clone(),
             properties: properties(files, &columns, row_group_bytes)?,
             sort_by: files
                 .sort_by
@@ -132,19 +137,19 @@ impl Layout {
             table: Arc::new(Schema::new(fields)),
             file,
             row_group_rows: files.row_group_rows,
-            row_group_bytes,
+            sort_bytes: row_group_bytes,
             page_rows: PAGE_ROWS,
             compressors_bytes,
             inputs,
         })
     }
 
-    /// Where the table has a column of the input.
+    /// The table column of a column of the input.
     pub(super) fn column_of(&self, input: usize) -> Option<usize> {
         self.inputs.iter().position(|&column| column == input)
     }
 
-    /// Input rows as table rows.
+    /// Converts input rows to table rows.
     pub(super) fn table_rows(&self, input: &RecordBatch) -> Result<RecordBatch> {
         let columns = self
             .table
@@ -156,9 +161,8 @@ impl Layout {
         Ok(RecordBatch::try_new(self.table.clone(), columns)?)
     }
 
-    /// Rows from state as table rows: they may have been written when the table
-    /// had other columns. Those it has no more are left out, and new ones are
-    /// null.
+    /// Converts rows from state to table rows. The table may have had other columns when they were
+    /// written: removed columns are dropped, and new ones are null.
     pub(super) fn restored_rows(&self, state: &RecordBatch) -> Result<RecordBatch> {
         let columns = self
             .table
@@ -172,22 +176,33 @@ impl Layout {
         Ok(RecordBatch::try_new(self.table.clone(), columns)?)
     }
 
-    /// Table rows as file rows.
-    pub(super) fn file_rows(&self, table: &RecordBatch) -> Result<RecordBatch> {
-        let columns = table.columns().iter().take(self.file.fields().len());
+    /// The shape of the files in `folder`. If its name does not contain the values of the partition
+    /// columns, the files do.
+    pub(super) fn file_in(&self, folder: &Path) -> &SchemaRef {
+        if folder::has_shortened(folder) {
+            &self.table
+        } else {
+            &self.file
+        }
+    }
+
+    /// Converts table rows to rows of the files in `folder`.
+    pub(super) fn file_rows(&self, table: &RecordBatch, folder: &Path) -> Result<RecordBatch> {
+        let shape = self.file_in(folder);
+        let columns = table.columns().iter().take(shape.fields().len());
         let options = RecordBatchOptions::new().with_row_count(Some(table.num_rows()));
         Ok(RecordBatch::try_new_with_options(
-            self.file.clone(),
+            shape.clone(),
             columns.cloned().collect(),
             &options,
         )?)
     }
 }
 
-/// The type that a column has in a file: one that every reader knows.
+/// The type of a column in a file, one that every reader supports.
 ///
-/// Unsigned integers become signed ones, times become microseconds UTC, and
-/// encodings that only Arrow has are undone.
+/// Unsigned integers become signed ones, times become microseconds UTC, and Arrow-only encodings
+/// are removed.
 fn stored_type(data_type: &DataType) -> DataType {
     match data_type {
         DataType::UInt8 => DataType::Int16,
@@ -222,8 +237,7 @@ fn stored_field(field: &Field) -> FieldRef {
     ))
 }
 
-/// A column as the table has it. A value that does not fit is an error, never a
-/// null.
+/// Converts a column to the table's type. A value that does not fit is an error, never a null.
 fn stored(column: &ArrayRef, field: &Field) -> Result<ArrayRef> {
     if column.data_type() == field.data_type() {
         return Ok(column.clone());
@@ -242,7 +256,7 @@ fn stored(column: &ArrayRef, field: &Field) -> Result<ArrayRef> {
     })
 }
 
-/// Writes one null of the column's type, for lack of another way to ask.
+/// Checks a column's type by writing one null, because the library has no other check.
 fn check_writable(input: &Field, field: &Field) -> Result<()> {
     let attempt = || -> Result<(), ParquetError> {
         if has_union(field.data_type()) {
@@ -303,7 +317,7 @@ fn properties(
         .set_max_row_group_row_count(Some(files.row_group_rows))
         .set_max_row_group_bytes(Some(row_group_bytes))
         .set_data_page_row_count_limit(PAGE_ROWS)
-        // Page statistics are what makes the page index.
+        // The page index needs page statistics.
         .set_statistics_enabled(EnabledStatistics::Page);
     for name in &files.bloom_filters {
         leaf_index(columns, name, "make a Bloom filter of")?;
@@ -328,7 +342,7 @@ fn properties(
         .build())
 }
 
-/// The place of column `name` among the leaves of the Parquet schema.
+/// The index of column `name` among the leaves of the Parquet schema.
 fn leaf_index(columns: &SchemaDescriptor, name: &str, what_for: &str) -> Result<usize> {
     columns
         .columns()

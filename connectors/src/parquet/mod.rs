@@ -1,30 +1,28 @@
-//! The Parquet sink: rows become files in Hive folders on an object store.
+//! The Parquet sink: it writes rows to files in Hive folders on an object store.
 //!
-//! Writers wrap writers, each with one worry:
+//! Writers wrap writers, each with one task:
 //!
-//! | | worry |
+//! | | task |
 //! | --- | --- |
 //! | [`ParquetSinkFactory`] | one open file a partition, memory, cuts, state |
-//! | `partition` | which rows belong to which Hive folder |
+//! | `partition` | which rows belong to which Hive folder; `folder` names it |
 //! | `rolling` | when a partition's file is due |
-//! | `carry` | rows of an open file that a crash must not lose |
+//! | `unflushed` | rows of an open file that a crash must not lose |
 //! | `writer` | one Parquet file: encoding and row groups |
-//! | `staging` | its bytes on their way to the store, and their SHA-256 |
+//! | `staging` | the upload to the store, and the SHA-256 |
 //! | `replace` | instead of the first and `rolling`: rows that replace published ones |
 //!
-//! **Closing a file is not publishing it.** Files are uploaded to the staging
-//! folder under a unique name. A cut reports them, the commit log names them,
-//! and only then does anybody copy them to where readers look. A file that no
-//! commit names is deleted by recovery, so nothing here cleans up after an
-//! error.
+//! **Closing a file is not publishing it.** Files are uploaded to the staging folder under a unique
+//! name. A cut reports them, the commit log names them, and only then are they copied to where
+//! readers look. Recovery deletes files that no commit names, so this module cleans up nothing
+//! after an error.
 //!
-//! **A checkpoint is not a file.** Commits come every few seconds and files
-//! should be large, so a cut leaves young files open and hands over the rows
-//! that it put into them since the cut before, as state. After a crash those
-//! rows are written to new files, which the next cut finishes.
+//! **A checkpoint is not a file.** Commits happen every few seconds and files should be large. So a
+//! cut leaves young files open, and returns their rows since the cut before as state. After a crash
+//! those rows are written to new files, which the next cut finishes.
 
-mod carry;
 mod config;
+mod folder;
 mod footer;
 mod layout;
 mod partition;
@@ -33,11 +31,13 @@ mod rolling;
 mod sink;
 mod sort;
 mod staging;
+mod unflushed;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
 pub use config::{Compression, FileOptions, Newest, ParquetSinkConfig, PartitionColumn, Revisions};
-pub use footer::footer_rows;
+pub use folder::FolderValue;
+pub use footer::{first_value, footer_rows};
 pub use sink::ParquetSinkFactory;

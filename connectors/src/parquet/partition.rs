@@ -1,6 +1,6 @@
-//! Which rows belong to which Hive folder.
+//! Assigns rows to Hive folders.
 
-use std::{collections::HashMap, fmt::Write as _};
+use std::collections::HashMap;
 
 use arrow::{
     array::{Array, ArrayRef, UInt32Array},
@@ -11,46 +11,15 @@ use arrow::{
     util::display::{ArrayFormatter, FormatOptions},
 };
 use object_store::path::Path;
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tagflow_engine::{Error, Result};
 
-use super::layout::Layout;
-
-/// The folder of rows without a value, as Hive, Spark and Trino name it.
-const NO_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
-
-/// File systems allow no longer name.
-const FOLDER_NAME_BYTES: usize = 255;
-
-/// What Hive escapes, and what object stores advise against. All else,
-/// Chinese letters too, stays readable.
-const ESCAPED: &AsciiSet = &CONTROLS
-    .add(b'"')
-    .add(b'#')
-    .add(b'%')
-    .add(b'\'')
-    .add(b'*')
-    .add(b'/')
-    .add(b':')
-    .add(b'=')
-    .add(b'?')
-    .add(b'\\')
-    .add(b'{')
-    .add(b'}')
-    .add(b'[')
-    .add(b']')
-    .add(b'^')
-    .add(b'`')
-    .add(b'<')
-    .add(b'>')
-    .add(b'~')
-    .add(b'|');
+use super::{folder, layout::Layout};
 
 /// Splits rows by their partition columns.
 #[derive(Debug)]
 pub(super) struct Partitioner {
     names: Vec<String>,
-    /// The partition columns are the table's last ones, from here.
+    /// The partition columns are the last columns of the table, from this index.
     first: usize,
     rows: RowConverter,
 }
@@ -85,8 +54,8 @@ impl Partitioner {
         })
     }
 
-    /// The rows of each folder, in the order in which folders appear and with
-    /// the rows of each in their order. A folder may come twice.
+    /// Splits rows by folder, in the order in which folders appear; the rows of each folder keep
+    /// their order. A folder may appear twice.
     pub(super) fn split(&self, rows: RecordBatch) -> Result<Vec<(Path, RecordBatch)>> {
         if rows.num_rows() == 0 {
             return Ok(Vec::new());
@@ -97,7 +66,7 @@ impl Partitioner {
         let groups = self.groups(keys)?;
         let formatters = formatters(keys)?;
         let folder = |group: &[u32]| {
-            // A group has a row.
+            // A group has at least one row.
             let row = group.first().map_or(0, |&row| row as usize);
             self.folder(keys, &formatters, row)
         };
@@ -138,28 +107,15 @@ impl Partitioner {
         formatters: &[ArrayFormatter<'_>],
         row: usize,
     ) -> Result<Path> {
-        let mut folder = String::new();
+        let limit = folder::name_bytes(self.names.len());
+        let mut names = Vec::with_capacity(self.names.len());
         for ((name, key), formatter) in self.names.iter().zip(keys).zip(formatters) {
-            if !folder.is_empty() {
-                folder.push('/');
-            }
-            let start = folder.len();
-            let value = if key.is_null(row) {
-                String::new()
-            } else {
-                formatter.value(row).try_to_string()?
-            };
-            let value = if value.is_empty() { NO_VALUE } else { &value };
-            let (name, value) = (escaped(name), escaped(value));
-            write!(folder, "{name}={value}").expect("writing to a string cannot fail");
-            if folder.len() - start > FOLDER_NAME_BYTES {
-                return Err(Error::data(format!(
-                    "the value of partition column `{name}` is too long for the name of a \
-                     folder ({FOLDER_NAME_BYTES} bytes): `{value}`"
-                )));
-            }
+            let value = key
+                .is_valid(row)
+                .then(|| formatter.value(row).try_to_string());
+            names.push(folder::name(name, value.transpose()?.as_deref(), limit));
         }
-        Path::parse(&folder)
+        Path::parse(names.join("/"))
             .map_err(|error| Error::internal("a Hive folder has a bad name").with_source(error))
     }
 }
@@ -169,39 +125,4 @@ fn formatters(keys: &[ArrayRef]) -> Result<Vec<ArrayFormatter<'_>>> {
     keys.iter()
         .map(|key| Ok(ArrayFormatter::try_new(key.as_ref(), &OPTIONS)?))
         .collect()
-}
-
-fn escaped(text: &str) -> String {
-    // `utf8_percent_encode` would escape every letter beyond ASCII.
-    let mut out = String::with_capacity(text.len());
-    for piece in text.split_inclusive(|letter: char| !letter.is_ascii()) {
-        let ascii_end = piece
-            .trim_end_matches(|letter: char| !letter.is_ascii())
-            .len();
-        let (ascii, letter) = piece.split_at(ascii_end);
-        out.extend(utf8_percent_encode(ascii, ESCAPED));
-        out.push_str(letter);
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_are_escaped_as_hive_does() {
-        for (value, expected) in [
-            ("2026-01-05", "2026-01-05"),
-            ("a/b=c", "a%2Fb%3Dc"),
-            ("100%", "100%25"),
-            ("10:30", "10%3A30"),
-            ("春节 sale", "春节 sale"),
-            ("é/ü", "é%2Fü"),
-            ("a\tb\u{7f}", "a%09b%7F"),
-            ("..", ".."),
-        ] {
-            assert_eq!(escaped(value), expected);
-        }
-    }
 }

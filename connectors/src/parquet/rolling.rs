@@ -1,22 +1,22 @@
-//! The open file of one partition, and when it is due.
+//! The open file of a partition, and when it is due.
 
 use std::{sync::Arc, time::Duration};
 
 use arrow::record_batch::RecordBatch;
 use futures::{FutureExt, future::BoxFuture};
 use object_store::path::Path;
-use tagflow_engine::{EventTime, Result, Urgency, sink::StagedFile, state::StatePart};
+use tagflow_engine::{Priority, Result, Uptime, files::StagedFile, state::StatePart};
 
-use super::{carry::Carry, layout::Layout, writer::FileWriter};
+use super::{layout::Layout, unflushed::Unflushed, writer::FileWriter};
 
-/// The file that a partition's rows go to now.
+/// The current file of a partition's rows.
 #[derive(Debug)]
 pub(super) struct OpenFile {
     layout: Arc<Layout>,
     folder: Path,
     writer: FileWriter,
-    opened: EventTime,
-    carry: Carry,
+    opened: Uptime,
+    carry: Unflushed,
     memory_bytes: usize,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct OpenFile {
 pub(super) struct FinishedFile {
     /// The file.
     pub(super) staged: StagedFile,
-    /// The state that its rows were carried in.
+    /// The state parts with its rows.
     pub(super) parts: Vec<String>,
 }
 
@@ -36,21 +36,22 @@ impl OpenFile {
         folder: Path,
         writer: FileWriter,
         name: String,
-        now: EventTime,
+        now: Uptime,
     ) -> Self {
         Self {
             layout,
             folder,
             writer,
             opened: now,
-            carry: Carry::new(name),
+            carry: Unflushed::new(name),
             memory_bytes: 0,
         }
     }
 
     /// Appends rows of the table's shape.
     pub(super) async fn write(&mut self, rows: RecordBatch) -> Result<()> {
-        self.writer.write(self.layout.file_rows(&rows)?).await?;
+        let of_file = self.layout.file_rows(&rows, &self.folder)?;
+        self.writer.write(of_file).await?;
         self.carry.push(rows);
         self.memory_bytes = self.writer.memory_bytes();
         Ok(())
@@ -58,11 +59,11 @@ impl OpenFile {
 
     /// Whether the file has grown to `target_bytes`.
     pub(super) fn is_full(&self, target_bytes: u64) -> bool {
-        self.writer.encoded_bytes() >= target_bytes
+        self.writer.is_full(target_bytes)
     }
 
     /// Whether a cut at `now` finishes the file.
-    pub(super) fn is_due(&self, now: EventTime, max_open: Duration) -> bool {
+    pub(super) fn is_due(&self, now: Uptime, max_open: Duration) -> bool {
         self.carry.must_finish() || now.since(self.opened) >= max_open
     }
 
@@ -71,7 +72,7 @@ impl OpenFile {
         self.memory_bytes
     }
 
-    /// Whether to end the row group is better than to end the file.
+    /// Whether it is better to end the row group than the file.
     pub(super) fn flush_helps(&self) -> bool {
         self.writer.flush_helps()
     }
@@ -83,17 +84,16 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Ends the file; what is left of it is sent when the result is awaited.
+    /// Ends the file. Awaiting the result sends the rest of it.
     pub(super) async fn finish(
         self,
-        urgency: Urgency,
+        urgency: Priority,
     ) -> Result<BoxFuture<'static, Result<FinishedFile>>> {
         let (upload, rows) = self.writer.end(urgency).await?;
         let sent = async move {
             let uploaded = upload.complete().await?;
             Ok(FinishedFile {
                 staged: StagedFile {
-                    table: self.layout.url.clone(),
                     staged: uploaded.path,
                     name: None,
                     folder: self.folder,
@@ -108,13 +108,13 @@ impl OpenFile {
     }
 
     /// The rows that the file carries.
-    pub(super) fn carry(&self) -> &Carry {
+    pub(super) fn carry(&self) -> &Unflushed {
         &self.carry
     }
 
-    /// Carries no rows any more: the next cut finishes the file.
+    /// Drops the carried rows: the next cut finishes the file.
     pub(super) fn finish_at_cut(&mut self) {
-        self.carry.give_up();
+        self.carry.discard();
     }
 
     /// The rows since the last cut, as state.

@@ -1,4 +1,4 @@
-//! The sink: one open file a partition, within memory, cut by cut.
+//! The sink: one open file per partition, with a memory limit and cuts.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -11,9 +11,11 @@ use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::{Path, PathPart};
 use tagflow_engine::{
-    Batch, Clock, EventTime, Ids, Result, Urgency,
+    Batch, Clock, Ids, Priority, Result, Uptime,
+    committer::{Committer, CommitterContext},
     element::BarrierKind,
-    sink::{Sink, SinkContext, SinkCut, SinkFactory, Table},
+    files::{FileCommitter, PreparedFiles, Table},
+    sink::{PreparedCommit, Sink, SinkContext, SinkFactory},
     state::{NewPart, StatePart},
 };
 
@@ -26,17 +28,19 @@ use super::{
     writer::FileWriter,
 };
 
-/// Rows of one lane that a cut hands over as state, at most; a file whose rows
-/// do not fit is finished instead, because to write rows twice costs more than
-/// a smaller file.
+/// The most bytes of rows that a cut of a lane returns as state. A file whose rows do not fit is
+/// finished instead, because writing rows twice costs more than a smaller file.
 pub(super) const CUT_CARRY_BYTES: usize = 8 * 1024 * 1024;
 
-/// Rows of one lane that recovery has to read back, at most.
+/// The most bytes of rows of a lane that recovery has to read back.
 const TOTAL_CARRY_BYTES: usize = 64 * 1024 * 1024;
 
-/// Files that a cut sends to the store at a time. They are encoded one after another:
-/// what encodes takes much memory.
+/// The most concurrent uploads of a cut. Files are encoded one after another, because encoding
+/// takes much memory.
 const CONCURRENT_UPLOADS: usize = 8;
+
+/// The suffix of the files.
+const SUFFIX: &str = "parquet";
 
 /// A configured Parquet sink.
 #[derive(Debug)]
@@ -71,6 +75,7 @@ impl ParquetSinkFactory {
             layout: self.layout.clone(),
             partitioner: Partitioner::new(&self.layout)?,
             staging: root.chain(context.staging.parts()).collect(),
+            log: context.log,
             clock: context.clock,
             ids: context.ids,
             open: BTreeMap::new(),
@@ -101,6 +106,10 @@ impl SinkFactory for ParquetSinkFactory {
         })
     }
 
+    fn replaces(&self) -> bool {
+        self.config.newest.is_some()
+    }
+
     fn fingerprint(&self) -> Option<String> {
         if let Some(Newest::Snapshot { .. }) = self.config.newest {
             // The state is the names of files, whatever their columns.
@@ -113,6 +122,14 @@ impl SinkFactory for ParquetSinkFactory {
         })
     }
 
+    fn target(&self) -> Option<Arc<str>> {
+        Some(Arc::clone(&self.config.url))
+    }
+
+    fn committer(&self, context: CommitterContext) -> Option<Box<dyn Committer>> {
+        Some(Box::new(FileCommitter::new(self.table()?, context)))
+    }
+
     fn table(&self) -> Option<Table> {
         Some(Table {
             name: self.config.name.clone(),
@@ -120,28 +137,32 @@ impl SinkFactory for ParquetSinkFactory {
             store: self.config.store.clone(),
             root: self.config.root.clone(),
             schema: self.layout.table.clone(),
+            shared: self.config.shared,
+            suffix: SUFFIX,
         })
     }
 }
 
-/// The sink of one lane.
+/// The sink of a lane.
 pub(super) struct ParquetSink {
     config: Arc<ParquetSinkConfig>,
     layout: Arc<Layout>,
     partitioner: Partitioner,
     /// The staging folder, from the store's root.
     staging: Path,
+    /// The first part of the commit log's identity.
+    log: Arc<str>,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
     /// The open file of each Hive folder.
     pub(super) open: BTreeMap<Path, OpenFile>,
     /// Files that the next cut reports.
     finished: Vec<FinishedFile>,
-    /// State that was read back; the next cut has its rows in files.
+    /// Restored state; the next cut has its rows in files.
     restored: Vec<String>,
     /// Memory of the open files.
     pub(super) memory_bytes: usize,
-    /// Memory of the rows that they carry.
+    /// Memory of the rows that the open files carry.
     pub(super) pending_bytes: usize,
 }
 
@@ -152,26 +173,13 @@ impl Sink for ParquetSink {
         self.write_rows(rows).await
     }
 
-    async fn cut(&mut self, kind: BarrierKind) -> Result<SinkCut> {
-        self.finish_due(kind).await?;
-        let mut cut = SinkCut::default();
-        cut.snapshot.removed = mem::take(&mut self.restored);
-        for file in mem::take(&mut self.finished) {
-            cut.files.push(file.staged);
-            cut.snapshot.removed.extend(file.parts);
-        }
-        for file in self.open.values_mut() {
-            cut.snapshot
-                .put
-                .extend(file.take_part()?.map(NewPart::from));
-        }
-        self.pending_bytes = 0;
-        Ok(cut)
+    async fn prepare_commit(&mut self, kind: BarrierKind) -> Result<PreparedCommit> {
+        let prepared = self.prepare_files(kind).await?;
+        self.to_commit(prepared)
     }
 
-    /// Writes the rows to new files. They stay in force as state until the next
-    /// cut, which finishes those files whatever their age and removes them: so
-    /// it does not matter which lane had put them.
+    /// Writes the rows to new files. The state stays valid until the next cut, which finishes those
+    /// files whatever their age and removes the state. So the lane that stored it does not matter.
     async fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
         for part in parts {
             let rows = self.layout.restored_rows(&part.rows)?;
@@ -187,6 +195,29 @@ impl Sink for ParquetSink {
 }
 
 impl ParquetSink {
+    /// Ends an epoch, like [`Sink::prepare_commit`].
+    pub(super) async fn prepare_files(&mut self, kind: BarrierKind) -> Result<PreparedFiles> {
+        self.finish_due(kind).await?;
+        let mut cut = PreparedFiles::default();
+        cut.snapshot.removed = mem::take(&mut self.restored);
+        for file in mem::take(&mut self.finished) {
+            cut.files.push(file.staged);
+            cut.snapshot.removed.extend(file.parts);
+        }
+        for file in self.open.values_mut() {
+            cut.snapshot
+                .put
+                .extend(file.take_part()?.map(NewPart::from));
+        }
+        self.pending_bytes = 0;
+        Ok(cut)
+    }
+
+    /// The result for the runtime.
+    pub(super) fn to_commit(&self, prepared: PreparedFiles) -> Result<PreparedCommit> {
+        prepared.into_commit(&self.config.root)
+    }
+
     /// Writes rows of the table's shape.
     pub(super) async fn write_rows(&mut self, rows: RecordBatch) -> Result<()> {
         for (folder, rows) in self.partitioner.split(rows)? {
@@ -209,11 +240,12 @@ impl ParquetSink {
             Entry::Occupied(open) => open.into_mut(),
             Entry::Vacant(vacant) => {
                 let name = self.ids.unique().simple().to_string();
-                let staged = self.staging.parts().chain([PathPart::from(name.as_str())]);
+                let staged = PathPart::from(format!("{}-{name}", self.log));
+                let staged = self.staging.parts().chain([staged]);
                 let store = self.config.store.clone();
-                let writer = FileWriter::create(&self.layout, store, staged.collect())?;
                 let folder = vacant.key().clone();
-                let now = self.clock.now();
+                let writer = FileWriter::create(&self.layout, &folder, store, staged.collect())?;
+                let now = self.clock.uptime();
                 vacant.insert(OpenFile::new(
                     self.layout.clone(),
                     folder,
@@ -230,8 +262,8 @@ impl ParquetSink {
         Ok(())
     }
 
-    /// Writes out the largest open files until the rest is within `open_bytes`,
-    /// and gives up carrying the rows of those that have too many.
+    /// Writes out the largest open files until the rest is within `open_bytes`. Also drops the
+    /// carried rows of files that have too many.
     async fn keep_within_memory(&mut self) -> Result<()> {
         while self.memory_bytes > self.config.files.open_bytes {
             let largest = self
@@ -262,21 +294,21 @@ impl ParquetSink {
     async fn finish(&mut self, folder: &Path) -> Result<()> {
         if let Some(file) = self.take(folder) {
             self.finished
-                .push(file.finish(Urgency::Pressing).await?.await?);
+                .push(file.finish(Priority::Normal).await?.await?);
         }
         Ok(())
     }
 
     async fn finish_due(&mut self, kind: BarrierKind) -> Result<()> {
         let due: Vec<OpenFile> = self
-            .due(kind, self.clock.now())
+            .due(kind, self.clock.uptime())
             .iter()
             .filter_map(|folder| self.take(folder))
             .collect();
         let clock = Arc::clone(&self.clock);
-        let begun = clock.now();
+        let begun = clock.uptime();
         let finish = move |file: OpenFile| {
-            let urgency = Urgency::of_commit(begun, clock.now());
+            let urgency = Priority::of_commit(begun, clock.uptime());
             file.finish(urgency)
         };
         // In order, so that the same input gives the same commit record.
@@ -290,13 +322,13 @@ impl ParquetSink {
     }
 
     /// The files that a cut finishes.
-    fn due(&self, kind: BarrierKind, now: EventTime) -> Vec<Path> {
+    fn due(&self, kind: BarrierKind, now: Uptime) -> Vec<Path> {
         let (mut due, mut staying): (Vec<_>, Vec<_>) =
             self.open.iter().partition(|(_, file)| match kind {
                 BarrierKind::Stop | BarrierKind::Relief => true,
                 BarrierKind::Checkpoint => file.is_due(now, self.config.files.max_open),
             });
-        // Of those that stay, the smallest, as many as recovery may read back.
+        // Of the files that stay open, keep the smallest, as many as recovery may read back.
         staying.sort_by_key(|(_, file)| file.carry().total_bytes());
         let mut carried = 0;
         due.extend(staying.into_iter().skip_while(|(_, file)| {

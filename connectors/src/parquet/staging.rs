@@ -1,4 +1,4 @@
-//! A file's bytes on their way to the staging folder.
+//! Uploads a file's bytes to the staging folder.
 
 use std::{fmt, mem, sync::Arc};
 
@@ -7,15 +7,14 @@ use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, path::Path};
 use sha2::{Digest, Sha256};
 use tagflow_engine::{Error, Result, store_error};
 
-/// What is held back before it is sent: a part of a multipart upload. Some
-/// stores take no part below 5 MiB, and some want all but the last to be equal.
+/// The size of a part of a multipart upload, which is buffered before it is sent. Some stores
+/// accept no part below 5 MiB, and some require equal parts except the last.
 pub(super) const PART_BYTES: usize = 8 * 1024 * 1024;
 
-/// An object being written: in one request if it is small, else in parts, one
-/// after the other, so that whoever writes waits for the store.
+/// An object that is being written: in one request if it is small, otherwise in parts, one after
+/// another, so that the writer waits for the store.
 ///
-/// A dropped upload may leave parts behind on the store; they are no object
-/// and no reader sees them.
+/// A dropped upload may leave parts on the store; they form no object and no reader sees them.
 pub(super) struct StagedUpload {
     store: Arc<dyn ObjectStore>,
     path: Path,
@@ -25,10 +24,10 @@ pub(super) struct StagedUpload {
     bytes: u64,
 }
 
-/// An object that the store has taken whole.
+/// A completely stored object.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Uploaded {
-    /// Where it lies, from the store's root.
+    /// Its path from the store's root.
     pub(super) path: Path,
     /// Its size.
     pub(super) bytes: u64,
@@ -37,7 +36,7 @@ pub(super) struct Uploaded {
 }
 
 impl StagedUpload {
-    /// An upload to `path`, of which nothing is sent yet.
+    /// An upload to `path`; nothing is sent yet.
     pub(super) fn new(store: Arc<dyn ObjectStore>, path: Path) -> Self {
         Self {
             store,
@@ -54,20 +53,20 @@ impl StagedUpload {
         self.buffer.len()
     }
 
-    /// Appends `bytes`, and sends what makes a part.
+    /// Appends `bytes`, and sends full parts.
     pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.append(bytes);
         self.send_parts().await.map_err(|error| self.failed(error))
     }
 
-    /// Appends `bytes`, of which nothing is sent yet.
+    /// Appends `bytes` without sending.
     pub(super) fn append(&mut self, bytes: &[u8]) {
         self.sha256.update(bytes);
         self.bytes += bytes.len() as u64;
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Sends what is left. The object exists when this returns, and not before.
+    /// Sends the rest. The object exists once this returns, and not before.
     pub(super) async fn complete(mut self) -> Result<Uploaded> {
         self.send_rest().await.map_err(|error| self.failed(error))?;
         Ok(Uploaded {
@@ -77,7 +76,7 @@ impl StagedUpload {
         })
     }
 
-    /// Sends as many full parts as there are.
+    /// Sends all full parts.
     async fn send_parts(&mut self) -> object_store::Result<()> {
         while self.buffer.len() >= PART_BYTES {
             let part = self.buffer.split_to(PART_BYTES).freeze();

@@ -1,4 +1,5 @@
 mod memory;
+mod outbox;
 mod recovery;
 
 use std::{sync::Arc, time::Duration};
@@ -39,6 +40,7 @@ pub(super) fn config(rows: &RecordBatch) -> ParquetSinkConfig {
         schema: rows.schema(),
         partition_by: Vec::new(),
         newest: None,
+        shared: false,
         files: FileOptions::default(),
     }
 }
@@ -54,7 +56,7 @@ fn partitioned(rows: &RecordBatch, by: &[&str]) -> ParquetSinkConfig {
     }
 }
 
-/// Rows `ids`, each with a text, and a day of five.
+/// Rows `ids`, each with a text and one of five days.
 fn numbered(ids: impl IntoIterator<Item = i64>) -> RecordBatch {
     numbered_over(5, ids)
 }
@@ -87,7 +89,8 @@ async fn write_all(config: ParquetSinkConfig, rows: &[RecordBatch]) -> Result<Lo
     for rows in rows {
         sink.write(Batch::derived(rows.clone())).await?;
     }
-    log.commit(sink.cut(BarrierKind::Stop).await?).await;
+    log.commit(sink.prepare_commit(BarrierKind::Stop).await?)
+        .await;
     Ok(log)
 }
 
@@ -296,7 +299,7 @@ async fn files_hold_no_partition_columns() {
     for (folder, rows) in log.file_rows().await {
         let rows = &rows[0];
         assert_eq!(rows.num_columns(), 2);
-        // In their order, and none in a wrong folder.
+        // The rows are in order, and none in a wrong folder.
         let ids = rows["id"].as_primitive::<Int64Type>().values();
         assert_eq!(ids[1] - ids[0], 5);
         let day = 5 + ids[0] % 5;
@@ -324,7 +327,8 @@ async fn folders_are_named_as_hive_names_them() {
     let hour = "hour=1970-01-01T01%3A00%3A00Z";
     let mut expected = [
         (format!("channel=50%25 off/{hour}"), 1),
-        (format!("channel=__HIVE_DEFAULT_PARTITION__/{hour}"), 2),
+        (format!("channel=/{hour}"), 1),
+        (format!("channel=__HIVE_DEFAULT_PARTITION__/{hour}"), 1),
         (format!("channel=a%2Fb%3Dc/{hour}"), 2),
         (format!("channel=春节/{hour}"), 1),
     ];
@@ -332,6 +336,51 @@ async fn folders_are_named_as_hive_names_them() {
     assert_eq!(
         folders(partitioned(&rows, &["channel", "hour"]), &rows).await,
         expected
+    );
+}
+
+#[tokio::test]
+async fn regression_a_long_value_is_in_the_files_of_its_folder() {
+    let long = "春".repeat(100);
+    let channels = StringArray::from(vec!["ok", long.as_str(), "ok"]);
+    let rows = RecordBatch::try_from_iter([
+        ("channel", Arc::new(channels) as ArrayRef),
+        ("n", Arc::new(Int64Array::from_iter_values(0..3))),
+    ])
+    .unwrap();
+    let log = write_all(partitioned(&rows, &["channel"]), &[rows])
+        .await
+        .unwrap();
+    let read = log.file_rows().await;
+    assert_eq!(read.len(), 2);
+    for (folder, rows) in read {
+        let held = rows[0].column_by_name("channel");
+        if folder.as_ref() == "channel=ok" {
+            assert_eq!((rows[0].num_rows(), held), (2, None));
+        } else {
+            assert!(folder.as_ref().len() <= 255, "{folder}");
+            assert!(folder.as_ref().starts_with("channel=春春"), "{folder}");
+            assert_eq!(held.unwrap().as_string::<i32>().value(0), long);
+        }
+    }
+}
+
+#[test]
+fn a_partition_column_with_too_long_a_name_is_refused() {
+    let name = "x".repeat(220);
+    let rows = RecordBatch::try_from_iter([
+        (
+            name.as_str(),
+            Arc::new(StringArray::from(vec!["a"])) as ArrayRef,
+        ),
+        ("n", Arc::new(Int64Array::from(vec![1]))),
+    ])
+    .unwrap();
+    let error = ParquetSinkFactory::new(partitioned(&rows, &[&name])).unwrap_err();
+    let message = error.to_string();
+    assert!(
+        message.contains("too long for the name of a folder"),
+        "{message}"
     );
 }
 
@@ -386,7 +435,7 @@ async fn a_full_file_rolls_at_once() {
 }
 
 #[tokio::test]
-async fn an_old_file_is_finished_at_the_next_cut() {
+async fn regression_an_old_file_is_finished_at_the_next_cut_whatever_the_time_of_day() {
     let rows = numbered(0..10);
     let mut config = config(&rows);
     config.files.max_open = Duration::from_mins(5);
@@ -395,14 +444,16 @@ async fn an_old_file_is_finished_at_the_next_cut() {
     let mut sink = factory.open(context_with(clock.clone())).unwrap();
     sink.write(Batch::derived(rows)).await.unwrap();
     for (minutes, files) in [(0, 0), (4, 0), (1, 1), (5, 0)] {
+        // Only the uptime counts.
+        clock.set_back(Duration::from_hours(1));
         clock.advance(Duration::from_mins(minutes));
-        let cut = sink.cut(BarrierKind::Checkpoint).await.unwrap();
-        assert_eq!(cut.files.len(), files, "{minutes} minutes later");
+        let cut = sink.prepare_commit(BarrierKind::Checkpoint).await.unwrap();
+        assert_eq!(cut.committables.len(), files, "{minutes} minutes later");
     }
 }
 
 #[tokio::test]
-async fn row_groups_are_sorted() {
+async fn regression_whole_files_are_sorted() {
     let rows = numbered((0..10_000).map(|id| id * 7 % 10_000));
     let mut config = config(&rows);
     config.files.sort_by = vec!["dt".to_owned(), "id".to_owned()];
@@ -410,6 +461,7 @@ async fn row_groups_are_sorted() {
     let store = config.store.clone();
     let batches: Vec<_> = (0..10).map(|n| rows.slice(n * 1_000, 1_000)).collect();
     let log = write_all(config, &batches).await.unwrap();
+    assert_eq!(log.files.len(), 1);
     let metadata = metadata(&log, store.as_ref()).await;
     let groups = metadata.row_groups();
     assert_eq!(
@@ -417,19 +469,37 @@ async fn row_groups_are_sorted() {
             .iter()
             .map(RowGroupMetaData::num_rows)
             .collect::<Vec<_>>(),
-        [4_000, 4_000, 2_000]
+        [3_333, 3_333, 3_334]
     );
     assert_eq!(groups[0].sorting_columns().unwrap()[0].column_idx, 2);
+    assert_sorted(&log, 10_000).await;
+}
 
-    let (_, read) = &log.file_rows().await[0];
-    let read = concat_batches(&read[0].schema(), read).unwrap();
-    for (start, len) in [(0, 4_000), (4_000, 4_000), (8_000, 2_000)] {
-        let group = read.slice(start, len);
-        let days = group["dt"].as_primitive::<arrow::datatypes::Date32Type>();
-        let ids = group["id"].as_primitive::<Int64Type>();
+#[tokio::test]
+async fn regression_a_sorted_file_ends_before_its_rows_take_too_much_memory() {
+    let rows = numbered((0..40_000).map(|id| id * 7 % 40_000));
+    let mut config = config(&rows);
+    config.files.sort_by = vec!["dt".to_owned(), "id".to_owned()];
+    config.files.open_bytes = 1 << 20;
+    let batches: Vec<_> = (0..40).map(|n| rows.slice(n * 1_000, 1_000)).collect();
+    let log = write_all(config, &batches).await.unwrap();
+    assert!((2..=8).contains(&log.files.len()), "{}", log.files.len());
+    assert_sorted(&log, 40_000).await;
+}
+
+/// Asserts that each file is sorted by `dt` and `id`, and that all files have `expected` rows
+/// together.
+async fn assert_sorted(log: &Log, expected: usize) {
+    let mut seen = 0;
+    for (_, read) in log.file_rows().await {
+        let read = concat_batches(&read[0].schema(), &read).unwrap();
+        let days = read["dt"].as_primitive::<arrow::datatypes::Date32Type>();
+        let ids = read["id"].as_primitive::<Int64Type>();
         let keys: Vec<_> = days.values().iter().zip(ids.values()).collect();
-        assert!(keys.is_sorted(), "rows from {start}");
+        assert!(keys.is_sorted());
+        seen += read.num_rows();
     }
+    assert_eq!(seen, expected);
 }
 
 #[tokio::test]
@@ -442,20 +512,6 @@ async fn a_value_that_does_not_fit_stops_the_job() {
     let error = write_all(config(&rows), &[rows]).await.err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Data);
     assert!(error.to_string().contains("`count`"), "{error}");
-
-    let rows = RecordBatch::try_from_iter([
-        (
-            "text",
-            Arc::new(StringArray::from(vec!["x".repeat(300)])) as ArrayRef,
-        ),
-        ("n", Arc::new(Int64Array::from(vec![1]))),
-    ])
-    .unwrap();
-    let error = write_all(partitioned(&rows, &["text"]), &[rows])
-        .await
-        .err()
-        .unwrap();
-    assert!(error.to_string().contains("too long"), "{error}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use parquet::{
     arrow::{ArrowWriter, arrow_writer::ArrowWriterOptions},
     errors::ParquetError,
 };
-use tagflow_engine::{Error, Result, Urgency, blocking};
+use tagflow_engine::{Error, Priority, Result, blocking};
 
 use super::{
     layout::Layout,
@@ -16,12 +16,12 @@ use super::{
     staging::{PART_BYTES, StagedUpload, Uploaded},
 };
 
-/// Writes one file. Encoding is done here and now; bytes leave as soon as a row
-/// group is full.
+/// Writes one file. Encoding is synchronous; bytes are sent as soon as a row group is full. Rows to
+/// be sorted are buffered until the end of the file.
 #[derive(Debug)]
 pub(super) struct FileWriter {
     layout: Arc<Layout>,
-    /// Encodes into memory; whatever it has put there is moved to `upload`.
+    /// Encodes into memory; its output is moved to `upload`.
     encoder: ArrowWriter<Vec<u8>>,
     sort: Option<SortBuffer>,
     upload: StagedUpload,
@@ -29,17 +29,18 @@ pub(super) struct FileWriter {
 }
 
 impl FileWriter {
-    /// A file at `path`. It has no rows yet, and must get some.
+    /// A file of `folder`, staged at `path`. It has no rows yet, and must receive some.
     pub(super) fn create(
         layout: &Arc<Layout>,
+        folder: &Path,
         store: Arc<dyn ObjectStore>,
         path: Path,
     ) -> Result<Self> {
         let options = ArrowWriterOptions::new().with_properties(layout.properties.clone());
-        let encoder = ArrowWriter::try_new_with_options(Vec::new(), layout.file.clone(), options)
-            .map_err(encoding_failed)?;
-        let sort = (!layout.sort_by.is_empty())
-            .then(|| SortBuffer::new(layout.file.clone(), layout.sort_by.clone()));
+        let encoder =
+            ArrowWriter::try_new_with_options(Vec::new(), layout.file_in(folder).clone(), options)
+                .map_err(encoding_failed)?;
+        let sort = (!layout.sort_by.is_empty()).then(|| SortBuffer::new(layout.sort_by.clone()));
         Ok(Self {
             layout: layout.clone(),
             encoder,
@@ -53,34 +54,28 @@ impl FileWriter {
     pub(super) async fn write(&mut self, rows: RecordBatch) -> Result<()> {
         self.rows += rows.num_rows() as u64;
         match &mut self.sort {
-            None => self.encoder.write(&rows).map_err(encoding_failed)?,
-            Some(buffer) => {
-                buffer.push(rows);
-                if buffer.rows() >= self.layout.row_group_rows
-                    || buffer.bytes() >= self.layout.row_group_bytes
-                {
-                    return self.flush().await;
-                }
+            None => {
+                self.encoder.write(&rows).map_err(encoding_failed)?;
+                self.upload_encoded().await
             }
+            Some(buffer) => Ok(buffer.push(rows)?),
         }
-        self.upload_encoded().await
     }
 
     /// Ends the row group.
     pub(super) async fn flush(&mut self) -> Result<()> {
-        self.encode_sorted()?;
         self.encoder.flush().map_err(encoding_failed)?;
         self.upload_encoded().await
     }
 
-    /// Ends the file: it lies in the staging folder when this returns.
-    pub(super) async fn finish(self, urgency: Urgency) -> Result<(Uploaded, u64)> {
+    /// Ends the file: it is in the staging folder when this returns.
+    pub(super) async fn finish(self, urgency: Priority) -> Result<(Uploaded, u64)> {
         let (upload, rows) = self.end(urgency).await?;
         Ok((upload.complete().await?, rows))
     }
 
-    /// Encodes what is left, to be sent. Gives the number of rows as well.
-    pub(super) async fn end(mut self, urgency: Urgency) -> Result<(StagedUpload, u64)> {
+    /// Encodes the rest, to be sent. Also returns the number of rows.
+    pub(super) async fn end(mut self, urgency: Priority) -> Result<(StagedUpload, u64)> {
         let end = move || {
             self.encode_sorted()?;
             self.encoder.finish().map_err(encoding_failed)?;
@@ -90,16 +85,26 @@ impl FileWriter {
         blocking(urgency, end).await
     }
 
-    /// The file's size if it ended now, as far as can be told.
-    pub(super) fn encoded_bytes(&self) -> u64 {
-        (self.encoder.bytes_written() + self.encoder.in_progress_size()) as u64
+    /// Whether the file has grown to `target_bytes`, as far as is known. A file with sorting ends
+    /// before its rows take too much memory.
+    pub(super) fn is_full(&self, target_bytes: u64) -> bool {
+        match &self.sort {
+            None => {
+                let bytes = self.encoder.bytes_written() + self.encoder.in_progress_size();
+                bytes as u64 >= target_bytes
+            }
+            Some(buffer) => {
+                let bound = target_bytes.min(self.layout.sort_bytes as u64);
+                buffer.bytes() as u64 >= bound
+            }
+        }
     }
 
-    /// Memory that the file takes.
+    /// The memory of the file.
     pub(super) fn memory_bytes(&self) -> usize {
         let unsorted = self.sort.as_ref().map_or(0, SortBuffer::bytes);
-        // A page is complete at this many rows at the latest; from then on each
-        // column keeps its compressor, of which the encoder does not tell.
+        // A page is complete at this many rows at the latest. From then on each column keeps its
+        // compressor, which the encoder does not report.
         let compressors = if self.encoder.in_progress_rows() >= self.layout.page_rows {
             self.layout.compressors_bytes
         } else {
@@ -108,23 +113,29 @@ impl FileWriter {
         unsorted + compressors + self.encoder.memory_size() + self.upload.buffered_bytes()
     }
 
-    /// Whether to end the row group would free most of the memory, at the price
-    /// of a row group that is still worth having. In a small file it would not:
-    /// what is encoded stays here until it makes a part of an upload.
+    /// Whether ending the row group frees most of the memory and leaves a row group of useful size.
+    /// It does not help in a small file: encoded bytes stay here until they fill a part of an
+    /// upload. Nor does it help where rows are buffered for sorting.
     pub(super) fn flush_helps(&self) -> bool {
-        let unsorted = self.sort.as_ref().map_or(0, SortBuffer::bytes);
-        let encoded = self.upload.buffered_bytes() + self.encoder.in_progress_size() + unsorted;
+        let encoded = self.upload.buffered_bytes() + self.encoder.in_progress_size();
         let worth_it =
             encoded >= PART_BYTES || self.encoder.in_progress_rows() >= self.layout.page_rows;
-        worth_it && encoded % PART_BYTES <= self.memory_bytes() / 2
+        self.sort.is_none() && worth_it && encoded % PART_BYTES <= self.memory_bytes() / 2
     }
 
     fn encode_sorted(&mut self) -> Result<()> {
-        if let Some(buffer) = self.sort.as_mut().filter(|buffer| buffer.rows() > 0) {
-            let rows = buffer.drain()?;
-            self.encoder.write(&rows).map_err(encoding_failed)?;
-        }
-        Ok(())
+        let Some(buffer) = self.sort.take() else {
+            return Ok(());
+        };
+        let Self {
+            encoder, upload, ..
+        } = self;
+        buffer.drain(self.layout.row_group_rows, |rows| {
+            encoder.write(&rows).map_err(encoding_failed)?;
+            encoder.flush().map_err(encoding_failed)?;
+            upload.append(&mem::take(encoder.inner_mut()));
+            Ok::<_, Error>(())
+        })
     }
 
     async fn upload_encoded(&mut self) -> Result<()> {

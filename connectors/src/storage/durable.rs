@@ -1,14 +1,13 @@
-//! The local disk as an object store whose writes survive a power cut.
+//! The local disk as an object store whose writes survive a power failure.
 //!
-//! `object_store` 0.13, which `DataFusion` fixes, leaves written files to the
-//! operating system; from 0.14 on `LocalFileSystem::with_fsync(true)` does what
-//! is done here.
+//! `object_store` 0.13, which `DataFusion` requires, does not sync written files; from 0.14 on
+//! `LocalFileSystem::with_fsync(true)` replaces this module.
 
 use std::{
     fmt,
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Write},
-    os::unix::fs::FileExt,
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path as FilePath, PathBuf},
     sync::Arc,
 };
@@ -25,17 +24,49 @@ use tracing::warn;
 
 const STORE: &str = "local disk";
 
-/// A [`LocalFileSystem`] that answers a write only after the file and the
-/// folder that names it are on the disk.
+/// A [`LocalFileSystem`] that completes a write only after the file and its folder entry are on the
+/// disk.
 #[derive(Debug)]
 pub(super) struct DurableFileSystem {
     inner: LocalFileSystem,
+    access: Access,
+}
+
+/// Read access to created files and folders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Everyone that the process's umask allows.
+    Default,
+    /// Only the process's user: state contains personal data.
+    Private,
+}
+
+impl Access {
+    /// Creates `folder` and its missing ancestors.
+    pub(super) fn create_folder(self, folder: &FilePath) -> io::Result<()> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        if self == Self::Private {
+            builder.mode(0o700);
+        }
+        builder.create(folder)
+    }
+
+    fn create_file(self, path: &FilePath) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        if self == Self::Private {
+            options.mode(0o600);
+        }
+        options.open(path)
+    }
 }
 
 impl DurableFileSystem {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(access: Access) -> Self {
         Self {
             inner: LocalFileSystem::new(),
+            access,
         }
     }
 
@@ -57,8 +88,8 @@ impl fmt::Display for DurableFileSystem {
 
 #[async_trait]
 impl ObjectStore for DurableFileSystem {
-    /// The bytes are on the disk before they have their name, so that no name
-    /// ever stands for half a file.
+    /// The bytes are on the disk before they have their name, so no name ever refers to half a
+    /// file.
     async fn put_opts(
         &self,
         location: &Path,
@@ -68,14 +99,15 @@ impl ObjectStore for DurableFileSystem {
         let naming = match options.mode {
             PutMode::Create => Naming::Create,
             PutMode::Overwrite => Naming::Overwrite,
-            // Not supported; the error is the inner store's.
+            // Not supported; the inner store returns the error.
             PutMode::Update(_) => return self.inner.put_opts(location, payload, options).await,
         };
         let path = self.inner.path_to_filesystem(location)?;
+        let access = self.access;
         let named = {
             let path = path.clone();
             blocking(move || {
-                let mut staged = Staged::create(path)?;
+                let mut staged = Staged::create(path, access)?;
                 for bytes in &payload {
                     staged.file.write_all(bytes)?;
                 }
@@ -101,7 +133,8 @@ impl ObjectStore for DurableFileSystem {
         _options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
         let path = self.inner.path_to_filesystem(location)?;
-        let staged = blocking(move || Staged::create(path)).await?;
+        let access = self.access;
+        let staged = blocking(move || Staged::create(path, access)).await?;
         Ok(Box::new(DurableUpload {
             staged: Some(Arc::new(staged)),
             bytes: 0,
@@ -157,7 +190,7 @@ impl ObjectStore for DurableFileSystem {
 /// An upload that is complete when it is on the disk.
 #[derive(Debug)]
 struct DurableUpload {
-    /// Nothing after the end.
+    /// `None` after the end.
     staged: Option<Arc<Staged>>,
     bytes: u64,
 }
@@ -206,17 +239,17 @@ impl MultipartUpload for DurableUpload {
     }
 }
 
-/// What becomes of a file that has the name already.
+/// How to treat an existing file of the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Naming {
-    /// It stays, and naming another like it fails.
+    /// It stays, and the operation fails.
     Create,
-    /// It goes.
+    /// It is replaced.
     Overwrite,
 }
 
-/// A file that is being written, under a name that no listing shows. It is
-/// locked, so that [`sweep`] can tell it from one whose writer was killed.
+/// A file that is being written, under a name that no listing shows. Its lock lets [`sweep`]
+/// distinguish it from the file of a killed writer.
 #[derive(Debug)]
 struct Staged {
     file: File,
@@ -225,21 +258,21 @@ struct Staged {
 }
 
 impl Staged {
-    /// An empty file that is to be called `path`.
+    /// An empty file whose final name is `path`.
     #[expect(
         clippy::disallowed_methods,
         reason = "it is gone, or called `path`, before anybody sees its name"
     )]
-    fn create(path: PathBuf) -> io::Result<Self> {
+    fn create(path: PathBuf, access: Access) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
+            access.create_folder(folder)?;
         }
         // The inner store lists no names that end in `#` and digits.
         let mut staged = path.clone().into_os_string();
         staged.push(format!("#{}", uuid::Uuid::new_v4().as_u128()));
         let staged = PathBuf::from(staged);
-        let file = File::create_new(&staged)?;
-        // Where there are no locks, a sweep can take none either.
+        let file = access.create_file(&staged)?;
+        // Without locks, a sweep can take none either.
         let _ = file.lock();
         Ok(Self {
             file,
@@ -248,7 +281,7 @@ impl Staged {
         })
     }
 
-    /// Gives the file its name, when its bytes are on the disk.
+    /// Gives the file its name once its bytes are on the disk.
     fn name(&self, naming: Naming) -> io::Result<()> {
         self.file.sync_all()?;
         match naming {
@@ -261,15 +294,35 @@ impl Staged {
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        // After a rename it is gone already.
+        // After a rename it no longer exists.
         let _ = fs::remove_file(&self.at);
     }
 }
 
-/// Deletes what writers that were killed have left half-written in `folder`,
-/// and in the folders in it.
+/// Creates a file in `folder`, or in its nearest existing ancestor, and removes it again. The error
+/// names that folder.
+pub(super) fn probe(folder: &FilePath) -> Result<(), (PathBuf, io::Error)> {
+    let there = folder
+        .ancestors()
+        .find(|it| fs::symlink_metadata(it).is_ok());
+    let there = there.unwrap_or(folder);
+    // The file has no name, so a crash leaves nothing behind.
+    let created = tempfile::tempfile_in(there).map(drop);
+    created.map_err(|error| (there.to_owned(), error))
+}
+
+/// Deletes the half-written files of killed writers in `folder` and its subfolders.
 pub(super) fn sweep(folder: &FilePath) {
-    let pattern = format!("{}/**/*#*", Pattern::escape(&folder.to_string_lossy()));
+    sweep_matching(folder, "**/*#*");
+}
+
+/// Like [`sweep`], but only for writes of the file `name` in `folder` itself.
+pub(super) fn sweep_file(folder: &FilePath, name: &str) {
+    sweep_matching(folder, &format!("{}#*", Pattern::escape(name)));
+}
+
+fn sweep_matching(folder: &FilePath, names: &str) {
+    let pattern = format!("{}/{names}", Pattern::escape(&folder.to_string_lossy()));
     let Ok(found) = glob(&pattern) else {
         return;
     };
@@ -280,13 +333,13 @@ pub(super) fn sweep(folder: &FilePath) {
     }
 }
 
-/// Whether [`Staged`] named it, and nobody writes it any more.
+/// Whether it is a [`Staged`] file without a live writer.
 fn is_abandoned(path: &FilePath) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let is_staged = name.rsplit_once('#').is_some_and(|(_, digits)| {
         !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
     });
-    // Some network file systems lock only what is open for writing.
+    // Some network file systems lock only files that are open for writing.
     is_staged
         && OpenOptions::new()
             .write(true)
@@ -294,13 +347,13 @@ fn is_abandoned(path: &FilePath) -> bool {
             .is_ok_and(|file| file.try_lock().is_ok())
 }
 
-/// Makes the name of a file durable, and the names of the folders above it that
-/// may have been created for it.
+/// Makes the name of a file durable, and the names of its ancestors that may have been created for
+/// it.
 fn sync_folders(path: &FilePath) -> io::Result<()> {
     for folder in path.ancestors().skip(1).take(4) {
         match File::open(folder) {
             Ok(folder) => folder.sync_all()?,
-            // A folder that cannot be read was not created here.
+            // An unreadable folder was not created here.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => break,
             Err(error) => return Err(error),
         }
@@ -341,13 +394,28 @@ mod tests {
     async fn conforms() {
         let root = tempfile::tempdir().unwrap();
         let folder = Path::from_absolute_path(root.path()).unwrap();
-        conformance(&DurableFileSystem::new(), &folder.join("lake")).await;
+        conformance(
+            &DurableFileSystem::new(Access::Default),
+            &folder.join("lake"),
+        )
+        .await;
+    }
+
+    #[test]
+    fn regression_a_folder_that_cannot_be_written_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        probe(&root.path().join("a/b")).unwrap();
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+        let file = root.path().join("file");
+        fs::write(&file, "").unwrap();
+        let (place, error) = probe(&file.join("lake/x")).unwrap_err();
+        assert_eq!((place, error.kind()), (file, ErrorKind::NotADirectory));
     }
 
     #[tokio::test]
     async fn it_behaves_as_a_store() {
         let root = tempfile::tempdir().unwrap();
-        let store = DurableFileSystem::new();
+        let store = DurableFileSystem::new(Access::Default);
         let path = |name: &str| Path::from_absolute_path(root.path().join(name)).unwrap();
         let read = async |name: &str| store.get(&path(name)).await.unwrap().bytes().await.unwrap();
 
@@ -384,7 +452,7 @@ mod tests {
             .unwrap();
         names.sort();
         assert_eq!(names, ["four", "one", "two"]);
-        // Nothing is left behind on the disk either.
+        // The disk has no leftovers either.
         assert_eq!(fs::read_dir(root.path().join("a/b")).unwrap().count(), 1);
     }
 
@@ -399,6 +467,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn regression_private_files_are_of_their_user_alone() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let root = tempfile::tempdir().unwrap();
+        let mode = |path: &FilePath| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        for access in [Access::Private, Access::Default] {
+            let folder = root.path().join(format!("{access:?}"));
+            let store = DurableFileSystem::new(access);
+            let path = |name: &str| Path::from_absolute_path(folder.join(name)).unwrap();
+            store.put(&path("a/put"), "1".into()).await.unwrap();
+            let mut upload = store.put_multipart(&path("a/upload")).await.unwrap();
+            upload.put_part("2".into()).await.unwrap();
+            upload.complete().await.unwrap();
+            let modes = ["", "a", "a/put", "a/upload"].map(|name| mode(&folder.join(name)));
+            match access {
+                Access::Private => assert_eq!(modes, [0o700, 0o700, 0o600, 0o600]),
+                // Other tools read tables.
+                Access::Default => assert!(modes.iter().all(|mode| mode & 0o077 != 0)),
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn a_sweep_takes_what_the_dead_left_and_nothing_else() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("[a] b#1");
@@ -406,7 +497,7 @@ mod tests {
         for name in ["part#7", "part#", "#8", "a#9x", "whole"] {
             fs::write(folder.join(name), "left").unwrap();
         }
-        let store = DurableFileSystem::new();
+        let store = DurableFileSystem::new(Access::Default);
         let path = Path::from_absolute_path(folder.join("live")).unwrap();
         let mut upload = store.put_multipart(&path).await.unwrap();
         upload.put_part("a".into()).await.unwrap();

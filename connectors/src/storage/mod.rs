@@ -3,14 +3,14 @@
 //! | URL | store | credentials |
 //! | --- | --- | --- |
 //! | `./lake`, `/data`, `file:///data` | the local disk, every write synced | |
-//! | `s3://bucket/path` | S3 and what speaks like it | `AWS_ACCESS_KEY_ID`, `AWS_REGION`, `AWS_ENDPOINT_URL`, `AWS_ALLOW_HTTP`, … |
+//! | `s3://bucket/path` | S3 and compatible stores | `AWS_ACCESS_KEY_ID`, `AWS_REGION`, `AWS_ENDPOINT_URL`, `AWS_ALLOW_HTTP`, … |
 //! | `gs://bucket/path` | Google Cloud Storage | `GOOGLE_APPLICATION_CREDENTIALS`, … |
 //! | `az://container/path`, `abfss://container@account…/path` | Azure | `AZURE_STORAGE_ACCOUNT_NAME`, `AZURE_STORAGE_ACCOUNT_KEY`, … |
 //! | `memory://` | this process, a new and empty one each time | |
 //!
-//! The variables are those of the `object_store` crate's builders, all of which
-//! are honoured.
+//! The variables are those of the `object_store` crate's builders; all of its variables work.
 
+mod credentials;
 mod durable;
 
 use std::{path::PathBuf, sync::Arc};
@@ -22,26 +22,25 @@ use object_store::{
 use tagflow_engine::{Error, Result};
 use url::Url;
 
-use durable::DurableFileSystem;
+use durable::{Access, DurableFileSystem};
 
-/// The store that `url` lies in, and the path in that store. No network is
-/// touched.
+/// The store of `url`, and the path in that store. Touches no network.
 ///
 /// # Errors
 /// `Config` where the URL or the credentials in the environment are malformed.
 pub fn open(url: &str) -> Result<(Arc<dyn ObjectStore>, Path)> {
-    open_with(url, RetryConfig::default())
+    open_with(url, RetryConfig::default(), Access::Default)
 }
 
-/// Like [`open`], for the commit log: a client of its own that never repeats a
-/// request by itself, since whoever puts a record must know what became of each
-/// attempt. A local folder is created when it is missing.
+/// Like [`open`], for the commit log: its own client that never retries a request, since the writer
+/// of a record must know the result of each attempt. A missing local folder is created, and its
+/// contents are private to the process's user.
 ///
 /// # Errors
 /// As [`open`]; `External` where the local folder cannot be created.
 pub fn open_log(url: &str) -> Result<(Arc<dyn ObjectStore>, Path)> {
     if let Place::Local(folder) = Place::parse(url)? {
-        std::fs::create_dir_all(&folder).map_err(|error| {
+        Access::Private.create_folder(&folder).map_err(|error| {
             Error::external(format!("cannot create the folder `{}`", folder.display()))
                 .with_source(error)
         })?;
@@ -50,12 +49,41 @@ pub fn open_log(url: &str) -> Result<(Arc<dyn ObjectStore>, Path)> {
         max_retries: 0,
         ..RetryConfig::default()
     };
-    open_with(url, retry)
+    open_with(url, retry, Access::Private)
 }
 
-/// Deletes what processes that were killed while they wrote have left in a
-/// local folder; what others write there now stays. Other stores show nothing
-/// before it is whole, and need none of this.
+/// Fails if `url` is not writable: a local folder that cannot be created or written, or a store
+/// without credentials in the environment. Leaves nothing behind. May query the machine's metadata
+/// server, for at most a second.
+///
+/// # Errors
+/// `Config` if the URL is malformed or credentials are missing; `External` if the folder
+/// cannot be written.
+pub fn probe(url: &str) -> Result<()> {
+    let place = Place::parse(url)?;
+    if let Place::Local(folder) = &place {
+        return durable::probe(folder).map_err(|(place, error)| {
+            Error::external(format!(
+                "cannot write to `{url}`: no file can be created in the folder `{}`",
+                place.display()
+            ))
+            .with_source(error)
+            .permanent()
+        });
+    }
+    credentials::check(&place, url)
+}
+
+/// Fails if the environment has no credentials for the store of `url`.
+///
+/// # Errors
+/// `Config`, with the variables to set.
+pub fn check_credentials(url: &str) -> Result<()> {
+    credentials::check(&Place::parse(url)?, url)
+}
+
+/// Deletes leftovers of killed writers in a local folder; files of live writers stay. Other stores
+/// show only complete objects and need no sweep.
 ///
 /// # Errors
 /// `Config` where the URL is malformed.
@@ -66,7 +94,19 @@ pub fn sweep(url: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether `url` is one that [`open`] takes. Looks at no credentials.
+/// Like [`sweep`], but only for writes of the file `name` in the folder itself: a table has too
+/// many files to visit them all.
+///
+/// # Errors
+/// `Config` where the URL is malformed.
+pub fn sweep_file(url: &str, name: &str) -> Result<()> {
+    if let Place::Local(folder) = Place::parse(url)? {
+        durable::sweep_file(&folder, name);
+    }
+    Ok(())
+}
+
+/// Checks that [`open`] accepts `url`. Checks no credentials.
 ///
 /// # Errors
 /// `Config` where it is malformed.
@@ -74,12 +114,50 @@ pub fn check(url: &str) -> Result<()> {
     Place::parse(url).map(drop)
 }
 
-fn open_with(url: &str, retry: RetryConfig) -> Result<(Arc<dyn ObjectStore>, Path)> {
+/// The local folder or file of `url`; `None` for other stores.
+///
+/// # Errors
+/// As [`check`].
+pub fn local_folder(url: &str) -> Result<Option<PathBuf>> {
+    Ok(match Place::parse(url)? {
+        Place::Local(path) => Some(path),
+        _ => None,
+    })
+}
+
+/// The canonical form of `url`: a local path is absolute without `.` or `..`, an object is named by
+/// its scheme, bucket and key.
+///
+/// # Errors
+/// As [`check`].
+pub fn place(url: &str) -> Result<String> {
+    let remote = |scheme: &str, url: &Url, path: &Path| {
+        let user = match url.username() {
+            "" => String::new(),
+            container => format!("{container}@"),
+        };
+        let host = url.host_str().unwrap_or_default();
+        format!("{scheme}://{user}{host}/{path}")
+    };
+    Ok(match Place::parse(url)? {
+        Place::Local(path) => path.to_string_lossy().into_owned(),
+        Place::Memory(path) => format!("memory:///{path}"),
+        Place::S3(url, path) => remote("s3", &url, &path),
+        Place::Gcs(url, path) => remote("gs", &url, &path),
+        Place::Azure(url, path) => remote("az", &url, &path),
+    })
+}
+
+fn open_with(
+    url: &str,
+    retry: RetryConfig,
+    access: Access,
+) -> Result<(Arc<dyn ObjectStore>, Path)> {
     let wrong = |error| Error::config(format!("cannot open `{url}`")).with_source(error);
     let (store, path): (Arc<dyn ObjectStore>, _) = match Place::parse(url)? {
         Place::Local(folder) => {
             let path = Path::from_absolute_path(folder).map_err(|error| wrong(error.into()))?;
-            (Arc::new(DurableFileSystem::new()), path)
+            (Arc::new(DurableFileSystem::new(access)), path)
         }
         Place::Memory(path) => (Arc::new(InMemory::new()), path),
         Place::S3(url, path) => {
@@ -100,8 +178,8 @@ fn open_with(url: &str, retry: RetryConfig) -> Result<(Arc<dyn ObjectStore>, Pat
     Ok((store, path))
 }
 
-/// Whether a URL names a user or a password. What stands before the `@` of an
-/// Azure URL is a container.
+/// Whether a URL contains a user or a password. The part before the `@` of an Azure URL is a
+/// container.
 pub fn holds_credentials(url: &str) -> bool {
     let Some((scheme, rest)) = url.split_once("://") else {
         return false;
@@ -113,7 +191,7 @@ pub fn holds_credentials(url: &str) -> bool {
     !scheme.starts_with("abfs") || user.contains([':', '@'])
 }
 
-/// Where a URL points.
+/// The target of a URL.
 #[derive(Debug, PartialEq)]
 enum Place {
     Local(PathBuf),
@@ -142,8 +220,7 @@ impl Place {
                 "a URL cannot hold credentials; they come from the environment",
             ));
         }
-        // Messages hold no more of it than the scheme: it may have come from a
-        // variable that was meant for something else.
+        // Messages contain only its scheme: the text may be the value of a wrong variable.
         let scheme = text.split("://").next().unwrap_or_default();
         let url = Url::parse(text).map_err(|error| {
             Error::config(format!("`{scheme}://…` is not a URL")).with_source(error)
@@ -156,7 +233,10 @@ impl Place {
         };
         let (scheme, path) = ObjectStoreScheme::parse(&url).map_err(|_| unknown())?;
         match scheme {
-            ObjectStoreScheme::Local => url.to_file_path().map(Self::Local).map_err(|()| unknown()),
+            ObjectStoreScheme::Local => {
+                let path = url.to_file_path().map_err(|()| unknown())?;
+                Ok(Self::Local(normal(path)))
+            }
             ObjectStoreScheme::Memory => Ok(Self::Memory(path)),
             ObjectStoreScheme::AmazonS3 => Ok(Self::S3(url, path)),
             ObjectStoreScheme::GoogleCloudStorage => Ok(Self::Gcs(url, path)),
@@ -166,7 +246,7 @@ impl Place {
     }
 }
 
-/// Without `..`, which object paths do not know.
+/// Removes `..`, which object paths do not support.
 fn normal(path: PathBuf) -> PathBuf {
     let mut normal = PathBuf::new();
     for component in path.components() {

@@ -21,9 +21,10 @@ use tagflow_connectors::parquet::{
 };
 use tagflow_engine::{
     Batch, ErrorKind, EventTime, RandomIds, SystemClock,
-    commit::{CommitLog, LogConfig, Owner, Plan},
+    commit::{CommitLog, Committers, LogConfig, Owner, Plan},
     element::BarrierKind,
-    sink::{SinkContext, SinkFactory, StagedFile},
+    files::{StagedFile, prepared},
+    sink::{SinkContext, SinkFactory},
     testing::store::conformance,
 };
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -55,7 +56,7 @@ impl Server {
                 let service = service.clone();
                 tokio::spawn(async move {
                     let http = Http::new(TokioExecutor::new());
-                    // A client that hangs up is no failure of the server.
+                    // A client that disconnects is no failure of the server.
                     let _ = http.serve_connection(TokioIo::new(socket), service).await;
                 });
             }
@@ -135,6 +136,7 @@ async fn staged_files_are_copied_and_read_back() {
         schema: rows(0, 0, 0).schema(),
         partition_by: vec![partition("dt", 0), partition("channel", 1)],
         newest: None,
+        shared: false,
         files: FileOptions {
             compression: "none".parse().unwrap(),
             row_group_rows: 5_000,
@@ -148,6 +150,7 @@ async fn staged_files_are_copied_and_read_back() {
             lane: 0,
             lanes: 1,
             staging: Path::from("_staging/main/1"),
+            log: Arc::from("106106ab"),
             clock: Arc::new(SystemClock),
             ids: Arc::new(RandomIds),
         })
@@ -157,10 +160,11 @@ async fn staged_files_are_copied_and_read_back() {
         let batch = rows(batch * 2_500, 2_500, 1);
         sink.write(Batch::derived(batch)).await.unwrap();
     }
-    let cut = sink.cut(BarrierKind::Stop).await.unwrap();
+    let cut = sink.prepare_commit(BarrierKind::Stop).await.unwrap();
 
-    let [large, small] = cut.files.as_slice() else {
-        panic!("two files, not {:?}", cut.files)
+    let (files, _) = prepared(&cut.committables, &root).unwrap();
+    let [large, small] = files.as_slice() else {
+        panic!("two files, not {files:?}")
     };
     assert!(large.bytes > 10 << 20, "{} bytes", large.bytes);
     assert_eq!(
@@ -184,16 +188,16 @@ async fn staged_files_are_copied_and_read_back() {
     assert_eq!(store.list(Some(&prefix)).count().await, 1);
 }
 
-/// In one client, for the server checks put-if-absent as the next test says.
+/// With one client, because the server checks put-if-absent as the next test describes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn conforms() {
     let server = Server::start().await;
     conformance(server.store.as_ref(), &Path::from("suite")).await;
 }
 
-/// The one conditional write that the commit log stands on. This server checks
-/// first and writes then, so of writers at the same time several win (seen in 198
-/// of 200 races of four); one after the other it does as S3 does.
+/// The one conditional write that the commit log relies on. This server checks first and writes
+/// then, so several concurrent writers win (in 198 of 200 races of four); sequentially it behaves
+/// like S3.
 #[tokio::test]
 async fn put_if_absent_has_one_winner() {
     let server = Server::start().await;
@@ -217,7 +221,7 @@ async fn put_if_absent_has_one_winner() {
     assert_eq!(listed.len(), 1, "list shows it at once");
 }
 
-/// A pipeline that may not write where its state lies does not begin.
+/// A pipeline without write access to its state folder does not start.
 #[tokio::test]
 async fn a_log_where_access_is_denied_is_refused() {
     let server = Server::start().await;
@@ -238,7 +242,7 @@ async fn a_log_where_access_is_denied_is_refused() {
         keep_commits: 1,
         ids: Arc::new(RandomIds),
     };
-    let Err(error) = CommitLog::open(config, vec![], Arc::new(SystemClock)).await else {
+    let Err(error) = CommitLog::open(config, Committers::new(), Arc::new(SystemClock)).await else {
         panic!("opened without access")
     };
     assert_eq!(error.kind(), ErrorKind::External);

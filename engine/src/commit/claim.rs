@@ -1,4 +1,4 @@
-//! S2 to S4: taking the log over.
+//! S2 to S4: claims the log.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,34 +10,39 @@ use tracing::info;
 use super::{
     decide::{self, ClaimStep},
     reader::LogReader,
-    record::{Attempt, Kind, Owner, Record, VERSION},
+    record::{Attempt, Kind, Owner, Reason, Record, VERSION},
     slot::SlotWriter,
 };
 use crate::{Clock, Error, EventTime, Ids, Result};
 
-/// How often a claim starts over because another process was faster.
+/// The number of attempts to claim while other processes are faster.
 const ROUNDS: usize = 64;
 
-/// Writes this process's claim behind the log's last record, and
-/// returns it with that record's owner.
+/// Logs how the claim at `seq` follows the last record.
+fn log_claim(seq: u64, last: Option<&Record>) {
+    let Some(last) = last else {
+        info!(seq, "claimed a new log");
+        return;
+    };
+    let (host, pid) = (&last.owner.host, last.owner.pid);
+    let reason = last.checkpoint.as_ref().map(|it| it.reason);
+    if last.kind == Kind::Commit && reason == Some(Reason::Stop) {
+        info!(seq, host, pid, "continued the log of a run that stopped");
+    } else {
+        info!(seq, host, pid, "took over from a run that did not stop");
+    }
+}
+
+/// Writes this process's claim after the log's last record. Returns the claim with the current
+/// checkpoint, and the owner of the last record.
 pub(super) async fn claim(
     log: &LogReader,
     template: &Template,
     clock: &dyn Clock,
 ) -> Result<(Record, Option<Owner>)> {
     for _ in 0..ROUNDS {
-        let plans = log.store.list(&log.paths.plans()).await?.len();
-        let (slots, last) = log.last().await?;
+        let last = look(log).await?;
         let tail = last.as_ref().map_or(0, |record| record.seq);
-        if decide::log_is_missing(plans, tail) {
-            // The first claim stays for ever, and a read shows what a listing may yet lack.
-            if log.read(1).await?.is_none() {
-                return Err(missing(log));
-            }
-            continue;
-        }
-        check_holes(log, &slots, last.as_ref())?;
-
         let ClaimStep::Put { seq } = decide::after_listing(tail) else {
             return Err(Error::internal("a listing does not lead to a claim"));
         };
@@ -56,12 +61,13 @@ pub(super) async fn claim(
                     decide::after_relist(seq, tail)
                 }
                 ClaimStep::Own { seq } => {
-                    let before = last.map(|record| record.owner);
-                    if let Some(owner) = &before {
-                        info!(seq, host = owner.host, pid = owner.pid, "took over");
-                    } else {
-                        info!(seq, "claimed a new log");
-                    }
+                    log_claim(seq, last.as_ref());
+                    let (before, checkpoint) =
+                        last.map(|last| (last.owner, last.checkpoint)).unzip();
+                    let claim = Record {
+                        checkpoint: checkpoint.flatten(),
+                        ..claim
+                    };
                     return Ok((claim, before));
                 }
             };
@@ -73,7 +79,25 @@ pub(super) async fn claim(
     )))
 }
 
-/// What is said of a log that was there and is not any more.
+/// S2: the last record of an intact log; `None` if there is no log yet.
+pub(super) async fn look(log: &LogReader) -> Result<Option<Record>> {
+    for _ in 0..ROUNDS {
+        let plans = log.store.list(&log.paths.plans()).await?.len();
+        let (slots, last) = log.last().await?;
+        let tail = last.as_ref().map_or(0, |record| record.seq);
+        if !decide::log_is_missing(plans, tail) {
+            check_holes(log, &slots, last.as_ref())?;
+            return Ok(last);
+        }
+        // The first claim is never deleted, and a read finds it before a listing may.
+        if log.read(1).await?.is_none() {
+            break;
+        }
+    }
+    Err(missing(log))
+}
+
+/// The message for a log that existed and is missing.
 fn missing(log: &LogReader) -> Error {
     Error::data(format!(
         "the commit log `{}` is missing although the pipeline has run before; restore the state folder from a backup, or move it away together with the output to start anew",
@@ -81,7 +105,7 @@ fn missing(log: &LogReader) -> Error {
     ))
 }
 
-/// Stops at a log that cannot have come about by any crash.
+/// Rejects a log with holes that no crash can cause.
 fn check_holes(log: &LogReader, slots: &BTreeSet<u64>, last: Option<&Record>) -> Result<()> {
     let collected_upto = last.map_or(0, |record| record.collected_upto);
     match decide::first_hole(slots, collected_upto) {
@@ -90,7 +114,7 @@ fn check_holes(log: &LogReader, slots: &BTreeSet<u64>, last: Option<&Record>) ->
     }
 }
 
-/// What a process writes into each of its records.
+/// The common fields of a process's records.
 pub(super) struct Template {
     pub(super) owner: Owner,
     pub(super) plan_hash: String,
@@ -98,7 +122,7 @@ pub(super) struct Template {
 }
 
 impl Template {
-    /// A claim on the slot `seq` that repeats what `previous` says.
+    /// A claim on the slot `seq` after `previous`, as it is stored.
     pub(super) fn claim(&self, seq: u64, previous: Option<&Record>, at: EventTime) -> Record {
         Record {
             version: VERSION,
@@ -110,9 +134,9 @@ impl Template {
             owner: self.owner.clone(),
             plan_hash: self.plan_hash.clone(),
             at,
-            checkpoint: previous.and_then(|record| record.checkpoint.clone()),
-            files: Vec::new(),
-            removed: Vec::new(),
+            checkpoint: None,
+            follows: previous.and_then(Record::last_commit),
+            outbox: BTreeMap::new(),
             reset: BTreeSet::new(),
             counters: BTreeMap::new(),
             published_upto: previous.map_or(0, |record| record.published_upto),

@@ -1,7 +1,7 @@
-//! Every decision of the protocol: a pure function of what was observed.
+//! Every decision of the protocol, as a pure function of observations.
 //!
-//! Nothing here does I/O. The driver asks these functions what to do, and so
-//! does the model checker, which runs them through every order of events.
+//! Nothing here does I/O. The driver calls these functions for the next step, and so does the model
+//! checker, which runs them through every order of events.
 
 use std::collections::BTreeSet;
 
@@ -10,20 +10,19 @@ use super::record::Kind;
 #[cfg(test)]
 mod tests;
 
-/// What the store answered to a put-if-absent.
+/// The store's answer to a put-if-absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Answer {
-    /// The object is there, and it is this put's.
+    /// The object exists, and this put wrote it.
     Created,
-    /// Something is there, it says. Do not trust it: a retry inside the client
-    /// meets its own write, and a conflict is reported the same way although
-    /// nothing landed.
+    /// The store reports an existing object. This is not reliable: a retry inside the client meets
+    /// its own write, and a conflict has the same answer although nothing was written.
     Exists,
-    /// Nobody knows: the put may have landed, land later, or never.
+    /// Unknown: the put may have been written, may be written later, or never.
     Failed,
 }
 
-/// What a read of a slot showed.
+/// The result of a read of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Slot {
     /// No object.
@@ -44,12 +43,12 @@ pub enum ClaimStep {
         /// The slot.
         seq: u64,
     },
-    /// See what is in the slot.
+    /// Read the slot.
     ReadBack {
         /// The slot.
         seq: u64,
     },
-    /// S4: the claim is in the slot; list again, to see if anything is later.
+    /// S4: the claim is in the slot. List again for later records.
     Relist {
         /// The slot.
         seq: u64,
@@ -83,9 +82,9 @@ pub fn after_claim_read_back(seq: u64, slot: Slot) -> ClaimStep {
     }
 }
 
-/// After S4. A claim can land late, in a slot whose commit was collected: then
-/// the log goes on after it, and the positions it repeats are old. This listing
-/// must begin after the claim is known to have landed.
+/// After S4. A claim can be written late, into a slot whose commit was collected. Later records
+/// then exist, and the commit that the claim follows is old. This listing must begin after the claim
+/// is known to be written.
 pub fn after_relist(seq: u64, tail: u64) -> ClaimStep {
     if tail == seq {
         ClaimStep::Own { seq }
@@ -99,11 +98,11 @@ pub fn after_relist(seq: u64, tail: u64) -> ClaimStep {
 pub enum CommitStep {
     /// Put the record into the slot, the same bytes each time.
     Put,
-    /// See what is in the slot.
+    /// Read the slot.
     ReadBack,
     /// The epoch has taken effect.
     Committed,
-    /// Another owner has the slot: the epoch is void, and so is this owner.
+    /// Another owner wrote the slot: the epoch has no effect, and this owner must stop.
     Fenced,
 }
 
@@ -124,14 +123,14 @@ pub fn after_commit_read_back(slot: Slot) -> CommitStep {
     }
 }
 
-/// Whether a log was there and is not any more: plans are stored only after the
-/// first claim. The plans must be listed before the log. Where a listing may lag
-/// behind, the first claim, if it can be read, tells otherwise.
+/// Whether a log existed and is missing: plans are stored only after the first claim. The plans
+/// must be listed before the log. A listing may lag behind, so a readable first claim proves the
+/// opposite.
 pub fn log_is_missing(plans: usize, tail: u64) -> bool {
     plans > 0 && tail == 0
 }
 
-/// The first slot that ought to be in use and is not.
+/// The first slot that should be in use but is empty.
 pub fn first_hole(slots: &BTreeSet<u64>, collected_upto: u64) -> Option<u64> {
     let expected = collected_upto + 1..;
     expected
@@ -141,63 +140,47 @@ pub fn first_hole(slots: &BTreeSet<u64>, collected_upto: u64) -> Option<u64> {
         .map(|(expected, _)| expected)
 }
 
-/// S5 and S9: of all `commits`, those still to publish, oldest first.
-pub fn to_publish(commits: impl IntoIterator<Item = u64>, published_upto: u64) -> Vec<u64> {
+/// S5 and S9: the undelivered ones among `commits`, in the order of their delivery.
+pub fn to_deliver(commits: impl IntoIterator<Item = u64>, delivered_upto: u64) -> Vec<u64> {
     let mut due: Vec<u64> = commits
         .into_iter()
-        .filter(|&seq| seq > published_upto)
+        .filter(|&seq| seq > delivered_upto)
         .collect();
     due.sort_unstable();
     due
 }
 
-/// Of the files of all commits that are to be published, those to make visible:
-/// not the ones that another of these commits removes. An earlier owner may have
-/// got that far, and then they are nowhere any more.
-pub fn to_copy<F, T: Ord>(
-    files: impl IntoIterator<Item = (T, F)>,
-    removed: &BTreeSet<T>,
-) -> Vec<F> {
-    files
-        .into_iter()
-        .filter(|(name, _)| !removed.contains(name))
-        .map(|(_, file)| file)
-        .collect()
-}
-
-/// The next step of publishing all commits that are to be published; each may be
-/// repeated, by anyone.
+/// The next step of delivering the files of a commit. Any process may repeat each step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum PublishStep {
-    /// Copy their files to where readers look.
+pub enum DeliveryStep {
+    /// Copy its files into the table.
     Copy,
-    /// Delete what was staged: whoever lags behind can copy it no more.
+    /// Delete the staged files, so that a slower process cannot copy them again.
     Unstage,
-    /// Delete the published files that they replace. After all copies, so that
-    /// no row is missing at any time, and after what was staged, so that nobody
-    /// copies a replaced file back.
+    /// Delete the published files that it replaces. After all copies, so that no row is missing at
+    /// any time. After the staged files, so that no process copies a replaced file back.
     Remove,
-    /// They are published.
+    /// The commit is delivered.
     Done,
 }
 
-/// After a step of publishing.
-pub fn after_publish_step(done: PublishStep) -> PublishStep {
+/// After a step of delivering a commit.
+pub fn after_delivery_step(done: DeliveryStep) -> DeliveryStep {
     match done {
-        PublishStep::Copy => PublishStep::Unstage,
-        PublishStep::Unstage => PublishStep::Remove,
-        PublishStep::Remove | PublishStep::Done => PublishStep::Done,
+        DeliveryStep::Copy => DeliveryStep::Unstage,
+        DeliveryStep::Unstage => DeliveryStep::Remove,
+        DeliveryStep::Remove | DeliveryStep::Done => DeliveryStep::Done,
     }
 }
 
-/// What the store answered to a copy from the staging folder.
+/// The store's answer to a copy from the staging folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Copied {
     /// It is copied.
     Done,
-    /// There is a published file already.
+    /// The published file exists.
     Exists,
-    /// There is nothing to copy.
+    /// The staged file does not exist.
     SourceMissing,
 }
 
@@ -206,17 +189,18 @@ pub enum Copied {
 pub enum FileStep {
     /// Copy it out of the staging folder.
     Copy,
-    /// See how large the published file is, if it is there.
+    /// Read the size of the published file, if it exists.
     Measure,
-    /// Readers see it.
+    /// It is visible to readers.
     Published,
-    /// It is not published as the commit says, and cannot be.
+    /// It was visible, and an owner has delivered the later commit that removes it.
+    Superseded,
+    /// It is not published as the commit describes, and cannot be.
     Lost,
 }
 
-/// After a copy. A staged file goes only after it was copied, so where it is
-/// missing, as where the published one exists, someone was here before: this
-/// owner, or another.
+/// After a copy. A staged file is deleted only after it was copied. If it is missing, or if the
+/// published one exists, an owner has copied it before: this one or another.
 pub fn after_copy(answer: Copied) -> FileStep {
     match answer {
         Copied::Done => FileStep::Published,
@@ -224,19 +208,25 @@ pub fn after_copy(answer: Copied) -> FileStep {
     }
 }
 
-/// After measuring the published file, which the commit says has `bytes`.
-pub fn after_measure(answer: Copied, found: Option<u64>, bytes: u64) -> FileStep {
+/// After the size of the published file is known. It has `bytes` in the commit. If it is missing,
+/// `removed_later` explains that: a later commit removes it, and an owner may have delivered both.
+pub fn after_measure(
+    answer: Copied,
+    found: Option<u64>,
+    bytes: u64,
+    removed_later: bool,
+) -> FileStep {
     match found {
         Some(found) if found == bytes => FileStep::Published,
-        // A conflict, reported like an existing file.
+        // A conflict, reported as an existing file.
         None if answer == Copied::Exists => FileStep::Copy,
+        None if removed_later => FileStep::Superseded,
         _ => FileStep::Lost,
     }
 }
 
-/// S11: up to where commits may go: all that are published, but the last `keep`;
-/// never back behind `collected_upto`. `commits` ascends and ends with the one
-/// that will say so.
+/// S11: the last commit to collect: all that are published, without the last `keep`, and never
+/// below `collected_upto`. `commits` ascends and ends with the one that will record the bound.
 pub fn collect_bound(
     commits: &[u64],
     published_upto: u64,
@@ -254,15 +244,14 @@ pub fn collect_bound(
         .max(collected_upto)
 }
 
-/// S11: whether a record may go, once the log's last record says
-/// `collected_upto`. A claim never may: it is what keeps a stale owner, whose
-/// next slot it fills, from committing.
+/// S11: whether a record may be deleted, given `collected_upto` in the log's last record. A claim
+/// is never deleted: it fills the next slot of a stale owner, which therefore cannot commit.
 pub fn collectable(kind: Kind, seq: u64, collected_upto: u64) -> bool {
     kind == Kind::Commit && seq <= collected_upto
 }
 
-/// S11: the state parts that go with a collected commit: those that the next
-/// one does not name. A part that was dropped is never named again.
+/// S11: the state parts to delete with a collected commit: those that the next commit does not
+/// name. A dropped part is never named again.
 pub fn dead_parts<'a, T: Ord>(
     collected: &'a BTreeSet<T>,
     next: &'a BTreeSet<T>,
@@ -270,9 +259,8 @@ pub fn dead_parts<'a, T: Ord>(
     collected.difference(next)
 }
 
-/// S5: what earlier owners uploaded and no commit names. `found` are objects
-/// with the claim that wrote them; those of this claim, or of later ones, may
-/// still be named.
+/// S5: uploads of earlier owners that no commit names. `found` are objects with the claim that
+/// wrote them. Objects of this claim, or of later ones, may still be named.
 pub fn orphans<T: Ord>(
     claim_seq: u64,
     found: impl IntoIterator<Item = (u64, T)>,

@@ -1,4 +1,4 @@
-//! The owner's side of the log: the protocol's I/O.
+//! The owner's side of the log: the I/O of the protocol.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -11,34 +11,33 @@ use object_store::{ObjectStore, path::Path};
 use tracing::warn;
 
 use super::{
-    claim::{Template, claim},
+    claim::{Template, claim, look},
     decide::{self, CommitStep},
     gc::Retained,
+    identity::LogId,
+    outbox::{Committers, Outbox},
     paths::Paths,
+    presence::{self, Heartbeat, ProcessId},
     probe::probe,
-    publish::Publisher,
     reader::LogReader,
-    record::{
-        Attempt, ByPartition, Checkpoint, FileRef, Kind, Owner, Reason, Record, StateRef,
-        TableTotals,
-    },
+    record::{Attempt, ByPartition, Checkpoint, Kind, Owner, Reason, Record, StateRef},
     slot::SlotWriter,
     state::{Loaded, StateStore},
     store::{LogStore, PutOutcome},
 };
 use crate::{
-    Clock, Epoch, Error, ErrorKind, EventTime, Ids, Result, Urgency,
+    Clock, Epoch, Error, ErrorKind, EventTime, Ids, Priority, Result,
+    committer::Committable,
     ledger::Counts,
-    sink::{RemovedFile, StagedFile, Table},
-    source::Positions,
+    source::{Positions, Systems},
     state::NewPart,
 };
 
-/// Where a log lies, and who opens it.
+/// The location of a log, and the process that opens it.
 #[derive(Clone)]
 pub struct LogConfig {
-    /// The store of the log. Its client must not retry on its own: the protocol
-    /// does, because only it can tell its own write from another's.
+    /// The store of the log. Its client must not retry: the protocol does, because only the
+    /// protocol can distinguish its own write from another's.
     pub store: Arc<dyn ObjectStore>,
     /// The pipeline's folder: `<state>/<pipeline>`.
     pub root: Path,
@@ -46,125 +45,163 @@ pub struct LogConfig {
     pub task: String,
     /// This process.
     pub owner: Owner,
-    /// What it runs.
+    /// The plan that it runs.
     pub plan: Plan,
-    /// How many commits to keep with their state, the last one among them.
+    /// The number of commits to keep with their state, including the last one.
     pub keep_commits: usize,
-    /// Where unique names come from.
+    /// The generator of unique names.
     pub ids: Arc<dyn Ids>,
 }
 
 /// A resolved pipeline, without secrets.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Names it: a hash of `json`.
+    /// Its name: a hash of `json`.
     pub hash: String,
-    /// What is stored.
+    /// The stored bytes.
     pub json: Bytes,
 }
 
-/// What the owner takes over.
+/// The result of a claim.
 #[derive(Debug, Clone)]
 pub struct Recovered {
-    /// Where the stream stands; none before the first commit.
+    /// The last checkpoint; `None` before the first commit.
     pub last: Option<Checkpoint>,
     /// The slot of this owner's claim.
     pub seq: u64,
-    /// Who had the task before.
+    /// The previous owner of the task.
     pub predecessor: Option<Owner>,
 }
 
-/// An epoch's effects, to be committed as one.
+/// The effects of an epoch, to be committed together.
 #[derive(Debug, Clone)]
-pub struct Cut {
+pub struct CommitRequest {
     /// The epoch that ends.
     pub epoch: Epoch,
-    /// Why.
+    /// The reason of the commit.
     pub reason: Reason,
-    /// How many lanes wrote the state.
+    /// The number of lanes that wrote the state.
     pub lanes: usize,
-    /// The next offset to read, of every partition ever read.
+    /// The next offset to read, for every partition ever read.
     pub positions: BTreeMap<Arc<str>, Positions>,
-    /// The watermarks.
+    /// The systems that the positions belong to, by source.
+    pub systems: BTreeMap<Arc<str>, Systems>,
+    /// The watermarks by partition.
     pub watermarks: ByPartition<EventTime>,
     /// The bounded partitions that were read to their end, by source.
     pub finished: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
-    /// Every state part in force, old and new.
+    /// Every current state part, old and new.
     pub state: Vec<StateRef>,
     /// The fingerprint of each node with state.
     pub fingerprints: BTreeMap<String, String>,
-    /// The files that become visible with this commit.
-    pub files: Vec<StagedFile>,
-    /// The files of earlier commits that go then.
-    pub removed: Vec<RemovedFile>,
+    /// The output of the sinks: target → committables.
+    pub outbox: BTreeMap<Arc<str>, Vec<Committable>>,
     /// The sources whose positions were dropped since the last commit.
     pub reset: BTreeSet<Arc<str>>,
-    /// What became of the rows of this epoch.
+    /// The outcomes of the rows of this epoch.
     pub counters: ByPartition<Counts>,
-    /// What became of all rows since the first commit, this epoch included.
+    /// The outcomes of all rows since the first commit, including this epoch.
     pub totals: Counts,
 }
 
-/// A commit that is durable.
+/// A durable commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed {
     /// Its slot.
     pub seq: u64,
-    /// When it was decided.
+    /// The time of the decision.
     pub at: EventTime,
-    /// How many files it publishes.
+    /// The number of staged objects that it delivers.
     pub files: usize,
-    /// Their bytes.
+    /// The size of these objects in bytes.
     pub file_bytes: u64,
-    /// Bytes of all state that it names.
+    /// Bytes of all state that it refers to.
     pub state_bytes: u64,
 }
 
 /// The log of a task, open for its owner.
 ///
-/// **Failure.** After an error the log is to be dropped and opened anew: what
-/// became of a commit that failed is known only to the next reading.
+/// **Failure.** After an error the log must be dropped and opened again: only the next read shows
+/// whether a failed commit took effect.
 pub struct CommitLog {
+    /// The identity of the log.
+    pub(super) id: LogId,
     pub(super) log: LogReader,
-    pub(super) tables: Publisher,
+    outbox: Outbox,
     pub(super) states: StateStore,
     clock: Arc<dyn Clock>,
     template: Template,
     keep_commits: usize,
     /// This owner's last record.
     pub(super) tail: Record,
-    /// Every commit up to here has been published.
+    /// Every commit up to here has been delivered.
     published_upto: u64,
     /// The commits after that, oldest first.
-    pub(super) unpublished: VecDeque<Record>,
+    undelivered: VecDeque<Record>,
     /// The commits in the log, oldest first.
     pub(super) retained: VecDeque<Retained>,
 }
 
-impl CommitLog {
-    /// Takes the task over: probes the store, claims the log, publishes what
-    /// earlier owners committed, deletes what they left behind.
+/// A log that was read and not claimed: its owner continues undisturbed.
+pub struct Unclaimed {
+    log: LogReader,
+    outbox: Outbox,
+    config: LogConfig,
+    clock: Arc<dyn Clock>,
+    last: Option<Record>,
+}
+
+impl Unclaimed {
+    /// The last checkpoint; `None` before the first commit.
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.last.as_ref()?.checkpoint.as_ref()
+    }
+
+    /// The owner of the log; `None` if the log does not exist.
+    pub fn owner(&self) -> Option<&Owner> {
+        self.last.as_ref().map(|last| &last.owner)
+    }
+
+    /// Waits until the owner of the log is known to have ended; returns at once if there is none.
+    /// Calls `say` if it must watch for signs of life.
     ///
     /// # Errors
-    /// `Config` where the store cannot hold a log, or a newer Tagflow wrote it;
-    /// `Data` where the log, or a committed file, is damaged; `External` where
-    /// the store fails.
-    pub async fn open(
-        config: LogConfig,
-        tables: Vec<Table>,
-        clock: Arc<dyn Clock>,
-    ) -> Result<(Self, Recovered)> {
-        let log = LogReader {
-            store: LogStore::new(Arc::clone(&config.store), Arc::clone(&clock)),
-            paths: Paths::new(config.root, config.task),
-        };
-        probe(&log.store, &log.paths, config.ids.as_ref()).await?;
+    /// `Fenced` if the owner lives; `External` if the store fails.
+    pub async fn wait_for_end(&self, me: &ProcessId, say: impl FnOnce(&Owner)) -> Result<()> {
+        match &self.last {
+            Some(last) => {
+                presence::wait_for_end(&self.log, last, me, self.clock.as_ref(), say).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The error that another process owns the log.
+    pub fn fenced(&self) -> Option<Error> {
+        self.last.as_ref().map(fenced)
+    }
+
+    /// Takes the task over: claims the log, delivers the commits of earlier owners and deletes their
+    /// orphans.
+    ///
+    /// # Errors
+    /// `Data` if the log or committed output is damaged; `Config` if a target belongs to another log
+    /// by now; `External` if a store fails.
+    pub async fn claim(self) -> Result<(CommitLog, Recovered)> {
+        let Self {
+            log,
+            mut outbox,
+            config,
+            clock,
+            ..
+        } = self;
         let template = Template {
             owner: config.owner,
             plan_hash: config.plan.hash.clone(),
             ids: Arc::clone(&config.ids),
         };
         let (claim, predecessor) = claim(&log, &template, clock.as_ref()).await?;
+        let id = log.identity(&claim).await?;
         ensure_plan(&log, &config.plan).await?;
         let recovered = Recovered {
             last: claim.checkpoint.clone(),
@@ -176,13 +213,13 @@ impl CommitLog {
             Err(error) => return Err(superseded(&log, &claim).await?.unwrap_or(error)),
         };
         let published_upto = published_upto(&log, &claim).await?;
-        let due = decide::to_publish(commits.iter().map(|commit| commit.seq), published_upto);
-        let replaced: Vec<RemovedFile> = commits
-            .iter()
-            .flat_map(|commit| commit.removed.clone())
-            .collect();
-        let mut opened = Self {
-            tables: Publisher::new(tables, &log.paths, &clock),
+        outbox
+            .open(&log, id, &claim, &commits, published_upto)
+            .await?;
+        let due = decide::to_deliver(commits.iter().map(|commit| commit.seq), published_upto);
+        let mut opened = CommitLog {
+            id,
+            outbox,
             states: StateStore::new(log.store.clone(), log.paths.clone(), claim.seq, config.ids),
             log,
             clock,
@@ -191,16 +228,16 @@ impl CommitLog {
             tail: claim,
             published_upto,
             retained: commits.iter().map(Retained::of).collect(),
-            unpublished: commits
+            undelivered: commits
                 .into_iter()
                 .filter(|commit| due.contains(&commit.seq))
                 .collect(),
         };
-        opened.publish().await?;
+        opened.deliver().await?;
         let cleanings = [
             opened.collect().await,
             opened.delete_orphans().await,
-            opened.tables.remove(&replaced).await,
+            opened.outbox.sweep().await,
         ];
         for cleaned in cleanings {
             if let Err(error) = cleaned {
@@ -209,22 +246,106 @@ impl CommitLog {
         }
         Ok((opened, recovered))
     }
+}
 
-    /// Where this owner's sinks stage files, from a table's folder.
-    pub fn staging(&self) -> Path {
-        self.tables.staging(self.tail.claim_seq)
+impl CommitLog {
+    /// Inspects the log: probes the store, reads the last record, and checks that the targets belong
+    /// to this log. Does not claim it.
+    ///
+    /// # Errors
+    /// `Config` if the store cannot hold a log, a newer Tagflow wrote the log, or a target belongs
+    /// to another log; `Data` if the log is damaged; `External` if a store fails.
+    pub async fn look(
+        config: LogConfig,
+        committers: Committers,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Unclaimed> {
+        let log = LogReader {
+            store: LogStore::new(Arc::clone(&config.store), Arc::clone(&clock)),
+            paths: Paths::new(config.root.clone(), config.task.clone()),
+        };
+        let mut outbox = Outbox::new(committers);
+        probe(&log.store, &log.paths, config.ids.as_ref()).await?;
+        let mut last = look(&log).await?;
+        loop {
+            let id = match &last {
+                Some(last) => Some(log.identity(last).await?),
+                None => None,
+            };
+            let checkpoint = last.as_ref().and_then(|last| last.checkpoint.as_ref());
+            let checked = outbox.check(id, checkpoint, &log.location()).await;
+            let Err(error) = checked else { break };
+            // Another process may have created this log since it was read.
+            let newer = look(&log).await?;
+            let seq = |record: &Option<Record>| record.as_ref().map(|record| record.seq);
+            if seq(&newer) == seq(&last) {
+                return Err(error);
+            }
+            last = newer;
+        }
+        Ok(Unclaimed {
+            log,
+            outbox,
+            config,
+            clock,
+            last,
+        })
     }
 
-    /// Where this owner's unique names come from.
+    /// [Inspects](Self::look) and [claims](Unclaimed::claim) the log.
+    ///
+    /// # Errors
+    /// Those of both.
+    pub async fn open(
+        config: LogConfig,
+        committers: Committers,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Self, Recovered)> {
+        Self::look(config, committers, clock).await?.claim().await
+    }
+
+    /// The first part of the log's identity, for file names.
+    pub fn short_id(&self) -> Arc<str> {
+        self.id.short().into()
+    }
+
+    /// Committables that withdraw everything that this log has delivered to a target.
+    ///
+    /// # Errors
+    /// `External` if the target fails.
+    pub async fn withdraw(&mut self, target: &str) -> Result<Vec<Committable>> {
+        self.outbox.withdraw(target).await
+    }
+
+    /// Writes signs of life for this owner.
+    pub fn heartbeat(&self, process: ProcessId) -> Heartbeat {
+        Heartbeat::new(self.log.clone(), self.tail.claim_seq, process)
+    }
+
+    /// Checks whether another process owns the log, for a job that failed.
+    pub fn ownership(&self) -> Ownership {
+        Ownership {
+            log: self.log.clone(),
+            claim_seq: self.tail.claim_seq,
+        }
+    }
+
+    /// The staging folder of this owner's sinks, relative to a target's folder.
+    pub fn staging(&self) -> Path {
+        let staging = self.log.paths.staging(self.id);
+        staging.join(self.tail.claim_seq.to_string())
+    }
+
+    /// The generator of this owner's unique names.
     pub fn ids(&self) -> Arc<dyn Ids> {
         Arc::clone(&self.template.ids)
     }
 
-    /// Reads a state part back, verified by its length and SHA-256.
+    /// Reads a state part, verified by its length and SHA-256.
     ///
     /// # Errors
-    /// `Data` where the part is damaged or missing; `Fenced` where it is
-    /// missing because another owner has gone on.
+    /// `Data` if the part is damaged or missing; `Fenced` if it is missing because another owner
+    /// has committed.
     pub async fn load(&self, part: &StateRef) -> Result<RecordBatch> {
         match self.states.load(part).await? {
             Loaded::Rows(rows) => Ok(rows),
@@ -239,27 +360,26 @@ impl CommitLog {
         }
     }
 
-    /// Stores a state part; it counts once a commit names it. `urgency` is asked for when
-    /// its turn has come to be encoded.
+    /// Stores a state part. It takes effect once a commit names it. `urgency` is called when the
+    /// part is about to be encoded.
     pub async fn put_state(
         &self,
         node: &str,
         lane: usize,
         part: NewPart,
-        urgency: impl Fn() -> Urgency,
+        urgency: impl Fn() -> Priority,
     ) -> Result<StateRef> {
         self.states.put(node, lane, part, urgency).await
     }
 
-    /// Sees whether another process has taken the log over: for an owner that has
-    /// nothing to commit, and would not learn it otherwise. One request; where it
-    /// fails, nothing is known, and the next look will tell.
+    /// Checks whether another process has claimed the log, for an owner that has nothing to commit.
+    /// One request. If it fails, the result is unknown until the next check.
     ///
     /// # Errors
-    /// `Fenced` where another process owns the log.
+    /// `Fenced` if another process owns the log.
     pub async fn ensure_owned(&self) -> Result<()> {
         let next = self.tail.seq + 1;
-        // A claim is written to the slot after the last, and claims stay for ever.
+        // A claim is written to the slot after the last one, and is never deleted.
         if !self
             .log
             .store
@@ -274,13 +394,12 @@ impl CommitLog {
         }
     }
 
-    /// Makes an epoch take effect: its positions, its state, its files, its
-    /// counts, all or none.
+    /// Commits an epoch: its positions, state, output and counts, all or none.
     ///
     /// # Errors
-    /// `Fenced` where another process owns the log; `External` where the store
-    /// fails for long: then only the next owner will know if it took effect.
-    pub async fn commit(&mut self, cut: Cut) -> Result<Committed> {
+    /// `Fenced` if another process owns the log. `External` if the store keeps failing: then only
+    /// the next owner will know whether the epoch took effect.
+    pub async fn commit(&mut self, cut: CommitRequest) -> Result<Committed> {
         let record = self.draft(cut)?;
         let bytes = record.encode()?;
         let mut writing = SlotWriter::new(&self.log, &record, bytes);
@@ -293,11 +412,13 @@ impl CommitLog {
                 CommitStep::Fenced => return Err(self.refused(writing.found)),
             };
         }
+        let output = record.outbox.values().flatten();
+        let staged = || output.clone().filter(|it| it.bytes > 0);
         let committed = Committed {
             seq: record.seq,
             at: record.at,
-            files: record.files.len(),
-            file_bytes: record.files.iter().map(|file| file.bytes).sum(),
+            files: staged().count(),
+            file_bytes: staged().map(|it| it.bytes).sum(),
             state_bytes: record
                 .checkpoint
                 .iter()
@@ -306,70 +427,75 @@ impl CommitLog {
                 .sum(),
         };
         self.retained.push_back(Retained::of(&record));
-        self.unpublished.push_back(record.clone());
+        self.undelivered.push_back(record.clone());
         self.tail = record;
         Ok(committed)
     }
 
-    /// Makes the files of every commit visible that are not yet, and deletes
-    /// those that they replace. May be repeated.
-    pub async fn publish(&mut self) -> Result<()> {
-        let Some(last) = self.unpublished.back() else {
-            return Ok(());
-        };
-        match self.tables.publish(&self.unpublished).await {
-            // A newer owner may have published and replaced a file.
-            Err(error) if error.kind() == ErrorKind::Data => {
-                return Err(superseded(&self.log, &self.tail).await?.unwrap_or(error));
+    /// Delivers every undelivered commit, in order. May be repeated.
+    ///
+    /// # Errors
+    /// Those of a committer; `Fenced` if another owner has delivered a commit and replaced its
+    /// output.
+    pub async fn deliver(&mut self) -> Result<()> {
+        while let Some(commit) = self.undelivered.front() {
+            match self.outbox.deliver(commit).await {
+                // A newer owner may have published and replaced a file.
+                Err(error) if error.kind() == ErrorKind::Data => {
+                    return Err(superseded(&self.log, &self.tail).await?.unwrap_or(error));
+                }
+                delivered => delivered?,
             }
-            published => published?,
-        }
-        self.published_upto = last.seq;
-        let stopped = last
-            .checkpoint
-            .as_ref()
-            .is_some_and(|checkpoint| checkpoint.reason == Reason::Stop);
-        if stopped {
-            // Without it the next owner would need these tables again, and it
-            // may run a pipeline that does not have them any more.
-            let mark = self.log.paths.published(last.seq);
-            if let Err(error) = self.log.store.put(&mark, Bytes::new()).await {
-                warn!(error = error.chain(), "the next run will publish again");
+            let is_stop = commit.checkpoint.as_ref().map(|it| it.reason) == Some(Reason::Stop);
+            self.published_upto = commit.seq;
+            if is_stop && self.undelivered.len() == 1 {
+                self.mark_stop(self.published_upto).await;
             }
+            self.undelivered.pop_front();
         }
-        self.unpublished.clear();
         Ok(())
     }
 
+    /// Marks that a stop is delivered. Without the mark, the next owner would need these targets
+    /// again, but its pipeline may no longer have them.
+    async fn mark_stop(&self, seq: u64) {
+        let mark = self.log.paths.published(seq);
+        if let Err(error) = self.log.store.put(&mark, Bytes::new()).await {
+            warn!(error = error.chain(), "the next run will deliver again");
+        }
+    }
+
     /// The record that commits `cut`.
-    fn draft(&self, cut: Cut) -> Result<Record> {
+    fn draft(&mut self, cut: CommitRequest) -> Result<Record> {
         let seq = self.tail.seq + 1;
         let attempt = Attempt::unique(self.template.ids.as_ref());
         let at = self.clock.now();
         let mut commits: Vec<u64> = self.retained.iter().map(|commit| commit.seq).collect();
         commits.push(seq);
-        let files = self.tables.name(cut.files, seq, attempt)?;
-        let tables = table_totals(self.tail.checkpoint.as_ref(), &files, &cut.removed);
+        let last = self.tail.checkpoint.as_ref();
+        let draft = self.outbox.seal(seq, attempt, at, last, cut.outbox)?;
+        let checkpoint = Some(Checkpoint {
+            seq,
+            at,
+            epoch: cut.epoch,
+            reason: cut.reason,
+            lanes: cut.lanes,
+            positions: cut.positions,
+            systems: cut.systems,
+            watermarks: cut.watermarks,
+            finished: cut.finished,
+            state: cut.state,
+            fingerprints: cut.fingerprints,
+            totals: cut.totals,
+            notes: draft.notes,
+        });
         Ok(Record {
             kind: Kind::Commit,
             attempt,
             claim_seq: self.tail.claim_seq,
-            checkpoint: Some(Checkpoint {
-                seq,
-                at,
-                epoch: cut.epoch,
-                reason: cut.reason,
-                lanes: cut.lanes,
-                positions: cut.positions,
-                watermarks: cut.watermarks,
-                finished: cut.finished,
-                state: cut.state,
-                fingerprints: cut.fingerprints,
-                totals: cut.totals,
-                tables,
-            }),
-            files,
-            removed: cut.removed,
+            checkpoint,
+            follows: None,
+            outbox: draft.outbox,
             reset: cut.reset,
             counters: cut.counters,
             published_upto: self.published_upto,
@@ -383,7 +509,7 @@ impl CommitLog {
         })
     }
 
-    /// Why a commit met another record in its slot.
+    /// The reason why a commit found another record in its slot.
     fn refused(&self, by: Option<Record>) -> Error {
         match by {
             Some(other) if other.claim_seq == self.tail.claim_seq => Error::external(format!(
@@ -396,35 +522,8 @@ impl CommitLog {
     }
 }
 
-/// What is in each table after a commit that follows `last`.
-pub(super) fn table_totals(
-    last: Option<&Checkpoint>,
-    files: &[FileRef],
-    removed: &[RemovedFile],
-) -> Option<BTreeMap<Arc<str>, TableTotals>> {
-    let mut tables = match last {
-        Some(last) => last.tables.clone()?,
-        None => BTreeMap::new(),
-    };
-    for file in files {
-        let table = tables.entry(Arc::clone(&file.table)).or_default();
-        table.files += 1;
-        table.rows += file.rows;
-        table.bytes += file.bytes;
-        if let Some(sets) = &mut table.sets {
-            sets.add(file);
-        }
-    }
-    for file in removed {
-        let table = tables.entry(Arc::clone(&file.table)).or_default();
-        table.removed += 1;
-        table.sets = None;
-    }
-    Some(tables)
-}
-
-/// Up to where commits are published, as the log or a stop's mark says. `claim`
-/// is the last record, or repeats its checkpoint.
+/// The last delivered commit, according to the log or to a stop's mark. `claim` is the last record,
+/// with the current checkpoint.
 pub(super) async fn published_upto(log: &LogReader, claim: &Record) -> Result<u64> {
     if let Some(last) = &claim.checkpoint
         && last.reason == Reason::Stop
@@ -454,10 +553,26 @@ async fn ensure_plan(log: &LogReader, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Why what `tail` rests on may be gone: another owner has gone on and collected
-/// it. None where nobody has.
+/// Checks whether a claim is still the last one.
+pub struct Ownership {
+    log: LogReader,
+    claim_seq: u64,
+}
+
+impl Ownership {
+    /// The error that names the current owner of the log; `None` if the claim holds or if the store
+    /// does not answer.
+    pub async fn lost(&self) -> Option<Error> {
+        let (_, last) = self.log.tail().await.ok()?;
+        last.filter(|last| last.claim_seq > self.claim_seq)
+            .map(|last| fenced(&last))
+    }
+}
+
+/// The reason why objects that `tail` refers to may be missing: another owner has committed and
+/// collected them. `None` if there is no other owner.
 async fn superseded(log: &LogReader, tail: &Record) -> Result<Option<Error>> {
-    let (_, last) = log.last().await?;
+    let (_, last) = log.tail().await?;
     Ok(last
         .filter(|last| last.seq > tail.seq)
         .map(|last| fenced(&last)))

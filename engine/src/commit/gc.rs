@@ -1,4 +1,4 @@
-//! S11: what no one needs any more.
+//! S11: deletes records and state that are no longer needed.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::Result;
 
-/// As much of a commit in the log as its collection needs.
+/// The part of a commit that its collection needs.
 pub(super) struct Retained {
     pub(super) seq: u64,
     /// The paths of the state parts that it names.
@@ -33,11 +33,11 @@ impl Retained {
 }
 
 impl CommitLog {
-    /// Deletes old published commits, oldest first, and the state that only
-    /// they name. Claims stay for ever.
+    /// Deletes old delivered commits, oldest first, and the state that only these commits name.
+    /// Claims are never deleted.
     ///
     /// # Errors
-    /// `External`; the rest is collected next time, so that a caller may go on.
+    /// `External`. The next call collects the rest, so a caller may continue.
     pub async fn collect(&mut self) -> Result<()> {
         while let (Some(old), Some(next)) = (self.retained.front(), self.retained.get(1)) {
             if !decide::collectable(Kind::Commit, old.seq, self.tail.collected_upto) {
@@ -46,8 +46,7 @@ impl CommitLog {
             let dead: Vec<Path> = decide::dead_parts(&old.state, &next.state)
                 .map(|part| self.log.paths.absolute(part))
                 .collect();
-            // The record goes last: as long as it is there, its state will be
-            // looked for again.
+            // The record is deleted last: while it exists, its state will be searched again.
             self.log.store.delete(&dead).await?;
             let last = [
                 self.log.paths.published(old.seq),
@@ -59,13 +58,9 @@ impl CommitLog {
         Ok(())
     }
 
-    /// Deletes the files and the state that earlier owners uploaded and never
-    /// committed.
+    /// Deletes the state that earlier owners uploaded and never committed.
     pub(super) async fn delete_orphans(&self) -> Result<()> {
         let claim_seq = self.tail.claim_seq;
-        self.tables
-            .delete_orphans(claim_seq, self.unpublished.iter())
-            .await?;
         let folder = self.log.paths.state();
         let named: BTreeSet<Path> = self
             .retained

@@ -1,52 +1,74 @@
 //! The commit log: every input row takes effect exactly once.
 //!
-//! What commits as one is a *task*. Its log is a folder of numbered records on
-//! an object store, each written with put-if-absent, the one promise that is
-//! needed of the store (opening checks it). A process that takes the task over
-//! writes a *claim* into the next slot; from then on a former owner, whose next
-//! slot that is, can never commit again. Each epoch is one *commit*: the
-//! positions to go on from, the state in force, the files to publish and the
-//! counts of rows, all or none. No clock, lease or lock is relied on.
+//! A *task* is the unit of commits. Its log is a folder of numbered records on an object store,
+//! each written with put-if-absent. The protocol needs only this guarantee of the store, and S0
+//! checks it. A process that takes the task over writes a *claim* into the next slot. The former
+//! owner would need that slot, so it can never commit again. Each epoch is one *commit*: the next
+//! positions, the current state, the output of the sinks and the counts of rows, all or none. The
+//! protocol relies on no clock, lease or lock.
+//!
+//! Comments cite the steps of a process:
+//!
+//! | step | action |
+//! | --- | --- |
+//! | S0 | Probe the store for put-if-absent, reads after writes and listings. |
+//! | S1 | Read the last record, and check that plan, state and tables fit it. Claim nothing. |
+//! | S2 | List the log and read its last record. |
+//! | S3 | Put the claim, which names the last commit, into the next slot. |
+//! | S4 | List again: the claim owns the log only if no later record exists. |
+//! | S5 | Deliver the commits of earlier owners, collect, and delete orphans. |
+//! | S6 | Restore the state, and read from the positions of the checkpoint. |
+//! | S7 | Stage the output and store the state parts of an epoch. |
+//! | S8 | Put the commit into the next slot: the epoch takes effect. |
+//! | S9 | Deliver the output: each [committer](crate::committer) makes it visible. |
+//! | S10 | Report the positions to the sources. Advisory. |
+//! | S11 | Collect old delivered commits and their state. |
+//!
+//! A process runs S0 to S6 once, and S7 to S11 for each epoch.
 //!
 //! ```text
-//! <state>/<pipeline>/plan/<hash>.json                what ran; immutable
+//! <state>/<pipeline>/plan/<hash>.json                the plan of a run; immutable
 //! <state>/<pipeline>/log/<task>/<seq:020>.json       claims and commits
 //! <state>/<pipeline>/state/<task>/<claim>/<uuid>     state parts; immutable
-//! <state>/<pipeline>/published/<task>/<seq:020>      a stop's files are all visible
-//! <table>/_staging/<pipeline>/<task>/<claim>/<uuid>  finished files, not yet visible
-//! <table>/<folder>/<task>-<seq>-<n>-<uuid8>.parquet  published after the commit
-//! <table>/<folder>/<name>.parquet                    the same; a later commit may remove it
+//! <state>/<pipeline>/alive/<task>/<claim>              a sign of life; only a hint
+//! <state>/<pipeline>/published/<task>/<seq:020>      a stop is delivered everywhere
 //! ```
 //!
-//! The decisions ([`decide`]) are pure functions of what was observed, and a
-//! thin driver does the I/O. A model checker runs the same functions through
-//! every order of crashes, late writes and take-overs.
+//! [`files`](crate::files) lists the objects of a table. Two logs of the same name that write to one
+//! table never touch each other's files: their identities ([`LogId`]) differ.
+//!
+//! The decisions ([`decide`]) are pure functions of observations, and a thin driver does the I/O. A
+//! model checker runs the same functions through every order of crashes, late writes and
+//! take-overs.
 
 pub mod audit;
 mod claim;
 pub mod decide;
 mod driver;
-mod file_set;
 mod gc;
-mod paths;
+mod identity;
+mod outbox;
+pub(crate) mod paths;
+mod presence;
 mod probe;
-mod publish;
 mod reader;
 mod record;
 mod slot;
 mod state;
-mod store;
+pub(crate) mod store;
 
 #[cfg(test)]
 mod model;
 #[cfg(test)]
 mod tests;
 
-pub use driver::{CommitLog, Committed, Cut, LogConfig, Plan, Recovered};
-pub use file_set::{FileSet, FileSets};
-pub use paths::STAGING;
-pub use reader::{pipelines, read_last, read_state};
+pub use driver::{
+    CommitLog, CommitRequest, Committed, LogConfig, Ownership, Plan, Recovered, Unclaimed,
+};
+pub use identity::LogId;
+pub use outbox::Committers;
+pub use presence::{BEAT_EVERY, Heartbeat, PATIENCE, ProcessId, Sign};
+pub use reader::{pipelines, read_last, read_sign, read_state};
 pub use record::{
-    Attempt, ByPartition, Checkpoint, FileRef, Kind, Owner, Reason, Record, StateRef, TableTotals,
-    VERSION, counts,
+    Attempt, ByPartition, Checkpoint, Kind, Owner, Reason, Record, StateRef, VERSION, counts,
 };

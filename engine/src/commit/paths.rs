@@ -1,12 +1,13 @@
-//! Where the objects of a task lie.
+//! The paths of a task's objects.
 
 use object_store::path::Path;
 
-use crate::Ids;
+use super::identity::LogId;
+use crate::{Ids, files::STAGING};
 
-/// The folders of one task, under its pipeline's folder.
+/// The folders of a task, under its pipeline's folder.
 #[derive(Debug, Clone)]
-pub(super) struct Paths {
+pub(crate) struct Paths {
     root: Path,
     task: String,
 }
@@ -19,7 +20,7 @@ impl Paths {
         }
     }
 
-    pub(super) fn task(&self) -> &str {
+    pub(crate) fn task(&self) -> &str {
         &self.task
     }
 
@@ -43,7 +44,7 @@ impl Paths {
         self.plans().join(format!("{hash}.json"))
     }
 
-    /// A fresh name to probe the store with.
+    /// A new name for a probe of the store.
     pub(super) fn probe(&self, ids: &dyn Ids) -> Path {
         self.root
             .clone()
@@ -51,7 +52,7 @@ impl Paths {
             .join(ids.unique().to_string())
     }
 
-    /// Says that the commit `seq`, a task's last before a stop, is published.
+    /// The mark that the commit `seq`, a task's last before a stop, is published.
     pub(super) fn published(&self, seq: u64) -> Path {
         self.root
             .clone()
@@ -60,45 +61,63 @@ impl Paths {
             .join(format!("{seq:020}"))
     }
 
+    /// The folder of the owners' signs of life.
+    pub(super) fn signs(&self) -> Path {
+        self.root.clone().join("alive").join(self.task.as_str())
+    }
+
+    /// The sign of life of the owner by `claim_seq`.
+    pub(super) fn alive(&self, claim_seq: u64) -> Path {
+        self.signs().join(format!("{claim_seq:020}"))
+    }
+
     /// The folder of the state parts of all claims.
     pub(super) fn state(&self) -> Path {
         self.root.clone().join("state").join(self.task.as_str())
     }
 
-    /// A fresh name for a state part.
+    /// A new name for a state part.
     pub(super) fn new_state(&self, claim_seq: u64, ids: &dyn Ids) -> Path {
         self.state()
             .join(claim_seq.to_string())
             .join(ids.unique().to_string())
     }
 
-    /// Where the task stages files, from a table's folder. Several pipelines may
-    /// write to one table, so their names are part of it.
-    pub(super) fn staging(&self) -> Path {
-        let pipeline = self.root.parts().next_back();
-        let pipeline = pipeline.as_ref().map_or("", |name| name.as_ref());
-        Path::from(STAGING).join(pipeline).join(self.task.as_str())
+    /// The pipeline's folder.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
     }
 
-    /// `path` as records name it: from the pipeline's folder.
+    /// The pipeline's name.
+    pub(super) fn pipeline(&self) -> String {
+        let name = self.root.parts().next_back();
+        name.map_or_else(String::new, |name| name.as_ref().to_owned())
+    }
+
+    /// The staging folder of this log's task, relative to a target's folder. Several logs may write
+    /// to one target, some with the same name.
+    pub(crate) fn staging(&self, log: LogId) -> Path {
+        Path::from(STAGING)
+            .join(self.pipeline())
+            .join(self.task.as_str())
+            .join(log.short())
+    }
+
+    /// `path` as records contain it, relative to the pipeline's folder.
     pub(super) fn relative(&self, path: &Path) -> Option<String> {
         relative(&self.root, path)
     }
 
-    /// The path that a record names.
+    /// The full path of a path in a record.
     pub(super) fn absolute(&self, path: &str) -> Path {
         absolute(&self.root, path)
     }
 }
 
-/// The folder under a table's in which each pipeline stages its files, in a
-/// folder of the pipeline's name.
-pub const STAGING: &str = "_staging";
-
-/// The folder under a pipeline's that makes it one.
+/// A folder with this subfolder is a pipeline's.
 pub(super) const LOG: &str = "log";
 
-/// The slot that a record's name stands for.
+/// The slot in a record's file name.
 pub(super) fn seq_of(record: &Path) -> Option<u64> {
     let digits = record.filename()?.strip_suffix(".json")?;
     if digits.len() == 20 {
@@ -108,20 +127,20 @@ pub(super) fn seq_of(record: &Path) -> Option<u64> {
     }
 }
 
-/// The claim in whose folder under `base` an object lies.
-pub(super) fn claim_of(base: &Path, object: &Path) -> Option<u64> {
+/// The claim in the path of an object under `base`.
+pub(crate) fn claim_of(base: &Path, object: &Path) -> Option<u64> {
     object.prefix_match(base)?.next()?.as_ref().parse().ok()
 }
 
-/// `path` from the folder `base`; none if it is not inside.
-pub(super) fn relative(base: &Path, path: &Path) -> Option<String> {
+/// `path` relative to the folder `base`; `None` if it is outside.
+pub(crate) fn relative(base: &Path, path: &Path) -> Option<String> {
     let inside: Path = path.prefix_match(base)?.collect();
     (!inside.is_root()).then(|| inside.to_string())
 }
 
 /// The path that [`relative`] shortened.
-pub(super) fn absolute(base: &Path, path: &str) -> Path {
-    // Not `Path::from`: it would encode what is encoded already.
+pub(crate) fn absolute(base: &Path, path: &str) -> Path {
+    // Not `Path::from`: it would encode the path twice.
     let inside = Path::parse(path).unwrap_or_else(|_| Path::from(path));
     base.parts().chain(inside.parts()).collect()
 }
@@ -164,7 +183,7 @@ mod tests {
     #[test]
     fn relative_paths_keep_their_encoding() {
         let base = Path::from("lake/t");
-        let path = Path::from_iter(["lake", "t", "city=a b/ü%", "f.parquet"]);
+        let path = Path::from_iter(["lake", "t", "city=a b/ü%", "f.lines"]);
         let short = relative(&base, &path).unwrap();
         assert_eq!(absolute(&base, &short), path);
         assert_eq!(relative(&base, &Path::from("lake/other/f")), None);

@@ -1,4 +1,4 @@
-//! S0: does the store keep the promise that everything rests on?
+//! S0: checks that the store has the guarantee that the protocol needs.
 
 use bytes::Bytes;
 use object_store::Error as StoreError;
@@ -14,7 +14,7 @@ use crate::{Error, Ids, Result};
 /// listed.
 ///
 /// # Errors
-/// `Config` where the store cannot hold a commit log; `External` where it does
+/// `Config` if the store cannot hold a commit log; `External` if it does
 /// not answer or refuses.
 pub(super) async fn probe(store: &LogStore, paths: &Paths, ids: &dyn Ids) -> Result<()> {
     let mut backoff = store.backoff();

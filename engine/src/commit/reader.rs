@@ -1,29 +1,46 @@
-//! Reading a log: its slots, its records, its commits.
+//! Reads a log: its slots, its records, its commits.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use object_store::{ObjectStore, path::Path};
 
 use super::{
+    identity::LogId,
     paths::{self, Paths},
+    presence::{self, Sign},
     record::{Kind, Record, StateRef},
     state::{Loaded, StateStore},
     store::LogStore,
 };
 use crate::{Error, RandomIds, Result, SystemClock, state::StatePart};
 
-/// How often a listing is repeated when its last record is gone by the time it
-/// is read, because the log has moved on.
+/// How often a listing is repeated if its last record was collected before it is read.
 const ROUNDS: usize = 16;
 
 /// The records of a task.
 #[derive(Clone)]
-pub(super) struct LogReader {
-    pub(super) store: LogStore,
-    pub(super) paths: Paths,
+pub(crate) struct LogReader {
+    pub(crate) store: LogStore,
+    pub(crate) paths: Paths,
 }
 
 impl LogReader {
+    /// The pipeline's folder, for messages.
+    pub(super) fn location(&self) -> String {
+        self.store.location(self.paths.root())
+    }
+
+    /// The identity of the log whose last record is `last`.
+    pub(super) async fn identity(&self, last: &Record) -> Result<LogId> {
+        if last.seq == 1 {
+            return Ok(LogId::of(last));
+        }
+        match self.read(1).await? {
+            Some(first) => Ok(LogId::of(&first)),
+            None => Err(self.broken(1, "is missing, and claims are never deleted")),
+        }
+    }
+
     /// The slots in use.
     pub(super) async fn slots(&self) -> Result<BTreeSet<u64>> {
         let listed = self.store.list(&self.paths.log()).await?;
@@ -42,8 +59,33 @@ impl LogReader {
         }
     }
 
-    /// The slots in use, and the record in the last one.
+    /// The slots in use, and the last record with the current checkpoint.
     pub(super) async fn last(&self) -> Result<(BTreeSet<u64>, Option<Record>)> {
+        let mut wrong = Error::internal("a log is read at least once");
+        for _ in 0..ROUNDS {
+            let (slots, tail) = self.tail().await?;
+            let unresolved = |tail: &Record| tail.follows.filter(|_| tail.checkpoint.is_none());
+            let Some(seq) = tail.as_ref().and_then(unresolved) else {
+                return Ok((slots, tail));
+            };
+            // The owner may have collected this commit since the log was listed.
+            wrong = match self.read(seq).await? {
+                Some(commit) if commit.kind == Kind::Commit => {
+                    let resolve = |tail| Record {
+                        checkpoint: commit.checkpoint,
+                        ..tail
+                    };
+                    return Ok((slots, tail.map(resolve)));
+                }
+                Some(_) => self.broken(seq, "is not the commit it should be"),
+                None => self.broken(seq, "is missing"),
+            };
+        }
+        Err(wrong)
+    }
+
+    /// The slots in use, and the record in the last one as it is stored.
+    pub(super) async fn tail(&self) -> Result<(BTreeSet<u64>, Option<Record>)> {
         for _ in 0..ROUNDS {
             let slots = self.slots().await?;
             let Some(&tail) = slots.last() else {
@@ -59,15 +101,15 @@ impl LogReader {
         )))
     }
 
-    /// Every commit that is in the log up to `tail`, oldest first.
+    /// Every commit in the log up to `tail`, oldest first.
     ///
-    /// They are found from the last to the first without reading the claims of
-    /// owners that never committed: a claim's checkpoint names the commit
-    /// before it, and an owner's commits follow its claim without a gap.
+    /// The search runs from the last to the first, and skips the claims of owners that never
+    /// committed: a claim names the commit before it, and an owner's commits follow
+    /// its claim without a gap.
     pub(super) async fn commits(&self, tail: &Record) -> Result<Vec<Record>> {
         let mut commits = Vec::new();
         let mut newer = tail.clone();
-        let mut cursor = last_commit(tail);
+        let mut cursor = tail.last_commit().unwrap_or(0);
         while cursor > 0 {
             let record = if cursor == tail.seq {
                 Some(tail.clone())
@@ -77,7 +119,7 @@ impl LogReader {
             let collected = cursor <= tail.collected_upto;
             let commit = match record {
                 Some(record) if record.kind == Kind::Commit => record,
-                // Whoever collected began with the oldest.
+                // Collection begins with the oldest.
                 _ if collected => break,
                 Some(_) => return Err(self.broken(cursor, "is not the commit it should be")),
                 None => return Err(self.broken(cursor, "is missing")),
@@ -89,7 +131,7 @@ impl LogReader {
                     .await?
                     .ok_or_else(|| self.broken(commit.claim_seq, "is missing"))?;
                 self.check_link(&commit, &claim)?;
-                let before = last_commit(&claim);
+                let before = claim.last_commit().unwrap_or(0);
                 newer = claim;
                 commits.push(commit);
                 before
@@ -103,7 +145,7 @@ impl LogReader {
         Ok(commits)
     }
 
-    /// Neighbours must have been written one after the other.
+    /// Checks that two neighbours were written one after the other.
     fn check_link(&self, newer: &Record, older: &Record) -> Result<()> {
         if newer.seq == older.seq + 1 && newer.previous != Some(older.attempt) {
             return Err(self.broken(
@@ -114,7 +156,7 @@ impl LogReader {
         Ok(())
     }
 
-    /// What cannot be, whatever crashed when.
+    /// The error for a log that no crash can cause.
     pub(super) fn broken(&self, seq: u64, what: &str) -> Error {
         Error::data(format!(
             "the commit log is damaged: record `{}` {what}; restore the state folder from a backup, or move it away together with the output to start anew",
@@ -123,13 +165,8 @@ impl LogReader {
     }
 }
 
-/// The slot of the last commit up to `record`, 0 if there is none.
-fn last_commit(record: &Record) -> u64 {
-    record.checkpoint.as_ref().map_or(0, |last| last.seq)
-}
-
-/// The last record of a task's log; none where there is no log. Takes nothing
-/// over: for `status` and `query`.
+/// The last record of a task's log, with the current checkpoint; `None` if there is no log.
+/// Read-only, for `status` and `query`.
 pub async fn read_last(
     store: &Arc<dyn ObjectStore>,
     root: &Path,
@@ -142,10 +179,24 @@ pub async fn read_last(
     Ok(reader.last().await?.1)
 }
 
-/// The state that `node` had at a task's last commit; none where there is no commit.
-/// Only parts that `is_wanted`, which is told on how many lanes the job ran, are read.
-/// Takes nothing over: a running owner may collect a part while it is read, and then
-/// there is a newer commit to read.
+/// The last sign of life of a task's owner; `None` if it wrote none, or has ended. The task's last
+/// record is `last`.
+pub async fn read_sign(
+    store: &Arc<dyn ObjectStore>,
+    root: &Path,
+    task: &str,
+    last: &Record,
+) -> Result<Option<Sign>> {
+    let reader = LogReader {
+        store: LogStore::new(Arc::clone(store), Arc::new(SystemClock)),
+        paths: Paths::new(root.clone(), task),
+    };
+    presence::sign_of(&reader, last).await
+}
+
+/// The state of `node` at a task's last commit; `None` if there is no commit. Reads only the parts
+/// that `is_wanted` selects; its argument is the number of lanes of the job. Read-only: a running
+/// owner may collect a part meanwhile, and then there is a newer commit to read.
 pub async fn read_state(
     store: &Arc<dyn ObjectStore>,
     root: &Path,
@@ -183,8 +234,7 @@ pub async fn read_state(
     )))
 }
 
-/// The pipelines that have a log in a folder under `root`, the state URL's, in
-/// the order of their names.
+/// The pipelines that have a log in a folder under `root`, the state URL's, sorted by name.
 pub async fn pipelines(store: &Arc<dyn ObjectStore>, root: &Path) -> Result<Vec<String>> {
     let store = LogStore::new(Arc::clone(store), Arc::new(SystemClock));
     let mut found = Vec::new();

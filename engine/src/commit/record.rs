@@ -1,4 +1,4 @@
-//! Records: what one slot of the log holds.
+//! Records: the content of a slot of the log.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,29 +11,32 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::file_set::FileSets;
 use crate::{
     Epoch, Error, EventTime, Ids, Result,
+    committer::{Committable, Past},
     element::BarrierKind,
     ledger::{Counts, Ledger},
-    sink::RemovedFile,
-    source::{Offset, Positions},
+    source::{Offset, Positions, Systems},
 };
 
+mod older;
 #[cfg(test)]
 mod tests;
 
-/// The version of the format that this build writes, and the newest it reads.
-pub const VERSION: u32 = 1;
+/// The version of the format that this build writes. It reads all versions up to this one. In
+/// version 4, records name the output of sinks as committables. Before, they named files.
+pub const VERSION: u32 = 4;
 
-/// Something for each partition: source → partition → value.
+/// The first version with [`Record::outbox`].
+const FIRST_WITH_COMMITTABLES: u32 = 4;
+
+/// A value for each partition: source → partition → value.
 pub type ByPartition<T> = BTreeMap<Arc<str>, BTreeMap<Arc<str>, T>>;
 
-/// What one slot of the log holds.
+/// The content of a slot of the log.
 ///
-/// A claim repeats the checkpoint of its predecessor, so that recovery reads
-/// one record. The de-duplication vector of a scaled-out task is not part of
-/// version 1: a task that is alone exchanges rows in memory.
+/// A claim names the last commit, so that recovery reads two records. The de-duplication vector of
+/// a scaled-out task is not part of version 1: a single task exchanges rows in memory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
@@ -43,32 +46,35 @@ pub struct Record {
     pub kind: Kind,
     /// Its slot; the first is 1.
     pub seq: u64,
-    /// Names this one attempt to write a record: tells my write from another's.
+    /// The unique id of this attempt to write a record. It distinguishes this process's write from
+    /// another's.
     pub attempt: Attempt,
-    /// The attempt of the record in the slot before; none in the first.
+    /// The attempt of the record in the slot before; `None` in the first.
     pub previous: Option<Attempt>,
     /// The slot of its writer's claim; its own slot if it is a claim.
     pub claim_seq: u64,
-    /// Who wrote it.
+    /// The owner that wrote it.
     pub owner: Owner,
     /// The plan that its writer ran.
     pub plan_hash: String,
-    /// When it was written.
+    /// The time of the write.
     pub at: EventTime,
-    /// Where the stream stands; none before the first commit.
+    /// The last checkpoint; `None` before the first commit. A claim is stored without it: see
+    /// [`Record::follows`]. Claims of older builds repeat it.
     pub checkpoint: Option<Checkpoint>,
-    /// The files that this commit publishes.
-    pub files: Vec<FileRef>,
-    /// The files of earlier commits that those replace.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub removed: Vec<RemovedFile>,
-    /// The sources whose positions its owner dropped before it, to read them
-    /// anew: only these may go back.
+    /// The commit before a claim: its checkpoint is the current one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<u64>,
+    /// The output that this commit decides: target → committables.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outbox: BTreeMap<Arc<str>, Vec<Committable>>,
+    /// The sources whose positions its owner dropped before it, to read them again. Only these
+    /// positions may decrease.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub reset: BTreeSet<Arc<str>>,
-    /// What became of the rows of this commit: source → partition.
+    /// The outcomes of the rows of this commit: source → partition.
     pub counters: ByPartition<Counts>,
-    /// Every commit up to here has been published.
+    /// Every commit up to here has been delivered.
     pub published_upto: u64,
     /// Commits up to here may have been deleted; after it the log has no hole.
     pub collected_upto: u64,
@@ -80,13 +86,13 @@ pub struct Record {
 pub struct Attempt(Uuid);
 
 impl Attempt {
-    /// A new one.
+    /// A new attempt.
     pub(super) fn unique(ids: &dyn Ids) -> Self {
         Self(ids.unique())
     }
 
     /// Its first eight hex digits, for file names.
-    pub(super) fn short(self) -> String {
+    pub(crate) fn short(self) -> String {
         let mut text = self.0.simple().to_string();
         text.truncate(8);
         text
@@ -107,11 +113,11 @@ impl TryFrom<String> for Attempt {
     }
 }
 
-/// Which step of the protocol wrote a record.
+/// The step of the protocol that wrote a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// A process took the task over.
+    /// A process claimed the task.
     Claim,
     /// An epoch took effect.
     Commit,
@@ -131,68 +137,40 @@ pub struct Owner {
     pub started_at: EventTime,
 }
 
-/// Where the stream stood at a commit: all that a process needs to go on.
+/// The state of the stream at a commit, complete for a restart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Checkpoint {
     /// The slot of the commit that made it.
     pub seq: u64,
-    /// When it was made.
+    /// The time of the commit.
     pub at: EventTime,
     /// The epoch that ended there.
     pub epoch: Epoch,
-    /// Why it was made.
+    /// The reason of the commit.
     pub reason: Reason,
-    /// How many lanes wrote the state.
+    /// The number of lanes that wrote the state.
     pub lanes: usize,
     /// The next offset to read.
     pub positions: BTreeMap<Arc<str>, Positions>,
-    /// The watermarks.
+    /// The systems that the positions belong to, by source. Empty if the source knows none, or if
+    /// an older build wrote the commit.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub systems: BTreeMap<Arc<str>, Systems>,
+    /// The watermarks by partition.
     pub watermarks: ByPartition<EventTime>,
     /// The bounded partitions that were read to their end, by source.
     pub finished: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
-    /// Every state part in force.
+    /// Every current state part.
     pub state: Vec<StateRef>,
     /// The fingerprint of each node with state.
     pub fingerprints: BTreeMap<String, String>,
-    /// What became of all rows since the first commit.
+    /// The outcomes of all rows since the first commit.
     pub totals: Counts,
-    /// What all commits so far have put into each table, by its URL; none where
-    /// the log began before this was counted.
+    /// The summary of all commits so far by each committer that keeps one: target → note. `None` if
+    /// the log began before there were notes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tables: Option<BTreeMap<Arc<str>, TableTotals>>,
-}
-
-/// What the commits of a log have put into a table and taken from it. It tells
-/// what must be there after the commits themselves are collected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TableTotals {
-    /// Files that were published.
-    pub files: u64,
-    /// Their rows.
-    pub rows: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// How many of these files later commits removed.
-    pub removed: u64,
-    /// Stands for each of these files; none where some were removed, or where the
-    /// log began before there was this.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sets: Option<FileSets>,
-}
-
-impl Default for TableTotals {
-    /// Of a table without files.
-    fn default() -> Self {
-        Self {
-            files: 0,
-            rows: 0,
-            bytes: 0,
-            removed: 0,
-            sets: Some(FileSets::default()),
-        }
-    }
+    pub notes: Option<BTreeMap<Arc<str>, String>>,
 }
 
 impl Checkpoint {
@@ -200,13 +178,23 @@ impl Checkpoint {
     pub fn position(&self, source: &str, partition: &str) -> Option<Offset> {
         self.positions.get(source)?.get(partition).copied()
     }
+
+    /// The summary of the commits to a target.
+    pub fn past(&self, target: &str) -> Past<'_> {
+        match &self.notes {
+            None => Past::Unknown,
+            Some(notes) => notes
+                .get(target)
+                .map_or(Past::Nothing, |note| Past::Note(note)),
+        }
+    }
 }
 
-/// Why a commit was made.
+/// The reason of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// It was time.
+    /// The checkpoint interval has passed.
     Checkpoint,
     /// The job stopped.
     Stop,
@@ -229,9 +217,9 @@ pub struct StateRef {
     pub node: String,
     /// The lane that wrote it.
     pub lane: usize,
-    /// The name that the operator gave it.
+    /// The name of the part in the operator.
     pub key: String,
-    /// Where it lies, from the pipeline's folder.
+    /// Its path, relative to the pipeline's folder.
     pub path: String,
     /// Its size in bytes.
     pub bytes: u64,
@@ -239,36 +227,7 @@ pub struct StateRef {
     pub sha256: String,
 }
 
-/// A file that a commit publishes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FileRef {
-    /// The table's URL.
-    pub table: Arc<str>,
-    /// Where it was staged, from the table's folder.
-    pub staged: String,
-    /// Where readers find it, from the table's folder.
-    #[serde(rename = "final")]
-    pub published: String,
-    /// Its rows.
-    pub rows: u64,
-    /// Its size in bytes.
-    pub bytes: u64,
-    /// SHA-256 of its bytes, in hex.
-    pub sha256: String,
-}
-
-impl FileRef {
-    /// As a later commit names it that removes it.
-    pub(super) fn as_removed(&self) -> RemovedFile {
-        RemovedFile {
-            table: Arc::clone(&self.table),
-            published: self.published.clone(),
-        }
-    }
-}
-
-/// The counts of a ledger in the shape of a record.
+/// The counts of a ledger in the form of a record.
 pub fn counts(ledger: &Ledger) -> ByPartition<Counts> {
     let mut by_partition: ByPartition<Counts> = BTreeMap::new();
     for (id, counts) in ledger.iter() {
@@ -280,8 +239,8 @@ pub fn counts(ledger: &Ledger) -> ByPartition<Counts> {
     by_partition
 }
 
-/// The stored form: the record's exact bytes with their checksum. It never
-/// changes; what changes is the record's version.
+/// The stored form: the record's exact bytes with their checksum. It never changes; only the
+/// record's version does.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Envelope<'a> {
@@ -290,13 +249,24 @@ struct Envelope<'a> {
     record: &'a RawValue,
 }
 
-/// As much of a record as every version has.
+/// The fields of a record that every version has.
 #[derive(Deserialize)]
 struct Head {
     version: u32,
 }
 
 impl Record {
+    /// The output for a target.
+    pub fn output(&self, target: &str) -> &[Committable] {
+        self.outbox.get(target).map_or(&[], Vec::as_slice)
+    }
+
+    /// The slot of the last commit up to this record; none before the first.
+    pub(super) fn last_commit(&self) -> Option<u64> {
+        let last = self.checkpoint.as_ref().map(|last| last.seq);
+        last.or(self.follows)
+    }
+
     /// The bytes to store.
     pub fn encode(&self) -> Result<Bytes> {
         let unserializable =
@@ -310,11 +280,10 @@ impl Record {
         Ok(bytes.into())
     }
 
-    /// Reads the bytes stored as `name`, for the slot `seq`.
+    /// Decodes the bytes of the object `name`, for the slot `seq`.
     ///
     /// # Errors
-    /// `Data` where they are not exactly what was written; `Config` where a
-    /// newer Tagflow wrote them.
+    /// `Data` if they differ from the written bytes; `Config` if a newer Tagflow wrote them.
     pub fn decode(bytes: &[u8], name: &str, seq: u64) -> Result<Self> {
         let corrupted = |what: &str| {
             Error::data(format!(
@@ -335,8 +304,13 @@ impl Record {
                 head.version
             )));
         }
-        let record: Self = serde_json::from_str(body)
-            .map_err(|error| corrupted("a field is wrong").with_source(error))?;
+        let read = if head.version < FIRST_WITH_COMMITTABLES {
+            older::read(body)
+        } else {
+            serde_json::from_str(body)
+        };
+        let record: Self =
+            read.map_err(|error| corrupted("a field is wrong").with_source(error))?;
         if record.seq != seq {
             return Err(corrupted(&format!("it says that it is #{}", record.seq)));
         }
@@ -344,13 +318,18 @@ impl Record {
         Ok(record)
     }
 
-    /// Whether the slots that it names are such that a process can have written it:
-    /// who reads a log counts with them.
+    /// Whether a process can have written the slot numbers in the record: readers rely on these
+    /// numbers.
     fn check_slots(&self) -> std::result::Result<(), &'static str> {
-        let last = self.checkpoint.as_ref().map(|last| last.seq);
+        let last = self.last_commit();
+        let follows = self.follows.is_some();
         let is_possible = match self.kind {
-            Kind::Claim => self.claim_seq == self.seq && last.is_none_or(|last| last < self.seq),
-            Kind::Commit => self.claim_seq < self.seq && last == Some(self.seq),
+            Kind::Claim => {
+                self.claim_seq == self.seq
+                    && last.is_none_or(|last| 0 < last && last < self.seq)
+                    && !(follows && self.checkpoint.is_some())
+            }
+            Kind::Commit => self.claim_seq < self.seq && last == Some(self.seq) && !follows,
         };
         if !is_possible || self.seq == u64::MAX {
             return Err("it names a slot that cannot be its own");
@@ -362,7 +341,7 @@ impl Record {
     }
 }
 
-/// SHA-256 in lowercase hex, as records name bytes.
+/// SHA-256 in lowercase hex, as in records.
 pub(super) fn sha256_hex(bytes: &[u8]) -> String {
     format!("{:x}", Sha256::digest(bytes))
 }

@@ -1,4 +1,4 @@
-//! Writing one record into its slot.
+//! Writes one record into its slot.
 
 use bytes::Bytes;
 use object_store::Error as StoreError;
@@ -11,15 +11,15 @@ use super::{
 };
 use crate::Result;
 
-/// Puts one record into its slot, as often as the protocol says.
+/// Puts one record into its slot, as often as the protocol requires.
 pub(super) struct SlotWriter<'a> {
     log: &'a LogReader,
     record: &'a Record,
     bytes: Bytes,
     backoff: Backoff,
-    /// Why the last put failed, if it said so.
+    /// The error of the last put, if it returned one.
     failure: Option<StoreError>,
-    /// Whose record is in the slot, if it is another's.
+    /// The record of another owner in the slot, if there is one.
     pub(super) found: Option<Record>,
 }
 
@@ -49,7 +49,7 @@ impl<'a> SlotWriter<'a> {
         answer
     }
 
-    /// What is in the slot; waits before saying that it is empty.
+    /// The content of the slot. Waits before it reports an empty slot.
     pub(super) async fn read_back(&mut self) -> Result<Slot> {
         let Some(found) = self.log.read(self.record.seq).await? else {
             let path = self.log.paths.record(self.record.seq);

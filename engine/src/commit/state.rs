@@ -5,6 +5,7 @@ use std::{panic::catch_unwind, sync::Arc};
 use arrow::{
     array::RecordBatch,
     compute::concat_batches,
+    datatypes::DataType,
     ipc::{
         CompressionType, RecordBatch as BatchHeader,
         reader::StreamReader,
@@ -20,30 +21,33 @@ use super::{
     record::{StateRef, sha256_hex},
     store::LogStore,
 };
-use crate::{Error, Ids, Result, Urgency, blocking, state::NewPart};
+use crate::{Error, Ids, Priority, Result, blocking, state::NewPart};
 
-/// Where one owner reads and writes state parts.
+/// About the bytes that are encoded at once.
+const SLICE_BYTES: usize = 1 << 20;
+
+/// Reads and writes the state parts of an owner.
 #[derive(Clone)]
 pub(super) struct StateStore {
     store: LogStore,
     paths: Paths,
     claim_seq: u64,
     ids: Arc<dyn Ids>,
-    /// Parts are encoded by half of the threads at most: rows go on meanwhile, and a part
-    /// that is encoded takes memory twice.
+    /// At most half of the threads encode parts. Rows continue meanwhile, and a part in encoding
+    /// takes memory twice.
     encoders: Arc<Semaphore>,
 }
 
-/// What a read of a state part found.
+/// The result of a read of a state part.
 pub(super) enum Loaded {
     /// Its rows.
     Rows(RecordBatch),
-    /// It is not there.
+    /// It does not exist.
     Missing,
 }
 
 impl StateStore {
-    /// Of the owner whose claim has this number.
+    /// The store of the owner whose claim has this number.
     pub(super) fn new(store: LogStore, paths: Paths, claim_seq: u64, ids: Arc<dyn Ids>) -> Self {
         let threads = Handle::current().metrics().num_workers();
         Self {
@@ -55,13 +59,13 @@ impl StateStore {
         }
     }
 
-    /// Encodes and uploads a part under a fresh name.
+    /// Encodes and uploads a part under a new name.
     pub(super) async fn put(
         &self,
         node: &str,
         lane: usize,
         part: NewPart,
-        urgency: impl Fn() -> Urgency,
+        urgency: impl Fn() -> Priority,
     ) -> Result<StateRef> {
         let encoder = self.encoders.acquire().await;
         let (key, bytes, sha256) = blocking(urgency(), move || {
@@ -96,7 +100,7 @@ impl StateStore {
         };
         let (size, sha256) = (part.bytes, part.sha256.clone());
         let name = format!("state part `{path}` of `{}`", part.node);
-        blocking(Urgency::Pressing, move || {
+        blocking(Priority::Normal, move || {
             let corrupted = |what: &str| {
                 Error::data(format!(
                     "{name} is corrupted: {what}; restore it from a backup of the state folder"
@@ -119,12 +123,41 @@ impl StateStore {
     }
 }
 
+/// Encodes a part in slices: the encoder holds one slice beside the part.
 fn encode(rows: &RecordBatch) -> Result<Bytes> {
     let options =
         IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
     let mut writer = StreamWriter::try_new_with_options(Vec::new(), &rows.schema(), options)?;
-    writer.write(rows)?;
+    let step = slice_rows(rows);
+    for first in (0..rows.num_rows().max(1)).step_by(step) {
+        writer.write(&rows.slice(first, step.min(rows.num_rows() - first)))?;
+    }
     Ok(writer.into_inner()?.into())
+}
+
+/// The rows of a slice.
+fn slice_rows(rows: &RecordBatch) -> usize {
+    let columns = rows.schema_ref().fields().iter();
+    // A slice of views is stored with the texts of all rows.
+    if columns.clone().any(|it| holds_views(it.data_type())) {
+        return rows.num_rows().max(1);
+    }
+    let slices = rows.get_array_memory_size() / SLICE_BYTES + 1;
+    rows.num_rows().div_ceil(slices).max(1)
+}
+
+fn holds_views(data_type: &DataType) -> bool {
+    use DataType::{
+        BinaryView, FixedSizeList, LargeList, LargeListView, List, ListView, Map, Struct, Utf8View,
+    };
+    match data_type {
+        BinaryView | Utf8View | ListView(_) | LargeListView(_) => true,
+        List(item) | LargeList(item) | FixedSizeList(item, _) | Map(item, _) => {
+            holds_views(item.data_type())
+        }
+        Struct(fields) => fields.iter().any(|it| holds_views(it.data_type())),
+        _ => false,
+    }
 }
 
 fn decode(bytes: &[u8]) -> Result<RecordBatch> {
@@ -136,12 +169,12 @@ fn decode(bytes: &[u8]) -> Result<RecordBatch> {
         let batches: Vec<RecordBatch> = reader.collect::<std::result::Result<_, _>>()?;
         Ok(concat_batches(&schema, &batches)?)
     };
-    // The reader asserts what else it takes for granted.
+    // The reader asserts its other assumptions.
     catch_unwind(read).unwrap_or_else(|_| Err(contradiction()))
 }
 
-/// None where a stream says that something is larger than it can be: the reader believes
-/// that, and allocates it.
+/// `None` if a length in the stream exceeds the stream: the reader would trust the length and
+/// allocate the memory.
 fn check_lengths(mut bytes: &[u8]) -> Option<()> {
     const CONTINUES: u32 = u32::MAX;
     loop {
@@ -162,8 +195,8 @@ fn check_lengths(mut bytes: &[u8]) -> Option<()> {
     }
 }
 
-/// None where a buffer of a batch does not lie in `body`, or would be larger when it is
-/// decompressed than LZ4 can make it.
+/// `None` if a buffer of a batch is outside `body`, or if its decompressed size exceeds the maximum
+/// of LZ4.
 fn check_buffers(header: BatchHeader<'_>, body: &[u8]) -> Option<()> {
     const LZ4_FACTOR: usize = 255;
     let compression = header.compression();
@@ -176,7 +209,7 @@ fn check_buffers(header: BatchHeader<'_>, body: &[u8]) -> Option<()> {
         let Some(length) = stored.first_chunk().filter(|_| compression.is_some()) else {
             continue;
         };
-        // -1 stands for a buffer that is not compressed.
+        // -1 marks an uncompressed buffer.
         let length = i64::from_le_bytes(*length).max(0);
         if length as usize > LZ4_FACTOR * stored.len() {
             return None;
@@ -185,7 +218,7 @@ fn check_buffers(header: BatchHeader<'_>, body: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// Takes so many bytes off the front.
+/// Splits `count` bytes off the front.
 fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
     let (front, rest) = bytes.split_at_checked(count)?;
     *bytes = rest;
@@ -194,7 +227,13 @@ fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, Int64Array, StringArray, UInt8Array};
+    use arrow::{
+        array::{
+            ArrayRef, DictionaryArray, Int64Array, ListArray, StringArray, StringViewArray,
+            UInt8Array,
+        },
+        datatypes::{Int32Type, Int64Type},
+    };
 
     use super::*;
 
@@ -218,6 +257,38 @@ mod tests {
                 let _ = decode(&bytes);
             }
             assert!(decode(&bytes[..place]).is_err(), "cut off at {place}");
+        }
+    }
+
+    #[test]
+    fn a_part_in_slices_reads_as_one_batch() {
+        let numbers: Int64Array = (0..300_000).map(|it| (it % 7 > 0).then_some(it)).collect();
+        let texts: StringArray = (0..300_000).map(|it| Some(it.to_string())).collect();
+        let keys: DictionaryArray<Int32Type> =
+            texts.iter().take(300).cycle().take(300_000).collect();
+        let lists = ListArray::from_iter_primitive::<Int64Type, _, _>(
+            (0..300_000).map(|it| (it % 3 > 0).then(|| vec![Some(it); it as usize % 4])),
+        );
+        let views: StringViewArray = texts.iter().collect();
+        let columns: [(&str, ArrayRef); 4] = [
+            ("number", Arc::new(numbers)),
+            ("text", Arc::new(texts)),
+            ("key", Arc::new(keys)),
+            ("list", Arc::new(lists)),
+        ];
+        let columns = columns.map(|(name, values)| (name, values, true));
+        let rows = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+        assert!(slice_rows(&rows) < 100_000);
+        let viewed = RecordBatch::try_from_iter([("view", Arc::new(views) as ArrayRef)]).unwrap();
+        assert_eq!(slice_rows(&viewed), 300_000);
+        for rows in [
+            &rows,
+            &rows.slice(0, 0),
+            &rows.slice(5, 1),
+            &rows.slice(9, 200_001),
+            &viewed,
+        ] {
+            assert_eq!(&decode(&encode(rows).unwrap()).unwrap(), rows);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The object store as the protocol sees it.
+//! The object store with the operations of the protocol.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,35 +16,35 @@ use crate::{
     store_error::{failed, is_permanent},
 };
 
-/// How often an operation is tried before its error is final.
+/// The number of tries of an operation before its error is final.
 const TRIES: u32 = 8;
 /// The wait before the second try; it doubles with each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 /// The longest wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// An object store with bounded retries, for operations that may be repeated.
-/// The one that may not, a put-if-absent, is tried once and answered as is.
+/// An object store with bounded retries, for operations that may be repeated. A put-if-absent may
+/// not: it is tried once, and its outcome is returned.
 #[derive(Clone)]
-pub(super) struct LogStore {
+pub(crate) struct LogStore {
     store: Arc<dyn ObjectStore>,
     clock: Arc<dyn Clock>,
 }
 
-/// What came of one put-if-absent.
+/// The outcome of a put-if-absent.
 #[derive(Debug)]
-pub(super) enum PutOutcome {
-    /// The object is this put's.
+pub(crate) enum PutOutcome {
+    /// The object exists, and this put wrote it.
     Created,
-    /// The store says that there is one already.
+    /// The store reports an existing object.
     Exists,
-    /// It may have landed, land later, or never.
+    /// The put may have been written, may be written later, or never.
     Ambiguous(StoreError),
 }
 
 impl PutOutcome {
-    /// The outcome as a fact to decide on.
-    pub(super) fn answer(&self) -> Answer {
+    /// The outcome as an input of a decision.
+    pub(crate) fn answer(&self) -> Answer {
         match self {
             Self::Created => Answer::Created,
             Self::Exists => Answer::Exists,
@@ -54,12 +54,36 @@ impl PutOutcome {
 }
 
 impl LogStore {
-    pub(super) fn new(store: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(store: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>) -> Self {
         Self { store, clock }
     }
 
+    /// The location of an object, for messages.
+    pub(crate) fn location(&self, path: &Path) -> String {
+        format!("{}/{path}", self.store)
+    }
+
+    /// The first object under a folder that is `wanted`.
+    pub(crate) async fn find(
+        &self,
+        folder: &Path,
+        wanted: impl Fn(&Path) -> bool,
+    ) -> Result<Option<Path>> {
+        let wanted = &wanted;
+        self.retry("list", folder, || async move {
+            let mut listed = self.store.list(Some(folder));
+            while let Some(object) = listed.try_next().await? {
+                if wanted(&object.location) {
+                    return Ok(Some(object.location));
+                }
+            }
+            Ok(None)
+        })
+        .await
+    }
+
     /// Tries once to create an object.
-    pub(super) async fn put_if_absent(&self, path: &Path, bytes: Bytes) -> PutOutcome {
+    pub(crate) async fn put_if_absent(&self, path: &Path, bytes: Bytes) -> PutOutcome {
         let options = PutOptions::from(PutMode::Create);
         match self.store.put_opts(path, bytes.into(), options).await {
             Ok(_) => PutOutcome::Created,
@@ -71,15 +95,20 @@ impl LogStore {
     }
 
     /// Writes an object whose name determines its bytes.
-    pub(super) async fn put(&self, path: &Path, bytes: Bytes) -> Result<()> {
+    pub(crate) async fn put(&self, path: &Path, bytes: Bytes) -> Result<()> {
         self.retry("write", path, || async {
             self.store.put(path, bytes.clone().into()).await.map(drop)
         })
         .await
     }
 
-    /// Reads an object; none if there is none.
-    pub(super) async fn get(&self, path: &Path) -> Result<Option<Bytes>> {
+    /// Tries once to write an object that nothing depends on.
+    pub(crate) async fn put_once(&self, path: &Path, bytes: Bytes) -> object_store::Result<()> {
+        self.store.put(path, bytes.into()).await.map(drop)
+    }
+
+    /// Reads an object; `None` if it does not exist.
+    pub(crate) async fn get(&self, path: &Path) -> Result<Option<Bytes>> {
         self.retry("read", path, || async {
             match self.store.get(path).await {
                 Ok(object) => object.bytes().await.map(Some),
@@ -90,8 +119,8 @@ impl LogStore {
         .await
     }
 
-    /// The size of an object; none if there is none.
-    pub(super) async fn size(&self, path: &Path) -> Result<Option<u64>> {
+    /// The size of an object; `None` if it does not exist.
+    pub(crate) async fn size(&self, path: &Path) -> Result<Option<u64>> {
         self.retry("read", path, || async {
             match self.store.head(path).await {
                 Ok(meta) => Ok(Some(meta.size)),
@@ -102,14 +131,13 @@ impl LogStore {
         .await
     }
 
-    /// Whether there is an object, asked once; a store that fails has none.
-    pub(super) async fn seems_to_have(&self, path: &Path) -> bool {
+    /// Whether an object exists, with one request. An error counts as no.
+    pub(crate) async fn seems_to_have(&self, path: &Path) -> bool {
         self.store.head(path).await.is_ok()
     }
 
-    /// The size of an object and the SHA-256 of its bytes, in hex; none if there
-    /// is none.
-    pub(super) async fn digest(&self, path: &Path) -> Result<Option<(u64, String)>> {
+    /// The size of an object and the SHA-256 of its bytes, in hex; `None` if it does not exist.
+    pub(crate) async fn digest(&self, path: &Path) -> Result<Option<(u64, String)>> {
         self.retry("read", path, || async {
             let mut chunks = match self.store.get(path).await {
                 Ok(object) => object.into_stream(),
@@ -127,7 +155,7 @@ impl LogStore {
     }
 
     /// Every object under a folder.
-    pub(super) async fn list(&self, folder: &Path) -> Result<Vec<ObjectMeta>> {
+    pub(crate) async fn list(&self, folder: &Path) -> Result<Vec<ObjectMeta>> {
         self.retry("list", folder, || async {
             self.store.list(Some(folder)).try_collect().await
         })
@@ -135,7 +163,7 @@ impl LogStore {
     }
 
     /// The names of the folders in a folder.
-    pub(super) async fn folders(&self, folder: &Path) -> Result<Vec<String>> {
+    pub(crate) async fn folders(&self, folder: &Path) -> Result<Vec<String>> {
         let listed = self
             .retry("list", folder, || {
                 self.store.list_with_delimiter(Some(folder))
@@ -147,12 +175,12 @@ impl LogStore {
             .collect())
     }
 
-    /// Copies an object to `to`, where there is none, if the store can tell.
-    pub(super) async fn copy(&self, from: &Path, to: &Path) -> Result<Copied> {
+    /// Copies an object to `to` if that does not exist, as far as the store supports the condition.
+    pub(crate) async fn copy(&self, from: &Path, to: &Path) -> Result<Copied> {
         self.retry("copy", from, || async {
-            // Overwriting would be as right, but on local files a copy onto a
-            // link to the same file leaves its temporary link behind, and
-            // readers of the whole folder would count it.
+            // To overwrite would be as correct. But on local files, a copy onto a link to the same
+            // file leaves its temporary link behind, and readers of the whole folder would count
+            // it.
             let mut copied = self.store.copy_if_not_exists(from, to).await;
             if is_unsupported(&copied) {
                 copied = self.store.copy(from, to).await;
@@ -178,8 +206,8 @@ impl LogStore {
         self.store.put(to, bytes.into()).await.map(drop)
     }
 
-    /// Deletes objects; one that is missing is no error.
-    pub(super) async fn delete(&self, paths: &[Path]) -> Result<()> {
+    /// Deletes objects. A missing object is no error.
+    pub(crate) async fn delete(&self, paths: &[Path]) -> Result<()> {
         let Some(first) = paths.first() else {
             return Ok(());
         };
@@ -198,7 +226,7 @@ impl LogStore {
     }
 
     /// A bounded number of waits, for the put that only the protocol can repeat.
-    pub(super) fn backoff(&self) -> Backoff {
+    pub(crate) fn backoff(&self) -> Backoff {
         Backoff {
             store: Arc::clone(&self.store),
             clock: Arc::clone(&self.clock),
@@ -221,8 +249,8 @@ impl LogStore {
     }
 }
 
-/// Waits between tries of one operation, and gives up in the end.
-pub(super) struct Backoff {
+/// Waits between tries of an operation, and fails after the last one.
+pub(crate) struct Backoff {
     store: Arc<dyn ObjectStore>,
     clock: Arc<dyn Clock>,
     tries: u32,
@@ -233,8 +261,8 @@ impl Backoff {
     /// Waits after a failed try.
     ///
     /// # Errors
-    /// `External`, where the try was the last or another one cannot help.
-    pub(super) async fn after(
+    /// `External`, if it was the last try or another one cannot succeed.
+    pub(crate) async fn after(
         &mut self,
         action: &str,
         path: &Path,
@@ -250,9 +278,8 @@ impl Backoff {
         Ok(())
     }
 
-    /// Waits after a try that the store did not call failed and that had no
-    /// effect.
-    pub(super) async fn after_nothing(&mut self, action: &str, path: &Path) -> Result<()> {
+    /// Waits after a try without an effect that the store did not report as failed.
+    pub(crate) async fn after_nothing(&mut self, action: &str, path: &Path) -> Result<()> {
         let nothing = StoreError::Generic {
             store: "log",
             source: "the object store keeps answering that the object exists, and there is none"

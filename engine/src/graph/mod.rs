@@ -1,5 +1,4 @@
-//! The graph of a job: sources, operators and sinks, and how rows get from one
-//! to the next.
+//! The graph of a job: sources, operators, sinks, and the edges between them.
 
 mod validate;
 
@@ -26,25 +25,25 @@ pub struct Graph {
     pub nodes: Vec<Node>,
     /// The edges, in no particular order.
     pub edges: Vec<Edge>,
-    /// What operators look up beside the stream.
+    /// Tables that operators read in addition to the stream.
     pub side_inputs: Vec<Arc<dyn SideInput>>,
 }
 
 /// A node with its stable name: the id of its state and of its metrics.
 pub struct Node {
-    /// Unique in the graph; the name in the pipeline file, with a suffix where
+    /// Unique in the graph: the name in the pipeline file, with a suffix where
     /// one name lowers to several nodes (`campaign_minute.partial`).
     pub name: Arc<str>,
-    /// One line for `explain`: what it does, in the user's terms.
+    /// One line for `explain`, in the user's terms.
     pub label: String,
-    /// What it is.
+    /// Source, operator or sink.
     pub kind: NodeKind,
 }
 
-/// What a node is.
+/// The kind of a node, with its implementation.
 pub enum NodeKind {
-    /// Reads, decodes, stamps watermarks. Rows leave by [`Port::MAIN`], dead
-    /// letters by [`Port::ASIDE`].
+    /// Reads, decodes, assigns watermarks. Rows leave through [`Port::MAIN`], dead
+    /// letters through [`Port::SIDE`].
     Source(SourceNode),
     /// Transforms.
     Operator(OperatorNode),
@@ -52,56 +51,56 @@ pub enum NodeKind {
     Sink(Arc<dyn SinkFactory>),
 }
 
-/// A source with everything that turns its bytes into timed rows.
+/// A source, with its decoders and its settings of event time.
 pub struct SourceNode {
-    /// Where the bytes come from.
+    /// The reader of encoded rows.
     pub source: Arc<dyn Source>,
-    /// Makes its decoders.
+    /// Creates the decoders.
     pub decoder: DecoderFactory,
-    /// Makes the dead letters of one lane.
+    /// Creates the writer of dead letters of one lane.
     pub dead_letters: Arc<dyn Fn() -> Result<Box<dyn DeadLetters>> + Send + Sync>,
-    /// How event time is read and judged.
+    /// How event time is read and checked.
     pub time: TimePolicy,
 }
 
-/// Makes a decoder; each is used by one task at a time.
+/// Creates a decoder, which one task uses at a time.
 pub type DecoderFactory = Arc<dyn Fn() -> Result<Box<dyn Decoder>> + Send + Sync>;
 
-/// How a source's event time is read and judged.
+/// How the event time of a source is read and checked.
 #[derive(Debug, Clone)]
 pub struct TimePolicy {
     /// The column of the decoded batch with the event time, a non-null
     /// `Timestamp(Microsecond, "UTC")`.
     pub column: usize,
-    /// How far events may come out of order: the watermark trails by this.
+    /// How far out of order events may be: the watermark trails the highest event time by this.
     pub delay: Duration,
-    /// How long a partition must have been at its end to count as idle.
+    /// A partition is idle after this time at its end.
     pub idle_after: Duration,
-    /// What becomes of the watermark of a partition that is idle.
+    /// How the watermark of an idle partition behaves.
     pub when_idle: WhenIdle,
-    /// Rows further ahead of their reference time are dead letters.
+    /// Rows further ahead of their reference time are dead letters (rule 3).
     pub max_future: Duration,
     /// Rows before this are dead letters.
     pub earliest: EventTime,
-    /// A partition this far ahead of the slowest one is paused.
+    /// A partition that is this far ahead of the slowest one is paused.
     pub max_drift: Option<Duration>,
-    /// Windows open and close only at multiples of this since the epoch: the
-    /// watermark need not be exact in between.
+    /// Windows open and close only at multiples of this since 1970, so the
+    /// watermark may be rounded to them.
     pub granularity: Duration,
-    /// What to do with a row that cannot be read.
+    /// How to handle a row that cannot be read.
     pub on_error: OnError,
     /// Whether to append the column [`OFFSET_COLUMN`].
     pub offsets: WithOffsets,
 }
 
-/// What becomes of the watermark of a partition that is idle.
+/// How the watermark of an idle partition behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenIdle {
-    /// It stands still, and holds up no other.
+    /// It stays, and delays no other partition.
     Hold,
-    /// It follows the clock, [`TimePolicy::delay`] behind: windows close and time
-    /// passes for what is known of keys. A row that comes after all, with an event
-    /// time from before that, may be late.
+    /// It follows the clock, [`TimePolicy::delay`] behind: windows close and tags
+    /// expire without new rows. A row that arrives afterwards with an earlier event
+    /// time may be late.
     Clock,
 }
 
@@ -113,29 +112,29 @@ pub const OFFSET_COLUMN: &str = "_offset";
 pub enum WithOffsets {
     /// As the last column.
     Yes,
-    /// Nothing downstream names rows.
+    /// No downstream node needs offsets.
     No,
 }
 
-/// What to do with a row that cannot be read.
+/// How to handle a row that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnError {
-    /// Set it aside as a dead letter and go on.
+    /// Write it to the dead letters and continue.
     DeadLetter,
     /// Stop the job.
     Fail,
 }
 
-/// An operator with what its state depends on.
+/// An operator, with the fingerprint of its state.
 pub struct OperatorNode {
-    /// Makes the operator of one lane.
+    /// Creates the operator of one lane.
     pub factory: OperatorFactory,
-    /// A fingerprint of whatever determines the meaning of its state; stored
-    /// state with another one is refused. `None` for a stateless operator.
+    /// A hash of everything that determines the meaning of the state. Stored
+    /// state with another fingerprint is refused. `None` for a stateless operator.
     pub fingerprint: Option<String>,
 }
 
-/// A connection of an output with an input.
+/// A connection from an output to an input.
 #[derive(Debug, Clone)]
 pub struct Edge {
     /// The node that emits.
@@ -150,17 +149,17 @@ pub struct Edge {
     pub partitioning: Partitioning,
 }
 
-/// Which lane of the receiver a row goes to.
+/// The lane of the receiver that gets a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Partitioning {
-    /// The sender's own: a function call, no channel (a channel before a sink, and
-    /// where some of the rows go by an exchange and meet the others again).
+    /// The lane of the sender: a function call without a channel. There is a channel
+    /// before a sink, and where rows of an exchange join the same node.
     Forward,
     /// The owner of the key in these columns.
     Hash(Vec<usize>),
-    /// Lane 0: the receiver runs on one lane only.
+    /// Lane 0. The receiver runs on one lane only.
     Gather,
-    /// Every lane has every row; for derived rows, which nobody accounts for.
+    /// Every lane gets every row. For derived rows, which the ledger does not count.
     Broadcast,
 }
 

@@ -1,4 +1,4 @@
-//! What must hold of a graph before it runs.
+//! The checks of a graph before it runs.
 
 use std::collections::BTreeSet;
 

@@ -4,11 +4,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{Error, Result, ledger::Ledger, source::PartitionId};
 
-/// Checks that `ledger`, the counts of all nodes, accounts for each of the rows
-/// that were `read`.
+/// Checks that `ledger`, the counts of all nodes, accounts for each row in `read`.
 ///
 /// # Errors
-/// `Internal`: rows would be lost or doubled, so nothing may be committed.
+/// `Internal`: rows would be lost or duplicated, so nothing may be committed.
 pub(super) fn check(read: &BTreeMap<Arc<PartitionId>, u64>, ledger: &Ledger) -> Result<()> {
     for partition in read
         .keys()

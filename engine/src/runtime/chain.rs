@@ -1,4 +1,4 @@
-//! Fused operators: everything between two exchanges on one lane.
+//! Fused operators: all nodes between two exchanges on one lane.
 
 use std::{
     collections::BTreeMap,
@@ -14,75 +14,85 @@ use crate::{
     Batch, Element, EventTime, Origin, Port, Result, Watermark,
     element::{Barrier, EdgeId},
     graph::{Graph, NodeId},
-    inquiry::Question,
     ledger::Ledger,
     operator::{Operator, Output, Progress},
     runtime::fragment::Fragment,
     state::Snapshot,
+    state_query::StateQueryRequest,
     watermark::WatermarkTracker,
 };
 
 /// The nodes of a fragment on one lane, as plain function calls.
 ///
-/// Rows, watermarks and the end enter at a node and run depth first to the
-/// exits, where they wait in [`Chain::exits`] for the lane to send them.
+/// Rows, watermarks and the end enter at a node and run depth first to the exits. They stay in
+/// [`Chain::exits`] until the lane sends them.
 pub(super) struct Chain {
     /// In topological order.
     links: Vec<Link>,
-    /// Where each edge into the chain ends.
+    /// The target of each edge into the chain.
     entries: BTreeMap<EdgeId, Entry>,
     exits: Vec<Element>,
-    /// Nodes that are not done with a barrier, or with a watermark, which goes on when
-    /// they are.
+    /// Nodes that have more to emit, each with the watermark to forward afterwards.
     unfinished: Vec<(usize, Option<Watermark>)>,
-    /// The nodes that have yet to hear of a barrier.
-    ahead_of_barrier: Range<usize>,
-    /// Whether that barrier lets them say all that they know.
-    says_all: bool,
-    /// Copies made where one output feeds several nodes.
+    /// The nodes that the barrier or the end has not reached yet.
+    ahead: Range<usize>,
+    /// The current barrier or end.
+    visit: Visit,
+    /// The end of the input, if it has ended: all rows are before this time.
+    end: Option<EventTime>,
+    /// Copies of rows where one output feeds several nodes.
     copied: Ledger,
-    /// The highest watermark that any lane of the job has passed on.
+    /// The highest watermark that any lane of the job has forwarded.
     frontier: Arc<Frontier>,
 }
 
-/// The highest watermark that any lane of a job has passed on: no operator of
-/// the job is further. Raised before a watermark is sent.
+/// The highest watermark that any lane of a job has forwarded. No operator of the job is ahead. It
+/// is raised before a watermark is sent.
 #[derive(Debug)]
 pub(super) struct Frontier(AtomicI64);
 
 impl Frontier {
-    /// Nothing has been passed on.
+    /// The frontier before the first watermark.
     pub(super) fn new() -> Self {
         Self(AtomicI64::new(i64::MIN))
     }
 
-    /// A watermark is about to be passed on.
+    /// Raises the frontier to a watermark that is about to be forwarded.
     pub(super) fn raise(&self, watermark: EventTime) {
         self.0.fetch_max(watermark.as_micros(), Ordering::SeqCst);
     }
 
-    /// The highest one so far.
+    /// The highest watermark so far.
     pub(super) fn get(&self) -> EventTime {
         EventTime::from_micros(self.0.load(Ordering::SeqCst))
     }
 }
 
-/// How sure a node is of the watermark behind the next exchange. While this lane
-/// is idle the others go on without it, so when it wakes, any row may be late.
-/// By the second barrier from then everyone has heard that it is awake (the job
-/// sends a barrier only when the one before has come through), and nobody is
-/// further than the frontier.
+/// How certain a node is of the watermark behind the next exchange. While this lane is idle, the
+/// others continue without it, so any row may be late when it becomes active. By the second barrier
+/// after that, all lanes have received its activity, because the job sends a barrier only when the
+/// previous one has passed. Then no lane is ahead of the frontier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Certainty {
     Certain,
     AfterBarriers(u8),
 }
 
+/// A call that every node of a chain receives, each after the nodes before it are done.
+#[derive(Debug, Clone, Copy)]
+enum Visit {
+    Barrier {
+        /// Whether operators may emit full profiles.
+        emit_profiles: bool,
+    },
+    End,
+}
+
 /// A node in its chain.
 struct Link {
     id: NodeId,
     name: Arc<str>,
-    /// `None` for a source, whose rows the head makes.
+    /// `None` for a source, because its stage produces its rows.
     operator: Option<Box<dyn Operator>>,
     output: Output,
     watermark: WatermarkTracker,
@@ -91,7 +101,7 @@ struct Link {
     gauge: Arc<NodeGauge>,
 }
 
-/// Where an output leads.
+/// The target of an output.
 #[derive(Debug, Clone, Copy)]
 enum Target {
     Link {
@@ -102,23 +112,7 @@ enum Target {
     Exit(EdgeId),
 }
 
-/// The lanes that send on an edge.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct UpstreamLanes {
-    pub(super) lanes: usize,
-    pub(super) idle: Idle,
-}
-
-/// When the lanes of a fragment are idle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Idle {
-    /// Each by itself, when its partitions are.
-    Alone,
-    /// All at once, because all hear the same watermarks.
-    Together,
-}
-
-/// Where an edge from a channel enters.
+/// The entry of an edge from a channel.
 struct Entry {
     link: usize,
     input: Port,
@@ -127,14 +121,15 @@ struct Entry {
 }
 
 impl Chain {
-    /// Builds the chain of `fragment`. `operator` gives each node's operator;
-    /// `upstream` says who sends on an edge.
+    /// Builds the chain of `fragment`. `operator` creates each node's operator. `upstream_lanes` is
+    /// the number of lanes that send on an edge. They become idle together: the lanes of a source
+    /// because it is idle, all others because they receive the same watermarks.
     pub(super) fn new(
         graph: &Graph,
         fragment: &Fragment,
         gauge: impl Fn(&str) -> Arc<NodeGauge>,
         mut operator: impl FnMut(NodeId) -> Option<Box<dyn Operator>>,
-        upstream: impl Fn(EdgeId) -> UpstreamLanes,
+        upstream_lanes: impl Fn(EdgeId) -> usize,
         frontier: Arc<Frontier>,
     ) -> Self {
         let link_of = |id: NodeId| fragment.nodes.iter().position(|node| *node == id);
@@ -155,12 +150,9 @@ impl Chain {
                         first_slot: slots[link],
                     },
                 );
-                let upstream = upstream(id);
                 let first = slots[link];
-                slots[link] += upstream.lanes;
-                if upstream.idle == Idle::Together {
-                    together[link].push(first..slots[link]);
-                }
+                slots[link] += upstream_lanes(id);
+                together[link].push(first..slots[link]);
             } else if fragment.outputs.contains(&id) {
                 let link = from.expect("an output begins in its fragment");
                 targets[link]
@@ -200,20 +192,21 @@ impl Chain {
             entries,
             exits: Vec::new(),
             unfinished: Vec::new(),
-            ahead_of_barrier: 0..0,
-            says_all: false,
+            ahead: 0..0,
+            visit: Visit::End,
+            end: None,
             copied: Ledger::default(),
             frontier,
         }
     }
 
-    /// Takes rows that came over a channel.
+    /// Processes rows from a channel.
     pub(super) fn on_batch(&mut self, edge: EdgeId, batch: Batch) -> Result<()> {
         let entry = &self.entries[&edge];
         self.deliver(entry.link, entry.input, batch)
     }
 
-    /// Takes a watermark that came over a channel from `upstream_lane`.
+    /// Processes a watermark of `upstream_lane` from a channel.
     pub(super) fn on_watermark(
         &mut self,
         edge: EdgeId,
@@ -224,50 +217,73 @@ impl Chain {
         self.advance(entry.link, entry.first_slot + upstream_lane, watermark)
     }
 
-    /// Puts rows of a source on its way.
+    /// Forwards rows of a source.
     pub(super) fn emit(&mut self, source: NodeId, port: Port, batch: Batch) -> Result<()> {
         self.forward(self.link(source), port, batch)
     }
 
-    /// The counts of a source, to declare what it read and set aside.
+    /// The counts of a source, to declare the rows that it read and its dead letters.
     pub(super) fn ledger(&mut self, source: NodeId) -> &mut Ledger {
         let link = self.link(source);
         self.links[link].output.ledger()
     }
 
-    /// Passes on the watermark of a source.
+    /// Forwards the watermark of a source.
     pub(super) fn emit_watermark(&mut self, source: NodeId, watermark: Watermark) -> Result<()> {
         self.advance(self.link(source), 0, watermark)
     }
 
-    /// Lets every operator emit what must be downstream before the cut, which is when
-    /// [`Self::go_on`] has no more.
+    /// Lets every operator emit the rows that downstream must have before the barrier. It is done
+    /// when [`Self::poll_output`] returns false.
     pub(super) fn on_barrier(&mut self, barrier: Barrier) {
-        self.ahead_of_barrier = 0..self.links.len();
-        self.says_all = barrier.says_all;
+        self.ahead = 0..self.links.len();
+        self.visit = Visit::Barrier {
+            emit_profiles: barrier.emit_profiles,
+        };
     }
 
-    /// Lets a node that is not done with a watermark or a barrier do more; says whether
-    /// there was one.
-    pub(super) fn go_on(&mut self) -> Result<bool> {
+    /// Lets every operator emit its buffered rows, because no row follows. It is done when
+    /// [`Self::poll_output`] returns false. All rows of the input are before `end`.
+    pub(super) fn on_end(&mut self, end: EventTime) {
+        self.end = Some(end);
+        self.ahead = 0..self.links.len();
+        self.visit = Visit::End;
+    }
+
+    /// Lets a node emit one more part for a watermark, a barrier or the end. Returns false if there
+    /// was none.
+    pub(super) fn poll_output(&mut self) -> Result<bool> {
         if let Some((index, watermark)) = self.unfinished.pop() {
-            self.work_off(index, watermark)?;
+            self.complete_watermark(index, watermark)?;
             return Ok(true);
         }
-        // Each when those before it are done.
-        let Some(index) = self.ahead_of_barrier.next() else {
+        // Each node follows when the nodes before it are done.
+        let Some(index) = self.ahead.next() else {
             return Ok(false);
         };
-        self.pass_barrier(index)?;
+        match self.visit {
+            Visit::Barrier { emit_profiles } => self.pass_barrier(index, emit_profiles)?,
+            Visit::End => self.end(index)?,
+        }
         Ok(true)
     }
 
-    fn pass_barrier(&mut self, index: usize) -> Result<()> {
+    fn end(&mut self, index: usize) -> Result<()> {
         let link = &mut self.links[index];
         let Some(operator) = &mut link.operator else {
             return Ok(());
         };
-        let agreed = link.watermark.agreed().filter(|_| self.says_all);
+        operator.on_end(&mut link.output)?;
+        self.complete_watermark(index, None)
+    }
+
+    fn pass_barrier(&mut self, index: usize, emit_profiles: bool) -> Result<()> {
+        let link = &mut self.links[index];
+        let Some(operator) = &mut link.operator else {
+            return Ok(());
+        };
+        let agreed = self.end.or_else(|| link.watermark.agreed());
+        let agreed = agreed.filter(|_| emit_profiles);
         operator.on_barrier(agreed, &mut link.output)?;
         if let Certainty::AfterBarriers(barriers) = link.certainty {
             link.certainty = match barriers {
@@ -275,35 +291,35 @@ impl Chain {
                 _ => Certainty::AfterBarriers(barriers - 1),
             };
             if link.certainty == Certainty::Certain {
-                operator.expect_stragglers(self.frontier.get());
+                operator.set_lateness_bound(self.frontier.get());
             }
         }
-        self.work_off(index, None)
+        self.complete_watermark(index, None)
     }
 
-    /// Lets the node that a question is for answer it.
-    pub(super) fn answer(&mut self, question: &Question) {
+    /// Lets the node that a question names answer it.
+    pub(super) fn query_state(&mut self, question: &StateQueryRequest) {
         let asked = self.links.iter_mut().find(|it| question.is_for(&it.name));
         let operator = asked.and_then(|link| link.operator.as_mut());
-        let answer = operator.map(|operator| operator.answer(question.text()));
+        let answer = operator.map(|operator| operator.query_state(question.text()));
         if let Some(answer) = answer.and_then(Result::transpose) {
             question.reply(answer);
         }
     }
 
-    /// Tells every operator how far those behind the exchanges have come in an
-    /// earlier run.
-    pub(super) fn expect_stragglers(&mut self, until: EventTime) {
+    /// Sets the lateness bound of every operator: the progress of the stages behind the exchanges
+    /// in an earlier run.
+    pub(super) fn set_lateness_bound(&mut self, until: EventTime) {
         for operator in self
             .links
             .iter_mut()
             .filter_map(|link| link.operator.as_mut())
         {
-            operator.expect_stragglers(until);
+            operator.set_lateness_bound(until);
         }
     }
 
-    /// How far the operators had come in an earlier run.
+    /// The watermark up to which operators closed windows in an earlier run.
     pub(super) fn closed_through(&self) -> EventTime {
         let operators = self.links.iter().filter_map(|link| link.operator.as_ref());
         operators
@@ -312,12 +328,7 @@ impl Chain {
             .unwrap_or(EventTime::MIN)
     }
 
-    /// Tells every operator that no row will come any more.
-    pub(super) fn on_end(&mut self) -> Result<()> {
-        self.each(|operator, output| operator.on_end(output))
-    }
-
-    /// What changed in each operator's state.
+    /// The changes of each operator's state.
     pub(super) fn snapshot(&mut self) -> Result<Vec<(Arc<str>, Snapshot)>> {
         let mut snapshots = Vec::new();
         for link in &mut self.links {
@@ -345,7 +356,7 @@ impl Chain {
         total
     }
 
-    /// Takes what waits to leave, in order.
+    /// Returns the elements for the exits, in order.
     pub(super) fn exits(&mut self) -> Vec<Element> {
         std::mem::take(&mut self.exits)
     }
@@ -362,20 +373,6 @@ impl Chain {
     fn link(&self, id: NodeId) -> usize {
         let place = self.links.iter().position(|link| link.id == id);
         place.expect("the node is in this chain")
-    }
-
-    fn each(
-        &mut self,
-        mut call: impl FnMut(&mut dyn Operator, &mut Output) -> Result<()>,
-    ) -> Result<()> {
-        for index in 0..self.links.len() {
-            let link = &mut self.links[index];
-            if let Some(operator) = &mut link.operator {
-                call(operator.as_mut(), &mut link.output)?;
-                self.drain(index)?;
-            }
-        }
-        Ok(())
     }
 
     fn deliver(&mut self, index: usize, input: Port, batch: Batch) -> Result<()> {
@@ -396,34 +393,33 @@ impl Chain {
         };
         if let Some(operator) = &mut link.operator {
             match passed_on {
-                Watermark::Idle => {
+                Watermark::Idle | Watermark::Absent => {
                     operator.flush(&mut link.output)?;
                     if operator.holds_rows() {
-                        return self.drain(index);
+                        return self.complete_watermark(index, None);
                     }
                 }
                 Watermark::At(time) => {
                     if was_idle {
                         link.certainty = Certainty::AfterBarriers(2);
-                        operator.expect_stragglers(EventTime::MAX);
+                        operator.set_lateness_bound(EventTime::MAX);
                     }
                     operator.on_watermark(time, &mut link.output)?;
                 }
             }
         }
-        self.work_off(index, Some(passed_on))
+        self.complete_watermark(index, Some(passed_on))
     }
 
-    /// Lets a node do what there is to do of a watermark or, without one, of a barrier,
-    /// or a part of it, and passes the watermark on when all is done.
-    fn work_off(&mut self, index: usize, watermark: Option<Watermark>) -> Result<()> {
+    /// Lets a node emit the next part, and forwards `watermark` after the last one.
+    fn complete_watermark(&mut self, index: usize, watermark: Option<Watermark>) -> Result<()> {
         self.drain(index)?;
         let link = &mut self.links[index];
         let mut passed_on = watermark;
-        if let (Some(operator), None | Some(Watermark::At(_))) = (&mut link.operator, watermark) {
-            let progress = operator.go_on(&mut link.output)?;
+        if let Some(operator) = &mut link.operator {
+            let progress = operator.poll_output(&mut link.output)?;
             if let Some(Watermark::At(time)) = watermark {
-                passed_on = Some(Watermark::At(operator.passes_on(time)));
+                passed_on = Some(Watermark::At(operator.output_watermark(time)));
             }
             self.drain(index)?;
             if progress == Progress::More {
@@ -454,19 +450,22 @@ impl Chain {
         Ok(())
     }
 
-    /// Lets a node do all that it has yet to do: something comes to it by a call.
+    /// Lets a node emit all remaining parts, because a call to it follows.
     fn finish(&mut self, index: usize) -> Result<()> {
         let is_it = |(unfinished, _): &(usize, Option<Watermark>)| *unfinished == index;
         while let Some(place) = self.unfinished.iter().position(is_it) {
             let (index, watermark) = self.unfinished.remove(place);
-            self.work_off(index, watermark)?;
+            self.complete_watermark(index, watermark)?;
         }
         Ok(())
     }
 
-    /// Sends what an operator has emitted on its way.
+    /// Forwards the rows that an operator has emitted.
     fn drain(&mut self, index: usize) -> Result<()> {
         for (port, batch) in self.links[index].output.take() {
+            if port == Port::DEAD_LETTERS {
+                add(&self.links[index].gauge.dead_letters, batch.num_rows());
+            }
             self.forward(index, port, batch)?;
         }
         Ok(())

@@ -10,15 +10,15 @@ use std::{
 
 use tokio::sync::{Semaphore, mpsc};
 
-/// What a message costs in the queue, in bytes. Control messages cost nothing,
-/// so that they are never held up by themselves, only by what lies before them.
+/// The cost of a message in the queue, in bytes. Control messages cost nothing, so only the
+/// messages before them can delay them.
 pub(super) trait Weight {
     /// Bytes held while the message waits.
     fn weight(&self) -> usize;
 }
 
-/// A channel that holds at most `capacity_bytes`; a larger message passes alone.
-/// `waiting` shows the bytes in all the queues that share it.
+/// A channel that holds at most `capacity_bytes`. A larger message passes alone. `waiting` is the
+/// number of bytes in all queues that share it.
 pub(super) fn bounded<T: Weight>(
     capacity_bytes: usize,
     waiting: Arc<AtomicU64>,
@@ -42,7 +42,7 @@ pub(super) fn bounded<T: Weight>(
     )
 }
 
-/// The sending end.
+/// The sending half.
 pub(super) struct Sender<T> {
     queue: mpsc::UnboundedSender<(T, u32)>,
     space: Arc<Semaphore>,
@@ -50,7 +50,7 @@ pub(super) struct Sender<T> {
     waiting: Arc<AtomicU64>,
 }
 
-/// The receiver is gone: the job is ending.
+/// The receiver was dropped: the job is ending.
 #[derive(Debug)]
 pub(super) struct Closed;
 
@@ -68,13 +68,13 @@ impl<T: Weight> Sender<T> {
         self.queue.send((message, weight)).map_err(|_| Closed)
     }
 
-    /// Whether a message with any weight would have to wait now.
+    /// Whether a message with a weight would have to wait now.
     pub(super) fn is_full(&self) -> bool {
         self.space.available_permits() == 0
     }
 }
 
-/// The receiving end.
+/// The receiving half.
 pub(super) struct Receiver<T> {
     queue: mpsc::UnboundedReceiver<(T, u32)>,
     space: Arc<Semaphore>,
@@ -82,7 +82,7 @@ pub(super) struct Receiver<T> {
 }
 
 impl<T> Receiver<T> {
-    /// The next message; `None` when all senders are gone.
+    /// The next message; `None` once all senders are dropped.
     pub(super) fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<T>> {
         self.queue.poll_recv(context).map(|received| {
             let (message, weight) = received?;

@@ -1,4 +1,4 @@
-//! From the parts of a cut to a commit.
+//! Writes a commit from the results of all tasks at a barrier.
 
 use std::{
     cmp::Reverse,
@@ -9,31 +9,31 @@ use std::{
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::task::JoinHandle;
 
-use super::{balance, report::Cut};
+use super::{balance, task_event::CheckpointAck};
 use crate::{
-    Clock, Epoch, Error, EventTime, Result, Urgency,
+    Clock, Epoch, Error, EventTime, Priority, Result, Uptime,
     commit::{self, Checkpoint, CommitLog, Committed, Reason, StateRef},
+    committer::Committable,
     element::{Barrier, BarrierKind},
     ledger::{Counts, Ledger},
-    sink::{RemovedFile, StagedFile},
-    source::{PartitionId, Positions},
+    source::{PartitionId, Positions, Systems},
     state::{NewPart, Snapshot},
 };
 
-/// How many state parts are written at once; each is in memory, encoded.
+/// The number of state parts to write at the same time. Each one is in memory, encoded.
 const CONCURRENT_PUTS: usize = 4;
 
-/// An epoch whose barrier is on its way.
-pub(super) struct Pending {
+/// An epoch whose barrier is under way.
+pub(super) struct PendingCheckpoint {
     barrier: Barrier,
     missing: usize,
-    cuts: Vec<Cut>,
-    pub(super) begun: EventTime,
+    cuts: Vec<CheckpointAck>,
+    pub(super) begun: Uptime,
 }
 
-impl Pending {
-    /// Of a job with `parts` tasks that hand something over.
-    pub(super) fn new(barrier: Barrier, parts: usize, begun: EventTime) -> Self {
+impl PendingCheckpoint {
+    /// An epoch of a job in which `parts` tasks each send a result.
+    pub(super) fn new(barrier: Barrier, parts: usize, begun: Uptime) -> Self {
         Self {
             barrier,
             missing: parts,
@@ -42,28 +42,31 @@ impl Pending {
         }
     }
 
-    /// Which epoch ends, and how.
+    /// The barrier that ends the epoch.
     pub(super) fn barrier(&self) -> Barrier {
         self.barrier
     }
 
-    /// Takes one task's part.
-    pub(super) fn add(&mut self, cut: Cut) {
+    /// Adds the result of a task.
+    pub(super) fn add(&mut self, cut: CheckpointAck) {
         self.missing = self.missing.saturating_sub(1);
         self.cuts.push(cut);
     }
 
-    /// Whether every task has handed over its part.
+    /// Whether every task has sent its result.
     pub(super) fn is_complete(&self) -> bool {
         self.missing == 0
     }
 }
 
-/// A state part's identity.
+/// The output of an epoch: target → committables.
+pub(super) type Output = BTreeMap<Arc<str>, Vec<Committable>>;
+
+/// The identity of a state part.
 type PartKey = (String, usize, String);
 
 /// Writes commits, one after another, beside the running job.
-pub(super) struct Checkpointer {
+pub(super) struct CheckpointCoordinator {
     log: Option<CommitLog>,
     work: Work,
     clock: Arc<dyn Clock>,
@@ -72,52 +75,55 @@ pub(super) struct Checkpointer {
     fingerprints: BTreeMap<String, String>,
     state: BTreeMap<PartKey, StateRef>,
     positions: BTreeMap<Arc<str>, Positions>,
+    systems: BTreeMap<Arc<str>, Systems>,
     watermarks: commit::ByPartition<EventTime>,
     totals: Counts,
-    /// The sources whose positions were dropped, until a commit says so.
+    /// The sources whose positions were dropped, until a commit records that.
     reset: BTreeSet<Arc<str>>,
+    /// Withdrawals of output whose rows are read again, until a commit contains them.
+    withdrawn: Output,
     last: Option<Committed>,
 }
 
-/// What it is doing.
+/// The current work.
 enum Work {
     Nothing,
-    /// A commit, or a look at the log where the epoch changed nothing.
-    Writing(JoinHandle<(CommitLog, Result<Option<Written>>)>),
+    /// A commit, or a check of the log if the epoch changed nothing.
+    Writing(JoinHandle<(CommitLog, Result<Option<StoredState>>)>),
 }
 
-/// What a commit changed.
-struct Written {
-    committed: Done,
+/// The changes of a commit.
+struct StoredState {
+    committed: CompletedCheckpoint,
     state: BTreeMap<PartKey, StateRef>,
 }
 
 /// A commit with its cost.
 #[derive(Debug, Clone)]
-pub(super) struct Done {
+pub(super) struct CompletedCheckpoint {
     pub(super) committed: Committed,
-    /// Bytes in memory of the state that it wrote.
+    /// Bytes of memory for the state that it wrote.
     pub(super) state_put_bytes: u64,
     /// Bytes of state that it wrote.
     pub(super) state_written_bytes: u64,
-    /// Milliseconds from the barrier to here.
+    /// Milliseconds from the barrier to the commit.
     pub(super) took_ms: u64,
 }
 
-/// The parts of all tasks, put together.
+/// The combined results of all tasks.
 #[derive(Default)]
-struct Epilogue {
+struct CollectedAcks {
     positions: BTreeMap<Arc<str>, Positions>,
+    systems: BTreeMap<Arc<str>, Systems>,
     watermarks: commit::ByPartition<EventTime>,
     read: BTreeMap<Arc<PartitionId>, u64>,
     ledger: Ledger,
-    files: Vec<StagedFile>,
-    removed: Vec<RemovedFile>,
+    output: Output,
     snapshots: Vec<(Arc<str>, usize, Snapshot)>,
 }
 
-impl Checkpointer {
-    /// Goes on after `last`, with `state` in force.
+impl CheckpointCoordinator {
+    /// Continues after `last`, with `state` as the current state.
     pub(super) fn new(
         log: CommitLog,
         clock: Arc<dyn Clock>,
@@ -133,6 +139,8 @@ impl Checkpointer {
         let dropped = dropped.map(|(source, _)| source).collect();
         let mut watermarks = last.map(|last| last.watermarks.clone()).unwrap_or_default();
         watermarks.retain(|source, _| keep(source));
+        let mut systems = last.map(|last| last.systems.clone()).unwrap_or_default();
+        systems.retain(|source, _| keep(source));
         Self {
             log: Some(log),
             work: Work::Nothing,
@@ -142,11 +150,18 @@ impl Checkpointer {
             fingerprints,
             state: state.into_iter().map(|part| (key(&part), part)).collect(),
             positions,
+            systems,
             watermarks,
             totals: last.map(|last| last.totals).unwrap_or_default(),
             reset: dropped,
+            withdrawn: Output::new(),
             last: None,
         }
+    }
+
+    /// Lets the next commit withdraw delivered output.
+    pub(super) fn withdraw(&mut self, withdrawn: Output) {
+        self.withdrawn = withdrawn;
     }
 
     /// The epoch that the next barrier ends.
@@ -155,12 +170,12 @@ impl Checkpointer {
         self.epoch
     }
 
-    /// Whether a commit is under way or its end has not been looked at.
+    /// Whether a commit is under way or its result has not been taken.
     pub(super) fn is_busy(&self) -> bool {
         !matches!(self.work, Work::Nothing)
     }
 
-    /// The rows' fates since the first commit.
+    /// The outcomes of the rows since the first commit.
     pub(super) fn totals(&self) -> Counts {
         self.totals
     }
@@ -175,28 +190,37 @@ impl Checkpointer {
         &self.positions
     }
 
-    /// Begins to commit a complete cut.
+    /// The systems that the positions belong to, by source.
+    pub(super) fn systems(&self) -> &BTreeMap<Arc<str>, Systems> {
+        &self.systems
+    }
+
+    /// Begins to commit a complete epoch.
     ///
     /// # Errors
-    /// `Internal` where its rows do not balance.
-    pub(super) fn begin(&mut self, pending: Pending) -> Result<()> {
-        let Pending {
+    /// `Internal` if its rows do not balance.
+    pub(super) fn begin(&mut self, pending: PendingCheckpoint) -> Result<()> {
+        let PendingCheckpoint {
             barrier: Barrier { epoch, kind, .. },
             cuts,
             begun,
             ..
         } = pending;
-        let epilogue = Epilogue::of(cuts);
+        let mut epilogue = CollectedAcks::of(cuts);
         balance::check(&epilogue.read, &epilogue.ledger)?;
         let mut watermarks = self.watermarks.clone();
         merge(&mut watermarks, epilogue.watermarks);
         let mut positions = self.positions.clone();
         merge(&mut positions, epilogue.positions);
-        let unchanged = epilogue.files.is_empty()
-            && epilogue.removed.is_empty()
+        let mut systems = self.systems.clone();
+        merge(&mut systems, epilogue.systems);
+        let unchanged = epilogue.output.is_empty()
             && epilogue.snapshots.is_empty()
             && positions == self.positions
-            && epilogue.ledger.iter().next().is_none();
+            && systems == self.systems
+            && self.reset.is_empty()
+            && self.withdrawn.is_empty()
+            && epilogue.ledger.is_empty();
         let log = self
             .log
             .take()
@@ -207,10 +231,7 @@ impl Checkpointer {
         }
 
         let mut totals = self.totals;
-        epilogue
-            .ledger
-            .iter()
-            .for_each(|(_, counts)| totals += *counts);
+        totals += epilogue.ledger.total();
         let mut state = self.state.clone();
         let mut put = Vec::new();
         for (node, lane, snapshot) in epilogue.snapshots {
@@ -224,22 +245,26 @@ impl Checkpointer {
                     .map(|part| (Arc::clone(&node), lane, part)),
             );
         }
-        let cut = commit::Cut {
+        for (target, withdrawn) in std::mem::take(&mut self.withdrawn) {
+            epilogue.output.entry(target).or_default().extend(withdrawn);
+        }
+        let cut = commit::CommitRequest {
             epoch,
             reason: Reason::from(kind),
             lanes: self.lanes,
             positions: positions.clone(),
+            systems: systems.clone(),
             watermarks: watermarks.clone(),
             finished: BTreeMap::new(),
             state: Vec::new(),
             fingerprints: self.fingerprints.clone(),
-            files: epilogue.files,
-            removed: epilogue.removed,
+            outbox: epilogue.output,
             reset: std::mem::take(&mut self.reset),
             counters: commit::counts(&epilogue.ledger),
             totals,
         };
         self.positions = positions;
+        self.systems = systems;
         self.watermarks = watermarks;
         self.totals = totals;
         let clock = Arc::clone(&self.clock);
@@ -247,9 +272,9 @@ impl Checkpointer {
         Ok(())
     }
 
-    /// Waits for the commit under way; never returns when there is none.
-    /// `None` if there was nothing to commit. Cancel-safe.
-    pub(super) async fn finished(&mut self) -> Result<Option<Done>> {
+    /// Waits for the current commit, or forever if there is none. Returns `None` if there was
+    /// nothing to commit. Cancel-safe.
+    pub(super) async fn finished(&mut self) -> Result<Option<CompletedCheckpoint>> {
         match &mut self.work {
             Work::Nothing => std::future::pending().await,
             Work::Writing(task) => {
@@ -269,24 +294,24 @@ impl Checkpointer {
     }
 }
 
-/// Commits nothing, but sees whether it could.
-async fn look(log: CommitLog) -> (CommitLog, Result<Option<Written>>) {
+/// Commits nothing, but checks that it could.
+async fn look(log: CommitLog) -> (CommitLog, Result<Option<StoredState>>) {
     let owned = log.ensure_owned().await;
     (log, owned.map(|()| None))
 }
 
-/// Stores what is new, commits, publishes, collects.
+/// Stores the new state, commits, delivers and collects garbage.
 async fn write(
     mut log: CommitLog,
-    mut cut: commit::Cut,
+    mut cut: commit::CommitRequest,
     mut state: BTreeMap<PartKey, StateRef>,
     put: Vec<(Arc<str>, usize, NewPart)>,
-    begun: EventTime,
+    begun: Uptime,
     clock: Arc<dyn Clock>,
-) -> (CommitLog, Result<Option<Written>>) {
+) -> (CommitLog, Result<Option<StoredState>>) {
     let written = async {
         let log_ref = &log;
-        let urgency = || Urgency::of_commit(begun, clock.now());
+        let urgency = || Priority::of_commit(begun, clock.uptime());
         let urgency = &urgency;
         let state_put_bytes = bytes_of(&put);
         let store = |(node, lane, part): (Arc<str>, usize, NewPart)| async move {
@@ -300,23 +325,23 @@ async fn write(
         state.extend(new.into_iter().map(|part| (key(&part), part)));
         cut.state = state.values().cloned().collect();
         let committed = log.commit(cut).await?;
-        let took = clock.now().since(begun);
-        log.publish().await?;
+        let took = clock.uptime().since(begun);
+        log.deliver().await?;
         log.collect().await?;
-        let committed = Done {
+        let committed = CompletedCheckpoint {
             committed,
             state_put_bytes,
             state_written_bytes,
             took_ms: took.as_millis() as u64,
         };
-        Ok(Some(Written { committed, state }))
+        Ok(Some(StoredState { committed, state }))
     };
     let written = written.await;
     (log, written)
 }
 
-/// What parts take in memory while they are written: those whose rows are made later, few
-/// at a time.
+/// The memory for parts while they are written. Parts that are encoded later are written few at a
+/// time, so only the largest few count.
 fn bytes_of(put: &[(Arc<str>, usize, NewPart)]) -> u64 {
     let parts = put.iter().map(|(.., part)| part);
     let (here, later): (Vec<_>, Vec<_>) = parts.partition(|part| part.is_here());
@@ -329,20 +354,24 @@ fn bytes_of(put: &[(Arc<str>, usize, NewPart)]) -> u64 {
         .sum()
 }
 
-impl Epilogue {
-    fn of(cuts: Vec<Cut>) -> Self {
+impl CollectedAcks {
+    fn of(cuts: Vec<CheckpointAck>) -> Self {
         let mut all = Self::default();
         for cut in cuts {
             match cut {
-                Cut::Reader {
+                CheckpointAck::Source {
                     source,
                     positions,
+                    systems,
                     rows,
                 } => {
+                    if !systems.is_empty() {
+                        all.systems.insert(Arc::clone(&source), systems);
+                    }
                     all.positions.insert(source, positions);
                     all.read.extend(rows);
                 }
-                Cut::Lane {
+                CheckpointAck::Lane {
                     lane,
                     snapshots,
                     ledger,
@@ -358,16 +387,17 @@ impl Epilogue {
                             .insert(Arc::clone(&id.partition), watermark);
                     }
                 }
-                Cut::Writer {
+                CheckpointAck::Sink {
                     node,
                     lane,
-                    files,
-                    removed,
+                    target,
+                    committables,
                     snapshot,
                     ledger,
                 } => {
-                    all.files.extend(files);
-                    all.removed.extend(removed);
+                    if let Some(target) = target.filter(|_| !committables.is_empty()) {
+                        all.output.entry(target).or_default().extend(committables);
+                    }
                     if !snapshot.is_empty() {
                         all.snapshots.push((node, lane, snapshot));
                     }

@@ -1,4 +1,4 @@
-//! Decodes a source's chunks ahead of the lane that takes their rows.
+//! Decodes a source's chunks ahead of the lane that processes their rows.
 
 use std::{
     collections::VecDeque,
@@ -27,39 +27,46 @@ use crate::{
     source::{Chunk, Decoded, Decoder, Rejected, Rows},
 };
 
-/// The decoders of one source on one lane.
+/// The decoders of a source on a lane.
 ///
-/// Decoding is most of the work on a row, and needs no other row; a source with
-/// one partition would do all of it on one lane. So chunks are decoded by tasks of
-/// their own, a few at once, and handed on in the order in which they came, with
-/// all that the reader said between them.
+/// Decoding is most of the work for a row, and rows are independent. A source with one partition
+/// would do all its work on one lane. Separate tasks therefore decode several chunks at a time.
+/// The rows leave in the order of the chunks, with all other messages of the reader in between.
 ///
-/// Rows that cannot be read, have no plausible event time or lie before the
-/// earliest one are set aside.
+/// A row that cannot be decoded, has no plausible event time or is before the earliest one becomes
+/// a dead letter.
 pub(super) struct Decoding {
     decoder: DecoderFactory,
     time: Arc<TimePolicy>,
     gauge: Arc<NodeGauge>,
-    /// At most so many chunks wait here, decoded or not.
-    most: usize,
-    chunks: usize,
-    ahead: VecDeque<Ahead>,
+    most: Ahead,
+    now: Ahead,
+    waiting: VecDeque<Waiting>,
     resting: Vec<Box<dyn Decoder>>,
     closed: bool,
 }
 
-/// What the reader has said, in order.
-enum Ahead {
-    Message(Message),
-    Chunk(Task),
+/// An amount of chunks that wait for their lane, decoded or not.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ahead {
+    pub(super) chunks: usize,
+    /// Their size before they are decoded.
+    pub(super) bytes: usize,
 }
 
-/// Decodes a chunk, and gives the decoder back.
-type Task = JoinHandle<(Box<dyn Decoder>, Result<Box<Judged>>)>;
+/// A message of the reader that waits, in order.
+enum Waiting {
+    Message(Message),
+    /// With its size in bytes.
+    Chunk(Task, usize),
+}
+
+/// Decodes a chunk, and returns the decoder.
+type Task = JoinHandle<(Box<dyn Decoder>, Result<Box<DecodedChunk>>)>;
 
 /// A chunk that has been decoded.
 #[derive(Debug)]
-pub(super) struct Judged {
+pub(super) struct DecodedChunk {
     pub(super) chunk: Chunk,
     /// The good rows, in order.
     pub(super) records: RecordBatch,
@@ -68,66 +75,77 @@ pub(super) struct Judged {
 }
 
 impl Decoding {
-    /// Decodes up to `most` chunks ahead.
+    /// Decodes up to `most` ahead, and one chunk in any case.
     pub(super) fn new(
         decoder: DecoderFactory,
         time: TimePolicy,
         gauge: Arc<NodeGauge>,
-        most: usize,
+        most: Ahead,
     ) -> Self {
         Self {
             decoder,
             time: Arc::new(time),
             gauge,
             most,
-            chunks: 0,
-            ahead: VecDeque::new(),
+            now: Ahead::default(),
+            waiting: VecDeque::new(),
             resting: Vec::new(),
             closed: false,
         }
     }
 
-    /// The next of what came through `receiver`, with rows in place of chunks;
-    /// `None` when all senders are gone.
+    /// The next message of `receiver`, with rows in place of chunks; `None` once all senders are
+    /// dropped.
     pub(super) fn poll_recv(
         &mut self,
         receiver: &mut Receiver<Message>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Message>> {
-        while self.chunks < self.most && !self.closed {
+        while self.has_room() && !self.closed {
             match receiver.poll_recv(context) {
-                Poll::Ready(Some(Message::Chunk(chunk))) => match self.decode(chunk) {
-                    Ok(task) => {
-                        self.chunks += 1;
-                        self.ahead.push_back(Ahead::Chunk(task));
+                Poll::Ready(Some(Message::Chunk(chunk))) => {
+                    let bytes = chunk.rows.bytes();
+                    match self.decode(chunk) {
+                        Ok(task) => {
+                            self.now.chunks += 1;
+                            self.now.bytes += bytes;
+                            self.waiting.push_back(Waiting::Chunk(task, bytes));
+                        }
+                        Err(error) => return Poll::Ready(Some(Message::Rows(Err(error)))),
                     }
-                    Err(error) => return Poll::Ready(Some(Message::Rows(Err(error)))),
-                },
-                Poll::Ready(Some(message)) => self.ahead.push_back(Ahead::Message(message)),
+                }
+                Poll::Ready(Some(message)) => self.waiting.push_back(Waiting::Message(message)),
                 Poll::Ready(None) => self.closed = true,
                 Poll::Pending => break,
             }
         }
-        match self.ahead.pop_front() {
+        match self.waiting.pop_front() {
             None if self.closed => Poll::Ready(None),
             None => Poll::Pending,
-            Some(Ahead::Message(message)) => Poll::Ready(Some(message)),
-            Some(Ahead::Chunk(mut task)) => {
+            Some(Waiting::Message(message)) => Poll::Ready(Some(message)),
+            Some(Waiting::Chunk(mut task, bytes)) => {
                 let Poll::Ready(decoded) = Pin::new(&mut task).poll(context) else {
-                    self.ahead.push_front(Ahead::Chunk(task));
+                    self.waiting.push_front(Waiting::Chunk(task, bytes));
                     return Poll::Pending;
                 };
-                self.chunks -= 1;
+                self.now.chunks -= 1;
+                self.now.bytes -= bytes;
                 let (decoder, rows) = match decoded.map_err(JoinError::try_into_panic) {
                     Ok(decoded) => decoded,
                     Err(Ok(panic)) => resume_unwind(panic),
-                    // Cancelled: the runtime goes down, and this task with it.
+                    // Cancelled: the runtime shuts down, and this task with it.
                     Err(Err(_)) => return Poll::Pending,
                 };
                 self.resting.push(decoder);
                 Poll::Ready(Some(Message::Rows(rows)))
             }
         }
+    }
+
+    /// Whether another chunk may be decoded ahead.
+    fn has_room(&self) -> bool {
+        let Ahead { chunks, bytes } = self.now;
+        chunks == 0 || chunks < self.most.chunks && bytes < self.most.bytes
     }
 
     /// Starts to decode `chunk`.
@@ -140,18 +158,18 @@ impl Decoding {
         let gauge = Arc::clone(&self.gauge);
         Ok(tokio::spawn(async move {
             let begun = Instant::now();
-            let judged = decoder
+            let decoded = decoder
                 .decode(&chunk.rows)
-                .and_then(|decoded| judge(&time, chunk, decoded).map(Box::new));
+                .and_then(|decoded| validate_times(&time, chunk, decoded).map(Box::new));
             add(&gauge.busy_ns, begun.elapsed().as_nanos() as usize);
-            (decoder, judged)
+            (decoder, decoded)
         }))
     }
 }
 
-/// Sets aside the rows whose event time is missing or not plausible, and adds
-/// the offsets where they are asked for.
-fn judge(time: &TimePolicy, chunk: Chunk, decoded: Decoded) -> Result<Judged> {
+/// Rejects the rows whose event time is missing or not plausible, and adds the offsets if the
+/// policy requires them.
+fn validate_times(time: &TimePolicy, chunk: Chunk, decoded: Decoded) -> Result<DecodedChunk> {
     let rows = &chunk.rows;
     let Decoded {
         records,
@@ -211,14 +229,14 @@ fn judge(time: &TimePolicy, chunk: Chunk, decoded: Decoded) -> Result<Judged> {
         rejected.extend(implausible.into_iter().map(|(_, letter)| letter));
         rejected.sort_by_key(|letter| letter.row);
     }
-    Ok(Judged {
+    Ok(DecodedChunk {
         chunk,
         records,
         rejected,
     })
 }
 
-/// Why an event time cannot be, if it cannot.
+/// The reason why an event time is not plausible, if it is not.
 fn objection(
     policy: &TimePolicy,
     event_time: Option<EventTime>,
@@ -242,7 +260,7 @@ fn objection(
     })
 }
 
-/// Appends [`OFFSET_COLUMN`] where the policy asks for it.
+/// Appends [`OFFSET_COLUMN`] if the policy requires it.
 fn with_offsets(
     time: &TimePolicy,
     records: RecordBatch,
@@ -282,7 +300,7 @@ mod tests {
         testing::ScriptDecoder,
     };
 
-    /// The first of two chunks is done only after the second.
+    /// Finishes the first of two chunks only after the second.
     struct Crossed {
         done: mpsc::Sender<()>,
         second: Arc<Mutex<mpsc::Receiver<()>>>,
@@ -336,9 +354,13 @@ mod tests {
             on_error: OnError::DeadLetter,
             offsets: WithOffsets::No,
         };
-        let mut decoding = Decoding::new(Arc::new(crossed), time, Arc::default(), 2);
+        let most = Ahead {
+            chunks: 2,
+            bytes: usize::MAX,
+        };
+        let mut decoding = Decoding::new(Arc::new(crossed), time, Arc::default(), most);
         let (sender, mut receiver) = bounded(1 << 20, Arc::default());
-        for message in [chunk(0), Message::Idle("p".into()), chunk(1)] {
+        for message in [chunk(0), Message::Sleep, chunk(1)] {
             sender.send(message).await.unwrap();
         }
         drop(sender);
@@ -351,6 +373,6 @@ mod tests {
                 other => format!("{other:?}"),
             });
         }
-        assert_eq!(seen, ["0", "Idle(\"p\")", "1"]);
+        assert_eq!(seen, ["0", "Sleep", "1"]);
     }
 }

@@ -1,4 +1,4 @@
-//! Cutting a graph into fragments: what is fused, and where the channels are.
+//! Divides a graph into fragments: fused nodes, with channels between them.
 
 use crate::{
     Error, Result,
@@ -6,21 +6,21 @@ use crate::{
     graph::{Graph, NodeId, NodeKind, Partitioning, validate},
 };
 
-/// Nodes that run fused in one chain a lane, or one sink.
+/// Nodes that run fused in one chain on each lane, or one sink.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fragment {
-    /// The nodes, every edge between them pointing forward.
+    /// The nodes, with every edge between them pointing forward.
     pub(super) nodes: Vec<NodeId>,
-    /// On how many lanes it runs.
+    /// The number of lanes that run it.
     pub(super) lanes: usize,
-    /// The edges that come in by channels.
+    /// The edges that enter by channels.
     pub(super) inputs: Vec<EdgeId>,
-    /// The edges that go out by channels.
+    /// The edges that leave by channels.
     pub(super) outputs: Vec<EdgeId>,
 }
 
-/// Cuts `graph` for `lanes` lanes. Fragments come in an order in which channels
-/// point forward; a sink is a fragment of its own.
+/// Divides `graph` for `lanes` lanes. Channels point forward in the order of the fragments. A sink
+/// is a fragment of its own.
 pub(super) fn cut(graph: &Graph, lanes: usize) -> Result<Vec<Fragment>> {
     let order = validate(graph)?;
     let mut of_node: Vec<usize> = graph.ids().map(|id| id.0).collect();
@@ -103,7 +103,7 @@ fn sort(graph: &Graph, mut rest: Vec<Fragment>) -> Result<Vec<Fragment>> {
     Ok(sorted)
 }
 
-/// A sink that is fed lane by lane runs on as many lanes as feed it.
+/// The number of lanes of a sink with a `Forward` input: as many as its upstream has.
 fn forwarded_lanes(graph: &Graph, fragment: &Fragment, before: &[Fragment]) -> Option<usize> {
     let forwarded = fragment
         .inputs
@@ -118,8 +118,8 @@ fn forwarded_lanes(graph: &Graph, fragment: &Fragment, before: &[Fragment]) -> O
     lanes.max()
 }
 
-/// Whether fragments would feed each other, or one itself: rows that part and
-/// come together again, some of them by an exchange.
+/// Whether fragments would form a cycle: rows that part and meet again, some after an
+/// exchange.
 fn has_circle(graph: &Graph, of_node: &[usize]) -> bool {
     let mut rest: Vec<(usize, usize)> = Vec::new();
     for edge in &graph.edges {
@@ -129,7 +129,7 @@ fn has_circle(graph: &Graph, of_node: &[usize]) -> bool {
             rest.push((from, to));
         }
     }
-    // Without a circle there is always a fragment that nobody left feeds.
+    // Without a cycle there is always a fragment that no remaining fragment feeds.
     while !rest.is_empty() {
         let edges = rest.len();
         let fed: Vec<usize> = rest.iter().map(|(_, to)| *to).collect();
@@ -141,8 +141,8 @@ fn has_circle(graph: &Graph, of_node: &[usize]) -> bool {
     false
 }
 
-/// Whether an edge can be a function call: `Forward`, and not into a sink, because
-/// writing is async and encoding belongs off the lane.
+/// Whether an edge can be a function call. It must be `Forward`, and not enter a sink: writes are
+/// async, and lanes should not encode.
 fn can_fuse(graph: &Graph, to: NodeId, partitioning: &Partitioning) -> bool {
     *partitioning == Partitioning::Forward && !matches!(graph.node(to).kind, NodeKind::Sink(_))
 }

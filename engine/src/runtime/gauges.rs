@@ -1,5 +1,5 @@
-//! What a running job counts for its status: relaxed atomics, written once a
-//! batch, never read by the data path.
+//! The counters of a running job for its status: relaxed atomics, written once a batch, never read
+//! by the data path.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,7 @@ pub struct Gauges {
 }
 
 impl Gauges {
-    /// For the nodes of these names.
+    /// Creates the gauges of the nodes with these names.
     pub fn new(nodes: impl IntoIterator<Item = Arc<str>>) -> Self {
         Self {
             partitions: Mutex::default(),
@@ -34,7 +34,7 @@ impl Gauges {
         }
     }
 
-    /// The gauge of a partition, made when it is first asked for.
+    /// The gauge of a partition, created at the first call.
     pub(super) fn partition(&self, partition: &Arc<PartitionId>) -> Arc<PartitionGauge> {
         let mut partitions = self
             .partitions
@@ -48,7 +48,7 @@ impl Gauges {
         self.nodes.get(name).map(Arc::clone).unwrap_or_default()
     }
 
-    /// All partitions as they stand.
+    /// The current values of all partitions.
     pub fn partitions(&self) -> BTreeMap<String, PartitionStatus> {
         let partitions = self
             .partitions
@@ -60,7 +60,7 @@ impl Gauges {
         partitions.iter().map(status).collect()
     }
 
-    /// All nodes as they stand; `seconds` is the time since the job started.
+    /// The current values of all nodes; `seconds` is the time since the job started.
     pub fn nodes(&self, seconds: f64) -> BTreeMap<String, NodeStatus> {
         let status =
             |(name, gauge): (&Arc<str>, &Arc<NodeGauge>)| (name.to_string(), gauge.status(seconds));
@@ -68,11 +68,11 @@ impl Gauges {
     }
 }
 
-/// One partition's figures.
+/// The values of a partition.
 #[derive(Debug)]
 pub(super) struct PartitionGauge {
     pub(super) offset: AtomicI64,
-    /// `u64::MAX` where the source cannot tell.
+    /// `u64::MAX` if the source does not know it.
     pub(super) lag: AtomicU64,
     pub(super) watermark: AtomicI64,
     pub(super) idle: AtomicBool,
@@ -119,12 +119,13 @@ impl PartitionGauge {
     }
 }
 
-/// One node's figures, its lanes added up.
+/// The values of a node, summed over lanes.
 #[derive(Debug, Default)]
 pub(super) struct NodeGauge {
     pub(super) rows_in: AtomicU64,
     pub(super) rows_out: AtomicU64,
     pub(super) late: AtomicU64,
+    pub(super) dead_letters: AtomicU64,
     pub(super) missed: AtomicU64,
     pub(super) state_bytes: AtomicU64,
     pub(super) queue_bytes: Arc<AtomicU64>,
@@ -137,6 +138,7 @@ impl NodeGauge {
             rows_in: self.rows_in.load(Ordering::Relaxed),
             rows_out: self.rows_out.load(Ordering::Relaxed),
             late: self.late.load(Ordering::Relaxed),
+            dead_letters: self.dead_letters.load(Ordering::Relaxed),
             missed: self.missed.load(Ordering::Relaxed),
             state_bytes: self.state_bytes.load(Ordering::Relaxed),
             queue_bytes: self.queue_bytes.load(Ordering::Relaxed),

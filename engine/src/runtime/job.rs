@@ -10,182 +10,189 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    checkpoint::{Checkpointer, Done, Pending},
+    checkpoint::{CheckpointCoordinator, CompletedCheckpoint, PendingCheckpoint},
+    error_rate::{ErrorRateLimit, ErrorRateMonitor},
     gauges::Gauges,
+    memory_controller::{LOOK_EVERY, MemoryAction, MemoryController},
     monitor::Monitor,
-    pace::Pace,
-    pressure::{LOOK_EVERY, Pressure, Relief},
-    reader::Order,
-    report::Report,
-    tolerance::{StopWhen, Tolerance},
+    profile_throttle::ProfileThrottle,
+    replay::OldFiles,
+    source_task::SourceCommand,
+    startup::Claimed,
+    task_event::TaskEvent,
     topology::{self, Topology},
 };
 use crate::{
     Clock, Error, Result,
-    commit::{CommitLog, Committed, Recovered},
+    commit::Committed,
     element::{Barrier, BarrierKind},
     graph::Graph,
-    inquiry::Inquiry,
     memory::MemoryLimit,
+    source::Growth,
+    state_query::StateQuery,
     status::{JobState, JobStatus, MemoryStatus},
 };
 
-/// How long a source may be unreachable in a run that should end by itself.
+/// How long a source may be unreachable in a bounded run.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often the status is refreshed.
+/// The interval of status updates.
 const STATUS_EVERY: Duration = Duration::from_millis(250);
 
-/// How a job runs.
+/// The configuration of a job.
 #[derive(Debug, Clone)]
 pub struct JobConfig {
     /// The pipeline's name.
     pub pipeline: String,
-    /// How many lanes.
+    /// The number of lanes.
     pub lanes: usize,
-    /// How often to commit.
+    /// The interval of commits.
     pub checkpoint_every: Duration,
-    /// How many bytes each channel may hold.
+    /// The capacity of each channel in bytes.
     pub queue_bytes: usize,
-    /// When to stop.
+    /// The condition to stop.
     pub until: Until,
-    /// What becomes of open windows at the stop.
+    /// Whether open windows close at the stop.
     pub end: End,
     /// Nodes and sources whose state may be dropped, by name.
     pub reset: BTreeSet<String>,
-    /// How many bad rows are too many.
-    pub stop_when: Option<StopWhen>,
-    /// How much memory the process may take.
+    /// Whether to keep published files whose rows are read again.
+    pub old_files: OldFiles,
+    /// The limit of bad rows.
+    pub stop_when: Option<ErrorRateLimit>,
+    /// The memory limit of the process.
     pub memory: Option<MemoryLimit>,
 }
 
-/// When a job stops by itself. One whose sources are all bounded always stops
-/// when they have been read to their end.
+impl JobConfig {
+    /// The share of the memory limit for each lane, in bytes.
+    pub(super) fn memory_per_lane(&self) -> Option<usize> {
+        let limit = self.memory.as_ref()?.bytes;
+        Some(usize::try_from(limit).unwrap_or(usize::MAX) / self.lanes.max(1))
+    }
+}
+
+/// When a job stops on its own. A job whose sources are all bounded always stops when they have
+/// been read to their end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
-    /// When it is told to.
+    /// At a command.
     Stopped,
-    /// When every partition has been at its end once.
+    /// When every partition has reached its end once. If a source may get more rows in a later run
+    /// ([`Growth::MayGrow`]), [`JobConfig::end`] decides about open windows.
     CaughtUp,
 }
 
-/// What becomes of open windows when a job stops before its sources end.
+/// Whether open windows close when a job stops before its sources end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// They stay in the state; the next run goes on with them.
+    /// They stay in the state, and the next run continues with them.
     Keep,
-    /// They close; rows that come for them later are late.
+    /// They close. Their later rows are late.
     Drain,
 }
 
-/// How a job ended.
+/// The result of a job.
 #[derive(Debug, Clone)]
 pub struct Outcome {
     /// The last commit.
     pub committed: Option<Committed>,
     /// The last status.
     pub status: JobStatus,
+    /// Whether the open windows have closed.
+    pub end: End,
 }
 
-/// What a job needs from outside.
-pub(super) struct Surroundings {
+/// The dependencies of a job.
+pub(super) struct JobContext {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) stop: CancellationToken,
     pub(super) status: watch::Sender<JobStatus>,
-    pub(super) inquiry: Inquiry,
+    pub(super) inquiry: StateQuery,
 }
 
-/// Runs `graph` from where `log` stands.
+/// Runs `graph` from the last commit of `log`.
 pub(super) async fn run(
     graph: &Graph,
     config: &JobConfig,
-    log: CommitLog,
-    recovered: Recovered,
-    surroundings: &Surroundings,
+    claimed: Claimed,
+    context: &JobContext,
 ) -> Result<Outcome> {
     let names = graph.nodes.iter().map(|node| Arc::clone(&node.name));
     let gauges = Arc::new(Gauges::new(names));
     let (reports, inbox) = mpsc::unbounded_channel();
-    let (topology, checkpointer) = topology::build(
-        graph,
-        config,
-        log,
-        recovered,
-        surroundings,
-        &gauges,
-        reports,
-    )
-    .await?;
+    let (topology, checkpointer) =
+        topology::build(graph, config, claimed, context, &gauges, reports).await?;
     let monitor = Monitor::new(
         graph,
         &config.pipeline,
         gauges,
-        surroundings,
+        context,
         checkpointer.totals(),
     );
     let mut job = Job {
         config,
-        clock: Arc::clone(&surroundings.clock),
+        clock: Arc::clone(&context.clock),
         topology,
         inbox,
         pending: None,
-        pace: Pace::default(),
+        pace: ProfileThrottle::default(),
         checkpointer,
         monitor,
         caught_up: BTreeSet::new(),
-        exhausted: BTreeSet::new(),
+        exhausted: BTreeMap::new(),
         unreachable: BTreeMap::new(),
         phase: Phase::Running,
-        tolerance: Tolerance::new(config.stop_when),
+        tolerance: ErrorRateMonitor::new(config.stop_when),
         verdict: None,
         pressure: config
             .memory
             .as_ref()
-            .map(|limit| Pressure::new(limit.bytes)),
+            .map(|limit| MemoryController::new(limit.bytes)),
         short_of_memory: None,
     };
-    let ended = job.run(&surroundings.stop).await;
-    job.topology.end(surroundings.clock.as_ref()).await;
+    let ended = job.run(&context.stop).await;
+    job.topology.end(context.clock.as_ref()).await;
     ended
 }
 
-/// How bad the rows are.
+/// Whether the rate of bad rows is acceptable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Judged {
-    Bearable,
-    TooManyBad,
+enum ErrorRate {
+    Acceptable,
+    TooHigh,
 }
 
-/// Where a job is on its way to the end.
+/// The phase of a job's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Running,
-    /// It is to stop as soon as no commit is under way.
+    /// It will stop as soon as no commit is under way.
     StopWanted(End),
-    /// The last barrier is on its way.
-    Stopping,
+    /// The last barrier is under way.
+    Stopping(End),
 }
 
 struct Job<'a> {
     config: &'a JobConfig,
     clock: Arc<dyn Clock>,
     topology: Topology,
-    inbox: mpsc::UnboundedReceiver<Report>,
-    /// The epoch whose barrier is on its way.
-    pending: Option<Pending>,
-    pace: Pace,
-    checkpointer: Checkpointer,
+    inbox: mpsc::UnboundedReceiver<TaskEvent>,
+    /// The epoch whose barrier is under way.
+    pending: Option<PendingCheckpoint>,
+    pace: ProfileThrottle,
+    checkpointer: CheckpointCoordinator,
     monitor: Monitor,
     caught_up: BTreeSet<Arc<str>>,
-    exhausted: BTreeSet<Arc<str>>,
+    exhausted: BTreeMap<Arc<str>, Growth>,
     unreachable: BTreeMap<Arc<str>, String>,
     phase: Phase,
-    tolerance: Tolerance,
-    /// Why the job stops, where that is an error.
+    tolerance: ErrorRateMonitor,
+    /// The error that stops the job, if there is one.
     verdict: Option<Error>,
-    /// How short memory is, where there is a limit.
-    pressure: Option<Pressure>,
-    /// What is said while nothing is read for that.
+    /// The memory pressure, if there is a limit.
+    pressure: Option<MemoryController>,
+    /// The status message while reading is paused for memory.
     short_of_memory: Option<String>,
 }
 
@@ -204,8 +211,8 @@ impl Job<'_> {
                 committed = self.checkpointer.finished() => {
                     let stopped = self.on_commit(committed?);
                     if let Some(outcome) = stopped {
-                        // A short run has not been looked at before.
-                        self.judge();
+                        // A short run has not been checked before.
+                        self.check_error_rate();
                         return self.verdict.take().map_or(Ok(outcome), Err);
                     }
                     due = clock.sleep(self.config.checkpoint_every);
@@ -221,8 +228,8 @@ impl Job<'_> {
                 () = &mut refresh => {
                     refresh = clock.sleep(STATUS_EVERY);
                     self.monitor.refresh();
-                    if self.judge() == Judged::TooManyBad {
-                        // Commit first: then the dead letters can be looked at.
+                    if self.check_error_rate() == ErrorRate::TooHigh {
+                        // Commit first, so that users can query the dead letters.
                         self.want_stop(End::Keep);
                     }
                 }
@@ -239,20 +246,20 @@ impl Job<'_> {
                 _ => {}
             }
             if let (Phase::StopWanted(end), true) = (self.phase, self.is_idle()) {
-                self.phase = Phase::Stopping;
+                self.phase = Phase::Stopping(end);
                 self.monitor.say(JobState::Stopping, None);
                 self.topology.order(match end {
-                    End::Drain => || Order::End,
-                    End::Keep => || Order::Stop,
+                    End::Drain => || SourceCommand::End,
+                    End::Keep => || SourceCommand::Stop,
                 });
                 self.trigger(BarrierKind::Stop);
             }
         }
     }
 
-    fn on_report(&mut self, report: Report) -> Result<()> {
+    fn on_report(&mut self, report: TaskEvent) -> Result<()> {
         match report {
-            Report::Cut(epoch, cut) => {
+            TaskEvent::CheckpointAck(epoch, cut) => {
                 let pending = self
                     .pending
                     .as_mut()
@@ -263,35 +270,35 @@ impl Job<'_> {
                 pending.add(cut);
                 if pending.is_complete() {
                     let pending = self.pending.take().expect("it is there");
-                    if pending.barrier().says_all {
-                        self.pace.said(pending.begun, self.clock.now());
+                    if pending.barrier().emit_profiles {
+                        self.pace.said(pending.begun, self.clock.uptime());
                     }
                     self.checkpointer.begin(pending)?;
                 }
             }
-            Report::CaughtUp(source) => {
+            TaskEvent::CaughtUp(source) => {
                 self.caught_up.insert(source);
                 let sources = self.topology.sources();
                 let all = sources.iter().all(|source| {
-                    self.caught_up.contains(source) || self.exhausted.contains(source)
+                    self.caught_up.contains(source) || self.exhausted.contains_key(source)
                 });
                 if all && self.config.until == Until::CaughtUp {
                     self.want_stop(self.config.end);
                 }
             }
-            Report::Exhausted(source) => {
-                self.exhausted.insert(Arc::clone(&source));
+            TaskEvent::Exhausted(source, growth) => {
+                self.exhausted.insert(Arc::clone(&source), growth);
                 if self.exhausted.len() == self.topology.sources().len() {
-                    self.want_stop(End::Drain);
+                    self.want_stop(self.end_of_all());
                 } else {
-                    return self.on_report(Report::CaughtUp(source));
+                    return self.on_report(TaskEvent::CaughtUp(source));
                 }
             }
-            Report::Reachable(source, None) => {
+            TaskEvent::Reachable(source, None) => {
                 self.unreachable.remove(&source);
                 self.say_what_it_waits_for();
             }
-            Report::Reachable(source, Some(reason)) => {
+            TaskEvent::Reachable(source, Some(reason)) => {
                 self.unreachable.insert(source, reason);
                 self.say_what_it_waits_for();
             }
@@ -299,37 +306,39 @@ impl Job<'_> {
         Ok(())
     }
 
-    fn on_commit(&mut self, done: Option<Done>) -> Option<Outcome> {
+    fn on_commit(&mut self, done: Option<CompletedCheckpoint>) -> Option<Outcome> {
         if let Some(pressure) = &mut self.pressure {
             let put_bytes = done.as_ref().map(|done| done.state_put_bytes);
-            pressure.committed(self.clock.now(), put_bytes);
+            pressure.committed(self.clock.uptime(), put_bytes);
         }
         if let Some(done) = &done {
             self.monitor.committed(done, self.checkpointer.totals());
             self.topology.committed(self.checkpointer.positions());
         }
-        (self.phase == Phase::Stopping).then(|| {
-            self.monitor.say(JobState::Stopped, None);
-            Outcome {
-                committed: self.checkpointer.last().cloned(),
-                status: self.monitor.status(),
-            }
+        let Phase::Stopping(end) = self.phase else {
+            return None;
+        };
+        self.monitor.say(JobState::Stopped, None);
+        Some(Outcome {
+            committed: self.checkpointer.last().cloned(),
+            status: self.monitor.status(),
+            end,
         })
     }
 
-    /// Looks at how many rows were bad.
-    fn judge(&mut self) -> Judged {
+    /// Checks the number of bad rows.
+    fn check_error_rate(&mut self) -> ErrorRate {
         let (rows, dead) = self.monitor.rows_and_dead_letters();
-        match self.tolerance.judge(self.clock.now(), rows, dead) {
-            Ok(()) => Judged::Bearable,
+        match self.tolerance.judge(self.clock.uptime(), rows, dead) {
+            Ok(()) => ErrorRate::Acceptable,
             Err(verdict) => {
                 self.verdict.get_or_insert(verdict);
-                Judged::TooManyBad
+                ErrorRate::TooHigh
             }
         }
     }
 
-    /// Looks at what memory the process takes, and does what helps.
+    /// Checks the memory of the process and reduces it if it is short.
     fn relieve(&mut self) -> Result<()> {
         if self.phase != Phase::Running {
             return Ok(());
@@ -341,27 +350,38 @@ impl Job<'_> {
         let Some(used_bytes) = limit.gauge.used_bytes() else {
             return Ok(());
         };
-        let relief = pressure.judge(self.clock.now(), used_bytes, idle)?;
+        let relief = pressure.judge(self.clock.uptime(), used_bytes, idle)?;
         self.monitor.memory(MemoryStatus {
             used_bytes,
             limit_bytes: limit.bytes,
             paused: pressure.is_paused(),
         });
         match relief {
-            Relief::None => {}
-            Relief::Pause => {
+            MemoryAction::None => {}
+            MemoryAction::Pause => {
                 self.short_of_memory = Some(pressure.message(used_bytes));
-                self.topology.order(|| Order::Pause);
+                self.topology.order(|| SourceCommand::Pause);
                 self.say_what_it_waits_for();
             }
-            Relief::GoOn => {
+            MemoryAction::GoOn => {
                 self.short_of_memory = None;
-                self.topology.order(|| Order::GoOn);
+                self.topology.order(|| SourceCommand::GoOn);
                 self.say_what_it_waits_for();
             }
-            Relief::Commit => self.trigger(BarrierKind::Relief),
+            MemoryAction::Commit => self.trigger(BarrierKind::Relief),
         }
         Ok(())
+    }
+
+    /// Whether open windows close when every source has been read to its end. A run that ends when
+    /// it has caught up keeps them for the next run, which may read more rows.
+    fn end_of_all(&self) -> End {
+        let grows = self.exhausted.values().any(|it| *it == Growth::MayGrow);
+        if grows && self.config.until == Until::CaughtUp {
+            self.config.end
+        } else {
+            End::Drain
+        }
     }
 
     fn want_stop(&mut self, end: End) {
@@ -370,24 +390,24 @@ impl Job<'_> {
         }
     }
 
-    /// Sends a barrier on its way.
+    /// Sends a barrier to the sources.
     fn trigger(&mut self, kind: BarrierKind) {
-        let now = self.clock.now();
+        let now = self.clock.uptime();
         let barrier = Barrier {
             epoch: self.checkpointer.next_epoch(),
             kind,
-            says_all: kind == BarrierKind::Stop || self.pace.is_due(now),
+            emit_profiles: kind == BarrierKind::Stop || self.pace.is_due(now),
         };
-        self.pending = Some(Pending::new(barrier, self.topology.parts(), now));
-        self.topology.order(|| Order::Barrier(barrier));
+        self.pending = Some(PendingCheckpoint::new(barrier, self.topology.parts(), now));
+        self.topology.order(|| SourceCommand::Barrier(barrier));
     }
 
-    /// No barrier and no commit is under way.
+    /// Whether no barrier and no commit is under way.
     fn is_idle(&self) -> bool {
         self.pending.is_none() && !self.checkpointer.is_busy()
     }
 
-    /// It may be time for a checkpoint.
+    /// Whether a checkpoint may begin.
     fn is_free(&self) -> bool {
         self.phase == Phase::Running && self.is_idle()
     }
@@ -418,7 +438,7 @@ impl Job<'_> {
     }
 }
 
-/// A task ended: by itself because another one did, or by an error or panic.
+/// The result of a task: it ended because another one did, or by an error or a panic.
 fn ended_well(ended: Result<Result<()>, tokio::task::JoinError>) -> Result<()> {
     match ended {
         Ok(result) => result,

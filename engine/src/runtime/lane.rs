@@ -14,34 +14,38 @@ use tokio::sync::broadcast;
 use super::{
     chain::Chain,
     channel::{Closed, Receiver, Sender, Weight},
-    decoding::{Decoding, Judged},
+    decoding::{DecodedChunk, Decoding},
     gauges::{NodeGauge, add},
-    head::{Assignment, Head},
-    report::{Cut, Report, Reports},
+    source_stage::{Assignment, SourceStage},
+    task_event::{CheckpointAck, TaskEvent, TaskEvents},
 };
 use crate::{
     Batch, Element, Error, EventTime, Result,
     element::{Barrier, EdgeId},
     graph::{NodeId, Partitioning},
-    inquiry::Question,
     source::{Chunk, PartitionId},
     state::{KeyHasher, lane_of},
+    state_query::StateQueryRequest,
 };
 
-/// What a lane receives.
+/// A message to a lane.
 #[derive(Debug)]
 pub(super) enum Message {
-    /// From a lane before it.
+    /// From an upstream lane.
     Element(Element),
     /// From a source's reader.
     Assigned(Vec<Assignment>),
+    /// From a source's reader: partitions that are assigned later have no older row.
+    Unassigned(Option<EventTime>),
     /// From a source's reader.
     Chunk(Chunk),
-    /// What has become of a chunk.
-    Rows(Result<Box<Judged>>),
-    /// From a source's reader: the partition is idle.
-    Idle(Arc<str>),
-    /// From a source's reader: what follows in the partition is not older.
+    /// The decoded rows of a chunk.
+    Rows(Result<Box<DecodedChunk>>),
+    /// From a source's reader: all its partitions are idle.
+    Sleep,
+    /// From a source's reader: a partition is active again.
+    Wake,
+    /// From a source's reader: no older row follows in the partition.
     Promised(Arc<str>, EventTime),
     /// From a source's reader: the partition is finished.
     Finished(Arc<str>),
@@ -57,41 +61,43 @@ impl Weight for Message {
     }
 }
 
-/// Where the messages of an input come from.
+/// The sender of an input's messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Upstream {
-    /// Reader of this source.
-    Reader(NodeId),
-    /// This lane of the fragment before.
+    /// The reader of this source.
+    SourceTask(NodeId),
+    /// This lane of the upstream fragment.
     Lane(usize),
 }
 
-/// One input channel, and whether it has passed the barrier under way.
+/// One input channel, and whether it has delivered the current barrier.
 struct Input {
     upstream: Upstream,
     receiver: Receiver<Message>,
-    /// Decodes what a reader sends.
+    /// Decodes the chunks of a reader.
     decoding: Option<Decoding>,
-    /// It has delivered the barrier that others have not.
+    /// It has delivered the barrier that other inputs have not.
     held: bool,
     ended: bool,
 }
 
 /// The inputs of a task, merged fairly and aligned at barriers.
 pub(super) struct Inputs {
-    inputs: Vec<Input>,
+    merged: Vec<Input>,
     next: usize,
+    /// All rows of the ended inputs are before this time.
+    end: EventTime,
 }
 
-/// What the merged inputs give.
+/// An item of the merged inputs.
 pub(super) enum Received {
     /// A message that is not a barrier and not an end.
     Message(Upstream, Message),
     /// All inputs have delivered this barrier.
     Barrier(Barrier),
-    /// All inputs have ended.
-    End,
-    /// All senders are gone: the job is over.
+    /// All inputs have ended. All their rows are before this time.
+    End(EventTime),
+    /// All senders are dropped: the job has ended.
     Closed,
 }
 
@@ -106,15 +112,16 @@ impl Inputs {
             ended: false,
         };
         Self {
-            inputs: receivers.into_iter().map(input).collect(),
+            merged: receivers.into_iter().map(input).collect(),
             next: 0,
+            end: EventTime::MIN,
         }
     }
 
-    /// Lets `decoding` decode what the reader of `source` sends.
+    /// Lets `decoding` decode the chunks from the reader of `source`.
     pub(super) fn decode(&mut self, source: NodeId, decoding: Decoding) {
-        let mut inputs = self.inputs.iter_mut();
-        if let Some(input) = inputs.find(|input| input.upstream == Upstream::Reader(source)) {
+        let mut inputs = self.merged.iter_mut();
+        if let Some(input) = inputs.find(|input| input.upstream == Upstream::SourceTask(source)) {
             input.decoding = Some(decoding);
         }
     }
@@ -125,11 +132,11 @@ impl Inputs {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Received> {
-        let count = self.inputs.len();
+        let count = self.merged.len();
         for step in 0..count {
             let index = (self.next + step) % count;
-            while !self.inputs[index].held {
-                let input = &mut self.inputs[index];
+            while !self.merged[index].held {
+                let input = &mut self.merged[index];
                 let received = match &mut input.decoding {
                     Some(decoding) => decoding.poll_recv(&mut input.receiver, context),
                     None => input.receiver.poll_recv(context),
@@ -141,16 +148,17 @@ impl Inputs {
                     None => return Poll::Ready(Received::Closed),
                     Some(Message::Element(Element::Barrier(barrier))) => {
                         input.held = true;
-                        if self.inputs.iter().all(|input| input.held) {
-                            self.inputs.iter_mut().for_each(|input| input.held = false);
+                        if self.merged.iter().all(|input| input.held) {
+                            self.merged.iter_mut().for_each(|input| input.held = false);
                             return Poll::Ready(Received::Barrier(barrier));
                         }
                         break;
                     }
-                    Some(Message::Element(Element::End)) => {
+                    Some(Message::Element(Element::End(end))) => {
                         input.ended = true;
-                        if self.inputs.iter().all(|input| input.ended) {
-                            return Poll::Ready(Received::End);
+                        self.end = self.end.max(end);
+                        if self.merged.iter().all(|input| input.ended) {
+                            return Poll::Ready(Received::End(self.end));
                         }
                     }
                     Some(message) => {
@@ -167,9 +175,9 @@ impl Inputs {
 /// An edge out of a fragment on one lane.
 pub(super) struct Exit {
     partitioning: Partitioning,
-    /// The channels to the receiver, shared by the edges that lead there.
+    /// The channels to the receiver, shared by all edges to it.
     receiver: Arc<Downstream>,
-    /// Hashes the keys; made when the first batch shows their types.
+    /// Hashes the keys; created when the first batch shows their types.
     hasher: Option<KeyHasher>,
 }
 
@@ -183,7 +191,7 @@ impl Exit {
         }
     }
 
-    /// Sends rows to the lanes that own them.
+    /// Sends each row to the lane that owns its key.
     async fn send(&mut self, edge: EdgeId, lane: usize, batch: Batch) -> Result<Sent> {
         match &self.partitioning {
             Partitioning::Forward => self.send_to(lane, edge, batch).await,
@@ -238,9 +246,9 @@ impl Exit {
     }
 }
 
-/// The channels from one lane to the lanes of a fragment after it.
+/// The channels from one lane to the lanes of a downstream fragment.
 pub(super) struct Downstream {
-    /// By the receiver's lane; a `Forward` edge to a sink leads to the lane's own only.
+    /// By the receiver's lane. A `Forward` edge to a sink leads only to the same lane.
     pub(super) senders: Vec<Option<Sender<Message>>>,
 }
 
@@ -271,7 +279,7 @@ impl Downstream {
     }
 }
 
-/// Whether the receiver is still there.
+/// Whether the receiver still exists.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sent {
     Through,
@@ -288,18 +296,18 @@ impl From<Result<(), Closed>> for Sent {
     }
 }
 
-/// Everything one lane of one fragment owns.
+/// The state of a lane of a fragment.
 pub(super) struct Lane {
     pub(super) index: usize,
     pub(super) inputs: Inputs,
-    pub(super) heads: BTreeMap<NodeId, Head>,
+    pub(super) stages: BTreeMap<NodeId, SourceStage>,
     pub(super) chain: Chain,
     pub(super) exits: BTreeMap<EdgeId, Exit>,
     /// The receivers of all exits, each once.
     pub(super) downstream: Vec<Arc<Downstream>>,
     pub(super) gauges: Vec<Arc<NodeGauge>>,
-    pub(super) reports: Reports,
-    pub(super) questions: broadcast::Receiver<Question>,
+    pub(super) reports: TaskEvents,
+    pub(super) questions: broadcast::Receiver<StateQueryRequest>,
 }
 
 impl Lane {
@@ -310,7 +318,7 @@ impl Lane {
             let received = tokio::select! {
                 biased;
                 Ok(question) = self.questions.recv() => {
-                    self.chain.answer(&question);
+                    self.chain.query_state(&question);
                     continue;
                 }
                 received = self.inputs.recv() => received,
@@ -325,9 +333,14 @@ impl Lane {
                     self.chain.on_barrier(barrier);
                     Some(Element::Barrier(barrier))
                 }
-                Received::End => {
-                    self.chain.on_end()?;
-                    Some(Element::End)
+                Received::End(end) => {
+                    let end = self
+                        .stages
+                        .values()
+                        .map(SourceStage::end)
+                        .fold(end, Ord::max);
+                    self.chain.on_end(end);
+                    Some(Element::End(end))
                 }
                 Received::Closed => return Ok(()),
             };
@@ -340,7 +353,7 @@ impl Lane {
                 if self.flush().await? == Sent::Closed {
                     return Ok(());
                 }
-                if !self.chain.go_on()? {
+                if !self.chain.poll_output()? {
                     break;
                 }
             }
@@ -363,18 +376,20 @@ impl Lane {
             (Upstream::Lane(lane), Message::Element(Element::Watermark(edge, watermark))) => {
                 self.chain.on_watermark(edge, lane, watermark)
             }
-            (Upstream::Reader(source), message) => {
-                let head = self.heads.get_mut(&source).ok_or_else(|| {
-                    Error::internal("rows of a source that this lane has no head for")
+            (Upstream::SourceTask(source), message) => {
+                let stage = self.stages.get_mut(&source).ok_or_else(|| {
+                    Error::internal("rows of a source that this lane has no stage for")
                 })?;
                 match message {
-                    Message::Assigned(partitions) => head.assign(partitions, &mut self.chain),
-                    Message::Rows(rows) => head.rows(rows?, &mut self.chain),
-                    Message::Idle(partition) => head.idle(&partition, &mut self.chain),
+                    Message::Assigned(partitions) => stage.assign(partitions, &mut self.chain),
+                    Message::Unassigned(from) => stage.unassigned(from, &mut self.chain),
+                    Message::Rows(rows) => stage.rows(rows?, &mut self.chain),
+                    Message::Sleep => stage.set_asleep(true, &mut self.chain),
+                    Message::Wake => stage.set_asleep(false, &mut self.chain),
                     Message::Promised(partition, at) => {
-                        head.promised(&partition, at, &mut self.chain)
+                        stage.promised(&partition, at, &mut self.chain)
                     }
-                    Message::Finished(partition) => head.finish(&partition, &mut self.chain),
+                    Message::Finished(partition) => stage.finish(&partition, &mut self.chain),
                     Message::Chunk(_) => Err(Error::internal("a chunk that nobody has decoded")),
                     Message::Element(_) => Ok(()),
                 }
@@ -383,7 +398,7 @@ impl Lane {
         }
     }
 
-    /// Sends what waits at the exits.
+    /// Sends the elements at the exits.
     async fn flush(&mut self) -> Result<Sent> {
         for element in self.chain.exits() {
             let sent = match element {
@@ -395,7 +410,7 @@ impl Lane {
                     exit.send(edge, self.index, batch).await?
                 }
                 Element::Watermark(edge, _) => self.exits[&edge].receiver.broadcast(&element).await,
-                Element::Barrier(_) | Element::End => Sent::Through,
+                Element::Barrier(_) | Element::End(_) => Sent::Through,
             };
             if sent == Sent::Closed {
                 return Ok(Sent::Closed);
@@ -405,16 +420,21 @@ impl Lane {
     }
 
     fn report(&mut self, barrier: Barrier) -> Result<()> {
-        let watermarks: BTreeMap<Arc<PartitionId>, EventTime> =
-            self.heads.values().flat_map(Head::watermarks).collect();
-        let cut = Cut::Lane {
+        let watermarks: BTreeMap<Arc<PartitionId>, EventTime> = self
+            .stages
+            .values()
+            .flat_map(SourceStage::watermarks)
+            .collect();
+        let cut = CheckpointAck::Lane {
             lane: self.index,
             snapshots: self.chain.snapshot()?,
             ledger: self.chain.take_ledger(),
             watermarks,
         };
-        // A job that is gone needs no report.
-        let _ = self.reports.send(Report::Cut(barrier.epoch, cut));
+        // A job that has ended needs no report.
+        let _ = self
+            .reports
+            .send(TaskEvent::CheckpointAck(barrier.epoch, cut));
         Ok(())
     }
 

@@ -1,45 +1,46 @@
 //! The runtime: runs a graph on lanes and commits epochs.
 //!
-//! The graph is cut into *fragments* ([`fragment`]) at every edge that is not
-//! `Forward` and before every sink. A fragment runs once a lane: its operators
-//! are fused into a [`chain`] of plain function calls, and a task ([`lane`])
-//! feeds the chain from byte-bounded [`channel`]s, aligning barriers. Sources
-//! are read by one task each ([`reader`]); a lane has their chunks decoded ahead
-//! ([`decoding`]) and takes the rows in order ([`head`]); sinks are one task a writing lane ([`writer`]). The [`job`] triggers
-//! barriers, collects what everyone hands over, checks that the rows balance
-//! and writes the commit; the [`supervisor`] starts it again after a failure
-//! that may pass.
+//! The graph is divided into *fragments* ([`fragment`]) at every edge that is not `Forward` and
+//! before every sink. Each lane runs a copy of a fragment. Its operators are fused into a [`chain`]
+//! of plain function calls. A task ([`lane`]) feeds the chain from byte-bounded [`channel`]s and
+//! aligns barriers. One task reads each source ([`source_task`]). A lane has the chunks decoded ahead
+//! ([`decoding`]) and processes the rows in order ([`source_stage`]). Each writing lane of a sink is one
+//! task ([`sink_task`]). The [`job`] triggers barriers, collects the result of each task, checks that
+//! the rows balance and writes the commit. The [`supervisor`] restarts it after a retryable error.
 //!
-//! Invariants. Nothing is shared between lanes but gauges. Every queue is
-//! bounded in bytes. A barrier reaches a chain only when all its inputs have
-//! delivered it, so a snapshot never holds a row of the next epoch.
+//! Invariants. Lanes share nothing but gauges. Every queue is bounded in bytes. A barrier reaches a
+//! chain only when all its inputs have delivered it, so a snapshot never contains a row of the next
+//! epoch.
 
 mod balance;
 mod chain;
 mod channel;
 mod checkpoint;
 mod decoding;
+mod error_rate;
 mod fragment;
 mod gauges;
-mod head;
 mod job;
 mod lane;
+mod memory_controller;
 mod monitor;
-mod pace;
-mod pressure;
-mod reader;
-mod report;
+mod profile_throttle;
+mod replay;
 mod restore;
+mod sink_task;
+mod source_stage;
+mod source_task;
+mod startup;
 mod supervisor;
-mod tolerance;
+mod task_event;
 mod topology;
-mod writer;
 
 #[cfg(test)]
 mod tests;
 
+pub use error_rate::ErrorRateLimit;
 pub use gauges::Gauges;
 pub use job::{End, JobConfig, Outcome, Until};
+pub use replay::OldFiles;
 pub use restore::fingerprints;
-pub use supervisor::{Control, Supervised, supervise};
-pub use tolerance::StopWhen;
+pub use supervisor::{Control, IfLive, Presence, Supervised, supervise};

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use tokio::sync::watch;
 
-use super::{checkpoint::Done, gauges::Gauges, job::Surroundings};
+use super::{checkpoint::CompletedCheckpoint, gauges::Gauges, job::JobContext};
 use crate::{
     Clock, EventTime,
     graph::{Graph, NodeKind},
@@ -12,32 +12,32 @@ use crate::{
     status::{CommitStatus, JobState, JobStatus, MemoryStatus},
 };
 
-/// Over how many refreshes the rate is taken.
+/// The number of refreshes that the rate covers.
 const RATE_WINDOW: usize = 20;
 
-/// Composes the status from the gauges and sends it to whoever watches.
+/// Builds the status from the gauges and sends it to its watchers.
 pub(super) struct Monitor {
     gauges: Arc<Gauges>,
     clock: Arc<dyn Clock>,
     sender: watch::Sender<JobStatus>,
     status: JobStatus,
-    /// The sinks' names: what they take in has come out.
+    /// The sinks' names. Their input is the output of the job.
     sinks: Vec<Arc<str>>,
     begun: Instant,
     recent: VecDeque<(Instant, u64)>,
 }
 
 impl Monitor {
-    /// For a job that begins with `totals`.
+    /// A monitor of a job that begins with `totals`.
     pub(super) fn new(
         graph: &Graph,
         pipeline: &str,
         gauges: Arc<Gauges>,
-        surroundings: &Surroundings,
+        context: &JobContext,
         totals: Counts,
     ) -> Self {
-        let clock = Arc::clone(&surroundings.clock);
-        let mut status = surroundings.status.borrow().clone();
+        let clock = Arc::clone(&context.clock);
+        let mut status = context.status.borrow().clone();
         pipeline.clone_into(&mut status.pipeline);
         status.totals = totals;
         let is_sink = |kind: &NodeKind| matches!(kind, NodeKind::Sink(_));
@@ -45,7 +45,7 @@ impl Monitor {
         Self {
             gauges,
             clock,
-            sender: surroundings.status.clone(),
+            sender: context.status.clone(),
             status,
             sinks: sinks.map(|node| Arc::clone(&node.name)).collect(),
             begun: Instant::now(),
@@ -53,20 +53,20 @@ impl Monitor {
         }
     }
 
-    /// Says where the job is.
+    /// Sets the job's state.
     pub(super) fn say(&mut self, state: JobState, message: Option<String>) {
         self.status.state = state;
         self.status.message = message;
         self.refresh();
     }
 
-    /// Notes what memory the process takes; told with the next refresh.
+    /// Sets the memory use for the next refresh.
     pub(super) fn memory(&mut self, memory: MemoryStatus) {
         self.status.memory = Some(memory);
     }
 
-    /// Notes a commit.
-    pub(super) fn committed(&mut self, done: &Done, totals: Counts) {
+    /// Records a commit.
+    pub(super) fn committed(&mut self, done: &CompletedCheckpoint, totals: Counts) {
         self.status.totals = totals;
         self.status.commit = Some(CommitStatus {
             seq: done.committed.seq,
@@ -80,7 +80,7 @@ impl Monitor {
         self.refresh();
     }
 
-    /// Reads the gauges and tells those who watch.
+    /// Reads the gauges and sends the status to its watchers.
     pub(super) fn refresh(&mut self) {
         let status = &mut self.status;
         status.at = self.clock.now();
@@ -121,21 +121,16 @@ impl Monitor {
 
     /// Rows read, and dead letters among them, since the job began.
     pub(super) fn rows_and_dead_letters(&self) -> (u64, u64) {
-        let dead = self
-            .status
-            .partitions
-            .values()
-            .map(|partition| partition.dead_letters);
-        (self.status.rows_in, dead.sum())
+        (self.status.rows_in, self.status.dead_letters())
     }
 
-    /// The status as last refreshed.
+    /// The status of the last refresh.
     pub(super) fn status(&self) -> JobStatus {
         self.status.clone()
     }
 }
 
-/// The lowest watermark of the live partitions; of all if none is live.
+/// The lowest watermark of the live partitions, or of all if none is live.
 fn watermark(status: &JobStatus) -> Option<EventTime> {
     let live = status
         .partitions

@@ -1,5 +1,4 @@
-//! Going on from a checkpoint: whether its state still fits the graph, and
-//! which lane gets which rows.
+//! Restores from a checkpoint: checks that its state fits the graph, and assigns its rows to lanes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,26 +13,26 @@ use arrow::{
 };
 use futures::{StreamExt, TryStreamExt, future, stream};
 
+use super::replay;
 use crate::{
-    Error, Result, Urgency, blocking,
+    Error, Priority, Result, blocking,
     commit::{Checkpoint, CommitLog, StateRef},
     graph::{Graph, NodeKind},
     operator::Operator,
-    state::{KEY_GROUP_COLUMN, LaneState, Lanes, StatePart, lane_of, part_number},
+    state::{KEY_GROUP_COLUMN, LaneState, Restore, StatePart, lane_of, part_number},
 };
 
-/// How many state parts a lane loads at once.
+/// The number of state parts that a lane loads at the same time.
 const CONCURRENT_LOADS: usize = 8;
 
-/// The state of a checkpoint, which is loaded as it is asked for: all of it at once could
-/// be too much for memory.
+/// The state of a checkpoint, loaded on demand: the whole state could exceed the memory.
 pub(super) struct Restored<'a> {
     log: &'a CommitLog,
     lanes: usize,
     nodes: BTreeMap<String, Vec<StateRef>>,
 }
 
-/// What determines the meaning of each node's state, by the node's name.
+/// The fingerprints of each node's state, by the node's name.
 pub fn fingerprints(graph: &Graph) -> BTreeMap<String, String> {
     let fingerprint = |kind: &NodeKind| match kind {
         NodeKind::Source(_) => None,
@@ -46,7 +45,7 @@ pub fn fingerprints(graph: &Graph) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Checks that the graph can go on from `checkpoint`; `reset` names what may be
+/// Checks that the graph can continue from `checkpoint`. `reset` names the state that may be
 /// dropped.
 pub(super) fn check(
     graph: &Graph,
@@ -60,6 +59,9 @@ pub(super) fn check(
         match (now.get(node), checkpoint.fingerprints.get(node)) {
             (Some(now), Some(before)) if now == before => {}
             (Some(_), _) => {
+                if let Some(error) = changed_table(graph, node, seq) {
+                    return Err(error);
+                }
                 return Err(Error::config(format!(
                     "`{node}` has changed, and its state in commit #{seq} no longer fits; give it \
                      a new name to start it afresh, undo the change, or run with `--reset {node}` \
@@ -96,8 +98,22 @@ pub(super) fn check(
     Ok(())
 }
 
+/// Why a sink cannot go on that has changed and that replaces rows of its table: without
+/// its state they would be there twice. None where `node` is another one.
+fn changed_table(graph: &Graph, node: &str, seq: u64) -> Option<Error> {
+    let id = graph.ids().find(|id| *graph.node(*id).name == *node)?;
+    match &graph.node(id).kind {
+        NodeKind::Sink(sink) if sink.replaces() => Some(Error::config(format!(
+            "`{node}` has changed, and its state in commit #{seq} no longer fits; undo the change, \
+             or rewrite its table from its sources: {}",
+            replay::rewrite_flags(graph, id)
+        ))),
+        _ => None,
+    }
+}
+
 impl<'a> Restored<'a> {
-    /// The state of `checkpoint`, if there is one, but for the nodes in `reset`.
+    /// The state of `checkpoint`, if there is one, without the nodes in `reset`.
     pub(super) fn new(
         log: &'a CommitLog,
         checkpoint: Option<&Checkpoint>,
@@ -118,7 +134,7 @@ impl<'a> Restored<'a> {
         }
     }
 
-    /// Gives `operator`, of `lane` of `lanes`, what it had, if it had anything.
+    /// Restores the state of `operator` on `lane`, if it has any.
     pub(super) async fn restore(
         &self,
         node: &str,
@@ -128,7 +144,7 @@ impl<'a> Restored<'a> {
     ) -> Result<Box<dyn Operator>> {
         let parts = self.nodes.get(node).map_or(&[][..], Vec::as_slice);
         let kept = self.stays(parts, lanes);
-        let is_mine = |part: &&StateRef| kept == Lanes::Changed || part.lane == lane;
+        let is_mine = |part: &&StateRef| kept == Restore::Rescaled || part.lane == lane;
         let mine = parts.iter().filter(is_mine).cloned();
         let (mut alone, together): (Vec<_>, Vec<_>) =
             mine.partition(|part| operator.restores_alone(&part.key));
@@ -137,8 +153,8 @@ impl<'a> Restored<'a> {
             let parts = parts.into_iter().map(move |part| async move {
                 let part = self.load(part).await?;
                 Ok::<_, Error>(match kept {
-                    Lanes::Same => part,
-                    Lanes::Changed => StatePart {
+                    Restore::InPlace => part,
+                    Restore::Rescaled => StatePart {
                         rows: rows_of_lane(&part.rows, lane, lanes.node)?,
                         ..part
                     },
@@ -151,17 +167,17 @@ impl<'a> Restored<'a> {
         if !parts.is_empty() {
             let state = LaneState { parts, lanes: kept };
             let restore = move || operator.restore(state).map(|()| operator);
-            operator = blocking(Urgency::Pressing, restore).await?;
+            operator = blocking(Priority::Normal, restore).await?;
         }
         let mut parts = pin!(load(alone));
         while let Some(part) = parts.try_next().await? {
             let restore = move || operator.restore_part(part, kept).map(|()| operator);
-            operator = blocking(Urgency::Pressing, restore).await?;
+            operator = blocking(Priority::Normal, restore).await?;
         }
         Ok(operator)
     }
 
-    /// What `lane` of a sink gets: each part goes to one lane, whole.
+    /// The parts for `lane` of a sink. Each part belongs to one lane as a whole.
     pub(super) async fn of_sink(
         &self,
         node: &str,
@@ -171,8 +187,8 @@ impl<'a> Restored<'a> {
         let parts = self.nodes.get(node).map_or(&[][..], Vec::as_slice);
         let kept = self.stays(parts, lanes);
         let is_mine = |(index, part): &(usize, &StateRef)| match kept {
-            Lanes::Same => part.lane == lane,
-            Lanes::Changed => index % lanes.node == lane,
+            Restore::InPlace => part.lane == lane,
+            Restore::Rescaled => index % lanes.node == lane,
         };
         let mine = parts.iter().enumerate().filter(is_mine);
         let mine: Vec<StateRef> = mine.map(|(_, part)| part.clone()).collect();
@@ -190,34 +206,34 @@ impl<'a> Restored<'a> {
         })
     }
 
-    /// The parts of a node that stay in force.
-    pub(super) fn in_force(&self, node: &str, lanes: Placement) -> Vec<StateRef> {
+    /// The parts of a node that stay in the state.
+    pub(super) fn live(&self, node: &str, lanes: Placement) -> Vec<StateRef> {
         let Some(parts) = self.nodes.get(node) else {
             return Vec::new();
         };
         match self.stays(parts, lanes) {
-            Lanes::Same => parts.clone(),
-            Lanes::Changed => Vec::new(),
+            Restore::InPlace => parts.clone(),
+            Restore::Rescaled => Vec::new(),
         }
     }
 
-    fn stays(&self, parts: &[StateRef], lanes: Placement) -> Lanes {
+    fn stays(&self, parts: &[StateRef], lanes: Placement) -> Restore {
         if self.lanes == lanes.job && parts.iter().all(|part| part.lane < lanes.node) {
-            Lanes::Same
+            Restore::InPlace
         } else {
-            Lanes::Changed
+            Restore::Rescaled
         }
     }
 }
 
-/// On how many lanes the job runs, and one node of it.
+/// The number of lanes of the job and of a node.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Placement {
     pub(super) job: usize,
     pub(super) node: usize,
 }
 
-/// The rows whose key group `lane` owns, and those without one.
+/// The rows whose key group `lane` owns, and the rows without a key group.
 fn rows_of_lane(rows: &RecordBatch, lane: usize, lanes: usize) -> Result<RecordBatch> {
     let groups = rows
         .column_by_name(KEY_GROUP_COLUMN)

@@ -10,31 +10,35 @@ use futures::future::try_join_all;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
-    chain::{Chain, Frontier, Idle, UpstreamLanes},
+    chain::{Chain, Frontier},
     channel::{Receiver, Sender, bounded},
-    checkpoint::Checkpointer,
-    decoding::Decoding,
+    checkpoint::CheckpointCoordinator,
+    decoding::{Ahead, Decoding},
     fragment::{self, Fragment},
     gauges::Gauges,
-    head::Head,
-    job::{JobConfig, Surroundings},
+    job::{End, JobConfig, JobContext, Until},
     lane::{Downstream, Exit, Inputs, Lane, Message, Upstream},
-    reader::{Order, Reader},
-    report::Reports,
+    memory_controller,
     restore::{self, Placement, Restored},
-    writer::Writer,
+    sink_task::SinkTask,
+    source_stage::SourceStage,
+    source_task::{SourceCommand, SourceTask},
+    startup::{Claimed, Start},
+    task_event::TaskEvents,
 };
 use crate::{
     Clock, Error, EventTime, Result,
-    commit::{CommitLog, Recovered},
     element::EdgeId,
     graph::{Graph, NodeId, NodeKind, Partitioning},
-    inquiry::Inquiry,
     operator::{LaneContext, Operator},
     side_input,
     sink::SinkContext,
     source::Positions,
+    state_query::StateQuery,
 };
+
+/// Chunks that are decoded ahead may take one part in this many of a lane's memory.
+const DECODED_PART: usize = 64;
 
 /// How long tasks may take to end.
 const TIME_TO_END: Duration = Duration::from_secs(2);
@@ -42,7 +46,7 @@ const TIME_TO_END: Duration = Duration::from_secs(2);
 /// A job's running tasks.
 pub(super) struct Topology {
     pub(super) tasks: JoinSet<Result<()>>,
-    readers: Vec<(Arc<str>, mpsc::UnboundedSender<Order>)>,
+    readers: Vec<(Arc<str>, mpsc::UnboundedSender<SourceCommand>)>,
     sources: BTreeSet<Arc<str>>,
     parts: usize,
 }
@@ -53,21 +57,21 @@ impl Topology {
         &self.sources
     }
 
-    /// How many tasks hand something over at a barrier.
+    /// The number of tasks that send a result at a barrier.
     pub(super) fn parts(&self) -> usize {
         self.parts
     }
 
-    /// Tells every reader.
-    pub(super) fn order(&self, order: impl Fn() -> Order) {
+    /// Sends a command to every reader.
+    pub(super) fn order(&self, order: impl Fn() -> SourceCommand) {
         for (_, reader) in &self.readers {
-            // A reader that is gone has an error that the job will see.
+            // A reader that has ended has an error that the job will see.
             let _ = reader.send(order());
         }
     }
 
-    /// Ends all tasks, and with them what they keep on the local disk. One that a socket
-    /// holds up is not waited for.
+    /// Ends all tasks, which removes their files on the local disk. Does not wait for a task that
+    /// blocks on a socket.
     pub(super) async fn end(mut self, clock: &dyn Clock) {
         tokio::select! {
             biased;
@@ -76,38 +80,43 @@ impl Topology {
         }
     }
 
-    /// Tells each reader what is committed of its source.
+    /// Sends each reader the committed positions of its source.
     pub(super) fn committed(&self, positions: &BTreeMap<Arc<str>, Positions>) {
         for (source, reader) in &self.readers {
             if let Some(positions) = positions.get(source) {
                 // As above.
-                let _ = reader.send(Order::Committed(positions.clone()));
+                let _ = reader.send(SourceCommand::Committed(positions.clone()));
             }
         }
     }
 }
 
-/// One lane of a fragment: the fragment's place and the lane.
+/// One lane of a fragment: the index of the fragment and the lane.
 type Instance = (usize, usize);
 
-/// The ends of the channels that are not given out yet, by fragment and lane.
+/// The channel ends that are not assigned yet, by fragment and lane.
 struct Wiring {
     inputs: BTreeMap<Instance, Vec<(Upstream, Receiver<Message>)>>,
     downstream: BTreeMap<Instance, Vec<(usize, Arc<Downstream>)>>,
     readers: BTreeMap<NodeId, Vec<Sender<Message>>>,
 }
 
-/// Restores the state, opens sources and sinks, and starts all tasks.
+/// Restores the state, opens sinks, and starts all tasks.
 pub(super) async fn build(
     graph: &Graph,
     config: &JobConfig,
-    log: CommitLog,
-    recovered: Recovered,
-    surroundings: &Surroundings,
+    claimed: Claimed,
+    context: &JobContext,
     gauges: &Arc<Gauges>,
-    reports: Reports,
-) -> Result<(Topology, Checkpointer)> {
+    reports: TaskEvents,
+) -> Result<(Topology, CheckpointCoordinator)> {
     let fragments = fragment::cut(graph, config.lanes)?;
+    let Claimed {
+        log,
+        recovered,
+        readers: mut opened_readers,
+        withdrawn,
+    } = claimed;
     let last = recovered.last.as_ref();
     if let Some(last) = last {
         restore::check(graph, last, &config.reset)?;
@@ -116,12 +125,11 @@ pub(super) async fn build(
 
     let mut tasks = JoinSet::new();
     for input in &graph.side_inputs {
-        input.load().await?;
-        let clock = Arc::clone(&surroundings.clock);
+        let clock = Arc::clone(&context.clock);
         tasks.spawn(side_input::refresh(Arc::clone(input), clock));
     }
     let mut wiring = wire(graph, &fragments, config, gauges);
-    let mut in_force = Vec::new();
+    let mut live = Vec::new();
     let mut lanes_built = Vec::new();
     let frontier = Arc::new(Frontier::new());
     for (index, fragment) in fragments.iter().enumerate() {
@@ -130,7 +138,7 @@ pub(super) async fn build(
             node: fragment.lanes,
         };
         for &id in &fragment.nodes {
-            in_force.extend(restored.in_force(&graph.node(id).name, lanes));
+            live.extend(restored.live(&graph.node(id).name, lanes));
         }
         let place = |lane| Place {
             graph,
@@ -138,9 +146,10 @@ pub(super) async fn build(
             fragment,
             lane,
             lanes,
-            inquiry: &surroundings.inquiry,
+            memory_bytes: config.memory_per_lane(),
+            inquiry: &context.inquiry,
         };
-        // All lanes at once: to take back much state keeps a core busy.
+        // All lanes at the same time: the restore of a large state keeps a core busy.
         let operators = (0..fragment.lanes).map(|lane| place(lane).operators(&restored));
         let operators = try_join_all(operators).await?;
         for (lane, operators) in operators.into_iter().enumerate() {
@@ -152,7 +161,8 @@ pub(super) async fn build(
                     lane,
                     lanes: fragment.lanes,
                     staging: log.staging(),
-                    clock: Arc::clone(&surroundings.clock),
+                    log: log.short_id(),
+                    clock: Arc::clone(&context.clock),
                     ids: log.ids(),
                 };
                 let mut sink = factory.open(context)?;
@@ -160,9 +170,10 @@ pub(super) async fn build(
                 if !parts.is_empty() {
                     sink.restore(parts).await?;
                 }
-                let writer = Writer {
+                let writer = SinkTask {
                     node: Arc::clone(&first.name),
                     lane,
+                    target: factory.target(),
                     inputs: Inputs::new(inputs),
                     sink,
                     gauge: gauges.node(&first.name),
@@ -178,26 +189,30 @@ pub(super) async fn build(
             }
         }
     }
+    if let Some(limit) = &config.memory {
+        memory_controller::check_start(limit, context.clock.as_ref()).await?;
+    }
     let closed_through = lanes_built
         .iter()
         .map(|lane| lane.chain.closed_through())
         .max();
     frontier.raise(closed_through.unwrap_or(EventTime::MIN));
     for mut lane in lanes_built {
-        lane.chain.expect_stragglers(frontier.get());
+        lane.chain.set_lateness_bound(frontier.get());
         tasks.spawn(lane.run());
     }
     let fragment_parts: usize = fragments.iter().map(|fragment| fragment.lanes).sum();
 
-    let checkpointer = Checkpointer::new(
+    let mut checkpointer = CheckpointCoordinator::new(
         log,
-        Arc::clone(&surroundings.clock),
+        Arc::clone(&context.clock),
         config.lanes,
         restore::fingerprints(graph),
         last,
         &config.reset,
-        in_force,
+        live,
     );
+    checkpointer.withdraw(withdrawn);
 
     let mut readers = Vec::new();
     for id in graph.ids() {
@@ -207,29 +222,35 @@ pub(super) async fn build(
         let name = &graph.node(id).name;
         let (sender, orders) = mpsc::unbounded_channel();
         let lanes = wiring.readers.remove(&id).unwrap_or_default();
-        let positions = checkpointer
-            .positions()
-            .get(name)
-            .cloned()
-            .unwrap_or_default();
+        let (positions, systems) = (checkpointer.positions(), checkpointer.systems());
+        let start = Start {
+            positions: positions.get(name).cloned().unwrap_or_default(),
+            systems: systems.get(name).cloned().unwrap_or_default(),
+        };
         let watermarks = last
             .filter(|_| !config.reset.contains(name.as_ref()))
             .and_then(|last| last.watermarks.get(name).cloned())
             .unwrap_or_default();
-        let reader = Reader {
+        let reader = SourceTask {
             source: Arc::clone(name),
-            input: source.source.open(&positions).await?,
+            input: opened_readers
+                .take(name, source.source.as_ref(), &start)
+                .await?,
             orders,
             lanes,
             time: source.time.clone(),
-            clock: Arc::clone(&surroundings.clock),
+            clock: Arc::clone(&context.clock),
             gauges: Arc::clone(gauges),
             reports: reports.clone(),
             watermarks,
             partitions: BTreeMap::new(),
-            positions,
+            positions: start.positions,
+            systems: start.systems,
             assigned: false,
-            ended: None,
+            asleep: false,
+            awaits_partitions: false,
+            live: vec![0; config.lanes],
+            keeps_windows: config.until == Until::CaughtUp && config.end == End::Keep,
         };
         tasks.spawn(reader.run());
         readers.push((Arc::clone(name), sender));
@@ -247,8 +268,8 @@ pub(super) async fn build(
     ))
 }
 
-/// Makes every channel: from each source's reader to the lanes of its fragment,
-/// and from each lane to the lanes of the fragments after it.
+/// Creates every channel: from each source's reader to the lanes of its fragment, and from each
+/// lane to the lanes of the fragments after it.
 fn wire(graph: &Graph, fragments: &[Fragment], config: &JobConfig, gauges: &Gauges) -> Wiring {
     let mut wiring = Wiring {
         inputs: BTreeMap::new(),
@@ -268,7 +289,7 @@ fn wire(graph: &Graph, fragments: &[Fragment], config: &JobConfig, gauges: &Gaug
                 let (sender, receiver) = bounded(config.queue_bytes, Arc::clone(&waiting));
                 wiring.readers.entry(id).or_default().push(sender);
                 let inputs = wiring.inputs.entry((index, lane)).or_default();
-                inputs.push((Upstream::Reader(id), receiver));
+                inputs.push((Upstream::SourceTask(id), receiver));
             }
         }
         for (from_index, from) in fragments.iter().enumerate() {
@@ -277,7 +298,7 @@ fn wire(graph: &Graph, fragments: &[Fragment], config: &JobConfig, gauges: &Gaug
             if edges.is_empty() {
                 continue;
             }
-            // Operators hear the watermarks of all lanes; sinks need none.
+            // Operators receive the watermarks of all lanes; sinks need none.
             let is_sink = matches!(graph.node(fragment.nodes[0]).kind, NodeKind::Sink(_));
             let own_lane_only = is_sink
                 && edges
@@ -307,18 +328,19 @@ fn wire(graph: &Graph, fragments: &[Fragment], config: &JobConfig, gauges: &Gaug
     wiring
 }
 
-/// One lane of one fragment, while it is being built.
+/// A lane of a fragment, while it is being built.
 struct Place<'a> {
     graph: &'a Graph,
     fragments: &'a [Fragment],
     fragment: &'a Fragment,
     lane: usize,
     lanes: Placement,
-    inquiry: &'a Inquiry,
+    memory_bytes: Option<usize>,
+    inquiry: &'a StateQuery,
 }
 
 impl Place<'_> {
-    /// Its operators, with their state if they had any.
+    /// Its operators, with their state if they have any.
     async fn operators(
         self,
         restored: &Restored<'_>,
@@ -333,6 +355,7 @@ impl Place<'_> {
                 node: Arc::clone(&node.name),
                 lane: self.lane,
                 lanes: self.lanes.node,
+                memory_bytes: self.memory_bytes,
             };
             let operator = (factory.factory)(&context)?;
             let restored = restored.restore(&node.name, self.lane, self.lanes, operator);
@@ -347,7 +370,7 @@ impl Place<'_> {
         downstream: Vec<(usize, Arc<Downstream>)>,
         mut operators: BTreeMap<NodeId, Box<dyn Operator>>,
         gauges: &Arc<Gauges>,
-        reports: &Reports,
+        reports: &TaskEvents,
         frontier: &Arc<Frontier>,
     ) -> Result<Lane> {
         let chain = Chain::new(
@@ -355,21 +378,26 @@ impl Place<'_> {
             self.fragment,
             |name| gauges.node(name),
             |id| operators.remove(&id),
-            |edge| self.upstream(edge),
+            |edge| self.sender_of(edge).lanes,
             Arc::clone(frontier),
         );
         let mut inputs = Inputs::new(inputs);
-        let mut heads = BTreeMap::new();
+        let mut stages = BTreeMap::new();
         for &id in &self.fragment.nodes {
             let node = self.graph.node(id);
             if let NodeKind::Source(source) = &node.kind {
-                heads.insert(id, Head::new(id, &node.name, source)?);
+                stages.insert(id, SourceStage::new(id, &node.name, source)?);
                 let decoding = Decoding::new(
                     Arc::clone(&source.decoder),
                     source.time.clone(),
                     gauges.node(&node.name),
-                    // One more than can be decoded at once, so that no core waits.
-                    self.lanes.job + 1,
+                    Ahead {
+                        // One more than the number decoded at the same time, so that no core waits.
+                        chunks: self.lanes.job + 1,
+                        bytes: self
+                            .memory_bytes
+                            .map_or(usize::MAX, |memory| memory / DECODED_PART),
+                    },
                 );
                 inputs.decode(id, decoding);
             }
@@ -393,7 +421,7 @@ impl Place<'_> {
         Ok(Lane {
             index: self.lane,
             inputs,
-            heads,
+            stages,
             chain,
             exits,
             downstream: downstream
@@ -406,20 +434,6 @@ impl Place<'_> {
             reports: reports.clone(),
             questions: self.inquiry.listen(),
         })
-    }
-
-    /// The lanes that send on an edge.
-    fn upstream(&self, edge: EdgeId) -> UpstreamLanes {
-        let sender = self.sender_of(edge);
-        let is_source = |id: &NodeId| matches!(self.graph.node(*id).kind, NodeKind::Source(_));
-        UpstreamLanes {
-            lanes: sender.lanes,
-            idle: if sender.nodes.iter().any(is_source) {
-                Idle::Alone
-            } else {
-                Idle::Together
-            },
-        }
     }
 
     /// The fragment that sends on an edge.

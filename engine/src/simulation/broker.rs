@@ -1,4 +1,4 @@
-//! A log like Kafka's, and a source that reads it like the Kafka source does.
+//! A log like Kafka's, and a source that reads it as the Kafka source does.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -24,25 +24,25 @@ use crate::{
     testing::store::FaultyStore,
 };
 
-/// One topic: partitions of rows, each deleted from its start on as time goes.
+/// A topic: partitions of rows. Retention deletes rows from the start of a partition.
 #[derive(Default)]
 pub(super) struct Broker {
     partitions: Mutex<BTreeMap<Arc<str>, Partition>>,
     appended: Notify,
 }
 
-/// A partition: at each offset a row, or none where compaction took it.
+/// A partition: a row at each offset, or `None` where compaction removed it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Partition {
     pub(super) rows: Vec<Option<String>>,
     /// The first offset that can still be read.
     start: Offset,
-    /// What readers were told is gone.
+    /// The offsets that readers reported as lost.
     pub(super) lost: Vec<Range<Offset>>,
 }
 
 impl Broker {
-    /// Appends rows, to a new partition if there is none of the name.
+    /// Appends rows, and creates the partition if it does not exist.
     pub(super) fn append(&self, partition: &str, rows: Vec<Option<String>>) {
         let mut partitions = self.lock();
         partitions
@@ -62,14 +62,14 @@ impl Broker {
         }
     }
 
-    /// Brings back all that was deleted.
+    /// Restores all deleted rows.
     pub(super) fn restore(&self) {
         self.lock()
             .values_mut()
             .for_each(|partition| partition.start = 0);
     }
 
-    /// The partitions as they are.
+    /// The current partitions.
     pub(super) fn partitions(&self) -> BTreeMap<Arc<str>, Partition> {
         self.lock().clone()
     }
@@ -81,25 +81,24 @@ impl Broker {
     }
 }
 
-/// What becomes of a reader that finds rows gone.
+/// The reaction of a reader to lost rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OnDataLoss {
     Fail,
     Record,
 }
 
-/// Reads a [`Broker`] as one process.
+/// Reads a [`Broker`] in a process.
 pub(super) struct SimSource {
     pub(super) name: &'static str,
     pub(super) broker: Arc<Broker>,
-    /// The process; its group's offsets lie in the store, where nobody but this
-    /// source looks.
+    /// The store of the process. It also contains the offsets of its group, which only this source
+    /// reads.
     pub(super) process: FaultyStore,
-    /// Rows a chunk, at most.
+    /// The highest number of rows in a chunk.
     pub(super) chunk: usize,
     pub(super) on_data_loss: OnDataLoss,
-    /// How often what is delivered is delivered again, the broker is away, or
-    /// its answers are slow.
+    /// How often rows are delivered again, the broker is unreachable, or its answers are slow.
     pub(super) trouble: f64,
     pub(super) seed: AtomicU64,
     pub(super) trace: Trace,
@@ -114,7 +113,7 @@ impl SimSource {
 #[async_trait]
 impl Source for SimSource {
     async fn open(&self, positions: &Positions) -> Result<Box<dyn SourceReader>> {
-        // What the group says is a hint for others; the log of commits decides.
+        // The group's offsets are a hint for others; the commit log decides.
         match self.process.get(&self.group()).await {
             Ok(_) | Err(StoreError::NotFound { .. }) => {}
             Err(error) => {
@@ -154,7 +153,7 @@ struct SimReader {
     on_data_loss: OnDataLoss,
     trouble: f64,
     random: SmallRng,
-    /// Where to begin.
+    /// The start positions.
     positions: Positions,
     reading: BTreeMap<Arc<str>, Reading>,
     events: VecDeque<SourceEvent>,
@@ -177,8 +176,7 @@ impl SimReader {
                 continue;
             }
             let next = self.positions.get(name).copied().unwrap_or_else(|| {
-                // It is read from the earliest row on; what was before it was
-                // nobody's.
+                // It is read from the earliest row. Earlier rows belonged to no reader.
                 partition.lost.push(0..partition.start);
                 partition.start
             });
@@ -197,7 +195,7 @@ impl SimReader {
         }
     }
 
-    /// The next thing that happens, if anything does.
+    /// The next event, if there is one.
     fn step(&mut self) -> Result<Option<SourceEvent>> {
         self.assign();
         if let Some(event) = self.events.pop_front() {
@@ -271,7 +269,7 @@ impl SimReader {
         }
         let end = partition.rows.len() as Offset;
         let Some(last) = encoded.offsets.last() else {
-            // Nothing, or nothing but what compaction took.
+            // No row, or only rows that compaction removed.
             reading.next = end.min(first + most as Offset);
             if reading.next < end {
                 return Ok(Some(SourceEvent::Reachable));
@@ -297,7 +295,7 @@ impl SimReader {
 impl SourceReader for SimReader {
     async fn next(&mut self) -> Result<SourceEvent> {
         loop {
-            // All waiting comes before a step, so that a dropped call loses none.
+            // All waits precede a step, so a dropped call loses no event.
             self.process.awake().await;
             let slow = self.random.random_bool(self.trouble);
             let pause = self.random.random_range(0..if slow { 150 } else { 3 });
@@ -333,7 +331,7 @@ impl SourceReader for SimReader {
         let (process, group) = (self.process.clone(), self.group.clone());
         let text = format!("{positions:?}");
         tokio::spawn(async move {
-            // Advisory: nobody waits for it.
+            // Advisory: no task waits for it.
             let _ = process.put(&group, text.into()).await;
         });
     }

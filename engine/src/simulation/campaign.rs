@@ -1,4 +1,4 @@
-//! Runs seeds: each a random pipeline over random rows, in random trouble.
+//! Runs seeds: each is a random pipeline over random rows, with random faults.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -20,25 +20,25 @@ use crate::{
     testing::store::Copies,
 };
 
-/// How long a run may take after the last fault, in virtual time.
+/// The longest time of a run after the last fault, in virtual time.
 const PATIENCE: Duration = Duration::from_hours(1);
 
-/// By when all that lands late has landed.
+/// The time after which every late write has finished.
 const LATEST: Duration = Duration::from_secs(6);
 
-/// What a seed did.
+/// The result of a seed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Done {
-    /// Stands for everything that happened, in order.
+    /// A hash of all events in order.
     pub(super) trace: u64,
-    /// What processes did.
+    /// The effects of the processes.
     pub(super) effects: BTreeSet<Effect>,
 }
 
 /// Runs a seed on this thread.
 ///
 /// # Errors
-/// What went wrong.
+/// The violation.
 pub(super) fn run(seed: u64, lie: Option<Lie>) -> Result<Done, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -64,13 +64,13 @@ struct Campaign {
     processes: Vec<Process>,
     seed: u64,
     lie: Option<Lie>,
-    /// Whether rows may come later than [`DELAY`].
+    /// Whether rows may be later than [`DELAY`].
     disorder: i64,
     trouble: f64,
     most_lanes: usize,
     keep_commits: usize,
     expires: bool,
-    /// How many rows each partition was given.
+    /// The number of rows appended to each partition.
     appended: Vec<Vec<usize>>,
     new_partitions: bool,
 }
@@ -143,7 +143,7 @@ impl Campaign {
         }
     }
 
-    /// Everything that can happen, in any order.
+    /// All events of the simulation, in random order.
     async fn trouble(&mut self) -> Result<(), String> {
         for _ in 0..self.random.random_range(1..14) {
             if self.processes.is_empty() {
@@ -188,8 +188,7 @@ impl Campaign {
         Ok(())
     }
 
-    /// Nothing fails any more: a process finishes the work, whatever those of
-    /// before are still about.
+    /// Without further faults, a process finishes the work. Earlier processes may still be active.
     async fn peace(&mut self) -> Result<(), String> {
         self.weather.calm_down();
         if self.world.on_data_loss == OnDataLoss::Fail {
@@ -200,7 +199,7 @@ impl Campaign {
                 .for_each(|broker| broker.restore());
         }
         for process in &self.processes {
-            // Those that are stopped wake while their heir is at work.
+            // Stopped processes wake while their successor works.
             process.stop.cancel();
             if self.random.random_bool(0.5) {
                 process.kill();
@@ -224,7 +223,7 @@ impl Campaign {
             }
         }
         sleep(LATEST).await;
-        // What landed late, the next owner cleans up.
+        // The next owner removes files that were written late.
         self.finish(End::Drain).await?;
         self.readers.look(&self.world).await?;
         oracle::check(&self.world, self.lateness()).await
@@ -272,7 +271,7 @@ impl Campaign {
         }
     }
 
-    /// How a process may run.
+    /// The random parameters of a process.
     fn run(&mut self) -> Run {
         let random = &mut self.random;
         Run {
@@ -302,7 +301,7 @@ impl Campaign {
         })
     }
 
-    /// Looks at how processes ended.
+    /// Checks how processes ended.
     async fn bury(&mut self) -> Result<(), String> {
         let company = match self.world.started {
             1 => Company::Alone,
@@ -321,14 +320,14 @@ impl Campaign {
 
 type Ended = Result<crate::Result<crate::runtime::Outcome>, tokio::task::JoinError>;
 
-/// Whether there ever were other processes.
+/// Whether there were ever other processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Company {
     Alone,
     Others,
 }
 
-/// Whether a process may have ended like this.
+/// Checks that a process may have ended with this result.
 fn judge(ended: Ended, company: Company, expires: bool) -> Result<(), String> {
     let error: Error = match ended {
         Err(error) if error.is_panic() => return Err(format!("a process panicked: {error}")),

@@ -1,4 +1,4 @@
-//! What a store does to a process, by chance.
+//! Random faults of a process's store.
 
 use std::{
     collections::BTreeSet,
@@ -19,13 +19,13 @@ use super::{
 };
 use crate::testing::store::{Fault, Operation};
 
-/// The weather: the same for all processes.
+/// The fault rates, which all processes share.
 #[derive(Clone)]
 pub(super) struct Weather {
-    /// How often an operation fails.
+    /// The probability of a fault.
     pub(super) faults: f64,
     calm: Arc<AtomicBool>,
-    /// Until when the store is away, in milliseconds from the beginning.
+    /// The end of the store's outage, in milliseconds from the beginning.
     away_until: Arc<AtomicU64>,
     begun: Instant,
     seen: Arc<Mutex<BTreeSet<Effect>>>,
@@ -42,19 +42,19 @@ impl Weather {
         }
     }
 
-    /// Nothing fails from now on.
+    /// Ends all faults.
     pub(super) fn calm_down(&self) {
         self.calm.store(true, Ordering::Relaxed);
     }
 
-    /// The store is away for a while: every answer is an error.
+    /// Starts an outage of the store: every answer is an error.
     pub(super) fn leave(&self, while_: Duration) {
         let until = self.begun.elapsed() + while_;
         self.away_until
             .fetch_max(until.as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// What all processes did.
+    /// The effects of all processes.
     pub(super) fn effects(&self) -> BTreeSet<Effect> {
         self.seen().clone()
     }
@@ -72,7 +72,7 @@ impl Weather {
         now < self.away_until.load(Ordering::Relaxed)
     }
 
-    /// What the store does to process `pid`.
+    /// Attaches the random faults to the store of process `pid`.
     pub(super) fn of_process(
         &self,
         pid: u32,
@@ -95,7 +95,7 @@ impl Weather {
             Fault::Slow(Duration::from_millis(random.random_range(0..most)))
         };
         if self.is_calm() || !random.random_bool(self.faults) {
-            // Many a store answers at once, and then much happens in no time.
+            // Many stores answer at once, and then many events happen at the same time.
             return slow(random, if self.is_away() { 1 } else { 6 }).or_away(self);
         }
         if random.random_bool(0.02) {
@@ -116,7 +116,7 @@ impl Weather {
             }
             Operation::UploadEnd => &[Fault::ErrorBefore, Fault::ErrorAfter],
             Operation::Get => &[Fault::ErrorBefore, Fault::Truncated],
-            // The probe is there to refuse a store that forgets.
+            // The probe is there to refuse a store that loses objects.
             Operation::List if path.as_ref().ends_with("probe") => &[Fault::ErrorBefore],
             Operation::List => &[
                 Fault::ErrorBefore,
@@ -141,7 +141,7 @@ impl Weather {
 }
 
 impl Fault {
-    /// The error of a store that is away, if it is.
+    /// The error of an outage, if there is one.
     fn or_away(self, weather: &Weather) -> Self {
         if weather.is_away() && !weather.is_calm() {
             Self::ErrorBefore

@@ -1,18 +1,16 @@
 //! Every effect of the commit path, by name.
 //!
-//! All that a process does to the world it does through the object store (the
-//! group's offsets too, in the simulation), so an effect is told by the operation,
-//! the folder, and how far the process has come. Nothing in the engine has to be
-//! marked for it: what is not named here fails the test that counts them
+//! A process affects the world only through the object store (in the simulation the group's offsets
+//! too). The operation, the folder and the phase of the process therefore identify an effect,
+//! without marks in the engine. An effect without a name fails the test that counts them
 //! ([`super::failpoints`]).
 
 use object_store::path::Path;
 
 use super::world::STATE;
-use crate::testing::store::Operation;
+use crate::{files::MARKER, testing::store::Operation};
 
-/// What a process does to the world, or asks of it, on its way from start to
-/// commit to end.
+/// A write or a request of a process, between its start, its commits and its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Effect {
     // S0: the store is probed.
@@ -21,16 +19,19 @@ pub(super) enum Effect {
     ProbeRead,
     ProbeList,
     ProbeDelete,
-    // S2 to S4: the log is claimed.
+    // S1 to S4: the log is read and claimed.
     PlansList,
     LogList,
     TailRead,
+    MarkerLook,
+    TableList,
     ClaimPut,
     ClaimReadBack,
     ClaimVerify,
     PlanLook,
     PlanPut,
-    // S5: what earlier owners left is finished, and cleaned up.
+    MarkerPut,
+    // S5 and S6: commits of earlier owners are published, orphans deleted, state restored.
     RecordRead,
     StopMarkLook,
     RecoverCopy,
@@ -59,22 +60,22 @@ pub(super) enum Effect {
     SupersededList,
     SupersededRead,
     OwnerLook,
-    // S9 and S10: it becomes visible.
+    // S9 and S10: the files become visible, the positions are reported.
     PublishCopy,
     PublishMeasure,
     Unstage,
     Remove,
     StopMarkPut,
     GroupCommit,
-    // S11: what no one needs goes.
+    // S11: old commits are collected.
     CollectState,
     CollectMark,
     CollectRecord,
 }
 
 impl Effect {
-    /// All of them.
-    pub(super) const ALL: [Self; 48] = [
+    /// All effects.
+    pub(super) const ALL: [Self; 51] = [
         Self::ProbeCreate,
         Self::ProbeConflict,
         Self::ProbeRead,
@@ -83,11 +84,14 @@ impl Effect {
         Self::PlansList,
         Self::LogList,
         Self::TailRead,
+        Self::MarkerLook,
+        Self::TableList,
         Self::ClaimPut,
         Self::ClaimReadBack,
         Self::ClaimVerify,
         Self::PlanLook,
         Self::PlanPut,
+        Self::MarkerPut,
         Self::RecordRead,
         Self::StopMarkLook,
         Self::RecoverCopy,
@@ -126,19 +130,19 @@ impl Effect {
     ];
 }
 
-/// Follows one process, and names what it does.
+/// Follows a process, and names its effects.
 #[derive(Debug, Default)]
 pub(super) struct Observer {
     phase: Phase,
     /// The last probe, or the last record that was put.
     put: Option<Path>,
-    /// Whether it is looking for orphans.
+    /// Whether it searches for orphans.
     orphans: bool,
-    /// Whether it is finding out who has gone on.
+    /// Whether it reads the log to find the new owner.
     superseded: bool,
 }
 
-/// How far a process has come.
+/// The phase of a process.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     #[default]
@@ -148,7 +152,7 @@ enum Phase {
 }
 
 impl Observer {
-    /// What the process is about to do; `None` if that has no name.
+    /// The effect of the next operation; `None` if it has no name.
     pub(super) fn name(&mut self, operation: Operation, path: &Path) -> Option<Effect> {
         let text = path.as_ref();
         if let Some(inside) = text.strip_prefix(STATE) {
@@ -163,10 +167,16 @@ impl Observer {
             };
         }
         if text.starts_with("group/") {
-            self.phase = Phase::Running;
             return match operation {
                 Operation::Get => Some(Effect::GroupRead),
                 Operation::Put => Some(Effect::GroupCommit),
+                _ => None,
+            };
+        }
+        if text.ends_with(MARKER) {
+            return match operation {
+                Operation::Get => Some(Effect::MarkerLook),
+                Operation::Put => Some(Effect::MarkerPut),
                 _ => None,
             };
         }
@@ -271,6 +281,9 @@ impl Observer {
     }
 
     fn staged(&mut self, operation: Operation) -> Option<Effect> {
+        if matches!(operation, Operation::Put | Operation::UploadBegin) {
+            self.phase = Phase::Running;
+        }
         let running = self.phase == Phase::Running;
         Some(match operation {
             Operation::Put => Effect::FilePut,
@@ -297,6 +310,7 @@ impl Observer {
             Operation::Get => Effect::RecoverMeasure,
             Operation::Delete if running => Effect::Remove,
             Operation::Delete => Effect::RecoverRemove,
+            Operation::List => Effect::TableList,
             _ => return None,
         })
     }

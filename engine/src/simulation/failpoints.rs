@@ -1,10 +1,9 @@
-//! Every effect of the commit path meets every fault.
+//! Every effect of the commit path, with every fault.
 //!
-//! A history of processes, each of which dies, stops or is stopped at a place of
-//! its own, brings about every [`Effect`]. It is played once without anything
-//! else, and then for each effect and fault, with that fault at the first time and
-//! at the last time that the effect comes about. Processes are started again until
-//! they end; in the end the oracle must find every row to have counted once.
+//! A history of processes, which die, stop or are stopped at different places, contains every
+//! [`Effect`]. It is played once without other faults. It is then played for each effect and fault,
+//! with the fault at the first and at the last occurrence of the effect. Processes are restarted
+//! until they end. Finally the oracle must find that every row counted once.
 
 use std::{
     collections::BTreeMap,
@@ -35,7 +34,7 @@ use crate::{
     testing::store::{Copies, Fault},
 };
 
-/// What each effect meets.
+/// The faults of each effect.
 const FAULTS: [(&str, Fault); 6] = [
     ("crash before", Fault::DiesBefore),
     ("crash after", Fault::DiesAfter),
@@ -45,25 +44,25 @@ const FAULTS: [(&str, Fault); 6] = [
     ("landed but reported as an error", Fault::ErrorAfter),
 ];
 
-/// How often a process may be started again in an act.
+/// The number of restarts of a process in an act.
 const TRIES: usize = 6;
 
-/// A fault at the nth time, from 1, that an effect comes about.
+/// A fault at the nth occurrence of an effect, from 1.
 type Point = (Effect, usize, Fault);
 
-/// One process, and those that are started in its place.
+/// A process, and its restarts.
 #[derive(Clone)]
 struct Act {
-    /// What happens besides what is tested.
+    /// Faults in addition to the tested one.
     besides: &'static [Point],
-    /// Where the process is stopped, until all other acts are over.
+    /// The effect at which the process is stopped until all other acts are over.
     freezes: Option<(Effect, usize)>,
     /// Whether it is stopped only when it has had nothing to commit.
     idles: bool,
     end: End,
 }
 
-/// The history: see [`Effect`] for what each process brings about.
+/// The history: see [`Effect`] for the effects of each process.
 const ACTS: [Act; 12] = [
     // Leaves staged files and state that no commit names.
     dies(&[(Effect::StatePut, 4, Fault::DiesAfter)]),
@@ -71,11 +70,11 @@ const ACTS: [Act; 12] = [
     dies(&[(Effect::CommitPut, 3, Fault::DiesAfter)]),
     // Leaves it half published.
     dies(&[(Effect::RecoverCopy, 1, Fault::DiesAfter)]),
-    // Leaves a replaced file, and what is to be collected.
+    // Leaves a replaced file, and commits to collect.
     dies(&[(Effect::Remove, 2, Fault::DiesBefore)]),
     dies(&[(Effect::CollectState, 2, Fault::DiesBefore)]),
     dies(&[]),
-    // Has to ask what became of its writes, and leaves a stop without its mark.
+    // Must read back its writes, and leaves a stop without its mark.
     dies(&[
         (Effect::ClaimPut, 1, Fault::ErrorAfter),
         (Effect::CommitPut, 1, Fault::ErrorBefore),
@@ -87,7 +86,7 @@ const ACTS: [Act; 12] = [
         idles: true,
         ..dies(&[])
     },
-    // Wakes up when others have gone on.
+    // Wakes up after others have committed.
     Act {
         besides: &[],
         freezes: Some((Effect::PublishCopy, 2)),
@@ -95,7 +94,7 @@ const ACTS: [Act; 12] = [
         end: End::Keep,
     },
     dies(&[]),
-    // Ends it; and whatever was late is cleaned up.
+    // Ends the history, and removes late writes.
     Act {
         besides: &[],
         freezes: None,
@@ -113,16 +112,16 @@ const fn dies(besides: &'static [Point]) -> Act {
     }
 }
 
-/// What came about.
+/// The observed effects.
 #[derive(Default)]
 struct Seen {
     hits: BTreeMap<Effect, usize>,
     unnamed: Vec<String>,
-    /// The tested fault has struck.
+    /// The tested fault has happened.
     struck: bool,
 }
 
-/// A history being played.
+/// A run of a history.
 struct Play {
     world: World,
     seen: Arc<Mutex<Seen>>,
@@ -152,7 +151,7 @@ impl Play {
         }
     }
 
-    /// Plays all acts, and asks the oracle.
+    /// Plays all acts, and runs the oracle.
     async fn play(&mut self) -> Result<(), String> {
         let mut readers = Readers::default();
         let mut zombies = Vec::new();
@@ -167,7 +166,7 @@ impl Play {
             let ended = ended.map_err(|_| "the zombie does not end")?;
             match ended.map_err(|error| error.to_string())? {
                 Err(error) if error.kind() == ErrorKind::Fenced => {}
-                // It was the zombie that the fault struck.
+                // The fault affected the zombie.
                 Err(error) if error.kind() == ErrorKind::External => {}
                 Err(error) => return Err(format!("the zombie: {}", error.chain())),
                 Ok(_) => return Err("the zombie took part".to_owned()),
@@ -200,8 +199,8 @@ impl Play {
         self.rows += 24;
     }
 
-    /// Starts processes until one ends as it should; the one that was stopped, if
-    /// that happened.
+    /// Starts processes until one ends normally. Returns the process that was stopped, if there is
+    /// one.
     async fn act(&mut self, index: usize, act: &Act) -> Result<Option<Process>, String> {
         let over = Arc::new(AtomicBool::new(false));
         let besides: Arc<Mutex<Vec<Point>>> = Arc::new(Mutex::new(act.besides.to_vec()));
@@ -301,7 +300,7 @@ impl Play {
     }
 }
 
-/// Stops a process when it has looked who owns the log.
+/// Stops a process after it has read the owner of the log.
 async fn stop_idle(seen: Arc<Mutex<Seen>>, stop: CancellationToken) {
     let looks = || lock(&seen).hits.get(&Effect::OwnerLook).copied();
     let before = looks();
@@ -311,7 +310,7 @@ async fn stop_idle(seen: Arc<Mutex<Seen>>, stop: CancellationToken) {
     stop.cancel();
 }
 
-/// Waits for the director to say so.
+/// Waits for the director's signal.
 async fn frozen(over: &AtomicBool) {
     while !over.load(Ordering::Relaxed) {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -322,7 +321,7 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Plays the history, and says what came about.
+/// Plays the history, and returns the observed effects.
 fn play(tested: Option<Point>) -> (Seen, Result<(), String>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()

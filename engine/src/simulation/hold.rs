@@ -1,4 +1,4 @@
-//! Operators that hold rows back, and that drop them.
+//! Operators that buffer rows, and that drop rows.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -19,7 +19,7 @@ use crate::{
     testing::script_schema,
 };
 
-/// Which rows the [`Sieve`] lets through.
+/// The rows that pass the [`Sieve`].
 pub(super) fn passes(value: i64) -> bool {
     value % 7 != 3
 }
@@ -38,8 +38,8 @@ impl Operator for Sieve {
     }
 }
 
-/// Holds rows until the watermark has passed them, and sends them on in the
-/// order of their times; those that it has passed already go on at once.
+/// Buffers rows until the watermark has passed them, and emits them in the order of their times.
+/// Rows behind the watermark are emitted at once.
 #[derive(Default)]
 pub(super) struct Hold {
     rows: BTreeMap<(i64, i64), Held>,

@@ -1,9 +1,8 @@
-//! Drivers that get the protocol wrong, made by telling a right one lies.
+//! Drivers with a wrong protocol: correct drivers that receive wrong answers.
 //!
-//! A driver decides by what the store answers. So a wrong decision is a right one
-//! after an answer that is wrong in the same way: what takes "exists" for its own
-//! write is what hears "created" instead. This breaks the driver that runs, and
-//! leaves no switches in it.
+//! A driver decides by the answers of the store. A wrong decision is therefore a right one after a
+//! wrong answer: a driver that takes "exists" for its own write behaves as if it had received
+//! "created". The production driver is tested this way, without switches in its code.
 
 use std::{fmt, sync::Arc};
 
@@ -16,34 +15,42 @@ use object_store::{
 };
 
 use super::world::STATE;
-use crate::commit::{Kind, Record};
+use crate::{
+    commit::{Kind, Record},
+    committer::{Claim, Committable, Committer, Inspected, Output, Receipt, Sealed, Unsealed},
+    files::{FileCommitter, changes},
+};
 
-/// What the driver gets wrong.
+/// The error of the driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lie {
-    /// A record that exists is its own.
+    /// It takes an existing record for its own.
     ExistsMeansMine,
-    /// A record whose put failed has landed: it is not read back.
+    /// It takes a failed put for written, without a read.
     NoReadBack,
-    /// The files of a commit are published before it.
-    PublishBeforeCommit,
-    /// Commits overwrite what is there.
+    /// It delivers the files of a commit before the commit.
+    DeliverBeforeCommit,
+    /// It delivers a commit without its last committable.
+    ForgetACommittable,
+    /// It delivers every other commit after the next one.
+    DeliverOutOfOrder,
+    /// Its commits overwrite existing records.
     Overwrite,
-    /// Claims are collected like commits.
+    /// It collects claims like commits.
     ClaimsAreCollected,
 }
 
-/// A store that lies to a driver.
+/// A store with wrong answers for a driver.
 pub(super) struct Liar {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) lie: Lie,
 }
 
-/// How often a copy is tried.
+/// The number of tries of a copy.
 const MAX_TRIES: usize = 100;
 
 impl Liar {
-    /// Deletes the claims that a commit lets go.
+    /// Deletes the claims before a commit's collection bound.
     async fn collect_claims(&self, commit: &Record) {
         for seq in 1..=commit.collected_upto {
             let path = record_path(seq);
@@ -60,14 +67,18 @@ impl Liar {
         }
     }
 
-    /// Copies the files of a commit to where readers look.
-    async fn publish(&self, record: &Record) {
-        for file in &record.files {
-            let root = file.table.trim_start_matches("memory:///");
+    /// Copies the files of a commit into the table.
+    async fn deliver(&self, record: &Record) {
+        let files = record.outbox.iter().flat_map(|(table, output)| {
+            let (added, _) = changes(output).unwrap_or_default();
+            added.into_iter().map(move |file| (table, file))
+        });
+        for (table, file) in files {
+            let root = table.trim_start_matches("memory:///");
             let path = |inside: &str| Path::from(format!("{root}/{inside}"));
             let (staged, published) = (path(&file.staged), path(&file.published));
-            // As a driver that publishes would, but not for ever: the process may have died
-            // meanwhile, and then no try helps.
+            // Like a driver that publishes, but bounded: after the death of the process no try
+            // succeeds.
             for _ in 0..MAX_TRIES {
                 match self.store.copy(&staged, &published).await {
                     Ok(()) | Err(Error::NotFound { .. }) => break,
@@ -78,7 +89,72 @@ impl Liar {
     }
 }
 
-/// The record that a put is about, if it is one.
+/// A committer that delivers wrongly.
+pub(super) struct LyingCommitter {
+    files: FileCommitter,
+    lie: Lie,
+    /// A commit to deliver after the next one.
+    postponed: Option<Output>,
+}
+
+impl LyingCommitter {
+    pub(super) fn new(files: FileCommitter, lie: Lie) -> Self {
+        Self {
+            files,
+            lie,
+            postponed: None,
+        }
+    }
+}
+
+#[async_trait]
+impl Committer for LyingCommitter {
+    async fn commit(&mut self, seq: u64, output: &[Committable]) -> crate::Result<Receipt> {
+        match self.lie {
+            Lie::ForgetACommittable => {
+                let kept = output.split_last().map_or(output, |(_, kept)| kept);
+                self.files.commit(seq, kept).await
+            }
+            Lie::DeliverOutOfOrder => {
+                let Some(postponed) = self.postponed.take() else {
+                    let committables = output.to_vec();
+                    self.postponed = Some(Output { seq, committables });
+                    return Ok(Receipt::Delivered);
+                };
+                self.files.commit(seq, output).await?;
+                let Output { seq, committables } = postponed;
+                self.files.commit(seq, &committables).await
+            }
+            _ => self.files.commit(seq, output).await,
+        }
+    }
+
+    async fn last_committed(&mut self) -> crate::Result<Option<u64>> {
+        self.files.last_committed().await
+    }
+
+    async fn check(&mut self, log: &Inspected<'_>) -> crate::Result<()> {
+        self.files.check(log).await
+    }
+
+    async fn open(&mut self, claim: &Claim<'_>) -> crate::Result<()> {
+        self.files.open(claim).await
+    }
+
+    fn seal(&mut self, unsealed: Unsealed<'_>) -> crate::Result<Sealed> {
+        self.files.seal(unsealed)
+    }
+
+    async fn sweep(&mut self) -> crate::Result<()> {
+        self.files.sweep().await
+    }
+
+    async fn withdraw(&mut self) -> crate::Result<Vec<Committable>> {
+        self.files.withdraw().await
+    }
+}
+
+/// The record in a put, if it is one.
 fn record_in(path: &Path, payload: &PutPayload) -> Option<Record> {
     let seq = path.filename()?.strip_suffix(".json")?.parse().ok()?;
     let bytes: Vec<u8> = payload.iter().flat_map(|bytes| bytes.to_vec()).collect();
@@ -104,8 +180,8 @@ impl ObjectStore for Liar {
         if self.lie == Lie::ClaimsAreCollected {
             self.collect_claims(&record).await;
         }
-        if self.lie == Lie::PublishBeforeCommit {
-            self.publish(&record).await;
+        if self.lie == Lie::DeliverBeforeCommit {
+            self.deliver(&record).await;
         }
         if self.lie == Lie::Overwrite {
             options.mode = PutMode::Overwrite;

@@ -1,18 +1,17 @@
 //! The whole engine on one thread and in virtual time, from a seed.
 //!
-//! A [`campaign`] draws a [`pipeline`] of the engine's own kinds of nodes, rows in
-//! a [`broker`] like Kafka, and then trouble: processes are killed, stopped and
-//! woken after others took over; the store fails in every way it knows
-//! ([`chaos`]); partitions are added, grow and expire. In the end one process
-//! finishes the work in peace, and an [`oracle`] that knows nothing but the rows
-//! says what readers must see.
+//! A [`campaign`] draws a [`pipeline`] of the engine's own nodes, rows in a [`broker`] like Kafka,
+//! and then faults. Processes are killed, or stopped and woken after others took over. The store
+//! fails in every supported way ([`chaos`]). Partitions are added, grow and expire. In the end a
+//! process finishes the work without faults. An [`oracle`], which reads only the rows, determines
+//! the visible result.
 //!
-//! The same seed gives the same run, operation by operation: time is tokio's
-//! paused clock, names come from seeded ids, there is no other thread, and
-//! nothing is kept in an order of chance. `TAGFLOW_SIM_SEED=17` runs that seed
-//! alone, with `TAGFLOW_SIM_TRACE=1` aloud; `TAGFLOW_SIM_SEEDS=20000` says how many.
+//! The same seed gives the same run, operation by operation: time is tokio's paused clock, names
+//! are seeded ids, there is no other thread, and no collection has a random order.
+//! `TAGFLOW_SIM_SEED=17` runs that seed alone, and `TAGFLOW_SIM_TRACE=1` prints it.
+//! `TAGFLOW_SIM_SEEDS=20000` sets the number of seeds.
 //!
-//! That it can fail is shown by drivers that [`lie`] makes wrong.
+//! Drivers with a wrong protocol ([`lie`]) show that the simulation can fail.
 
 mod broker;
 mod campaign;

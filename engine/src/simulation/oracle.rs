@@ -1,4 +1,4 @@
-//! What must come out, computed from the rows in the naivest way.
+//! The expected results, computed from the rows in the simplest way.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,37 +17,37 @@ use crate::{
     testing::parse,
 };
 
-/// How sure the oracle is of which rows are late.
+/// The oracle's knowledge of the late rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lateness {
-    /// None can be.
+    /// No row can be late.
     None,
-    /// It follows from the order of the rows in their one partition.
+    /// The order of the rows in their single partition determines them.
     ByOrder,
-    /// Only such rows can be: while lanes start, and have not heard of each other
-    /// yet, no watermark goes on, and a row may count that would be late.
+    /// Only such rows can be late. While lanes start without watermarks of each other, no watermark
+    /// is forwarded, so a row may count that would be late.
     AtMostByOrder,
-    /// It depends on how partitions interleave.
+    /// The interleaving of the partitions determines them.
     Depends,
 }
 
-/// A row that can be read.
+/// A row that can be decoded.
 struct Good {
     time: i64,
     key: String,
     value: i64,
 }
 
-/// What has been read, and what became of it.
+/// The rows that were read, and their outcomes.
 #[derive(Default)]
 struct Read {
-    /// By partition in the order of offsets.
+    /// By partition, in the order of offsets.
     good: BTreeMap<String, Vec<Good>>,
     bad: BTreeSet<String>,
 }
 
-/// Checks that everything is as if no process had ever failed. For a pipeline
-/// that was read to its end and drained.
+/// Checks that the result is as if no process had ever failed, for a pipeline that was read to its
+/// end and drained.
 pub(super) async fn check(world: &World, lateness: Lateness) -> Result<(), String> {
     let raw = once(world, "raw").await?;
     let dead = once(world, "dead").await?;
@@ -122,7 +122,7 @@ fn check_totals(totals: Counts, filtered: u64, contributed: u64) -> Result<(), S
 }
 
 impl Read {
-    /// Adds what was read of a partition: all of it but what was lost.
+    /// Adds the rows of a partition, without the lost ones.
     fn add(
         &mut self,
         source: &str,
@@ -161,7 +161,7 @@ impl Read {
         Ok(())
     }
 
-    /// The rows that are late where there is one partition.
+    /// The late rows if there is a single partition.
     fn late_by_order(&self, counts: impl Fn(&Good) -> bool) -> BTreeSet<String> {
         let mut late = BTreeSet::new();
         for rows in self.good.values() {
@@ -178,7 +178,7 @@ impl Read {
     }
 }
 
-/// The lines of a table, each of which must be there once.
+/// The lines of a table. Fails if a line appears twice.
 async fn once(world: &World, table: &str) -> Result<BTreeSet<String>, String> {
     let mut lines = BTreeSet::new();
     let files = world.lines(table).await;
@@ -209,7 +209,7 @@ fn same(what: &str, found: &BTreeSet<String>, expected: &BTreeSet<String>) -> Re
     ))
 }
 
-/// Everything that there is was read.
+/// Checks that all rows were read.
 fn check_positions(world: &World, checkpoint: &Checkpoint) -> Result<(), String> {
     for (broker, source) in world.brokers.iter().zip(SOURCES) {
         for (name, partition) in broker.partitions() {
@@ -223,7 +223,7 @@ fn check_positions(world: &World, checkpoint: &Checkpoint) -> Result<(), String>
     Ok(())
 }
 
-/// Nothing is left that no commit names.
+/// Checks that every object is named by a commit.
 async fn check_leftovers(world: &World, last: &Record) -> Result<(), String> {
     for table in ["raw", "dead", "late", "counts"] {
         let staged = world.objects(&format!("{table}/_staging")).await;
@@ -252,14 +252,14 @@ async fn check_leftovers(world: &World, last: &Record) -> Result<(), String> {
     same("the state", &found.collect(), &named)
 }
 
-/// What readers saw at some moment: no row twice, and later no row less.
+/// The visible rows over time: no row twice, and none disappears.
 #[derive(Default)]
 pub(super) struct Readers {
     seen: BTreeMap<&'static str, BTreeSet<String>>,
 }
 
 impl Readers {
-    /// Looks at all tables.
+    /// Reads all tables.
     pub(super) async fn look(&mut self, world: &World) -> Result<(), String> {
         for table in ["raw", "dead", "late", "counts"] {
             let mut lines = BTreeSet::new();

@@ -9,6 +9,7 @@ use rand::{Rng, rngs::SmallRng};
 use super::{
     broker::SimSource,
     hold::{Hold, Sieve},
+    lie::Lie,
     table::{Files, SimTable, Upload},
     tally::{Previews, Tally, lines},
 };
@@ -23,15 +24,15 @@ use crate::{
     testing::ScriptDecoder,
 };
 
-/// How far rows come out of order, in microseconds, unless they are late.
+/// The disorder of rows in microseconds, unless they are late.
 pub(super) const DELAY: i64 = 40;
 
 /// The names of the sources that a pipeline may have.
 pub(super) const SOURCES: [&str; 2] = ["clicks", "orders"];
 
-/// A pipeline: from each source all rows to `raw` and the bad ones to `dead`; the
-/// others through what there is of a sieve and a hold to a tally by key, whose
-/// results go to `counts` and what is late to `late`.
+/// A pipeline. All rows of each source are written to `raw`, and the bad ones to `dead`. The others
+/// pass an optional sieve and an optional hold to a tally by key. Its results are written to
+/// `counts`, and its late rows to `late`.
 #[derive(Debug, Clone)]
 pub(super) struct Pipeline {
     pub(super) sources: usize,
@@ -47,7 +48,7 @@ pub(super) struct Pipeline {
 }
 
 impl Pipeline {
-    /// Any.
+    /// Draws a random pipeline.
     pub(super) fn draw(random: &mut SmallRng) -> Self {
         let rolling = |random: &mut SmallRng| match random.random_range(0..2) {
             0 => Files::EachCut,
@@ -90,8 +91,13 @@ impl Pipeline {
         }
     }
 
-    /// The graph, reading and writing as one process.
-    pub(super) fn graph(&self, sources: Vec<SimSource>, store: &Arc<dyn ObjectStore>) -> Graph {
+    /// The graph for a process.
+    pub(super) fn graph(
+        &self,
+        sources: Vec<SimSource>,
+        store: &Arc<dyn ObjectStore>,
+        lie: Option<Lie>,
+    ) -> Graph {
         let mut graph = Graph::default();
         let previews = self.previews;
         let table = |name: &str, files: Files| -> NodeKind {
@@ -104,6 +110,7 @@ impl Pipeline {
                 Arc::clone(store),
                 files,
                 upload,
+                lie,
             )))
         };
         let sources: Vec<NodeId> = sources
@@ -121,7 +128,7 @@ impl Pipeline {
             let name = Arc::clone(&graph.node(source).name);
             let out = |port| (source, port);
             graph.connect(out(Port::MAIN), (raw, Port::MAIN), self.raw_edge.clone());
-            graph.connect(out(Port::ASIDE), (dead, Port::MAIN), Partitioning::Gather);
+            graph.connect(out(Port::SIDE), (dead, Port::MAIN), Partitioning::Gather);
             let mut last = source;
             if self.sieve {
                 let sieve = graph.add(
@@ -148,7 +155,7 @@ impl Pipeline {
         }
         for (port, name, files) in [
             (Port::MAIN, "counts", self.counts),
-            (Port::ASIDE, "late", Files::EachCut),
+            (Port::SIDE, "late", Files::EachCut),
         ] {
             let sink = graph.add(name, "", table(name, files));
             graph.connect((tally, port), (sink, Port::MAIN), Partitioning::Gather);

@@ -1,4 +1,4 @@
-//! A sink of text files that behaves in the ways that sinks may.
+//! A sink of text files with every allowed behavior.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -10,39 +10,44 @@ use async_trait::async_trait;
 use object_store::{MultipartUpload as _, ObjectStore, ObjectStoreExt, path::Path};
 use sha2::{Digest, Sha256};
 
-use super::tally::lines;
+use super::{
+    lie::{Lie, LyingCommitter},
+    tally::lines,
+};
 use crate::{
     Batch, Error, Result,
+    committer::{Committer, CommitterContext},
     element::BarrierKind,
-    sink::{RemovedFile, Sink, SinkContext, SinkCut, SinkFactory, StagedFile, Table},
+    files::{FileCommitter, PreparedFiles, RemovedFile, StagedFile, Table},
+    sink::{PreparedCommit, Sink, SinkContext, SinkFactory},
     state::{Snapshot, StatePart},
 };
 
-/// When files are finished, and what becomes of them.
+/// When files are finished, and whether they are replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Files {
     /// At each cut.
     EachCut,
-    /// When they have so many lines; until then the lines are state.
+    /// At this number of lines; until then the lines are state.
     Rolling(usize),
-    /// Each has all lines, the newest of each window and key, and replaces the
-    /// one before.
+    /// Each file has all lines, the newest of each window and key, and replaces the one before.
     Replacing,
 }
 
-/// How files get to the store.
+/// The way of uploads to the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Upload {
     Whole,
     InParts,
 }
 
-/// A table of lines: of what is one column, that one, else the values.
+/// A table of lines: the values of a row, or its only column.
 #[derive(Clone)]
 pub(super) struct SimTable {
     pub(super) table: Table,
     pub(super) files: Files,
     pub(super) upload: Upload,
+    pub(super) lie: Option<Lie>,
 }
 
 impl SimTable {
@@ -52,6 +57,7 @@ impl SimTable {
         store: Arc<dyn ObjectStore>,
         files: Files,
         upload: Upload,
+        lie: Option<Lie>,
     ) -> Self {
         let table = Table {
             name: name.into(),
@@ -59,11 +65,14 @@ impl SimTable {
             store,
             root: Path::from(name),
             schema: Arc::new(Schema::empty()),
+            shared: false,
+            suffix: "lines",
         };
         Self {
             table,
             files,
             upload,
+            lie,
         }
     }
 }
@@ -79,6 +88,18 @@ impl SinkFactory for SimTable {
         }))
     }
 
+    fn target(&self) -> Option<Arc<str>> {
+        Some(Arc::clone(&self.table.url))
+    }
+
+    fn committer(&self, context: CommitterContext) -> Option<Box<dyn Committer>> {
+        let files = FileCommitter::new(self.table.clone(), context);
+        Some(match self.lie {
+            Some(lie) => Box::new(LyingCommitter::new(files, lie)),
+            None => Box::new(files),
+        })
+    }
+
     fn table(&self) -> Option<Table> {
         Some(self.table.clone())
     }
@@ -88,7 +109,7 @@ struct Open {
     table: SimTable,
     context: SinkContext,
     lines: Vec<String>,
-    /// The name of the file that holds all lines, where files are replaced.
+    /// The name of the file with all lines, if files are replaced.
     file: Option<String>,
     changed: bool,
 }
@@ -108,8 +129,35 @@ impl Sink for Open {
         Ok(())
     }
 
-    async fn cut(&mut self, kind: BarrierKind) -> Result<SinkCut> {
-        let mut cut = SinkCut::default();
+    async fn prepare_commit(&mut self, kind: BarrierKind) -> Result<PreparedCommit> {
+        let prepared = self.prepare(kind).await?;
+        prepared.into_commit(&self.table.table.root)
+    }
+
+    async fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
+        for part in parts {
+            let mut lines: Vec<String> = part
+                .rows
+                .column(0)
+                .as_string::<i32>()
+                .iter()
+                .flatten()
+                .map(ToOwned::to_owned)
+                .collect();
+            if part.key == "file" {
+                self.file = Some(lines.remove(0));
+            }
+            self.lines.extend(lines);
+            // The part may belong to another lane, which drops it.
+            self.changed = true;
+        }
+        Ok(())
+    }
+}
+
+impl Open {
+    async fn prepare(&mut self, kind: BarrierKind) -> Result<PreparedFiles> {
+        let mut cut = PreparedFiles::default();
         match self.table.files {
             Files::Replacing => {
                 if !std::mem::take(&mut self.changed) {
@@ -120,13 +168,13 @@ impl Sink for Open {
                     newest.insert(window_and_key(&line).to_owned(), line);
                 }
                 self.lines = newest.into_values().collect();
-                let name = self.context.ids.unique().simple().to_string();
+                let unique = self.context.ids.unique().simple();
+                let name = format!("{}-{unique}", self.context.log);
                 cut.files
                     .push(self.stage(&self.lines, Some(name.clone())).await?);
                 if let Some(replaced) = self.file.replace(name.clone()) {
                     cut.removed.push(RemovedFile {
-                        table: Arc::clone(&self.table.table.url),
-                        published: format!("all/{replaced}.parquet"),
+                        published: format!("all/{replaced}.lines"),
                     });
                 }
                 cut.snapshot = Snapshot {
@@ -158,28 +206,6 @@ impl Sink for Open {
         Ok(cut)
     }
 
-    async fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
-        for part in parts {
-            let mut lines: Vec<String> = part
-                .rows
-                .column(0)
-                .as_string::<i32>()
-                .iter()
-                .flatten()
-                .map(ToOwned::to_owned)
-                .collect();
-            if part.key == "file" {
-                self.file = Some(lines.remove(0));
-            }
-            self.lines.extend(lines);
-            // It may come from another lane, whose part is dropped.
-            self.changed = true;
-        }
-        Ok(())
-    }
-}
-
-impl Open {
     async fn stage(&self, lines: &[String], name: Option<String>) -> Result<StagedFile> {
         let table = &self.table.table;
         let text = lines.join("\n") + "\n";
@@ -190,7 +216,6 @@ impl Open {
         let failed = |error| Error::external("cannot stage the lines").with_source(error);
         self.upload(&staged, text.clone()).await.map_err(failed)?;
         Ok(StagedFile {
-            table: Arc::clone(&table.url),
             staged,
             folder: Path::from("all"),
             name,
@@ -213,7 +238,7 @@ impl Open {
     }
 }
 
-/// What tells a line of counts from others: `start key`.
+/// The identity of a line of counts: `start key`.
 pub(super) fn window_and_key(line: &str) -> &str {
     let mut spaces = line.match_indices(' ').map(|(at, _)| at);
     spaces.nth(1).map_or(line, |end| &line[..end])

@@ -1,4 +1,4 @@
-//! A tumbling count by key whose state is one part a window.
+//! A tumbling count by key with a state part for each window.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,30 +12,30 @@ use arrow::{
 
 use crate::{
     Batch, EventTime, Port, Result,
-    operator::{Operator, Output},
-    state::{KEY_GROUP_COLUMN, KeyHasher, LaneState, Lanes, NewPart, Snapshot},
+    operator::{EarlyOutput, Operator, Output, PartwiseRestore},
+    state::{KEY_GROUP_COLUMN, KeyHasher, LaneState, NewPart, Restore, Snapshot},
 };
 
-/// How long a window is, in microseconds.
+/// The size of a window in microseconds.
 pub(super) const WINDOW: i64 = 100;
 
-/// Whether open windows show themselves at each cut.
+/// Whether open windows emit previews at each barrier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Previews {
     Shown,
     None,
 }
 
-/// Counts rows and sums their values by window and key; emits lines `start key
-/// count sum`, and aside the values of late rows.
+/// Counts rows and sums their values by window and key. Emits lines `start key count sum`, and the
+/// values of late rows to the side output.
 pub(super) struct Tally {
     previews: Previews,
     windows: BTreeMap<i64, BTreeMap<String, (i64, i64)>>,
-    /// Windows that the next snapshot puts.
+    /// Windows that the next snapshot writes.
     dirty: BTreeSet<i64>,
-    /// What has changed since the last preview.
+    /// The changes since the last preview.
     unseen: BTreeSet<(i64, String)>,
-    /// Windows that have a part in force.
+    /// Windows with a stored part.
     stored: BTreeSet<i64>,
     /// Windows up to here are closed.
     closed: i64,
@@ -104,21 +104,12 @@ impl Operator for Tally {
         }
         out.contributed(&batch.origin, batch.num_rows() - late.len());
         out.late(&batch.origin, late.len());
-        out.emit_to(Port::ASIDE, Batch::derived(lines(late)?));
+        out.emit_to(Port::SIDE, Batch::derived(lines(late)?));
         Ok(())
     }
 
     fn on_watermark(&mut self, watermark: EventTime, out: &mut Output) -> Result<()> {
         self.close(watermark.as_micros(), out)
-    }
-
-    fn flush(&mut self, out: &mut Output) -> Result<()> {
-        if self.previews == Previews::Shown {
-            let unseen = std::mem::take(&mut self.unseen).into_iter();
-            let shown = unseen.map(|(start, key)| line(start, &key, self.windows[&start][&key]));
-            out.emit(Batch::derived(lines(shown.collect())?));
-        }
-        Ok(())
     }
 
     fn on_end(&mut self, out: &mut Output) -> Result<()> {
@@ -157,10 +148,6 @@ impl Operator for Tally {
         Ok(snapshot)
     }
 
-    fn restores_alone(&self, part: &str) -> bool {
-        part != CLOSED
-    }
-
     fn restore(&mut self, state: LaneState) -> Result<()> {
         for part in state.parts {
             let columns = part.rows.columns();
@@ -172,7 +159,7 @@ impl Operator for Tally {
                 let start = starts.value(row);
                 if keys.is_null(row) {
                     self.closed = self.closed.max(start);
-                    if state.lanes == Lanes::Same {
+                    if state.lanes == Restore::InPlace {
                         self.closed_stored = Some(start);
                     }
                     continue;
@@ -183,16 +170,41 @@ impl Operator for Tally {
                 let count = count.entry(key).or_default();
                 *count = (count.0 + counts.value(row), count.1 + sums.value(row));
                 match state.lanes {
-                    Lanes::Same => self.stored.insert(start),
-                    Lanes::Changed => self.dirty.insert(start),
+                    Restore::InPlace => self.stored.insert(start),
+                    Restore::Rescaled => self.dirty.insert(start),
                 };
             }
         }
         Ok(())
     }
+
+    fn early_output(&mut self) -> Option<&mut dyn EarlyOutput> {
+        Some(self)
+    }
+
+    fn partwise_restore(&mut self) -> Option<&mut dyn PartwiseRestore> {
+        Some(self)
+    }
 }
 
-/// Rows of state: start, key, and what was counted.
+impl EarlyOutput for Tally {
+    fn flush(&mut self, out: &mut Output) -> Result<()> {
+        if self.previews == Previews::Shown {
+            let unseen = std::mem::take(&mut self.unseen).into_iter();
+            let shown = unseen.map(|(start, key)| line(start, &key, self.windows[&start][&key]));
+            out.emit(Batch::derived(lines(shown.collect())?));
+        }
+        Ok(())
+    }
+}
+
+impl PartwiseRestore for Tally {
+    fn restores_alone(&self, part: &str) -> bool {
+        part != CLOSED
+    }
+}
+
+/// Rows of state: start, key, and counts.
 fn rows<'a>(
     rows: impl IntoIterator<Item = (i64, Option<&'a str>, (i64, i64))>,
 ) -> Result<RecordBatch> {
@@ -224,7 +236,7 @@ fn rows<'a>(
     )?)
 }
 
-/// A batch of one column of text.
+/// A batch with one text column.
 pub(super) fn lines(lines: Vec<String>) -> Result<RecordBatch> {
     let schema = Schema::new(vec![Field::new("line", DataType::Utf8, false)]);
     let lines: StringArray = lines.into_iter().map(Some).collect();

@@ -1,4 +1,4 @@
-//! Seeds, and what they must find.
+//! Seeds, and the defects that they must find.
 
 use std::{
     collections::BTreeSet,
@@ -9,7 +9,7 @@ use std::{
 
 use super::{campaign::run, effect::Effect, lie::Lie};
 
-/// How many seeds run with every test.
+/// The number of seeds in every test run.
 const SEEDS: u64 = 3000;
 
 /// The seeds in an environment variable: `388`, or `1000..2000`.
@@ -25,12 +25,12 @@ fn named_seeds(name: &str) -> Option<Range<u64>> {
     })
 }
 
-/// So many seeds, or those that are asked for.
+/// This number of seeds, or those in the environment variable.
 fn seeds_or(seeds: u64) -> Range<u64> {
     named_seeds("TAGFLOW_SIM_SEED").unwrap_or(0..seeds)
 }
 
-/// Runs seeds on all cores: all that they did, or the first that fails.
+/// Runs seeds on all cores. Returns all their effects, or the first failure.
 fn run_all(seeds: Range<u64>, lie: Option<Lie>) -> Result<BTreeSet<Effect>, (u64, String)> {
     let next = AtomicU64::new(seeds.start);
     let failed = AtomicU64::new(u64::MAX);
@@ -74,7 +74,7 @@ fn whatever_happens_every_row_counts_once() {
         Err((seed, what)) => {
             panic!("{what}; run TAGFLOW_SIM_SEED={seed} with TAGFLOW_SIM_TRACE=1 to see how")
         }
-        // What never comes about was not tried.
+        // An effect that never happens was not tested.
         Ok(effects) if many => assert_eq!(effects, BTreeSet::from(Effect::ALL)),
         Ok(_) => {}
     }
@@ -109,8 +109,18 @@ fn not_reading_back_is_found() {
 }
 
 #[test]
-fn publishing_before_the_commit_is_found() {
-    check_found(Lie::PublishBeforeCommit);
+fn delivering_before_the_commit_is_found() {
+    check_found(Lie::DeliverBeforeCommit);
+}
+
+#[test]
+fn forgetting_a_committable_is_found() {
+    check_found(Lie::ForgetACommittable);
+}
+
+#[test]
+fn delivering_out_of_order_is_found() {
+    check_found(Lie::DeliverOutOfOrder);
 }
 
 #[test]

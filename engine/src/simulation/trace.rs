@@ -1,4 +1,4 @@
-//! What happened in a run, in order: its hash tells two runs apart.
+//! The events of a run in order. A hash distinguishes two runs.
 
 use std::{
     fmt,
@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-/// The events of a run so far; clones add to the same.
+/// The events of a run so far. Clones share them.
 #[derive(Clone)]
 pub(super) struct Trace {
     begun: Instant,
@@ -21,7 +21,7 @@ struct Said {
 }
 
 impl Trace {
-    /// Of a run that begins now. With `TAGFLOW_SIM_TRACE` set it is printed.
+    /// The trace of a run that begins now. With `TAGFLOW_SIM_TRACE` set it is printed.
     pub(super) fn new() -> Self {
         Self {
             begun: Instant::now(),
@@ -42,7 +42,7 @@ impl Trace {
         }
     }
 
-    /// Stands for all events so far.
+    /// A hash of all events so far.
     pub(super) fn hash(&self) -> u64 {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         said.hasher.finish()

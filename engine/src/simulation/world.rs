@@ -1,4 +1,4 @@
-//! What outlives processes, and processes.
+//! Processes, and the objects that survive them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     EventTime, Result,
     commit::{LogConfig, Owner, Plan, Record, read_last},
-    runtime::{End, JobConfig, Outcome, Supervised, Until, supervise},
+    runtime::{End, JobConfig, OldFiles, Outcome, Supervised, Until, supervise},
     testing::{
         SeededIds, VirtualClock,
         store::{Copies, FaultyStore},
@@ -41,11 +41,11 @@ pub(super) struct World {
     pub(super) store: Arc<dyn ObjectStore>,
     first: FaultyStore,
     clock: VirtualClock,
-    /// How many processes have been started.
+    /// The number of processes that have been started.
     pub(super) started: u32,
 }
 
-/// How a process runs.
+/// The parameters of a process.
 #[derive(Debug, Clone)]
 pub(super) struct Run {
     pub(super) lanes: usize,
@@ -55,7 +55,7 @@ pub(super) struct Run {
     pub(super) until: Until,
     pub(super) end: End,
     pub(super) restarts: u32,
-    /// How often the source is in trouble.
+    /// The probability of a fault of the source.
     pub(super) trouble: f64,
     pub(super) keep_commits: usize,
     pub(super) lie: Option<Lie>,
@@ -98,7 +98,7 @@ impl World {
         }
     }
 
-    /// Starts a process; `direct` says what its store does to it.
+    /// Starts a process; `direct` sets the faults of its store.
     pub(super) fn start(&mut self, run: &Run, direct: impl FnOnce(u32, &FaultyStore)) -> Process {
         self.started += 1;
         let pid = self.started;
@@ -125,7 +125,7 @@ impl World {
         };
         let sources = self.brokers.iter().zip(SOURCES).map(source);
         let (control, job) = supervise(Supervised {
-            graph: self.pipeline.graph(sources.collect(), &seen),
+            graph: self.pipeline.graph(sources.collect(), &seen, run.lie),
             config: JobConfig {
                 pipeline: "sim".to_owned(),
                 lanes: run.lanes,
@@ -134,6 +134,7 @@ impl World {
                 until: run.until,
                 end: run.end,
                 reset: BTreeSet::new(),
+                old_files: OldFiles::Keep,
                 stop_when: None,
                 memory: None,
             },
@@ -156,6 +157,7 @@ impl World {
             },
             clock: Arc::new(self.clock),
             restarts: run.restarts,
+            presence: None,
         });
         Process {
             pid,
@@ -175,11 +177,11 @@ impl World {
         listed.try_collect().await.expect("memory does not fail")
     }
 
-    /// The lines that readers of a table see, by file.
+    /// The visible lines of a table, by file.
     pub(super) async fn lines(&self, table: &str) -> BTreeMap<Path, Vec<String>> {
         let mut lines = BTreeMap::new();
         for path in self.objects(&format!("{table}/all")).await {
-            // A file may go between the list and the read.
+            // A file may be deleted between the list and the read.
             let Ok(found) = self.store.get(&path).await else {
                 continue;
             };

@@ -1,17 +1,18 @@
-//! Key groups: 256 hash ranges, the grain in which keyed state moves.
+//! Key groups: 256 hash ranges, the unit in which keyed state moves between lanes.
 
 use std::fmt;
 
 use arrow::{
     array::{Array, ArrayRef},
     datatypes::DataType,
-    row::{RowConverter, SortField},
+    row::{Row, RowConverter, Rows, SortField},
 };
 use twox_hash::XxHash3_64;
 
+use super::key_column;
 use crate::Result;
 
-/// How many key groups there are.
+/// The number of key groups.
 pub const KEY_GROUPS: usize = 256;
 
 /// The column of a state part that holds a row's key group.
@@ -20,14 +21,13 @@ pub const KEY_GROUP_COLUMN: &str = "_key_group";
 /// One of the 256 ranges that keys hash to.
 pub type KeyGroup = u8;
 
-/// The lane that owns `group` when there are `lanes`.
+/// The lane that owns `group`, given the number of `lanes`.
 pub fn lane_of(group: KeyGroup, lanes: usize) -> usize {
     usize::from(group) * lanes / KEY_GROUPS
 }
 
-/// A key that is known by its hash alone: two 64-bit halves, XXH3 with two seeds.
-/// The odds that any two of n keys share one are n² / 2¹²⁹: 4 in 10²⁴ for 50
-/// million keys.
+/// A key that is identified by its hash: two 64-bit halves, XXH3 with two seeds. The probability
+/// that any two of n keys have the same hash is n² / 2¹²⁹: 4 in 10²⁴ for 50 million keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyHash {
     /// The half with the key group.
@@ -70,15 +70,18 @@ impl fmt::Display for KeyHash {
     }
 }
 
-/// Hashes keys to key groups: XXH3 of Arrow's row format, the same on every
-/// machine, because state that is stored names them.
+/// The number of rows to hash at a time.
+const HASHED_ROWS: usize = 8192;
+
+/// Hashes keys to key groups: XXH3 of Arrow's row format. It is the same on every machine, because
+/// stored state contains the groups. Floats are hashed in the form of [`key_column`].
 #[derive(Debug)]
 pub struct KeyHasher {
     rows: RowConverter,
 }
 
 impl KeyHasher {
-    /// For key columns of these types.
+    /// A hasher for key columns of these types.
     pub fn new(types: impl IntoIterator<Item = DataType>) -> Result<Self> {
         let fields = types.into_iter().map(SortField::new).collect();
         Ok(Self {
@@ -88,21 +91,44 @@ impl KeyHasher {
 
     /// The key group of each row of `columns`.
     pub fn key_groups(&self, columns: &[ArrayRef]) -> Result<Vec<KeyGroup>> {
-        let rows = self.rows.convert_columns(columns)?;
+        let rows = columns.first().map_or(0, arrow::array::Array::len);
+        let mut groups = Vec::with_capacity(rows);
+        // Encoded keys can be larger than the columns, so they are made for some rows at a time.
+        for start in (0..rows).step_by(HASHED_ROWS) {
+            let some = HASHED_ROWS.min(rows - start);
+            let columns = columns.iter().map(|column| column.slice(start, some));
+            let keys = self.rows(&columns.collect::<Vec<_>>())?;
+            let group = |key: Row<'_>| (XxHash3_64::oneshot(key.as_ref()) >> 56) as KeyGroup;
+            groups.extend(keys.iter().map(group));
+        }
+        Ok(groups)
+    }
+
+    /// A number below `count` for each row of `columns`, the same for equal keys and
+    /// independent of their groups.
+    pub fn portions(&self, columns: &[ArrayRef], count: usize) -> Result<Vec<u32>> {
+        let rows = self.rows(columns)?;
         Ok(rows
             .iter()
-            .map(|row| (XxHash3_64::oneshot(row.as_ref()) >> 56) as KeyGroup)
+            .map(|row| {
+                (XxHash3_64::oneshot_with_seed(LOW_SEED, row.as_ref()) % count as u64) as u32
+            })
             .collect())
     }
 
-    /// The hash of the key in each row of `columns`; none where a column is null.
+    /// The hash of the key in each row of `columns`; `None` if a column is null.
     pub fn hashes(&self, columns: &[ArrayRef]) -> Result<Vec<Option<KeyHash>>> {
-        let rows = self.rows.convert_columns(columns)?;
+        let rows = self.rows(columns)?;
         let is_null = |row| columns.iter().any(|column| column.is_null(row));
         let hashes = rows.iter().enumerate();
         Ok(hashes
             .map(|(row, key)| (!is_null(row)).then(|| KeyHash::of(key.as_ref())))
             .collect())
+    }
+
+    fn rows(&self, columns: &[ArrayRef]) -> Result<Rows> {
+        let columns: Vec<ArrayRef> = columns.iter().map(key_column).collect();
+        Ok(self.rows.convert_columns(&columns)?)
     }
 }
 
@@ -110,7 +136,7 @@ impl KeyHasher {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Int64Array, StringArray};
+    use arrow::array::{Float64Array, Int64Array, StringArray};
 
     use super::*;
 
@@ -131,7 +157,7 @@ mod tests {
             Arc::new(StringArray::from(vec![Some("c1"), Some("c2"), None])),
             Arc::new(Int64Array::from(vec![1, 2, 3])),
         ];
-        // Stored state depends on these values: a change of them loses state.
+        // Stored state depends on these values: a change loses state.
         assert_eq!(hasher.key_groups(&keys).unwrap(), vec![156, 58, 46]);
         let hashes = hasher.hashes(&keys).unwrap();
         let groups: Vec<_> = hashes.iter().map(|it| it.map(KeyHash::key_group)).collect();
@@ -141,5 +167,29 @@ mod tests {
             first.with(1).to_string(),
             "26837c5ac2da2f3bfa5b8a232b88c76c"
         );
+    }
+    #[test]
+    fn regression_zeros_and_nans_have_one_hash() {
+        let hasher = KeyHasher::new([DataType::Float64]).unwrap();
+        let nan = f64::from_bits(0xfff8_0000_0000_0001);
+        let keys: ArrayRef = Arc::new(Float64Array::from(vec![0.0, -0.0, f64::NAN, nan]));
+        let keys = [keys];
+        let hashes = hasher.hashes(&keys).unwrap();
+        assert_eq!(hashes[0], hashes[1]);
+        assert_eq!(hashes[2], hashes[3]);
+        assert_ne!(hashes[0], hashes[2]);
+        let groups = hasher.key_groups(&keys).unwrap();
+        assert_eq!((groups[0], groups[2]), (groups[1], groups[3]));
+    }
+
+    #[test]
+    fn null_is_not_the_empty_string() {
+        let hasher = KeyHasher::new([DataType::Utf8, DataType::Utf8]).unwrap();
+        let texts = |values: [Option<&str>; 2]| -> ArrayRef {
+            Arc::new(StringArray::from(values.to_vec()))
+        };
+        let groups = hasher.key_groups(&[texts([Some(""), None]), texts([None, Some("")])]);
+        let groups = groups.unwrap();
+        assert_ne!(groups[0], groups[1]);
     }
 }

@@ -1,11 +1,11 @@
 //! Operator state between two runs.
 //!
-//! State is snapshotted as Arrow batches in *parts*. A part is immutable once
-//! written; a snapshot names the parts that are new and those that are gone, so
-//! that a commit writes only what changed.
+//! State is snapshotted as Arrow batches in *parts*. A part is immutable once written. A snapshot
+//! names the new and the removed parts, so a commit writes only the changes.
 
-mod cold;
+mod key_column;
 mod key_group;
+mod spill;
 
 use std::{fmt, sync::Arc};
 
@@ -16,22 +16,23 @@ use arrow::{
 
 use crate::{Result, operator::Operator};
 
-pub use cold::{ColdRead, ColdStore, DiskStore};
+pub use key_column::{canonical, key_column};
 pub use key_group::{KEY_GROUP_COLUMN, KEY_GROUPS, KeyGroup, KeyHash, KeyHasher, lane_of};
+pub use spill::{DiskStore, SpillReader, SpillStore};
 
 /// A part of an operator's state, named by the operator.
 #[derive(Debug, Clone)]
 pub struct StatePart {
     /// The name, unique within the operator and lane; `[a-z0-9_.-]`.
     pub key: String,
-    /// The rows. A nullable `UInt8` column [`KEY_GROUP_COLUMN`] says which lane
-    /// a row belongs to when the number of lanes changes; a null goes to all.
+    /// The rows. A nullable `UInt8` column [`KEY_GROUP_COLUMN`] determines the lane of a row when
+    /// the number of lanes changes. All lanes receive a row with null.
     pub rows: RecordBatch,
 }
 
-/// A part that a snapshot puts. Its rows are there, or are made when they are written:
-/// by another thread, and few parts at a time, so that a snapshot of much state holds up
-/// its lane for less long and takes less memory.
+/// A new part in a snapshot. Its rows exist already, or another thread creates them when they are
+/// written, few parts at a time. A snapshot of a large state then blocks its lane for less time and
+/// needs less memory.
 #[derive(Debug)]
 pub struct NewPart {
     key: String,
@@ -59,7 +60,7 @@ impl fmt::Debug for NewRows {
 }
 
 impl NewPart {
-    /// A part of about `bytes`, whose rows, as of now, `make` makes later.
+    /// A part of about `bytes`. `make` creates its rows later, but from the state as of now.
     pub fn later(
         key: String,
         bytes: usize,
@@ -75,7 +76,7 @@ impl NewPart {
     /// The part with its rows. It may read the disk.
     ///
     /// # Errors
-    /// Those of what makes the rows.
+    /// Those of the function that creates the rows.
     pub fn load(self) -> Result<StatePart> {
         let rows = match self.rows {
             NewRows::Here(rows) => rows,
@@ -85,7 +86,7 @@ impl NewPart {
         Ok(StatePart { key, rows })
     }
 
-    /// Bytes that it takes in memory when its rows are there, an estimate.
+    /// An estimate of the memory for its rows.
     pub(crate) fn bytes(&self) -> u64 {
         match &self.rows {
             NewRows::Here(rows) => rows.get_array_memory_size() as u64,
@@ -93,7 +94,7 @@ impl NewPart {
         }
     }
 
-    /// Whether its rows are there already.
+    /// Whether its rows exist already.
     pub(crate) fn is_here(&self) -> bool {
         matches!(self.rows, NewRows::Here(_))
     }
@@ -108,33 +109,33 @@ impl From<StatePart> for NewPart {
     }
 }
 
-/// What changed since the last snapshot.
+/// The changes since the last snapshot.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    /// New parts. A key may be put again only after it was removed, or in the
-    /// same snapshot that removes it: then the old rows go and these stay.
+    /// New parts. A key may be used again only after it was removed, or in the snapshot that
+    /// removes it: then these rows replace the old ones.
     pub put: Vec<NewPart>,
-    /// Parts that are not needed any more.
+    /// Parts that are no longer needed.
     pub removed: Vec<String>,
 }
 
 impl Snapshot {
-    /// Whether nothing changed.
+    /// Whether there are no changes.
     pub fn is_empty(&self) -> bool {
         self.put.is_empty() && self.removed.is_empty()
     }
 
-    /// Puts a part whose rows are there.
+    /// Adds a part with its rows.
     pub fn put_rows(&mut self, key: impl Into<String>, rows: RecordBatch) {
         let key = key.into();
         self.put.push(StatePart { key, rows }.into());
     }
 
-    /// Puts a part of one column, whose rows every lane gets, in place of the one with
-    /// this name if that `is_stored`.
+    /// Adds a part of a single column, whose rows every lane receives. It replaces the part of this
+    /// name if that `is_stored`.
     ///
     /// # Errors
-    /// `Internal` where the rows make no batch.
+    /// `Internal` if the rows make no batch.
     pub fn put_for_all(
         &mut self,
         key: &str,
@@ -158,17 +159,17 @@ pub fn part_number(key: &str) -> u64 {
     number.and_then(std::result::Result::ok).unwrap_or(0)
 }
 
-/// What an operator gets back.
+/// The restored state of an operator on a lane.
 #[derive(Debug, Clone)]
 pub struct LaneState {
     /// The parts, without the rows of other lanes.
     pub parts: Vec<StatePart>,
-    /// Whether the operator must put its state anew.
-    pub lanes: Lanes,
+    /// Whether the operator must write its whole state again.
+    pub lanes: Restore,
 }
 
 impl LaneState {
-    /// Gives all of it to an operator, in the order that it expects.
+    /// Restores an operator, with its parts in the expected order.
     ///
     /// # Errors
     /// Those of the operator.
@@ -183,14 +184,14 @@ impl LaneState {
     }
 }
 
-/// Whether the number of lanes is what it was.
+/// Whether the number of lanes has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lanes {
-    /// The parts are the ones this lane wrote, and they stay in force.
-    Same,
-    /// The parts were split anew and the old ones are dropped: everything
-    /// restored must be in the next snapshot's `put`. Keys may repeat.
-    Changed,
+pub enum Restore {
+    /// This lane wrote the parts, and they stay in the state.
+    InPlace,
+    /// The parts were divided among other lanes, and the old ones are dropped: the next snapshot's
+    /// `put` must contain everything restored. Keys may repeat.
+    Rescaled,
 }
 
 #[cfg(test)]

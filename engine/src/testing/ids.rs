@@ -1,4 +1,4 @@
-//! Ids that come again when a test does.
+//! Ids that repeat in each run of a test.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,7 +6,7 @@ use uuid::{Builder, Uuid};
 
 use crate::ids::Ids;
 
-/// The same ids for the same seed, in the order in which they are asked for.
+/// The same ids for the same seed, in the order of the calls.
 #[derive(Debug)]
 pub struct SeededIds {
     seed: u64,

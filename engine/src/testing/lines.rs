@@ -12,11 +12,16 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Batch, Result,
+    committer::{Committer, CommitterContext},
     element::BarrierKind,
-    sink::{Sink, SinkContext, SinkCut, SinkFactory, StagedFile, Table},
+    files::{FileCommitter, PreparedFiles, StagedFile, Table},
+    sink::{PreparedCommit, Sink, SinkContext, SinkFactory},
 };
 
-/// Writes each row as a line of comma-separated values; one file an epoch.
+/// The suffix of its files.
+const SUFFIX: &str = "lines";
+
+/// Writes each row as a line of comma-separated values, with one file for each epoch.
 #[derive(Clone)]
 pub struct LinesSink {
     /// Its table.
@@ -35,6 +40,8 @@ impl LinesSink {
                 store,
                 root,
                 schema,
+                shared: false,
+                suffix: SUFFIX,
             },
         }
     }
@@ -50,7 +57,7 @@ impl LinesSink {
         let mut lines = Vec::new();
         for file in files
             .into_iter()
-            .filter(|file| file.location.as_ref().ends_with(".parquet"))
+            .filter(|file| file.location.extension() == Some(SUFFIX))
         {
             let got = self.table.store.get(&file.location).await.map_err(failed)?;
             let bytes = got.bytes().await.map_err(failed)?;
@@ -69,6 +76,14 @@ impl SinkFactory for LinesSink {
             context,
             lines: Vec::new(),
         }))
+    }
+
+    fn target(&self) -> Option<Arc<str>> {
+        Some(Arc::clone(&self.table.url))
+    }
+
+    fn committer(&self, context: CommitterContext) -> Option<Box<dyn Committer>> {
+        Some(Box::new(FileCommitter::new(self.table.clone(), context)))
     }
 
     fn table(&self) -> Option<Table> {
@@ -99,10 +114,10 @@ impl Sink for Open {
         Ok(())
     }
 
-    async fn cut(&mut self, _kind: BarrierKind) -> Result<SinkCut> {
+    async fn prepare_commit(&mut self, _kind: BarrierKind) -> Result<PreparedCommit> {
         let lines = std::mem::take(&mut self.lines);
         if lines.is_empty() {
-            return Ok(SinkCut::default());
+            return Ok(PreparedCommit::default());
         }
         let text = lines.join("\n") + "\n";
         let path = format!(
@@ -119,7 +134,6 @@ impl Sink for Open {
             .await
             .map_err(|error| crate::Error::external("cannot stage the lines").with_source(error))?;
         let file = StagedFile {
-            table: Arc::clone(&self.table.url),
             staged,
             folder: Path::default(),
             name: None,
@@ -127,9 +141,10 @@ impl Sink for Open {
             bytes,
             sha256,
         };
-        Ok(SinkCut {
+        let prepared = PreparedFiles {
             files: vec![file],
-            ..SinkCut::default()
-        })
+            ..PreparedFiles::default()
+        };
+        prepared.into_commit(&self.table.root)
     }
 }

@@ -1,4 +1,4 @@
-//! A source whose rows a test writes down.
+//! A source whose rows a test writes.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -16,12 +16,12 @@ use tokio::sync::Notify;
 use crate::{
     Error, Result,
     source::{
-        Chunk, Decoded, Decoder, EncodedRows, Offset, Positions, Reference, Rejected, Rows, Source,
-        SourceEvent, SourceReader,
+        Chunk, Decoded, Decoder, EncodedRows, Growth, Offset, Positions, Reference, Rejected, Rows,
+        Source, SourceEvent, SourceReader,
     },
 };
 
-/// What a [`ScriptDecoder`] decodes to: `ts`, `key`, `value`.
+/// The columns of a [`ScriptDecoder`]: `ts`, `key`, `value`.
 pub fn script_schema() -> SchemaRef {
     let utc = DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")));
     Arc::new(Schema::new(vec![
@@ -31,8 +31,8 @@ pub fn script_schema() -> SchemaRef {
     ]))
 }
 
-/// The rows of a [`ScriptedSource`], as `ts,key,value` lines by partition; a
-/// test may add to them while the source is read.
+/// The rows of a [`ScriptedSource`], as `ts,key,value` lines by partition. A test may add rows
+/// while the source is read.
 #[derive(Debug, Default)]
 pub struct Script {
     partitions: Mutex<BTreeMap<Arc<str>, Vec<String>>>,
@@ -75,16 +75,16 @@ impl Script {
     }
 }
 
-/// Reads a [`Script`], `chunk` rows at a time, one partition after another in
-/// turn. Offsets are row numbers.
+/// Reads a [`Script`], `chunk` rows at a time, from the partitions in turn. Offsets are row
+/// numbers.
 pub struct ScriptedSource {
-    /// What to read.
+    /// The rows to read.
     pub script: Arc<Script>,
-    /// Rows a chunk.
+    /// The number of rows in a chunk.
     pub chunk: usize,
-    /// Whether it ends with the script, or waits there for more.
+    /// Whether it ends with the script, or waits for more rows.
     pub bounded: Bounded,
-    /// What rows are judged against.
+    /// The reference for the event times.
     pub reference: Reference,
 }
 
@@ -93,7 +93,7 @@ pub struct ScriptedSource {
 pub enum Bounded {
     /// At the end of the script.
     Yes,
-    /// Never: it says that it has caught up and waits.
+    /// Never: it reports that it has caught up, and waits.
     No,
 }
 
@@ -172,7 +172,8 @@ impl SourceReader for Reader {
                 });
             }
             if self.reading.is_empty() {
-                self.events.push_back(SourceEvent::Exhausted);
+                self.events
+                    .push_back(SourceEvent::Exhausted(Growth::Complete));
             }
             return Ok(SourceEvent::Finished(partition));
         }
@@ -185,7 +186,7 @@ impl SourceReader for Reader {
     fn committed(&mut self, _positions: &Positions) {}
 }
 
-fn encode(rows: &[String], first: Offset, reference: Reference) -> EncodedRows {
+pub(crate) fn encode(rows: &[String], first: Offset, reference: Reference) -> EncodedRows {
     let mut encoded = EncodedRows {
         reference,
         ..EncodedRows::default()
@@ -201,7 +202,7 @@ fn encode(rows: &[String], first: Offset, reference: Reference) -> EncodedRows {
     encoded
 }
 
-/// Decodes `ts,key,value`; anything else is rejected.
+/// Decodes `ts,key,value`, and rejects any other text.
 #[derive(Debug, Default)]
 pub struct ScriptDecoder;
 

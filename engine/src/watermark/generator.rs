@@ -1,51 +1,54 @@
-//! The watermark of one source partition, made from the event times of its rows.
+//! The watermark of a source partition, computed from the event times of its rows.
 
 use std::{ops::Range, time::Duration};
 
 use crate::{EventTime, time::micros};
 
-/// The watermark of a partition: the highest event time seen minus `delay`,
-/// monotone, and never behind what an earlier run committed.
+/// The watermark of a partition: the highest event time seen minus `delay`. It never decreases, and
+/// is never behind the committed watermark of an earlier run.
 ///
-/// Whether a row is late must not depend on how the input was cut into batches.
-/// So a batch is split in front of each row that lies behind a watermark that
-/// has not been passed on yet ([`PartitionWatermark::advance`]). Windows close
-/// only at multiples of the granularity, so there is nothing to split for while
-/// the watermark stays within one.
+/// Whether a row is late must not depend on the division of the input into batches. A batch is
+/// therefore split before each row that is behind a watermark which has not been forwarded yet
+/// ([`PartitionWatermark::advance`]). Windows close only at multiples of the granularity, so no
+/// split is needed while the watermark stays within one multiple.
 #[derive(Debug, Clone)]
 pub struct PartitionWatermark {
     delay_us: i64,
     granularity_us: i64,
     watermark: i64,
     passed_on: i64,
+    /// All rows so far are before this time.
+    end: i64,
 }
 
-/// A run of rows, and the watermark to pass on after it.
+/// A run of rows, and the watermark to forward after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segment {
     /// The rows.
     pub rows: Range<usize>,
-    /// The watermark behind them.
+    /// The watermark after them.
     pub watermark: EventTime,
 }
 
 impl PartitionWatermark {
-    /// Goes on from `restored`, the watermark of the last commit.
+    /// Continues from `restored`, the watermark of the last commit.
     pub fn new(delay: Duration, granularity: Duration, restored: EventTime) -> Self {
         Self {
             delay_us: micros(delay),
             granularity_us: micros(granularity).max(1),
             watermark: restored.as_micros(),
             passed_on: restored.as_micros(),
+            end: i64::MIN,
         }
     }
 
-    /// Takes the event times of the next rows, in microseconds, and cuts them
-    /// into segments; nearly always one.
+    /// Processes the event times of the next rows, in microseconds, and splits the rows into
+    /// segments; nearly always a single one.
     pub fn advance(&mut self, times: &[i64]) -> Vec<Segment> {
         let (Some(&lowest), Some(&highest)) = (times.iter().min(), times.iter().max()) else {
             return Vec::new();
         };
+        self.end = self.end.max(highest.saturating_add(1));
         let last = self.watermark.max(highest.saturating_sub(self.delay_us));
         let mut segments = Vec::with_capacity(1);
         let mut start = 0;
@@ -65,7 +68,7 @@ impl PartitionWatermark {
         segments
     }
 
-    /// Raises the watermark to what the source promises; it is passed on at once.
+    /// Raises the watermark to a promise of the source, which is forwarded at once.
     pub fn raise(&mut self, promised: EventTime) {
         self.watermark = self.watermark.max(promised.as_micros());
         self.passed_on = self.watermark;
@@ -76,6 +79,11 @@ impl PartitionWatermark {
         EventTime::from_micros(self.watermark)
     }
 
+    /// The time after the last row so far, or the watermark if it is later.
+    pub fn end(&self) -> EventTime {
+        EventTime::from_micros(self.end.max(self.watermark))
+    }
+
     fn segment(&self, rows: Range<usize>) -> Segment {
         Segment {
             rows,
@@ -83,7 +91,7 @@ impl PartitionWatermark {
         }
     }
 
-    /// Whether `watermark` closes windows that the one passed on does not.
+    /// Whether `watermark` closes windows that the forwarded one does not.
     fn closes_more(&self, watermark: i64) -> bool {
         watermark.div_euclid(self.granularity_us) > self.passed_on.div_euclid(self.granularity_us)
     }
@@ -103,7 +111,7 @@ mod tests {
         )
     }
 
-    /// The rows whose window of `size` had closed when they came.
+    /// The rows whose window of `size` had closed before they were read.
     fn late(batches: &[Vec<i64>], delay: u64, size: i64) -> Vec<bool> {
         let mut generator = generator(delay, size as u64);
         let mut watermark = i64::MIN;

@@ -1,4 +1,4 @@
-//! Watermarks: how far event time has come. Pure: no clock, no I/O.
+//! Watermarks: the progress of event time. Pure: no clock, no I/O.
 
 mod generator;
 mod tracker;

@@ -7,7 +7,7 @@ use arrow::{
         Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, UInt32Array, UInt64Array,
     },
     buffer::OffsetBuffer,
-    compute::{and, filter, is_not_null, prep_null_mask_filter, take},
+    compute::{and, filter, is_not_null, take},
     datatypes::{DataType, Field, Schema, UInt64Type},
 };
 use datafusion::{
@@ -20,14 +20,16 @@ use datafusion::{
     },
 };
 
-/// `count(DISTINCT x)` of texts, with one table of the pairs of group and value.
-/// `DataFusion` has a table for each group, which costs several times as much where
-/// groups are small. The states are the same: a list of values for each group.
+use super::without_nulls;
+
+/// `count(DISTINCT x)` of texts, with one table of the pairs of group and value. `DataFusion` has a
+/// table for each group, which costs several times as much for small groups. The states are the
+/// same: a list of values for each group.
 pub(crate) struct DistinctCounts {
     pairs: Box<dyn GroupValues>,
-    /// How many pairs each group has.
+    /// The number of pairs of each group.
     counts: Vec<i64>,
-    /// The pair of each row of the batch at hand; kept for its allocation.
+    /// The pair of each row of the current batch; kept for its allocation.
     row_pairs: Vec<usize>,
 }
 
@@ -118,7 +120,7 @@ impl GroupsAccumulator for DistinctCounts {
         let pairs = self.pairs.emit(emit_to)?;
         let counts = all(emit_to, &mut self.counts)?;
         let offsets = OffsetBuffer::from_lengths(counts.iter().map(|&count| count as usize));
-        // The pairs in the order of their groups.
+        // The pairs, sorted by group.
         let mut next: Vec<i32> = offsets[..counts.len()].to_vec();
         let mut order = vec![0; pairs[1].len()];
         for (pair, &group) in pairs[0]
@@ -154,15 +156,7 @@ impl GroupsAccumulator for DistinctCounts {
     }
 }
 
-/// A null counts as false.
-fn without_nulls(wanted: &BooleanArray) -> BooleanArray {
-    match wanted.null_count() {
-        0 => wanted.clone(),
-        _ => prep_null_mask_filter(wanted),
-    }
-}
-
-/// Takes the counts of all groups; windows never ask for fewer.
+/// Returns and resets the counts of all groups; windows never request fewer.
 fn all(emit_to: EmitTo, counts: &mut Vec<i64>) -> Result<Vec<i64>> {
     match emit_to {
         EmitTo::All => Ok(std::mem::take(counts)),

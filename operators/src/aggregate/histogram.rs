@@ -1,4 +1,4 @@
-//! How many came how often.
+//! Histograms of frequencies.
 
 use std::{collections::HashMap, iter::repeat, mem::size_of_val, sync::Arc};
 
@@ -17,10 +17,12 @@ use datafusion::{
     },
 };
 
+use tagflow_engine::state::key_column;
+
 use super::constant;
 
-/// `frequency_histogram(x, '1,2,5')`: how many distinct `x` came 1 to below 2 times,
-/// 2 to below 5, and 5 or more, as a list. Nulls do not count.
+/// `frequency_histogram(x, '1,2,5')`: the number of distinct `x` that occur 1 to below 2 times, 2
+/// to below 5 times, and 5 times or more, as a list. Nulls do not count.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct FrequencyHistogram {
     signature: Signature,
@@ -87,7 +89,7 @@ impl AggregateUDFImpl for FrequencyHistogram {
         }))
     }
 
-    /// The values, and how often each came.
+    /// The values, and the frequency of each.
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
         let values = args.input_fields[0].data_type().clone();
         let field = |name, items| {
@@ -105,7 +107,7 @@ impl AggregateUDFImpl for FrequencyHistogram {
     }
 }
 
-/// The bounds, if they go up from 1 or more.
+/// The bounds, if they ascend from 1 or more.
 fn bounds(text: &str) -> Option<Vec<i64>> {
     let bounds: Vec<i64> = text
         .split(',')
@@ -117,17 +119,17 @@ fn bounds(text: &str) -> Option<Vec<i64>> {
 #[derive(Debug)]
 struct HistogramAccumulator {
     bounds: Vec<i64>,
-    /// Turns values into bytes and back.
+    /// Converts values to bytes and back.
     values: RowConverter,
-    /// How often each value came.
+    /// The frequency of each value.
     counts: HashMap<Box<[u8]>, i64>,
     key_bytes: usize,
 }
 
 impl HistogramAccumulator {
-    /// Adds values that are not null, each with how often it came.
+    /// Adds values that are not null, each with its frequency.
     fn add(&mut self, values: ArrayRef, counts: impl Iterator<Item = i64>) -> Result<()> {
-        let rows = self.values.convert_columns(&[values])?;
+        let rows = self.values.convert_columns(&[key_column(&values)])?;
         for (row, count) in rows.iter().zip(counts) {
             if let Some(before) = self.counts.get_mut(row.as_ref()) {
                 *before += count;

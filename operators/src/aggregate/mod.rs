@@ -1,17 +1,22 @@
-//! Aggregate functions that `DataFusion` has not.
+//! Aggregate functions that `DataFusion` does not have, and replacements for some of its functions.
 //!
-//! | function | is |
+//! | function | result |
 //! | --- | --- |
 //! | `theta_sketch(x, lg_k)` | a sketch of the distinct `x`, see [`ThetaSketchFunction`] |
-//! | `theta_union(sketch, lg_k)` | the sketch of all that the sketches have seen |
-//! | `frequency_histogram(x, '1,2,5')` | how many distinct `x` came how often, see [`FrequencyHistogram`] |
+//! | `theta_union(sketch, lg_k)` | the union of the sketches |
+//! | `frequency_histogram(x, '1,2,5')` | the number of distinct `x` by frequency, see [`FrequencyHistogram`] |
 //!
 //! Their states merge in any order and any grouping to the same bytes.
 
 mod distinct;
+pub(crate) mod exact;
 mod histogram;
 mod theta;
 
+use arrow::{
+    array::{Array, BooleanArray},
+    compute::prep_null_mask_filter,
+};
 use datafusion::{
     common::{Result, ScalarValue, plan_err},
     logical_expr::{AggregateUDF, function::AccumulatorArgs},
@@ -22,7 +27,7 @@ pub(crate) use distinct::DistinctCounts;
 pub use histogram::FrequencyHistogram;
 pub use theta::{ThetaSketchFunction, estimate};
 
-/// The functions, to be registered.
+/// The functions, for registration.
 pub fn functions() -> [AggregateUDF; 3] {
     [
         AggregateUDF::new_from_impl(ThetaSketchFunction::of_values()),
@@ -31,7 +36,7 @@ pub fn functions() -> [AggregateUDF; 3] {
     ]
 }
 
-/// The constant that is the second argument.
+/// The constant second argument.
 fn constant(args: &AccumulatorArgs<'_>) -> Result<ScalarValue> {
     let literal = args
         .exprs
@@ -41,5 +46,13 @@ fn constant(args: &AccumulatorArgs<'_>) -> Result<ScalarValue> {
         Ok(literal.value().clone())
     } else {
         plan_err!("the second argument of `{}` must be a constant", args.name)
+    }
+}
+
+/// The condition, with nulls as false.
+fn without_nulls(wanted: &BooleanArray) -> BooleanArray {
+    match wanted.null_count() {
+        0 => wanted.clone(),
+        _ => prep_null_mask_filter(wanted),
     }
 }

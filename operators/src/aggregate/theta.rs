@@ -1,10 +1,9 @@
 //! Theta sketches: distinct counts that can be merged, of a bounded size.
 //!
-//! A sketch keeps the `k = 2^lg_k` least hashes of the values that it has seen,
-//! and the least of those that it left out (Dasgupta et al., "A framework for
-//! estimating stream expression cardinalities", 2016). Which those are depends on
-//! the set of values alone, so neither their order nor how they were split and
-//! merged makes a difference to the bytes, as long as a sketch is trimmed to `k`.
+//! A sketch keeps the `k = 2^lg_k` least hashes of its values, and the least of the other hashes
+//! (Dasgupta et al., "A framework for estimating stream expression cardinalities", 2016). They
+//! depend only on the set of values. The order of the values, their division and the order of
+//! merges therefore do not change the bytes, if a sketch is trimmed to `k`.
 
 use std::mem::size_of;
 
@@ -28,12 +27,11 @@ use datasketches::{
 
 use super::constant;
 
-/// `theta_sketch(x, lg_k)` and `theta_union(sketch, lg_k)`: a compact, ordered theta
-/// sketch in the bytes of Apache `DataSketches`, whose other languages read it.
+/// `theta_sketch(x, lg_k)` and `theta_union(sketch, lg_k)`: a compact, ordered theta sketch in the
+/// bytes of Apache `DataSketches`, for readers in other languages.
 ///
-/// Strings are hashed as their UTF-8 bytes and integers as 64 bits, as its Java
-/// library does. An empty string counts as a value here, where that library's
-/// updates leave it out. Nulls do not count.
+/// Strings are hashed as their UTF-8 bytes and integers as 64 bits, as in its Java library. An
+/// empty string counts as a value here, but not in that library. Nulls do not count.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct ThetaSketchFunction {
     of: Input,
@@ -113,7 +111,7 @@ impl AggregateUDFImpl for ThetaSketchFunction {
             ScalarValue::Int64(Some(lg_k)) => u8::try_from(lg_k).unwrap_or(u8::MAX),
             _ => return plan_err!("`lg_k` of `{}` must be a number", args.name),
         };
-        // The library knows which there are.
+        // The library checks the range.
         ThetaUnionBuilder::default()
             .lg_k(lg_k)
             .build()
@@ -132,8 +130,8 @@ impl AggregateUDFImpl for ThetaSketchFunction {
     }
 }
 
-/// Holds nothing until there is something to hold: an empty table takes a
-/// kilobyte, and there is an accumulator for each key.
+/// Allocates nothing until there is a value: an empty table takes a kilobyte, and there is an
+/// accumulator for each key.
 #[derive(Debug)]
 struct ThetaAccumulator {
     of: Input,
@@ -164,7 +162,7 @@ impl ThetaAccumulator {
         Ok(())
     }
 
-    /// Trimmed to `k` hashes, which a union does and a sketch does not.
+    /// Trimmed to `k` hashes, as a union is and a sketch is not.
     fn bytes(&self) -> Result<Vec<u8>> {
         let mut all = union(self.lg_k)?;
         if let Some(seen) = &self.seen {
@@ -224,11 +222,11 @@ impl Accumulator for ThetaAccumulator {
     }
 }
 
-/// How many distinct values the sketches have seen: exact up to `k`, and an estimate
-/// beyond. Null stays null.
+/// The number of distinct values of the sketches: exact up to `k`, an estimate beyond. Null stays
+/// null.
 ///
 /// # Errors
-/// `Execution` where the bytes are no theta sketch.
+/// `Execution` if the bytes are no theta sketch.
 pub fn estimate(sketches: &BinaryArray) -> Result<Int64Array> {
     let estimates = sketches.iter().map(|bytes| {
         let sketch = bytes.map(read).transpose()?;

@@ -1,16 +1,16 @@
-//! Which user agents are of bots.
+//! Detection of the user agents of bots.
 //!
 //! The patterns are those of the package `crawler-user-agents`
 //! ([source](https://github.com/monperrus/crawler-user-agents), MIT, see
-//! `LICENSE` beside this file); `update.py` writes them anew.
+//! `LICENSE` beside this file); `update.py` regenerates them.
 
 use std::{collections::HashMap, sync::LazyLock};
 
 use arrow::array::{BooleanArray, StringArray};
 use regex::{RegexSet, RegexSetBuilder};
 
-/// What a compiled set may take. The lazily built automaton needs room, or it is
-/// thrown away and built again and again.
+/// The size limit of a compiled set. With too little room, the lazily built automaton is
+/// discarded and built again and again.
 const SIZE_LIMIT: usize = 64 << 20;
 
 static PATTERNS: LazyLock<RegexSet> = LazyLock::new(|| {
@@ -21,7 +21,7 @@ static PATTERNS: LazyLock<RegexSet> = LazyLock::new(|| {
         .expect("the patterns are tested")
 });
 
-/// Whether each of `user_agents` is known to be of a bot; a null is not.
+/// Whether each of `user_agents` is a known bot; false for a null.
 pub fn are_bots(user_agents: &StringArray) -> BooleanArray {
     // Few user agents make most rows.
     let mut known: HashMap<&str, bool> = HashMap::new();

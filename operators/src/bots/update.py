@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Writes `patterns.txt`, `samples.txt` and `LICENSE` anew.
+"""Updates `patterns.txt`, `samples.txt` and `LICENSE`.
 
     pip install crawler-user-agents==1.67.0
     python3 operators/src/bots/update.py
 
-`patterns.txt` holds the pattern of every bot that the package knows, one a
-line; `samples.txt` a user agent of every twentieth, for the tests. Both come
+`patterns.txt` contains the pattern of every bot of the package, one per line.
+`samples.txt` contains a user agent of every twentieth, for the tests. Both are
 from https://github.com/monperrus/crawler-user-agents, under the MIT licence in
 `LICENSE`.
 """

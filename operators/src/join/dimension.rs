@@ -12,10 +12,9 @@ use arrow::{
     row::{RowConverter, SortField},
     util::display::array_value_to_string,
 };
-use tagflow_engine::{Error, Result};
+use tagflow_engine::{Error, Result, state::key_column};
 
-/// The rows of a table, found by their key. Never changes: a table that was
-/// read again is another one.
+/// The rows of a table, indexed by their key. Immutable: a reload makes a new one.
 #[derive(Debug)]
 pub struct Dimension {
     rows: RecordBatch,
@@ -24,18 +23,19 @@ pub struct Dimension {
 }
 
 impl Dimension {
-    /// The table `name` of `rows`, by the columns `key`. Rows that have a null
-    /// there are never found.
+    /// The table `name` of `rows`, by the columns `key`. Rows with a null in one of them
+    /// are never found.
     ///
     /// # Errors
-    /// `Data`, naming it, where two rows have the same key.
+    /// `Data`, naming it, if two rows have the same key.
     pub fn new(name: &str, rows: RecordBatch, key: &[usize]) -> Result<Self> {
         let columns = rows.project(key)?;
         let fields = columns.schema_ref().fields().iter();
         let fields = fields.map(|field| SortField::new(field.data_type().clone()));
         let converter = RowConverter::new(fields.collect())?;
         let mut places = HashMap::with_capacity(rows.num_rows());
-        let encoded = converter.convert_columns(columns.columns())?;
+        let keys: Vec<ArrayRef> = columns.columns().iter().map(key_column).collect();
+        let encoded = converter.convert_columns(&keys)?;
         for (place, bytes) in encoded.iter().enumerate() {
             if has_null(columns.columns(), place) {
                 continue;
@@ -52,17 +52,18 @@ impl Dimension {
         })
     }
 
-    /// The place of the row with each of `keys`, which are of the key's types;
-    /// null where there is none.
+    /// The position of the row with each of `keys`, which have the key's types; null
+    /// where no row matches.
     pub(super) fn find(&self, keys: &[ArrayRef]) -> Result<UInt32Array> {
-        let encoded = self.key.convert_columns(keys)?;
+        let keys: Vec<ArrayRef> = keys.iter().map(key_column).collect();
+        let encoded = self.key.convert_columns(&keys)?;
         Ok(encoded
             .iter()
             .map(|bytes| self.places.get(bytes.as_ref()).copied())
             .collect())
     }
 
-    /// The rows, in the order of their places.
+    /// The rows, in the order of their positions.
     pub(super) fn rows(&self) -> &RecordBatch {
         &self.rows
     }
@@ -87,18 +88,18 @@ fn repeated(name: &str, key: &RecordBatch, row: usize) -> Error {
     ))
 }
 
-/// The table as it is now, shared by all lanes.
+/// The current table, shared by all lanes.
 #[derive(Debug, Clone, Default)]
 pub struct CurrentDimension(Arc<RwLock<Option<Arc<Dimension>>>>);
 
 impl CurrentDimension {
-    /// From the next batch on, rows are looked up in `dimension`.
+    /// Replaces the table from the next batch on.
     pub fn replace(&self, dimension: Dimension) {
         let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
         *current = Some(Arc::new(dimension));
     }
 
-    /// The table, to look up one batch.
+    /// The table for one batch.
     pub(super) fn get(&self) -> Result<Arc<Dimension>> {
         let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
         current

@@ -11,7 +11,7 @@ use arrow::{
 use tagflow_engine::{
     Batch, EventTime, Port, Result,
     graph::OFFSET_COLUMN,
-    operator::{Operator, Output},
+    operator::{Operator, Output, PagedOutput, Progress},
     state::{LaneState, Snapshot},
 };
 
@@ -20,39 +20,41 @@ use super::{
     spec::{Alone, JoinSpec},
 };
 use crate::{
-    held::{Held, by_slot},
     late::LateRows,
+    row_buffer::{RowBuffer, by_slot},
     window::StoredWatermark,
 };
 
-/// Slots are at least this wide, so that a side that is ahead has not too many.
+/// The minimum width of a slot, so that a side that is ahead does not have too many
+/// slots.
 const MIN_SLOT_US: i64 = 60_000_000;
 
-/// A row stays for this many slots or one more.
+/// A row stays for this many slots, or one more.
 pub(super) const SLOTS: i64 = 16;
 
-/// Joins each row as it comes with what is held of the other side, then holds it
-/// itself, until the watermark shows that no row can come that belongs to it.
-/// Two rows that belong together meet once: when the later comes.
+/// Joins each row on arrival with the buffered rows of the other side, then buffers it.
+/// The row stays until the watermark shows that no further row can match it. Two rows
+/// that match are joined once: when the later one arrives.
 ///
-/// A row behind the watermark is late, because rows that belong to it may be gone
-/// or have come out alone.
+/// A row behind the watermark is late, because rows that match it may have been dropped
+/// or emitted without a match.
 pub(super) struct IntervalJoin {
     pairs: Pairs,
     sides: [Side; 2],
     closed_through: StoredWatermark,
+    /// Rows of a side that have no match yet and may still be emitted.
+    alone: Option<(usize, RecordBatch)>,
 }
 
 struct Side {
-    held: Held,
+    held: RowBuffer,
     index: BTreeMap<i64, Index>,
     slot_us: i64,
-    /// How long after its own time a row may get company.
+    /// How long after its own time a row can still find a match.
     reach_us: i64,
 }
 
-/// A pair that may belong together: the place of the row that has come, and that
-/// of the one that is held.
+/// A candidate pair: the position of the row that arrived, and that of the buffered row.
 #[derive(Default)]
 struct Candidates {
     came: Vec<u32>,
@@ -63,7 +65,7 @@ impl IntervalJoin {
     pub(super) fn new(spec: Arc<JoinSpec>, bound: [i64; 2], lane: usize) -> Result<Self> {
         let [min_us, max_us] = bound;
         let pairs = Pairs::new(spec)?;
-        let side = |held: Held, reach_us: i64| Side {
+        let side = |held: RowBuffer, reach_us: i64| Side {
             held,
             index: BTreeMap::new(),
             slot_us: (reach_us / SLOTS).max(MIN_SLOT_US),
@@ -74,11 +76,12 @@ impl IntervalJoin {
             sides: [side(left, max_us), side(right, min_us.saturating_neg())],
             pairs,
             closed_through: StoredWatermark::default(),
+            alone: None,
         })
     }
 
-    /// Emits what the rows of `side` find on the other one; says which of them
-    /// have found anything.
+    /// Emits the matches of `side`'s rows with the other side. Returns which of them
+    /// matched.
     fn find(
         &mut self,
         side: usize,
@@ -92,8 +95,8 @@ impl IntervalJoin {
         let mut candidates = Candidates::default();
         for (row, &time) in times.iter().enumerate() {
             let Some(key) = keys.get(row) else { continue };
-            // An earlier row gets company up to its reach; a later one comes at
-            // most so long after it.
+            // An earlier row can be matched up to its reach; a later row is at most this
+            // much later.
             let earliest = time.saturating_sub(self.sides[other].reach_us);
             let latest = time.saturating_add(self.sides[side].reach_us);
             if earliest > latest {
@@ -145,7 +148,7 @@ impl IntervalJoin {
             0 => [&rows, &found],
             _ => [&found, &rows],
         };
-        let (joined, holds) = self.pairs.join(both)?;
+        let (joined, holds) = self.pairs.join(both, out)?;
         for pair in holds.values().set_indices() {
             matched[came.value(pair) as usize] = true;
             if self.pairs.spec.sides[other].alone == Alone::Emit {
@@ -157,8 +160,7 @@ impl IntervalJoin {
         Ok(())
     }
 
-    /// Holds rows of `side`; those that have been `matched` will not come out
-    /// alone.
+    /// Buffers rows of `side`. Rows in `matched` will not be emitted without a match.
     fn hold(&mut self, side: usize, rows: &RecordBatch, matched: &[bool]) -> Result<()> {
         let Self { pairs, sides, .. } = self;
         let spec = &pairs.spec.sides[side];
@@ -198,8 +200,27 @@ impl IntervalJoin {
         Ok(())
     }
 
-    /// Sets aside the rows that lie behind the watermark; the others are
-    /// returned.
+    /// Drops slots that the watermark has passed. Returns the side and the rows of the
+    /// first slot whose rows are emitted where they have no match.
+    fn let_go(&mut self) -> Result<Option<(usize, RecordBatch)>> {
+        let watermark = self.closed_through.get().as_micros();
+        for (number, side) in self.sides.iter_mut().enumerate() {
+            // The watermark must pass every row of a slot by its reach.
+            let passed = watermark.saturating_sub(side.reach_us);
+            let until = passed.div_euclid(side.slot_us).saturating_sub(1);
+            while let Some((slot, rows)) = side.held.take_first(until) {
+                side.index.remove(&slot);
+                if self.pairs.spec.sides[number].alone == Alone::Emit {
+                    let alone = side.held.concat(&rows)?;
+                    let alone = take_record_batch(&alone, &rows.unmarked())?;
+                    return Ok(Some((number, alone)));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Sends rows behind the watermark to the late output, and returns the others.
     fn in_time(&self, side: usize, batch: &Batch, out: &mut Output) -> Result<RecordBatch> {
         let spec = &self.pairs.spec;
         let JoinSideColumns {
@@ -229,12 +250,12 @@ impl IntervalJoin {
             personal: &spec.sides[side].personal,
             rows: rows.project(&columns)?,
         };
-        out.emit_to(Port::ASIDE, Batch::derived(late_rows.into_batch()?));
+        out.emit_to(Port::SIDE, Batch::derived(late_rows.into_batch()?));
         Ok(filter_record_batch(&batch.records, &not(&late)?)?)
     }
 }
 
-/// Where the columns of a side's rows are.
+/// The columns of a side's rows.
 struct JoinSideColumns {
     time: usize,
     columns: Vec<usize>,
@@ -271,28 +292,14 @@ impl Operator for IntervalJoin {
         self.hold(side, &rows, &matched)
     }
 
-    fn on_watermark(&mut self, watermark: EventTime, out: &mut Output) -> Result<()> {
+    fn on_watermark(&mut self, watermark: EventTime, _out: &mut Output) -> Result<()> {
         self.closed_through.advance(watermark);
-        let watermark = self.closed_through.get().as_micros();
-        for (number, side) in self.sides.iter_mut().enumerate() {
-            // Every row of a slot must have been passed by its reach.
-            let passed = watermark.saturating_sub(side.reach_us);
-            let until = passed.div_euclid(side.slot_us).saturating_sub(1);
-            while let Some((slot, rows)) = side.held.take_first(until) {
-                side.index.remove(&slot);
-                if self.pairs.spec.sides[number].alone == Alone::Emit {
-                    let alone = side.held.concat(&rows)?;
-                    let alone = take_record_batch(&alone, &rows.unmarked())?;
-                    out.emit(Batch::derived(self.pairs.alone(number, &alone)?));
-                }
-            }
-        }
         Ok(())
     }
 
     fn on_end(&mut self, out: &mut Output) -> Result<()> {
         if !self.holds_rows() {
-            // Nothing waits to come out, and later runs can still join it.
+            // No row is pending, and later runs can still join the row.
             return Ok(());
         }
         let ends = self.sides.iter().filter_map(|side| {
@@ -346,5 +353,27 @@ impl Operator for IntervalJoin {
 
     fn state_bytes(&self) -> usize {
         self.sides.iter().map(|side| side.held.bytes()).sum()
+    }
+
+    fn paged_output(&mut self) -> Option<&mut dyn PagedOutput> {
+        Some(self)
+    }
+}
+
+impl PagedOutput for IntervalJoin {
+    fn poll_output(&mut self, out: &mut Output) -> Result<Progress> {
+        let alone = match self.alone.take() {
+            Some(alone) => Some(alone),
+            None => self.let_go()?,
+        };
+        let Some((side, rows)) = alone else {
+            return Ok(Progress::Done);
+        };
+        let some = rows.num_rows().min(MAX_PAIRS);
+        let rest = rows.slice(some, rows.num_rows() - some);
+        let rows = rows.slice(0, some);
+        out.emit(Batch::derived(self.pairs.alone(side, &rows)?));
+        self.alone = (rest.num_rows() > 0).then_some((side, rest));
+        Ok(Progress::More)
     }
 }

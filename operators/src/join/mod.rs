@@ -1,10 +1,10 @@
-//! Joins: rows with what belongs to them.
+//! Joins of rows.
 //!
-//! - [`lookup`]: each row with the row of a table that has its key; the table
-//!   is the same on all lanes, so nothing is exchanged and nothing is kept;
-//! - [`JoinSpec`]: the rows of two streams with equal keys, which both are
-//!   exchanged by, in the same *window* or within an *interval* of time. Both
-//!   sides are held back, by time, until the watermark has passed them.
+//! - [`lookup`]: each row with the row of a table that has its key. The table is the same
+//!   on all lanes, so the join needs no exchange and no state.
+//! - [`JoinSpec`]: the rows of two streams with equal keys, in the same *window* or
+//!   within an *interval* of time. Both streams are exchanged by the keys. Both sides are
+//!   buffered, by time, until the watermark has passed them.
 
 mod dimension;
 mod interval;

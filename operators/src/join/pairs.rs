@@ -1,33 +1,33 @@
-//! Rows that belong together.
+//! Pairs of rows that match.
 
 use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BooleanArray, new_null_array},
+    array::{Array, ArrayRef, BooleanArray, new_null_array},
     buffer::NullBuffer,
-    compute::{filter_record_batch, prep_null_mask_filter},
+    compute::filter_record_batch,
     record_batch::RecordBatch,
     row::{RowConverter, Rows, SortField},
 };
-use tagflow_engine::{Error, Result};
+use tagflow_engine::{Origin, Result, operator::Output, state::key_column};
 
 use super::spec::JoinSpec;
-use crate::{expr::evaluate, held::Held};
+use crate::{expr::holds, row_buffer::RowBuffer, row_errors::attempt};
 
-/// At most so many pairs are judged at once.
+/// At most this many pairs are evaluated at once.
 pub(super) const MAX_PAIRS: usize = 8192;
 
-/// Makes rows of the output.
+/// Makes output rows.
 pub(super) struct Pairs {
     pub(super) spec: Arc<JoinSpec>,
     keys: RowConverter,
 }
 
-/// The places of rows by their keys, each with the row's time.
+/// The positions of rows by their keys, each with the row's time.
 #[derive(Default)]
 pub(super) struct Index(HashMap<Box<[u8]>, Vec<(usize, i64)>>);
 
-/// Keys that can be looked up; a key with a null in it is none.
+/// Keys for look-ups. A key that contains a null matches nothing.
 pub(super) struct Keys {
     rows: Rows,
     nulls: Option<NullBuffer>,
@@ -42,7 +42,7 @@ impl Keys {
 }
 
 impl Index {
-    /// Adds rows, whose places begin at `first`.
+    /// Adds rows, whose positions start at `first`.
     pub(super) fn add(&mut self, keys: &Keys, times: &[i64], first: usize) {
         for (row, time) in times.iter().enumerate() {
             if let Some(key) = keys.get(row) {
@@ -72,30 +72,35 @@ impl Pairs {
         })
     }
 
-    /// What holds back the rows of both sides.
-    pub(super) fn held(&self, lane: usize) -> Result<[Held; 2]> {
+    /// The buffers for the rows of both sides.
+    pub(super) fn held(&self, lane: usize) -> Result<[RowBuffer; 2]> {
         let [left, right] = &self.spec.sides;
         Ok([
-            Held::new("left", &left.input, left.hash_columns(), lane)?,
-            Held::new("right", &right.input, right.hash_columns(), lane)?,
+            RowBuffer::new("left", &left.input, left.hash_columns(), lane)?,
+            RowBuffer::new("right", &right.input, right.hash_columns(), lane)?,
         ])
     }
 
-    /// The keys of rows of a side.
+    /// The keys of a side's rows.
     pub(super) fn keys(&self, side: usize, rows: &RecordBatch) -> Result<Keys> {
         let columns = rows.project(&self.spec.sides[side].hash_columns())?;
         let nulls = columns.columns().iter().fold(None, |nulls, column| {
             NullBuffer::union(nulls.as_ref(), column.logical_nulls().as_ref())
         });
+        let keys: Vec<ArrayRef> = columns.columns().iter().map(key_column).collect();
         Ok(Keys {
-            rows: self.keys.convert_columns(columns.columns())?,
+            rows: self.keys.convert_columns(&keys)?,
             nulls,
         })
     }
 
-    /// Rows with equal keys side by side, where they belong together; and where
-    /// that is.
-    pub(super) fn join(&self, sides: [&RecordBatch; 2]) -> Result<(RecordBatch, BooleanArray)> {
+    /// Pairs of rows with equal keys that match, and which of the pairs match. A pair on
+    /// which the condition fails is a dead letter, and does not match.
+    pub(super) fn join(
+        &self,
+        sides: [&RecordBatch; 2],
+        out: &mut Output,
+    ) -> Result<(RecordBatch, BooleanArray)> {
         let rows = sides[0].num_rows();
         let columns = (0..2).flat_map(|side| self.columns(side, sides[side]));
         let schema = Arc::clone(&self.spec.output);
@@ -103,21 +108,21 @@ impl Pairs {
         let Some(condition) = &self.spec.condition else {
             return Ok((joined, BooleanArray::from(vec![true; rows])));
         };
-        let holds = evaluate(&self.spec.query, condition, &joined)?;
-        let holds = holds.as_boolean_opt().ok_or_else(|| {
-            Error::internal(format!(
-                "the ON of `{}` is not a condition",
-                self.spec.query
-            ))
-        })?;
-        let holds = match holds.nulls() {
-            Some(_) => prep_null_mask_filter(holds),
-            None => holds.clone(),
-        };
+        let attempt = attempt(&joined, |pairs| holds(condition, pairs))?;
+        self.spec
+            .errors
+            .set_aside(&self.spec.query, &Origin::Derived, &attempt.failed, out)?;
+        let mut verdicts = attempt.parts.iter().flat_map(BooleanArray::iter);
+        let mut failed = attempt.failed.iter().map(|row| row.place).peekable();
+        let holds = (0..rows).map(|pair| match failed.next_if_eq(&pair) {
+            Some(_) => Some(false),
+            None => verdicts.next().flatten(),
+        });
+        let holds: BooleanArray = holds.collect();
         Ok((filter_record_batch(&joined, &holds)?, holds))
     }
 
-    /// Rows of a side to which no other belongs.
+    /// Rows of a side without a match.
     pub(super) fn alone(&self, side: usize, rows: &RecordBatch) -> Result<RecordBatch> {
         let mut columns = self.columns(side, rows);
         let schema = &self.spec.output;

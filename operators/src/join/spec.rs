@@ -1,4 +1,4 @@
-//! What two streams are joined by.
+//! The specification of a join of two streams.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -10,7 +10,10 @@ use super::{
     interval::{IntervalJoin, SLOTS},
     window::WindowJoin,
 };
-use crate::size::{Load, StateSize};
+use crate::{
+    row_errors::RowErrors,
+    size::{Load, StateSize},
+};
 
 /// A join of two streams, exchanged by their keys.
 #[derive(Debug, Clone)]
@@ -21,54 +24,55 @@ pub struct JoinSpec {
     pub query: Arc<str>,
     /// The left and the right side, which are the inputs 0 and 1.
     pub sides: [JoinSide; 2],
-    /// Which rows may belong together, beside those of equal keys.
+    /// Which rows match, besides having equal keys.
     pub bound: Bound,
-    /// Over a row of the output: what else must be true of two rows that belong
-    /// together.
+    /// A condition over a row of the output that rows must also meet to match.
     pub condition: Option<Arc<dyn PhysicalExpr>>,
     /// The output: the columns of the left side, then those of the right one.
     pub output: SchemaRef,
+    /// How to handle pairs on which the condition fails.
+    pub errors: RowErrors,
 }
 
 /// A side of a join.
 #[derive(Debug, Clone)]
 pub struct JoinSide {
-    /// Its rows: first the columns that come out, then the keys, then the offset
-    /// where rows have one.
+    /// Its rows: first the columns of the output, then the keys, then the offset where
+    /// rows have one.
     pub input: SchemaRef,
-    /// The columns of `input` whose values late rows do not show.
+    /// The columns of `input` whose values late rows withhold.
     pub personal: BTreeSet<String>,
-    /// How many columns come out.
+    /// The number of columns in the output.
     pub columns: usize,
-    /// How many keys there are: as many and of the same types on both sides. A
+    /// How many keys the side has: equally many and of the same types on both sides. A
     /// null equals nothing.
     pub keys: usize,
     /// The column of the window or of the event time.
     pub time: usize,
-    /// What becomes of a row to which no other belongs.
+    /// How to handle a row without a match.
     pub alone: Alone,
 }
 
-/// What becomes of a row to which no other belongs.
+/// How to handle a row without a match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alone {
-    /// It does not come out.
+    /// It is dropped.
     Drop,
-    /// It comes out with nulls for the other side.
+    /// It is emitted with nulls for the other side.
     Emit,
 }
 
-/// When rows may belong together.
+/// Which rows can match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
-    /// In the same window, which is among the keys.
+    /// Rows of the same window, which is among the keys.
     Window,
-    /// Where the right event is at least `min_us` and at most `max_us`
-    /// microseconds after the left one.
+    /// Rows where the right event is at least `min_us` and at most `max_us` microseconds
+    /// after the left one.
     Interval {
-        /// At least.
+        /// The minimum.
         min_us: i64,
-        /// At most.
+        /// The maximum.
         max_us: i64,
     },
 }
@@ -90,8 +94,9 @@ impl JoinSpec {
 }
 
 impl JoinSpec {
-    /// What both sides will hold: of events, the rows that may still get company, a
-    /// slot of time too long; of windows, a row a key until the window has closed.
+    /// The estimated state of both sides. For events, it holds the rows that may still
+    /// find a match, for one slot of time too long. For windows, it holds a row per key
+    /// until the window has closed.
     pub fn size(&self, load: &Load) -> StateSize {
         let entries = match self.bound {
             Bound::Window => [load.keys; 2],

@@ -10,27 +10,46 @@ use arrow::{
 };
 use tagflow_engine::{
     Batch, EventTime, Origin, Port, Result,
-    operator::{Operator, Output},
+    operator::{Operator, Output, PagedOutput, Progress},
     state::{LaneState, Snapshot},
 };
 
 use super::{
-    pairs::{Index, MAX_PAIRS, Pairs},
+    pairs::{Index, Keys, MAX_PAIRS, Pairs},
     spec::{Alone, JoinSpec},
 };
 use crate::{
-    held::{Held, Slot, by_window_end},
     late::LateRows,
+    portions::Portions,
+    row_buffer::{RowBuffer, by_window_end},
     window::StoredWatermark,
 };
 
-/// Holds the rows of both sides until their window has closed, then joins them
-/// by a hash table of the right side.
+/// Buffers the rows of both sides until their window has closed, then joins them by a
+/// hash table of the right side.
 pub(super) struct WindowJoin {
     pairs: Pairs,
     /// The sides' rows by the end of their window.
-    held: [Held; 2],
+    held: [RowBuffer; 2],
     closed_through: StoredWatermark,
+    /// The rows of the window that is closing, by side.
+    closing: Option<[Portions; 2]>,
+    /// The portions that are being joined.
+    joining: Option<Joining>,
+}
+
+/// Some rows of a window, and the progress of their join.
+struct Joining {
+    rows: [RecordBatch; 2],
+    /// Rows of the left side.
+    keys: Keys,
+    /// Rows of the right side.
+    index: Index,
+    /// Which rows of each side have a match.
+    matched: [Vec<bool>; 2],
+    /// The next row of the left side, and how many rows of the right side it has been
+    /// paired with.
+    next: (usize, usize),
 }
 
 impl WindowJoin {
@@ -40,67 +59,81 @@ impl WindowJoin {
             held: pairs.held(lane)?,
             pairs,
             closed_through: StoredWatermark::default(),
+            closing: None,
+            joining: None,
         })
     }
 
-    /// Joins what is held of one window.
-    fn close(&self, slots: [Option<Slot>; 2], out: &mut Output) -> Result<()> {
-        let rows = |side: usize| {
-            let empty = || RecordBatch::new_empty(Arc::clone(&self.pairs.spec.sides[side].input));
-            match &slots[side] {
-                Some(slot) => self.held[side].concat(slot),
-                None => Ok(empty()),
-            }
+    /// Takes the rows of the first closed window.
+    fn close(&mut self) -> Result<Option<[Portions; 2]>> {
+        let closed = self.closed_through.get().as_micros();
+        let firsts = self.held.iter();
+        let first = firsts.filter_map(|held| held.slots().next().map(|(end, _)| end));
+        let Some(end) = first.min().filter(|end| *end <= closed) else {
+            return Ok(None);
         };
-        let (left, right) = (rows(0)?, rows(1)?);
+        let [left, right] = self
+            .held
+            .each_mut()
+            .map(|held| held.take(end).unwrap_or_default());
+        // Equal keys are in portions with the same number.
+        let count = RowBuffer::portions_of(&left).max(RowBuffer::portions_of(&right));
+        Ok(Some([
+            self.held[0].portions(left, count)?,
+            self.held[1].portions(right, count)?,
+        ]))
+    }
+
+    /// The next rows of the window that is closing.
+    fn next(&self, closing: &mut [Portions; 2]) -> Result<Option<Joining>> {
+        let [left, right] = closing;
+        let (Some(left), Some(right)) = (left.next()?, right.next()?) else {
+            return Ok(None);
+        };
+        let left = self.held[0].one_batch(&left)?;
+        let right = self.held[1].one_batch(&right)?;
         let mut index = Index::default();
         let times = vec![0; right.num_rows()];
         index.add(&self.pairs.keys(1, &right)?, &times, 0);
+        Ok(Some(Joining {
+            keys: self.pairs.keys(0, &left)?,
+            index,
+            matched: [vec![false; left.num_rows()], vec![false; right.num_rows()]],
+            next: (0, 0),
+            rows: [left, right],
+        }))
+    }
 
-        let mut matched = [vec![false; left.num_rows()], vec![false; right.num_rows()]];
-        let mut pairs: [Vec<u32>; 2] = Default::default();
-        let keys = self.pairs.keys(0, &left)?;
-        for row in 0..left.num_rows() {
-            let places = keys.get(row).map_or(&[][..], |key| index.get(key));
-            for (place, _) in places {
-                pairs[0].push(row as u32);
-                pairs[1].push(*place as u32);
-                if pairs[0].len() == MAX_PAIRS {
-                    self.emit([&left, &right], &mut pairs, &mut matched, out)?;
-                }
-            }
+    /// Emits the next pairs, and after the last pair the rows without a match. Returns
+    /// whether more output remains.
+    fn join(&self, joining: &mut Joining, out: &mut Output) -> Result<bool> {
+        let pairs = joining.pairs();
+        if !pairs[0].is_empty() {
+            self.emit(joining, pairs, out)?;
+            return Ok(true);
         }
-        self.emit([&left, &right], &mut pairs, &mut matched, out)?;
-        for (side, rows) in [left, right].iter().enumerate() {
+        for (side, rows) in joining.rows.iter().enumerate() {
             if self.pairs.spec.sides[side].alone == Alone::Emit {
-                let places = matched[side].iter().enumerate();
+                let places = joining.matched[side].iter().enumerate();
                 let places = places.filter(|(_, matched)| !**matched);
                 let places: UInt32Array = places.map(|(place, _)| place as u32).collect();
                 let rows = take_record_batch(rows, &places)?;
                 out.emit(Batch::derived(self.pairs.alone(side, &rows)?));
             }
         }
-        Ok(())
+        Ok(false)
     }
 
-    fn emit(
-        &self,
-        sides: [&RecordBatch; 2],
-        pairs: &mut [Vec<u32>; 2],
-        matched: &mut [Vec<bool>; 2],
-        out: &mut Output,
-    ) -> Result<()> {
-        let [left, right] = pairs
-            .each_mut()
-            .map(|it| UInt32Array::from(std::mem::take(it)));
+    fn emit(&self, joining: &mut Joining, pairs: [Vec<u32>; 2], out: &mut Output) -> Result<()> {
+        let [left, right] = pairs.map(UInt32Array::from);
         let rows = [
-            take_record_batch(sides[0], &left)?,
-            take_record_batch(sides[1], &right)?,
+            take_record_batch(&joining.rows[0], &left)?,
+            take_record_batch(&joining.rows[1], &right)?,
         ];
-        let (joined, holds) = self.pairs.join([&rows[0], &rows[1]])?;
+        let (joined, holds) = self.pairs.join([&rows[0], &rows[1]], out)?;
         for pair in holds.values().set_indices() {
-            matched[0][left.value(pair) as usize] = true;
-            matched[1][right.value(pair) as usize] = true;
+            joining.matched[0][left.value(pair) as usize] = true;
+            joining.matched[1][right.value(pair) as usize] = true;
         }
         out.emit(Batch::derived(joined));
         Ok(())
@@ -127,8 +160,31 @@ impl WindowJoin {
             personal: &spec.sides[side].personal,
             rows: rows.project(&columns)?,
         };
-        out.emit_to(Port::ASIDE, Batch::derived(late.into_batch()?));
+        out.emit_to(Port::SIDE, Batch::derived(late.into_batch()?));
         Ok(())
+    }
+}
+
+impl Joining {
+    /// The positions of the next pairs with equal keys, at most [`MAX_PAIRS`].
+    fn pairs(&mut self) -> [Vec<u32>; 2] {
+        let mut pairs: [Vec<u32>; 2] = Default::default();
+        let (mut row, mut met) = self.next;
+        while row < self.rows[0].num_rows() && pairs[0].len() < MAX_PAIRS {
+            let places = self
+                .keys
+                .get(row)
+                .map_or(&[][..], |key| self.index.get(key));
+            if let Some((place, _)) = places.get(met) {
+                pairs[0].push(row as u32);
+                pairs[1].push(*place as u32);
+                met += 1;
+            } else {
+                (row, met) = (row + 1, 0);
+            }
+        }
+        self.next = (row, met);
+        pairs
     }
 }
 
@@ -147,18 +203,9 @@ impl Operator for WindowJoin {
         Ok(())
     }
 
-    fn on_watermark(&mut self, watermark: EventTime, out: &mut Output) -> Result<()> {
+    fn on_watermark(&mut self, watermark: EventTime, _out: &mut Output) -> Result<()> {
         self.closed_through.advance(watermark);
-        let closed = self.closed_through.get().as_micros();
-        loop {
-            let firsts = self.held.iter();
-            let first = firsts.filter_map(|held| held.slots().next().map(|(end, _)| end));
-            let Some(end) = first.min().filter(|end| *end <= closed) else {
-                return Ok(());
-            };
-            let slots = self.held.each_mut().map(|held| held.take(end));
-            self.close(slots, out)?;
-        }
+        Ok(())
     }
 
     fn on_end(&mut self, out: &mut Output) -> Result<()> {
@@ -197,6 +244,33 @@ impl Operator for WindowJoin {
     }
 
     fn state_bytes(&self) -> usize {
-        self.held.iter().map(Held::bytes).sum()
+        self.held.iter().map(RowBuffer::bytes).sum()
+    }
+
+    fn paged_output(&mut self) -> Option<&mut dyn PagedOutput> {
+        Some(self)
+    }
+}
+
+impl PagedOutput for WindowJoin {
+    fn poll_output(&mut self, out: &mut Output) -> Result<Progress> {
+        if let Some(mut joining) = self.joining.take() {
+            if self.join(&mut joining, out)? {
+                self.joining = Some(joining);
+            }
+            return Ok(Progress::More);
+        }
+        let closing = match self.closing.take() {
+            Some(closing) => Some(closing),
+            None => self.close()?,
+        };
+        let Some(mut closing) = closing else {
+            return Ok(Progress::Done);
+        };
+        self.joining = self.next(&mut closing)?;
+        if self.joining.is_some() {
+            self.closing = Some(closing);
+        }
+        Ok(Progress::More)
     }
 }

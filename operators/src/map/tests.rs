@@ -1,23 +1,27 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray},
-    datatypes::{DataType, Field, Schema},
+    array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray},
+    datatypes::{DataType, Field, Int64Type, Schema},
 };
 use datafusion::{
     common::{DFSchema, ToDFSchema},
-    logical_expr::Expr,
+    logical_expr::{Expr, cast},
     prelude::{col, lit},
 };
 use tagflow_engine::{
-    Batch, ErrorKind, Port, Result,
+    Batch, ErrorKind, Port, Result, SystemClock,
+    graph::OnError,
     ledger::Counts,
     operator::{LaneContext, Output},
     source::PartitionId,
 };
 
 use super::{MapSpec, factory};
-use crate::expr::physical;
+use crate::{
+    expr::physical,
+    row_errors::{DeadLetterPolicy, RowErrors},
+};
 
 fn input() -> RecordBatch {
     let columns: [(&str, ArrayRef); 3] = [
@@ -39,9 +43,24 @@ fn partition() -> Arc<PartitionId> {
     Arc::new(PartitionId::new("events", "t/0"))
 }
 
-/// The output's batches and what became of the input's rows.
+/// The output's batches, and the accounts of the input's rows.
 fn run(predicate: Option<Expr>, projection: &[(Expr, DataType)]) -> Result<(Vec<Batch>, Counts)> {
-    let schema: DFSchema = input().schema().to_dfschema().unwrap();
+    let ran = run_with(RowErrors::default(), predicate, projection, input())?;
+    let batches = ran.0.into_iter().map(|(port, batch)| {
+        assert_eq!(port, Port::MAIN);
+        batch
+    });
+    Ok((batches.collect(), ran.1))
+}
+
+/// Like [`run`], with a policy for rows on which an expression fails.
+fn run_with(
+    errors: RowErrors,
+    predicate: Option<Expr>,
+    projection: &[(Expr, DataType)],
+    rows: RecordBatch,
+) -> Result<(Vec<(Port, Batch)>, Counts)> {
+    let schema: DFSchema = rows.schema().to_dfschema().unwrap();
     let columns = projection.iter().enumerate();
     let fields: Vec<Field> = columns
         .map(|(i, (_, data_type))| Field::new(format!("c{i}"), data_type.clone(), true))
@@ -53,23 +72,18 @@ fn run(predicate: Option<Expr>, projection: &[(Expr, DataType)]) -> Result<(Vec<
             .map(|((expr, _), field)| (physical(expr, &schema).unwrap(), field.name().clone()))
             .collect(),
         schema: Arc::new(Schema::new(fields)),
+        errors,
     };
     let mut map = factory(spec)(&LaneContext {
         node: "clean".into(),
         lane: 0,
         lanes: 1,
+        memory_bytes: None,
     })?;
     let mut out = Output::default();
-    map.on_batch(
-        Port::MAIN,
-        Batch::of_partition(input(), partition()),
-        &mut out,
-    )?;
-    let batches = out.take().into_iter().map(|(port, batch)| {
-        assert_eq!(port, Port::MAIN);
-        batch
-    });
-    Ok((batches.collect(), out.ledger().get(&partition())))
+    let batch = Batch::of_partition(rows, partition());
+    map.on_batch(Port::MAIN, batch, &mut out)?;
+    Ok((out.take(), out.ledger().get(&partition())))
 }
 
 #[test]
@@ -85,7 +99,6 @@ fn column_references_are_not_copied() {
 
     let rows = super::tests::input();
     let column = crate::expr::evaluate(
-        "clean",
         &physical(&col("s"), &rows.schema().to_dfschema().unwrap()).unwrap(),
         &rows,
     );
@@ -119,11 +132,84 @@ fn constants_fill_a_column() {
 fn a_failing_expression_names_its_node_and_itself() {
     let error = run(None, &[(lit(1_i64) / col("n"), DataType::Int64)]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Data);
-    assert_eq!(error.to_string(), "`clean` cannot compute `1 / n`");
-    assert!(
-        error.chain().contains("Divide by zero"),
-        "{}",
-        error.chain()
+    assert_eq!(
+        error.to_string(),
+        "`clean` cannot compute `1 / n`: division by zero, on a row of `events:t/0`; write `x / \
+         nullif(y, 0)`, which is null there, or drop such rows by a `where` in front"
+    );
+}
+
+/// Dead letters, with the column `s` as personal data.
+fn dead_letters() -> RowErrors {
+    let policy = DeadLetterPolicy {
+        pipeline: "campaigns".into(),
+        clock: Arc::new(SystemClock),
+        on_error: [(Arc::from("events"), OnError::DeadLetter)].into(),
+    };
+    RowErrors {
+        dead_letters: Some(policy),
+        personal: ["s".to_owned()].into(),
+    }
+}
+
+fn many_rows() -> RecordBatch {
+    let n: Int64Array = (0..1000).map(|row| Some(row % 100)).collect();
+    let s: StringArray = (0..1000).map(|row| Some(format!("{row}x"))).collect();
+    let offsets: Int64Array = (0..1000).map(|row| Some(7000 + row)).collect();
+    RecordBatch::try_from_iter_with_nullable([
+        ("n", Arc::new(n) as ArrayRef, true),
+        ("s", Arc::new(s), true),
+        ("keep", Arc::new(BooleanArray::from(vec![true; 1000])), true),
+        ("_offset", Arc::new(offsets), false),
+    ])
+    .unwrap()
+}
+
+#[test]
+fn regression_rows_on_which_an_expression_fails_are_set_aside() {
+    let projection = [(lit(100_i64) / col("n"), DataType::Int64)];
+    let (batches, counts) = run_with(dead_letters(), None, &projection, many_rows()).unwrap();
+    let [(Port::DEAD_LETTERS, letters), (Port::MAIN, results)] = &batches[..] else {
+        panic!("{batches:?}")
+    };
+    assert_eq!(
+        (results.num_rows(), counts.dead_letter, counts.filtered),
+        (990, 10, 0)
+    );
+    let letters = &letters.records;
+    let offsets = letters["offset"].as_primitive::<Int64Type>();
+    let expected: Vec<i64> = (0..10).map(|row| 7000 + 100 * row).collect();
+    assert_eq!(offsets.values(), &expected[..]);
+    let text = |name: &str| letters[name].as_string::<i32>().value(3).to_owned();
+    assert_eq!((&*text("node"), &*text("expression")), ("clean", "100 / n"));
+    assert_eq!((&*text("source"), &*text("partition")), ("events", "t/0"));
+    assert_eq!(text("reason"), "division_by_zero");
+    assert_eq!(
+        text("error"),
+        "`clean` cannot compute `100 / n`: division by zero"
+    );
+    assert!(text("hint").contains("nullif"));
+    let payload = letters["payload"].as_binary::<i32>().value(3);
+    assert_eq!(payload, br#"{"n":0,"s":"***","keep":true}"#);
+}
+
+#[test]
+fn regression_a_message_shows_no_personal_value() {
+    let projection = [(cast(col("s"), DataType::Int64), DataType::Int64)];
+    let rows = many_rows().slice(0, 1);
+    let (batches, _) = run_with(dead_letters(), None, &projection, rows.clone()).unwrap();
+    let letter = format!("{:?}", batches[0].1.records);
+    assert!(!letter.contains("0x"), "{letter}");
+    let stops = RowErrors {
+        dead_letters: None,
+        ..dead_letters()
+    };
+    let error = run_with(stops, None, &projection, rows).unwrap_err();
+    assert_eq!(
+        error.chain(),
+        "`clean` cannot compute `CAST(s AS Int64)`: a value cannot be cast, on row 7000 of \
+         `events:t/0`; write `TRY_CAST(x AS type)`, which is null there, or drop such rows by a \
+         `where` in front"
     );
 }
 

@@ -1,8 +1,8 @@
-//! What did not happen in time.
+//! Events that did not happen in time.
 
-use super::{coding::coded, definition::Again, value::Value};
+use super::{codec::codec, definition::Again, value::Value};
 
-/// How absences of one kind are kept.
+/// The compiled definition of an absence kind.
 #[derive(Debug, Clone)]
 pub(super) struct AbsencePlan {
     pub(super) after: usize,
@@ -10,78 +10,77 @@ pub(super) struct AbsencePlan {
     pub(super) same: Vec<usize>,
     pub(super) within_us: i64,
     pub(super) again: Again,
-    /// How long a firing is in force.
+    /// How long a firing is active.
     pub(super) ttl_us: Option<i64>,
-    /// How far back a late event may lie.
+    /// How late an event may be.
     pub(super) lateness_us: i64,
 }
 
-/// Waits that go on, and firings in force.
+/// Open waits, and active firings.
 ///
-/// Late events may change what became of waits, so the events since the oldest that
-/// may come are kept, with the waits as they were before: a late event is put in
+/// Late events may change how waits ended. So the events since the oldest time that a
+/// late event may have are kept, with the waits as of that time. A late event is inserted
+/// in order, and all events from that time on are replayed.
 /// its place, and all is done once more from there.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Absence {
     waits: Waits,
     /// In the order of their waits' ends.
     firings: Vec<Firing>,
-    /// No late event comes from before this, so what ended before stays so.
+    /// No late event is from before this time, so earlier ends are final.
     horizon: i64,
-    /// The waits as of then.
+    /// The waits as of the horizon.
     before: Waits,
-    /// The events from then on, in the order of time and tie.
+    /// The events from the horizon on, in the order of time and tie.
     events: Vec<Event>,
 }
 
-/// A wait that ended without what was expected.
+/// A wait that ended without the expected event.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Firing {
-    /// When it ended.
+    /// When the wait ended.
     pub(super) at: i64,
     same: u64,
 }
 
-/// What became of firings.
+/// The changes that a late event makes to firings.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Revised {
-    /// Those that are there now and were not.
+    /// The ends of firings that are new, in ascending order.
     pub(super) fired: Vec<i64>,
-    /// How many are not there any more.
-    pub(super) retracted: usize,
 }
 
 /// An event of a wait.
 #[derive(Debug, Clone)]
 pub(super) struct Event {
     pub(super) time: i64,
-    pub(super) tie: u64,
-    /// A hash of the values that both events share.
+    pub(super) tiebreak: u64,
+    /// A hash of the values that both events must share.
     pub(super) same: u64,
     pub(super) is_after: bool,
     pub(super) is_expected: bool,
 }
 
-/// The waits that go on.
+/// The open waits.
 #[derive(Debug, Clone, Default)]
 struct Waits {
     /// In the order of their ends.
     open: Vec<Firing>,
-    /// The expected events of the last instant that had one: they end waits of that
-    /// instant that begin behind them.
+    /// The expected events of the latest instant with one. They end waits that begin
+    /// later within the same instant.
     expected: Vec<u64>,
     expected_at: i64,
 }
 
-coded! {
+codec! {
     Absence { waits, firings, horizon, before, events }
     Firing { at, same }
-    Event { time, tie, same, is_after, is_expected }
+    Event { time, tiebreak, same, is_after, is_expected }
     Waits { open, expected, expected_at }
 }
 
 impl Absence {
-    /// Without events.
+    /// An absence without events.
     pub(super) fn new() -> Self {
         Self {
             horizon: i64::MIN,
@@ -89,16 +88,16 @@ impl Absence {
         }
     }
 
-    /// Takes an event that comes in its turn.
+    /// Adds an event in order.
     pub(super) fn add(&mut self, plan: &AbsencePlan, event: Event) {
         self.waits.add(plan, &event);
         self.events.push(event);
     }
 
-    /// Takes an event that lies before `clock`, up to which waits have ended.
+    /// Adds an event from before `clock`; waits have ended up to `clock`.
     pub(super) fn add_late(&mut self, plan: &AbsencePlan, event: Event, clock: i64) -> Revised {
-        let place = (event.time, event.tie);
-        let before = |event: &Event| (event.time, event.tie) <= place;
+        let place = (event.time, event.tiebreak);
+        let before = |event: &Event| (event.time, event.tiebreak) <= place;
         let place = self.events.partition_point(before);
         self.events.insert(place, event);
 
@@ -118,7 +117,6 @@ impl Absence {
                 .filter(|it| in_force(it))
                 .map(|it| it.at)
                 .collect(),
-            retracted: missing(&known, &fired).filter(|it| in_force(it)).count(),
         };
         settled.extend(fired);
         self.firings = settled;
@@ -130,7 +128,7 @@ impl Absence {
         self.waits.open.first().map(|wait| wait.at)
     }
 
-    /// When the value falls.
+    /// When the last active firing expires.
     pub(super) fn next_expiry(&self, plan: &AbsencePlan, clock: i64) -> Option<i64> {
         let ttl = plan.ttl_us?;
         let last = self.firings.last()?;
@@ -138,7 +136,7 @@ impl Absence {
         (falls > clock).then_some(falls)
     }
 
-    /// Ends the waits that end at `to` or before; says when each did.
+    /// Ends the waits that end at or before `to`, and returns their ends.
     pub(super) fn end(&mut self, to: i64) -> Vec<i64> {
         let fired = self.waits.end_before(to.saturating_add(1));
         let ends = fired.iter().map(|it| it.at).collect();
@@ -146,9 +144,9 @@ impl Absence {
         ends
     }
 
-    /// Forgets what neither the value as of `clock` nor a late event can ask for.
+    /// Drops everything that neither the value as of `clock` nor a late event needs.
     pub(super) fn forget(&mut self, plan: &AbsencePlan, clock: i64) {
-        // It does not go back where the lateness has been raised.
+        // The horizon never decreases, even if the lateness has been raised.
         let horizon = clock.saturating_sub(plan.lateness_us).max(self.horizon);
         self.horizon = horizon;
         let old = self.events.partition_point(|event| event.time < horizon);
@@ -166,7 +164,7 @@ impl Absence {
         });
     }
 
-    /// Whether a firing is in force as of `clock`.
+    /// Whether a firing is active as of `clock`.
     pub(super) fn value(&self, plan: &AbsencePlan, clock: i64) -> Value {
         let in_force = |it: &Firing| plan.ttl_us.is_none_or(|ttl| it.at + ttl > clock);
         Value::Bool(self.firings.iter().any(in_force))
@@ -198,14 +196,14 @@ impl Waits {
         }
     }
 
-    /// Takes out the waits that end before `time`.
+    /// Removes and returns the waits that end before `time`.
     fn end_before(&mut self, time: i64) -> Vec<Firing> {
         let ended = self.open.partition_point(|wait| wait.at < time);
         self.open.drain(..ended).collect()
     }
 }
 
-/// Those of `firings` that are not among `others`, each as often as it is missing.
+/// The firings that are missing from `others`, each as often as it is missing.
 fn missing<'a>(firings: &'a [Firing], others: &[Firing]) -> impl Iterator<Item = &'a Firing> {
     let mut others = others.to_vec();
     firings.iter().filter(move |firing| {

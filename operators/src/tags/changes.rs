@@ -1,45 +1,47 @@
-//! Rows that tell of changes.
+//! Rows that describe changes of tags.
 
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, RecordBatch, StringBuilder, TimestampMicrosecondBuilder},
+    array::{
+        Array, ArrayRef, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
+    },
     datatypes::SchemaRef,
 };
 use tagflow_engine::Result;
 
 use super::{
-    user::{Change, User},
+    key_state::{Change, KeyState},
     value::{self, Value},
 };
 
-/// What happened to a tag.
+/// The operation on a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Op {
-    /// It has a value, or another one.
+    /// It has a new value.
     Set,
-    /// What fired should not have.
+    /// Withdraws an absence that should not have fired.
     Retract,
     /// Its key is forgotten.
     Forget,
 }
 
-/// Why a tag changed.
+/// The cause of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
     /// An event.
     Event,
-    /// An event that came after the watermark had passed it.
+    /// An event behind the watermark.
     LateEvent,
     /// Events left the window.
     Expiry,
-    /// Something did not happen in time.
+    /// An expected event did not happen in time.
     Absence,
     /// The value was too old.
     Ttl,
     /// The key had no event for too long.
     StateTtl,
-    /// Scores by quantiles go by other cuts.
+    /// Scores by quantiles have new thresholds.
     Quantiles,
 }
 
@@ -54,16 +56,17 @@ pub(super) struct Changes {
     event_times: TimestampMicrosecondBuilder,
     effective: TimestampMicrosecondBuilder,
     causes: StringBuilder,
+    seqs: Int64Builder,
 }
 
 impl Changes {
-    pub(super) fn push(&mut self, user: &User, change: &Change<'_>) {
+    pub(super) fn push(&mut self, user: &KeyState, change: &Change<'_>) {
         let data_type = &change.tag.data_type;
         self.keys.push(user.key().clone());
         self.tags.append_value(&change.tag.name);
         self.ops.append_value(change.op.name());
         for (texts, value) in [(&mut self.olds, change.old), (&mut self.news, change.new)] {
-            // What is written goes in front of what is appended.
+            // `write_text` appends to the pending value, and `append_value` ends it.
             if value.write_text(data_type, texts) {
                 texts.append_value("");
             } else {
@@ -73,9 +76,10 @@ impl Changes {
         self.event_times.append_option(change.event_time);
         self.effective.append_value(change.effective_at);
         self.causes.append_value(change.cause.name());
+        self.seqs.append_value(user.told());
     }
 
-    /// Takes the rows, in `schema`.
+    /// Returns the rows, in `schema`, and resets them.
     pub(super) fn take(&mut self, schema: &SchemaRef) -> Result<RecordBatch> {
         let keys = std::mem::take(&mut self.keys);
         let columns: Vec<ArrayRef> = vec![
@@ -87,13 +91,14 @@ impl Changes {
             Arc::new(self.event_times.finish().with_timezone("UTC")),
             Arc::new(self.effective.finish().with_timezone("UTC")),
             finish(&mut self.causes),
+            Arc::new(self.seqs.finish()),
         ];
         Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
     }
 }
 
-/// Takes the column. The next one is thought to be as large: a builder that grows
-/// copies what it has.
+/// Returns the column, and reserves the same size for the next one: a growing builder copies its
+/// content.
 fn finish(texts: &mut StringBuilder) -> ArrayRef {
     let column = texts.finish();
     *texts = StringBuilder::with_capacity(column.len(), column.value_data().len());

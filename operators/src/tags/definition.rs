@@ -1,9 +1,13 @@
-//! What tags and segments are made of.
+//! The definitions of tags and segments.
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::physical_expr::PhysicalExpr;
+use tagflow_engine::Result;
+
+use super::set::Tags;
+use crate::{expr::can_fail, row_errors::RowErrors};
 
 /// Tags of each key, and segments over them.
 #[derive(Debug, Clone)]
@@ -12,155 +16,210 @@ pub struct TagsSpec {
     pub pipeline: Arc<str>,
     /// The node's name, for late rows and errors.
     pub node: Arc<str>,
-    /// The rows that come in, with [`OFFSET_COLUMN`](tagflow_engine::graph::OFFSET_COLUMN)
-    /// last where the source stamps it. Conditions, arguments and weights are columns
-    /// of it, computed before; a column is named after the expression that it holds,
-    /// because the state's fingerprint goes by these names. Arguments are
-    /// `Boolean`, `Int64`, `Float64`, `Decimal128`, `Utf8`, `Date32` or
-    /// `Timestamp(µs, "UTC")`; conditions are `Boolean`, weights `Float64`.
+    /// The input rows, with [`OFFSET_COLUMN`](tagflow_engine::graph::OFFSET_COLUMN) last if the
+    /// source adds it. Conditions, arguments and weights are precomputed columns. Each column is
+    /// named after its expression, because the state's fingerprint contains the names. Arguments
+    /// are `Boolean`, `Int64`, `Float64`, `Decimal128`, `Utf8`, `Date32` or `Timestamp(µs, "UTC")`;
+    /// conditions are `Boolean`, weights `Float64`.
     pub input: SchemaRef,
-    /// The column with whom the tags are of: `Utf8` or `Int64`. Rows where it is
-    /// null are filtered out.
+    /// The column of the key: `Utf8` or `Int64`. Rows with a null key are filtered out.
     pub key: usize,
     /// The column with the event time: a `Timestamp(µs, "UTC")` without nulls.
     pub time: usize,
-    /// The column that tells apart events of one time: `Utf8` or `Int64`. Without
-    /// it their partition and offset do.
+    /// The column that distinguishes events with the same time: `Utf8` or `Int64`. Without it,
+    /// their partition and offset do.
     pub id: Option<usize>,
-    /// The columns that late rows show, in front of those that are computed.
+    /// The number of columns in late rows, before the computed ones.
     pub shown: usize,
-    /// The columns of `input` whose values late rows do not show.
+    /// The columns of `input` whose values late rows must mask.
     pub personal: BTreeSet<String>,
-    /// How far behind the watermark an event still corrects what it touches.
+    /// How far behind the watermark an event may be to correct tags.
     pub lateness: Duration,
-    /// A key is forgotten this long after its last event; never without it.
+    /// The time after its last event at which a key is forgotten; `None` for never.
     pub state_ttl: Option<Duration>,
-    /// Where keys rest that memory has no room for; all stay in memory without it.
+    /// The disk for keys that exceed the memory; `None` keeps all in memory.
     pub spill: Option<Spill>,
-    /// When all tags of all keys come out.
+    /// When all tags of all keys are emitted.
     pub profile: Profile,
-    /// How often the cuts of scores by quantiles are found anew, in event time.
-    pub recut_every: Duration,
-    /// The tags, as places in `tags`, of which comes out how often they have which
-    /// value, in place of profiles and when these are due; see [`Tags::population`].
+    /// The interval of new thresholds for scores by quantiles, in event time.
+    pub rescore_every: Duration,
+    /// Tags whose value counts are emitted in place of profiles, at the same times; see
+    /// [`Tags::population`]. Indexes in `tags`.
     ///
     /// [`Tags::population`]: super::Tags::population
     pub counted: Vec<usize>,
-    /// The tags. A tag that reads another stands after it.
+    /// The tags. A tag that reads another one follows it.
     pub tags: Vec<Tag>,
     /// The segments.
     pub segments: Segments,
 }
 
-/// Where keys rest that memory has no room for.
+/// The disk for keys that exceed the memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spill {
     /// A folder on a local disk.
     pub folder: PathBuf,
-    /// The states of keys take no more memory than this, about, all lanes together.
+    /// The approximate memory limit for the states of keys, for all lanes together.
     pub memory_bytes: usize,
 }
 
-/// When all tags of all keys come out.
+/// When all tags of all keys are emitted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Profile {
-    /// As of each multiple of this in event time, where one is wanted, at
-    /// [`Tags::PROFILE`](super::Tags::PROFILE).
+    /// At each multiple of this in event time, at [`Tags::PROFILE`](super::Tags::PROFILE); `None`
+    /// for never.
     pub every: Option<Duration>,
-    /// Before a barrier, as of how far all have come by then, where a multiple of this
-    /// has passed since the barrier before, or where the rows have ended; each at
-    /// [`Tags::newest`](super::Tags::newest) of its place.
+    /// Before a barrier, at the watermark that all lanes have reached, if a multiple of this
+    /// period has passed since the barrier before. Also before the barrier at the end of the rows.
+    /// Each period has its output: [`Tags::newest`](super::Tags::newest) of its index.
     pub newest: Vec<Duration>,
 }
 
-/// A value that is kept for each key.
+/// A value for each key.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tag {
     /// Its name: a column of the profile.
     pub name: String,
-    /// What it is.
+    /// Its kind.
     pub kind: TagKind,
-    /// How long the value lasts after the newest event, or the firing, that it is
-    /// made of; then it is what it was before any event.
+    /// The life of the value after its newest event, or after its firing. Then the tag has its
+    /// initial value.
     pub ttl: Option<Duration>,
 }
 
-/// How a value comes about. A `usize` is a column of the input unless it says
-/// otherwise.
+/// The definition of a value. A `usize` is a column of the input unless stated otherwise.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TagKind {
     /// An aggregate of the events that pass the filter.
     Aggregate {
-        /// Of which kind.
+        /// The function.
         function: Function,
-        /// The argument; rows where it is null do not count. None counts rows.
+        /// The argument; rows with null do not count. `None` counts rows.
         argument: Option<usize>,
         /// The condition.
         filter: Option<usize>,
-        /// Over which events.
+        /// The span of events.
         over: Over,
     },
-    /// The items with the highest weight, where a weight decays with the time
-    /// since its event: a list of up to `k`, the heaviest first.
+    /// The items with the highest weight: a list of up to `k`, the heaviest first. A weight decays
+    /// with the time since its event.
     TopK {
-        /// The item: `Utf8`; rows where it is null do not count.
+        /// The item: `Utf8`; rows with null do not count.
         argument: usize,
-        /// What an event weighs; not above zero or null: nothing. None weighs 1.
+        /// The weight of an event. A weight of null, zero or less does not count. `None` weighs 1.
         weight: Option<usize>,
         /// The condition.
         filter: Option<usize>,
-        /// How many.
+        /// The length of the list.
         k: usize,
         /// The time in which a weight halves.
         half_life: Duration,
     },
-    /// The furthest step of the funnel that the events of the last `within` reach;
-    /// null where they do not reach the first.
+    /// The furthest step of the funnel that the events of the last `within` reach; null if they do
+    /// not reach the first one.
     Funnel {
-        /// How long a passage may take.
+        /// The longest time for all steps.
         within: Duration,
-        /// What may lie between the steps.
+        /// The events that are allowed between the steps.
         mode: FunnelMode,
         /// Names and conditions of the steps, at most 32.
         steps: Vec<(String, usize)>,
     },
-    /// Whether something did not happen in time: true from `within` after an
-    /// `after` event that no `expect` event with the same `same` followed, neither
-    /// sooner nor at that very time.
+    /// Whether an expected event did not happen in time: true from `within` after an `after` event,
+    /// if no `expect` event with the same `same` followed, at that time at the latest.
     Absence {
         /// The condition that begins a wait.
         after: usize,
         /// The condition that ends it.
         expect: usize,
-        /// Columns in which both events must be the same; nulls are the same.
+        /// Columns that must be equal in both events; nulls are equal.
         same: Vec<usize>,
-        /// For how long to wait.
+        /// The length of a wait.
         within: Duration,
-        /// What an `after` event does to a wait that goes on.
+        /// The effect of an `after` event on a current wait.
         again: Again,
     },
-    /// The time since a tag's, in whole units; null where that is null. It has no
-    /// changes of its own.
+    /// The time since a tag's value, in whole units; null if that is null. It emits no changes.
     TimeSince {
-        /// The place in [`TagsSpec::tags`] of a tag that is a timestamp.
+        /// The index in [`TagsSpec::tags`] of a tag that is a timestamp.
         tag: usize,
         /// The unit.
         unit: Duration,
     },
-    /// A score from 1 to the number of cuts and one: 1 and the number of cuts that
-    /// are not above the value; null where that is null.
+    /// A score from 1 to the number of thresholds and one: 1 and the number of thresholds that are
+    /// not above the value; null if that is null.
     Score {
-        /// The place in [`TagsSpec::tags`] of a tag that is a number.
+        /// The index in [`TagsSpec::tags`] of a tag that is a number.
         tag: usize,
-        /// Where it goes up.
-        cuts: Cuts,
+        /// The thresholds.
+        thresholds: Thresholds,
         /// Whether low values have the high scores.
         is_reversed: bool,
     },
 }
 
+impl TagsSpec {
+    /// Whether a rule of a segment can fail on the tags of a key.
+    ///
+    /// # Errors
+    /// `Config` if a tag is invalid.
+    pub fn can_fail(&self) -> Result<bool> {
+        let fields = Tags::fields(&self.tags, &self.input)?;
+        let read = self.segments.tags.iter();
+        let read: Vec<_> = read.map(|tag| fields[*tag].clone()).collect();
+        let schema = Schema::new(read);
+        let rules = self.segments.segments.iter();
+        let mut rules = rules
+            .flat_map(|it| [Some(&it.enter), it.exit.as_ref()])
+            .flatten();
+        Ok(rules.any(|rule| can_fail(&rule.condition, &schema)))
+    }
+
+    /// The tags whose values depend on columns that are `personal`.
+    pub fn personal_tags(&self, personal: impl Fn(usize) -> bool) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        for tag in &self.tags {
+            let of = tag.kind.reads().map(|of| &self.tags[of].name);
+            if of.is_some_and(|of| names.contains(of))
+                || tag.kind.columns().into_iter().any(&personal)
+            {
+                names.insert(tag.name.clone());
+            }
+        }
+        names
+    }
+}
+
 impl TagKind {
-    /// The tag that it follows from.
+    /// The columns that it reads.
+    fn columns(&self) -> Vec<usize> {
+        match self {
+            Self::Aggregate {
+                argument, filter, ..
+            } => argument.iter().chain(filter).copied().collect(),
+            Self::TopK {
+                argument,
+                weight,
+                filter,
+                ..
+            } => [argument]
+                .into_iter()
+                .chain(weight)
+                .chain(filter)
+                .copied()
+                .collect(),
+            Self::Funnel { steps, .. } => steps.iter().map(|(_, column)| *column).collect(),
+            Self::Absence {
+                after,
+                expect,
+                same,
+                ..
+            } => [after, expect].into_iter().chain(same).copied().collect(),
+            Self::TimeSince { .. } | Self::Score { .. } => Vec::new(),
+        }
+    }
+
+    /// The tag from which it is computed.
     pub(super) fn reads(&self) -> Option<usize> {
         match self {
             Self::TimeSince { tag, .. } | Self::Score { tag, .. } => Some(*tag),
@@ -168,7 +227,7 @@ impl TagKind {
         }
     }
 
-    /// The same, to change it.
+    /// The same, mutable.
     pub(super) fn reads_mut(&mut self) -> Option<&mut usize> {
         match self {
             Self::TimeSince { tag, .. } | Self::Score { tag, .. } => Some(tag),
@@ -177,25 +236,24 @@ impl TagKind {
     }
 }
 
-/// Where a score goes up.
+/// The thresholds of a score.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Cuts {
+pub enum Thresholds {
     /// At these numbers, ascending.
     At(Vec<f64>),
-    /// By the values of all keys, into so many parts, two at least: at the least
-    /// numbers above those of the lowest 1/n, 2/n … of the keys that have one, as of the
-    /// last multiple of [`TagsSpec::recut_every`]. Numbers are told apart to one in
-    /// 8,192. The score is null before the first. What it is of goes by no such score.
+    /// Quantiles over the values of all keys, with this number of parts, at least two. The
+    /// thresholds are the least numbers above the lowest 1/n, 2/n … of the keys with a value, at
+    /// the last multiple of [`TagsSpec::rescore_every`]. Numbers are distinguished to one in 8,192.
+    /// The score is null before the first multiple. Its tag may not depend on another such score.
     Quantiles(usize),
 }
 
 /// An aggregate function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Function {
-    /// Their number: `Int64`, 0 without any.
+    /// The number of rows: `Int64`, 0 without rows.
     Count,
-    /// Their sum, 0 without any: of `Int64` (saturating), `Decimal128(38, s)` or
-    /// `Float64`.
+    /// The sum, 0 without rows: `Int64` (saturating), `Decimal128(38, s)` or `Float64`.
     Sum,
     /// The smallest.
     Min,
@@ -205,98 +263,99 @@ pub enum Function {
     Avg,
     /// The sample standard deviation: `Float64`, null with fewer than two.
     Std,
-    /// How many different ones: `Int64`, 0 without any. Exact up to a bound, an
-    /// estimate with a relative standard error of 1 / √bound above it.
+    /// The number of distinct values: `Int64`, 0 without rows. Exact up to a bound; above it an
+    /// estimate with a relative standard error of 1 / √bound.
     Distinct {
         /// The bound.
         exact_up_to: u32,
     },
-    /// The one with the lowest event time.
+    /// The value with the lowest event time.
     First,
-    /// The one with the highest event time.
+    /// The value with the highest event time.
     Last,
-    /// The ones with the highest event times, the newest first: a list.
+    /// The values with the highest event times, the newest first: a list.
     LastK {
-        /// At most so many.
+        /// The length of the list.
         k: u32,
     },
 }
 
-/// Over which events a tag goes.
+/// The span of events of a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Over {
-    /// All of them.
+    /// All events.
     Lifetime,
-    /// As of T, those in (T − window, T].
+    /// At T, the events in (T − window, T].
     Rolling {
-        /// How far back.
+        /// The length of the window.
         window: Duration,
-        /// Events leave together with the last instant of their tile of this
-        /// width. A microsecond is exact.
+        /// Events leave together with the last instant of their tile of this width. A microsecond
+        /// is exact.
         tile: Duration,
     },
 }
 
-/// What may lie between the steps of a funnel: the modes of `ClickHouse`'s
+/// The events that are allowed between the steps of a funnel: the modes of `ClickHouse`'s
 /// `windowFunnel`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FunnelMode {
-    /// Anything.
+    /// Any.
     Default,
-    /// No other event: the search ends with the first that is not the next step.
+    /// Only reached steps: the search ends at an event that is no step, or at a step whose
+    /// predecessor was not reached.
     StrictOrder,
-    /// The search ends where a step comes a second time.
+    /// No step a second time except the first one: the search ends there.
     StrictDeduplication,
-    /// Anything, but a step's event time is above that of the step before it.
+    /// Any, but a step's event time is above that of the step before it.
     StrictIncrease,
 }
 
-/// What an event does that would begin a wait while one with the same values goes
-/// on.
+/// The effect of an event that would begin a wait during another wait with the same values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Again {
     /// It begins a wait of its own.
     Each,
-    /// Nothing.
+    /// None.
     First,
-    /// The wait begins anew.
+    /// The wait restarts.
     Restart,
 }
 
-/// Who belongs to what.
+/// The definitions of segments.
 #[derive(Debug, Clone, Default)]
 pub struct Segments {
-    /// The tags that the rules read, as places in [`TagsSpec::tags`]; each a column
-    /// of the rules' input, in this order.
+    /// The tags that the rules read, as indexes in [`TagsSpec::tags`]. Each is a column of the
+    /// rules' input, in this order.
     pub tags: Vec<usize>,
     /// The segments.
     pub segments: Vec<Segment>,
+    /// The treatment of key states on which a rule fails: the state stays unchanged.
+    pub errors: RowErrors,
 }
 
 /// Keys to which a rule applies.
 #[derive(Debug, Clone)]
 pub struct Segment {
-    /// Its name.
+    /// The name.
     pub name: Arc<str>,
-    /// Whoever this is true for enters.
+    /// A key for which this is true enters.
     pub enter: Rule,
-    /// Whoever this is true for leaves. Without it, whoever `enter` is not true
-    /// for.
+    /// A key for which this is true leaves. Without it, a key leaves when `enter` is not true.
     pub exit: Option<Rule>,
-    /// Nobody leaves sooner after they entered.
+    /// The shortest time between entering and leaving.
     pub hold_at_least: Duration,
 }
 
 /// A condition on tags.
 #[derive(Debug, Clone)]
 pub struct Rule {
-    /// Over the columns of [`Segments::tags`]; `Boolean`.
+    /// An expression over the columns of [`Segments::tags`]; `Boolean`.
     pub condition: Arc<dyn PhysicalExpr>,
-    /// How its author wrote it.
+    /// The text of its author.
     pub text: Arc<str>,
-    /// When it may change with no event, for the [`TagKind::TimeSince`] tags that it
-    /// reads: the tag's place in [`Segments::tags`], with the values at which the
-    /// rule looks. A rule may change when the tag comes to such a value and when it
-    /// goes past it; without values, at each unit.
-    pub ticks: Vec<(usize, Vec<i64>)>,
+    /// The times at which the rule may change without an event, for the [`TagKind::TimeSince`] tags
+    /// that it reads: the tag's index in [`Segments::tags`], with the values that the rule
+    /// compares. A rule may change when the tag reaches such a value and when it passes the value.
+    /// Without values, it may change at each unit.
+    pub time_triggers: Vec<(usize, Vec<i64>)>,
 }

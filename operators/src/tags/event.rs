@@ -1,4 +1,4 @@
-//! An event, and what pieces take of it.
+//! Events, and their inputs for pieces.
 
 use std::cmp::Ordering;
 
@@ -7,18 +7,18 @@ use arrow::{
     datatypes::Float64Type,
 };
 
-use super::{piece::PieceKind, value::Value};
+use super::{aggregator::AggregatorKind, value::Value};
 
 /// An event of a key: a row of the input.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Event<'a> {
     pub(super) time: i64,
-    pub(super) tie: u64,
+    pub(super) tiebreak: u64,
     pub(super) rows: &'a RecordBatch,
     pub(super) row: usize,
 }
 
-/// What a piece needs to know of an event.
+/// The input of a piece from an event.
 pub(super) enum EventPart {
     Value(Value),
     Weighted(Value, f64),
@@ -26,10 +26,10 @@ pub(super) enum EventPart {
 }
 
 impl Event<'_> {
-    /// What a piece takes of it; none if nothing.
-    pub(super) fn part(&self, kind: &PieceKind) -> Option<EventPart> {
+    /// The input of a piece; `None` if the event does not concern it.
+    pub(super) fn part(&self, kind: &AggregatorKind) -> Option<EventPart> {
         match kind {
-            PieceKind::Series(of) => {
+            AggregatorKind::RollingAggregate(of) => {
                 if !self.passes(of.filter) {
                     return None;
                 }
@@ -37,7 +37,7 @@ impl Event<'_> {
                 let is_null = value.as_ref().is_some_and(Value::is_null);
                 (!is_null).then(|| EventPart::Value(value.unwrap_or_default()))
             }
-            PieceKind::Ranking(of) => {
+            AggregatorKind::Ranking(of) => {
                 let weight = self.weight(of.weight);
                 let has_weight = weight.partial_cmp(&0.0) == Some(Ordering::Greater);
                 if !has_weight || !self.passes(of.filter) {
@@ -46,13 +46,13 @@ impl Event<'_> {
                 let item = self.value(of.argument);
                 (!item.is_null()).then_some(EventPart::Weighted(item, weight))
             }
-            PieceKind::Funnel(of) => {
+            AggregatorKind::Funnel(of) => {
                 let steps = of.steps.iter().enumerate();
                 let steps = steps.filter(|(_, (_, column))| self.passes(Some(*column)));
                 let steps = steps.fold(0, |steps, (step, _)| steps | (1 << step));
                 of.counts(steps).then_some(EventPart::Steps(steps))
             }
-            PieceKind::Absence(_) => None,
+            AggregatorKind::Absence(_) => None,
         }
     }
 

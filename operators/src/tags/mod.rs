@@ -1,64 +1,64 @@
-//! Tags: what is known about each key, right as of every instant; and segments of
-//! keys, by rules on their tags.
+//! Tags: values of each key that are correct at every instant; and segments of keys, by rules on
+//! their tags.
 //!
 //! ```text
-//! rows ⇄ by key ⇄ held until the watermark ▷ taken in order ▷ changes of tags
-//!                 those behind it correct     time passes   ▷ late rows
-//!                                                           ▷ profiles
-//!                                                           ▷ changes of segments
+//! rows ⇄ by key ⇄ held until the watermark ▷ processed in order ▷ changes of tags
+//!                 those behind it correct     time passes      ▷ late rows
+//!                                                              ▷ profiles
+//!                                                              ▷ changes of segments
 //! ```
 //!
-//! The value of a tag as of T is that of its definition over the events up to T,
-//! whether or not there has been one lately: events leave windows, waits end and
-//! values expire on the watermark. Everything that is kept of events is a
-//! commutative monoid or is put in its place by time and id, so that a late event
-//! leads to the state that it would have led to in time.
+//! The value of a tag at T is that of its definition over the events up to T, even without a recent
+//! event: the watermark ends waits, expires values and removes events from windows. The state of
+//! events is a commutative monoid, or is ordered by time and id. A late event therefore results in
+//! the same state as an event in time.
 //!
-//! - [`series`]: aggregates over windows, from sparse tiles; [`part`] and
-//!   [`partial`] are what a tile holds;
+//! - [`rolling`]: aggregates over windows, from sparse tiles; [`tiled_state`] and [`accumulator`] are the
+//!   content of a tile;
 //! - [`ranking`], [`funnel`], [`absence`]: the other kinds;
-//! - [`event`]: what pieces take of a row;
-//! - [`piece`]: one of these, decoded when something looks into it;
-//! - [`user`]: all pieces of one key, and how time passes for it; [`coding`]: how it rests;
-//! - [`timers`]: when it next does so;
-//! - [`population`]: counts over all keys, for scores by quantiles;
-//! - [`users`]: the keys of a lane, the busy ones in hand and the others at rest,
-//!   encoded; what is stored of them;
-//! - [`layout`]: how stored keys become those of a changed set of tags;
+//! - [`event`]: the inputs of pieces from a row;
+//! - [`aggregator`]: the state of a kind, decoded on demand;
+//! - [`key_state`]: all pieces of a key, and the passage of time; [`codec`]: their encoding;
+//! - [`timers`]: the next change of each key without an event;
+//! - [`key_distribution`]: counts over all keys, for scores by quantiles;
+//! - [`key_store`]: the keys of a lane, recently changed ones decoded and the others encoded; their
+//!   snapshots;
+//! - [`state_schema`]: converts stored keys to a changed set of tags;
 //! - [`segments`]: rules, evaluated in bulk;
-//! - [`known`] and [`told`]: what is known of a key now, and what was.
+//! - [`snapshot_reader`] and [`change_history`]: the profile of a key now, and in the past.
 
 mod absence;
+mod accumulator;
+mod aggregator;
+mod change_history;
 mod changes;
-mod coding;
+mod codec;
 mod definition;
 mod event;
 mod funnel;
-mod known;
-mod layout;
-mod part;
-mod partial;
-mod piece;
+mod key_distribution;
+mod key_state;
+mod key_store;
 mod plan;
-mod population;
 mod profile;
 mod ranking;
+mod rolling;
 mod segments;
-mod series;
 mod set;
+mod slots;
+mod snapshot_reader;
+mod state_schema;
 mod tagger;
 #[cfg(test)]
 mod tests;
+mod tiled_state;
 mod timers;
-mod told;
-mod user;
-mod users;
 mod value;
 
+pub use change_history::ChangeHistory;
 pub use definition::{
-    Again, Cuts, Function, FunnelMode, Over, Profile, Rule, Segment, Segments, Spill, Tag, TagKind,
-    TagsSpec,
+    Again, Function, FunnelMode, Over, Profile, Rule, Segment, Segments, Spill, Tag, TagKind,
+    TagsSpec, Thresholds,
 };
-pub use known::{Known, Lookup, Profiled, TagTile, TagValue};
 pub use set::Tags;
-pub use told::Told;
+pub use snapshot_reader::{KeyProfile, Lookup, SnapshotReader, TagTile, TagValue};

@@ -1,4 +1,4 @@
-//! Tags, compiled: which states there are, and which tags are made of them.
+//! Compiled tags: the pieces of state, and the tags that are computed from them.
 
 use std::{fmt::Write, time::Duration};
 
@@ -7,39 +7,39 @@ use tagflow_engine::{Error, Result, time::micros};
 
 use super::{
     absence::AbsencePlan,
-    definition::{Cuts, Function, Over, Rule, Segment, Tag, TagKind, TagsSpec},
+    aggregator::{AggregatorKind, AggregatorSpec},
+    definition::{Function, Over, Rule, Segment, Tag, TagKind, TagsSpec, Thresholds},
     funnel::FunnelPlan,
-    part::PartKind,
-    piece::{PieceKind, PiecePlan},
-    population::Population,
+    key_distribution::KeyDistribution,
     ranking::RankingPlan,
-    series::SeriesPlan,
+    rolling::RollingPlan,
+    tiled_state::TiledStateKind,
     value::Value,
 };
 use crate::expr;
 
-/// So many items a ranking knows at least.
+/// The least number of items that a ranking stores.
 const MIN_CAPACITY: usize = 100;
 
-/// And so many for each that it shows.
+/// The number of stored items for each item in its list.
 const CAPACITY_FACTOR: usize = 10;
 
-/// What there is to know of a key.
+/// The state of a key, and the values that are computed from it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Plan {
-    pub(super) pieces: Vec<PiecePlan>,
+    pub(super) pieces: Vec<AggregatorSpec>,
     pub(super) tags: Vec<TagPlan>,
-    /// Times at which rules change with no event.
-    pub(super) ticks: Vec<Tick>,
-    /// The tags that rules read, as places in `tags`.
+    /// Times at which rules change without an event.
+    pub(super) time_triggers: Vec<TimeTrigger>,
+    /// The tags that rules read, as indexes in `tags`.
     pub(super) rule_tags: Vec<usize>,
-    /// Whether rules read a tag, or one that is made of it.
+    /// Whether rules read a tag, or a tag that depends on it.
     pub(super) is_in_rules: Vec<bool>,
     /// The names of the segments.
     pub(super) segments: Vec<String>,
-    /// The rules of each.
+    /// The rules of each segment.
     pub(super) rules: Vec<String>,
-    /// For how long a member stays at least, by segment.
+    /// The shortest membership, by segment.
     pub(super) holds_us: Vec<i64>,
     pub(super) state_ttl_us: Option<i64>,
 }
@@ -49,25 +49,25 @@ pub(super) struct Plan {
 pub(super) struct TagPlan {
     pub(super) name: String,
     pub(super) data_type: DataType,
-    /// What its value depends on.
+    /// The fingerprint of its value.
     pub(super) fingerprint: String,
     pub(super) source: Source,
-    /// The place of the piece that it is made of in the end.
+    /// The index of the piece from which it is finally computed.
     pub(super) piece: usize,
-    /// How long a value lasts; an absence knows by itself.
+    /// The life of a value; an absence has its own.
     pub(super) ttl_us: Option<i64>,
     /// The value before any event.
     pub(super) default: Value,
-    /// Whether it, or what it is of, is a score by quantiles: then it is null before any
-    /// event, and has a value with the first, whatever that is.
+    /// Whether it, or its input, is a score by quantiles. Then it is null before any event, and the
+    /// first event gives it a value.
     pub(super) goes_by_quantiles: bool,
 }
 
-/// Where a tag's value comes from: places in the plan.
+/// The input of a tag: indexes in the plan.
 #[derive(Debug, Clone)]
 pub(super) enum Source {
-    Piece {
-        /// What to read, of a series.
+    Aggregator {
+        /// The value to read from a series.
         read: Option<Read>,
     },
     TimeSince {
@@ -76,51 +76,50 @@ pub(super) enum Source {
     },
     Score {
         tag: usize,
-        /// None while nobody knows them.
-        cuts: Option<Vec<f64>>,
-        /// Into how many parts all keys are cut, if they are.
+        /// `None` until they are known.
+        thresholds: Option<Vec<f64>>,
+        /// The number of quantiles, if it scores by quantiles.
         quantiles: Option<usize>,
         is_reversed: bool,
     },
 }
 
-/// Which value of a series a tag is.
+/// The value of a series that a tag reads.
 #[derive(Debug, Clone)]
 pub(super) struct Read {
     pub(super) function: Function,
     /// The length of the window.
     window_us: i64,
-    /// Its place among the windows.
+    /// Its index among the windows.
     pub(super) window: usize,
 }
 
 impl TagPlan {
-    /// Whether its changes come out: those of a time since would never end.
+    /// Whether its changes are emitted. Those of a time since would never end.
     pub(super) fn has_changes(&self) -> bool {
         !matches!(self.source, Source::TimeSince { .. })
     }
 }
 
-/// When a rule or a score may change because time goes by.
+/// A change of a rule or a score as time passes.
 #[derive(Debug, Clone)]
-pub(super) struct Tick {
-    /// The tag whose time counts.
+pub(super) struct TimeTrigger {
+    /// The tag with the time since.
     pub(super) since: usize,
     pub(super) unit_us: i64,
-    /// After how many units; after each where it is none.
+    /// The numbers of units; `None` for each unit.
     pub(super) after: Option<Vec<i64>>,
     /// The score.
     pub(super) score: Option<usize>,
-    /// The score whose cuts `after` is.
-    cuts_of: Option<usize>,
+    /// The score with the thresholds in `after`.
+    thresholds_of: Option<usize>,
 }
 
 impl Plan {
     /// Compiles `spec`.
     ///
     /// # Errors
-    /// `Config` where a tag cannot be; `Internal` where a column is not what it is
-    /// said to be.
+    /// `Config` if a tag is invalid; `Internal` if a column differs from its declaration.
     pub(super) fn new(spec: &TagsSpec) -> Result<Self> {
         let fields = fields(&spec.tags, &spec.input)?;
         let mut plan = Self {
@@ -168,8 +167,8 @@ impl Plan {
                     "{function:?} in {window}us; {}",
                     of.fingerprint
                 );
-                if let PieceKind::Series(series) = &mut of.kind {
-                    for part in PartKind::of(*function, series.argument_type.as_ref()) {
+                if let AggregatorKind::RollingAggregate(series) = &mut of.kind {
+                    for part in TiledStateKind::of(*function, series.argument_type.as_ref()) {
                         if !series.parts.contains(&part) {
                             series.parts.push(part);
                         }
@@ -183,7 +182,7 @@ impl Plan {
                     window_us: window,
                     window: 0,
                 });
-                (piece, Source::Piece { read })
+                (piece, Source::Aggregator { read })
             }
             TagKind::TopK {
                 argument,
@@ -201,7 +200,7 @@ impl Plan {
                     filter.as_ref().map_or("true", name),
                     micros(*half_life),
                 );
-                let kind = PieceKind::Ranking(RankingPlan {
+                let kind = AggregatorKind::Ranking(RankingPlan {
                     filter: *filter,
                     argument: *argument,
                     weight: *weight,
@@ -220,7 +219,7 @@ impl Plan {
                 for (step, column) in steps {
                     let _ = write!(fingerprint, "; {step}: {}", name(column));
                 }
-                let kind = PieceKind::Funnel(FunnelPlan {
+                let kind = AggregatorKind::Funnel(FunnelPlan {
                     within_us: micros(*within),
                     mode: *mode,
                     steps: steps.clone(),
@@ -246,7 +245,7 @@ impl Plan {
                 for column in same {
                     let _ = write!(fingerprint, "; same {}", name(column));
                 }
-                let kind = PieceKind::Absence(AbsencePlan {
+                let kind = AggregatorKind::Absence(AbsencePlan {
                     after: *after,
                     expect: *expect,
                     same: same.clone(),
@@ -268,17 +267,17 @@ impl Plan {
             }
             TagKind::Score {
                 tag,
-                cuts,
+                thresholds,
                 is_reversed,
             } => {
                 let of = &self.tags[*tag].fingerprint;
-                let (cuts, quantiles) = match cuts {
-                    Cuts::At(cuts) => {
-                        let _ = write!(fingerprint, "score {cuts:?} {is_reversed} of {of}");
-                        (Some(cuts.clone()), None)
+                let (thresholds, quantiles) = match thresholds {
+                    Thresholds::At(thresholds) => {
+                        let _ = write!(fingerprint, "score {thresholds:?} {is_reversed} of {of}");
+                        (Some(thresholds.clone()), None)
                     }
-                    Cuts::Quantiles(parts) => {
-                        let every = micros(spec.recut_every);
+                    Thresholds::Quantiles(parts) => {
+                        let every = micros(spec.rescore_every);
                         let _ = write!(
                             fingerprint,
                             "score in {parts} each {every}us {is_reversed} of {of}"
@@ -288,11 +287,11 @@ impl Plan {
                 };
                 goes_by_quantiles = quantiles.is_some() || self.tags[*tag].goes_by_quantiles;
                 let before_any = self.tags[*tag].default.number(&self.tags[*tag].data_type);
-                default = score(cuts.as_deref(), *is_reversed, before_any);
-                self.add_score_ticks(place, *tag, place, cuts.as_deref());
+                default = score(thresholds.as_deref(), *is_reversed, before_any);
+                self.add_score_ticks(place, *tag, place, thresholds.as_deref());
                 let score = Source::Score {
                     tag: *tag,
-                    cuts,
+                    thresholds,
                     quantiles,
                     is_reversed: *is_reversed,
                 };
@@ -317,84 +316,92 @@ impl Plan {
         });
     }
 
-    /// The piece that `tag` is made of, by way of another tag.
+    /// The piece from which `tag` is computed through another tag.
     fn made_of(&mut self, tag: usize, other: usize) -> usize {
         let piece = self.tags[other].piece;
         self.pieces[piece].tags.push(tag);
         piece
     }
 
-    /// Adds the ticks of `score`, if `tag`, which `of` scores by `cuts`, is made of a
-    /// time since.
-    fn add_score_ticks(&mut self, score: usize, tag: usize, of: usize, cuts: Option<&[f64]>) {
+    /// Adds the ticks of `score`, if `tag` depends on a time since. `score` is the score of `of`
+    /// with the thresholds `thresholds`.
+    fn add_score_ticks(&mut self, score: usize, tag: usize, of: usize, thresholds: Option<&[f64]>) {
         match &self.tags[tag].source {
-            Source::TimeSince { tag, unit_us } => self.ticks.push(Tick {
+            Source::TimeSince { tag, unit_us } => self.time_triggers.push(TimeTrigger {
                 since: *tag,
                 unit_us: *unit_us,
-                after: Some(looks(cuts)),
+                after: Some(trigger_values(thresholds)),
                 score: Some(score),
-                cuts_of: Some(of),
+                thresholds_of: Some(of),
             }),
             Source::Score {
-                tag: next, cuts, ..
+                tag: next,
+                thresholds,
+                ..
             } => {
-                let (next, cuts) = (*next, cuts.clone());
-                self.add_score_ticks(score, next, tag, cuts.as_deref());
+                let (next, thresholds) = (*next, thresholds.clone());
+                self.add_score_ticks(score, next, tag, thresholds.as_deref());
             }
-            Source::Piece { .. } => {}
+            Source::Aggregator { .. } => {}
         }
     }
 
-    /// How long after its first event a tag goes over no event from before that; none
-    /// if it always does.
+    /// How long after its first event a tag no longer includes earlier events; `None` if it always
+    /// does.
     pub(super) fn covers_us(&self, tag: usize) -> Option<i64> {
         match (
             &self.tags[tag].source,
             &self.pieces[self.tags[tag].piece].kind,
         ) {
-            (Source::Piece { read: Some(read) }, _) => {
+            (Source::Aggregator { read: Some(read) }, _) => {
                 (read.window_us < i64::MAX).then_some(read.window_us)
             }
             (Source::TimeSince { tag, .. } | Source::Score { tag, .. }, _) => self.covers_us(*tag),
-            (_, PieceKind::Funnel(funnel)) => Some(funnel.within_us),
-            (_, PieceKind::Absence(absence)) => {
+            (_, AggregatorKind::Funnel(funnel)) => Some(funnel.within_us),
+            (_, AggregatorKind::Absence(absence)) => {
                 Some(absence.within_us.saturating_add(absence.ttl_us?))
             }
-            (_, PieceKind::Series(_) | PieceKind::Ranking(_)) => None,
+            (_, AggregatorKind::RollingAggregate(_) | AggregatorKind::Ranking(_)) => None,
         }
     }
 
-    /// This plan with the cuts of `population`.
-    pub(super) fn cut(&self, population: &Population) -> Self {
+    /// This plan with the thresholds of `key_distribution`.
+    pub(super) fn cut(&self, population: &KeyDistribution) -> Self {
         let mut plan = self.clone();
         for (place, tag) in plan.tags.iter_mut().enumerate() {
             let Source::Score {
-                cuts,
+                thresholds,
                 quantiles: Some(_),
                 ..
             } = &mut tag.source
             else {
                 continue;
             };
-            *cuts = population.cuts_of(&tag.fingerprint).map(<[f64]>::to_vec);
-            for tick in plan.ticks.iter_mut().filter(|it| it.cuts_of == Some(place)) {
-                tick.after = Some(looks(cuts.as_deref()));
+            *thresholds = population
+                .thresholds_of(&tag.fingerprint)
+                .map(<[f64]>::to_vec);
+            for tick in plan
+                .time_triggers
+                .iter_mut()
+                .filter(|it| it.thresholds_of == Some(place))
+            {
+                tick.after = Some(trigger_values(thresholds.as_deref()));
             }
         }
         plan
     }
 
-    /// Adds the piece that a tag is made of.
-    fn piece(&mut self, fingerprint: &str, kind: PieceKind, tag: usize) -> (usize, Source) {
-        self.pieces.push(PiecePlan {
+    /// Adds the piece of a tag.
+    fn piece(&mut self, fingerprint: &str, kind: AggregatorKind, tag: usize) -> (usize, Source) {
+        self.pieces.push(AggregatorSpec {
             fingerprint: fingerprint.to_owned(),
             kind,
             tags: vec![tag],
         });
-        (self.pieces.len() - 1, Source::Piece { read: None })
+        (self.pieces.len() - 1, Source::Aggregator { read: None })
     }
 
-    /// The place of the series of these events, which is made where it is not there.
+    /// The index of the series with these events, created on demand.
     fn series(
         &mut self,
         spec: &TagsSpec,
@@ -403,7 +410,9 @@ impl Plan {
         tile: Option<i64>,
     ) -> usize {
         let known = self.pieces.iter().position(|piece| match &piece.kind {
-            PieceKind::Series(it) => (it.filter, it.argument, it.tile) == (filter, argument, tile),
+            AggregatorKind::RollingAggregate(it) => {
+                (it.filter, it.argument, it.tile) == (filter, argument, tile)
+            }
             _ => false,
         });
         known.unwrap_or_else(|| {
@@ -414,9 +423,9 @@ impl Plan {
                 })
             };
             let tiles = tile.map_or("all".into(), |tile| format!("{tile}us"));
-            self.pieces.push(PiecePlan {
+            self.pieces.push(AggregatorSpec {
                 fingerprint: format!("of{}; where{}; tiles {tiles}", text(argument), text(filter)),
-                kind: PieceKind::Series(SeriesPlan {
+                kind: AggregatorKind::RollingAggregate(RollingPlan {
                     filter,
                     argument,
                     argument_type: argument.map(|column| field(column).data_type().clone()),
@@ -430,10 +439,10 @@ impl Plan {
         })
     }
 
-    /// Sorts the windows of each series, and lets the tags know their places.
+    /// Sorts the windows of each series, and sets their indexes in the tags.
     fn complete_series(&mut self, spec: &TagsSpec) -> Result<()> {
         for piece in &mut self.pieces {
-            let PieceKind::Series(series) = &mut piece.kind else {
+            let AggregatorKind::RollingAggregate(series) = &mut piece.kind else {
                 continue;
             };
             series.windows.sort_unstable();
@@ -448,8 +457,8 @@ impl Plan {
             }
         }
         for tag in &mut self.tags {
-            if let Source::Piece { read: Some(read) } = &mut tag.source
-                && let PieceKind::Series(series) = &self.pieces[tag.piece].kind
+            if let Source::Aggregator { read: Some(read) } = &mut tag.source
+                && let AggregatorKind::RollingAggregate(series) = &self.pieces[tag.piece].kind
             {
                 let windows = &series.windows;
                 read.window = windows.partition_point(|window| *window < read.window_us);
@@ -466,7 +475,7 @@ impl Plan {
                 self.is_in_rules[tag] = true;
                 match self.tags[tag].source {
                     Source::TimeSince { tag: of, .. } | Source::Score { tag: of, .. } => tag = of,
-                    Source::Piece { .. } => break,
+                    Source::Aggregator { .. } => break,
                 }
             }
         }
@@ -478,7 +487,7 @@ impl Plan {
                 .into_iter()
                 .flatten()
             {
-                for (column, values) in &rule.ticks {
+                for (column, values) in &rule.time_triggers {
                     let Source::TimeSince { tag, unit_us } =
                         self.tags[self.rule_tags[*column]].source
                     else {
@@ -487,12 +496,12 @@ impl Plan {
                     let mut after: Vec<i64> = values.iter().flat_map(|it| [*it, it + 1]).collect();
                     after.sort_unstable();
                     after.dedup();
-                    self.ticks.push(Tick {
+                    self.time_triggers.push(TimeTrigger {
                         since: tag,
                         unit_us,
                         after: (!after.is_empty()).then_some(after),
                         score: None,
-                        cuts_of: None,
+                        thresholds_of: None,
                     });
                 }
             }
@@ -500,9 +509,15 @@ impl Plan {
     }
 }
 
-/// What a segment's members depend on.
+/// The fingerprint of a segment's members.
 fn rules_text(segment: &Segment) -> String {
-    let rule = |rule: &Rule| format!("{}; looks at {:?}", expr::sql(&rule.condition), rule.ticks);
+    let rule = |rule: &Rule| {
+        format!(
+            "{}; looks at {:?}",
+            expr::sql(&rule.condition),
+            rule.time_triggers
+        )
+    };
     format!(
         "enter {}; exit {:?}; hold {:?}",
         rule(&segment.enter),
@@ -511,30 +526,30 @@ fn rules_text(segment: &Segment) -> String {
     )
 }
 
-/// After how many units a score with these cuts may change.
-fn looks(cuts: Option<&[f64]>) -> Vec<i64> {
-    let cuts = cuts.unwrap_or_default().iter();
-    cuts.map(|cut| cut.ceil() as i64).collect()
+/// The numbers of units at which a score with these thresholds may change.
+fn trigger_values(thresholds: Option<&[f64]>) -> Vec<i64> {
+    let thresholds = thresholds.unwrap_or_default().iter();
+    thresholds.map(|cut| cut.ceil() as i64).collect()
 }
 
-/// The score of a number; none without cuts.
-pub(super) fn score(cuts: Option<&[f64]>, is_reversed: bool, number: Option<f64>) -> Value {
-    let (Some(number), Some(cuts)) = (number, cuts) else {
+/// The score of a number; null without thresholds.
+pub(super) fn score(thresholds: Option<&[f64]>, is_reversed: bool, number: Option<f64>) -> Value {
+    let (Some(number), Some(thresholds)) = (number, thresholds) else {
         return Value::Null;
     };
-    let passed = cuts.partition_point(|cut| *cut <= number);
+    let passed = thresholds.partition_point(|cut| *cut <= number);
     let score = if is_reversed {
-        cuts.len() - passed
+        thresholds.len() - passed
     } else {
         passed
     };
     Value::Int(score as i64 + 1)
 }
 
-/// The fields of `tags` over rows of `input`, as they are in a profile.
+/// The fields of `tags` over rows of `input`, as in a profile.
 ///
 /// # Errors
-/// `Config` where a tag cannot be.
+/// `Config` if a tag is invalid.
 pub(super) fn fields(tags: &[Tag], input: &Schema) -> Result<Vec<Field>> {
     let mut fields: Vec<Field> = Vec::with_capacity(tags.len());
     for tag in tags {
@@ -556,10 +571,12 @@ pub(super) fn fields(tags: &[Tag], input: &Schema) -> Result<Vec<Field>> {
                 {
                     return wrong(format!("a value cannot be of type {argument}"));
                 }
-                let is_nullable = !matches!(
-                    function,
-                    Function::Count | Function::Sum | Function::Distinct { .. }
-                );
+                // A sum is null if its type cannot hold it; a sum of floats is infinite.
+                let is_nullable = match function {
+                    Function::Count | Function::Distinct { .. } => false,
+                    Function::Sum => argument != Some(&DataType::Float64),
+                    _ => true,
+                };
                 match (function, argument) {
                     (Function::Count, _) | (Function::Distinct { .. }, Some(_)) => {
                         (DataType::Int64, is_nullable)
@@ -603,7 +620,9 @@ pub(super) fn fields(tags: &[Tag], input: &Schema) -> Result<Vec<Field>> {
                 (DataType::Int64, true)
             }
             TagKind::Score {
-                tag: other, cuts, ..
+                tag: other,
+                thresholds,
+                ..
             } => {
                 let is_number = matches!(
                     read(*other)?,
@@ -612,7 +631,7 @@ pub(super) fn fields(tags: &[Tag], input: &Schema) -> Result<Vec<Field>> {
                 if !is_number {
                     return wrong(format!("`{}` is no number", tags[*other].name));
                 }
-                let by_quantiles = matches!(cuts, Cuts::Quantiles(_));
+                let by_quantiles = matches!(thresholds, Thresholds::Quantiles(_));
                 if by_quantiles && goes_by_quantiles(tags, *other) {
                     return wrong(format!(
                         "`{}` goes by quantiles itself; score the tag that it is of",
@@ -627,11 +646,11 @@ pub(super) fn fields(tags: &[Tag], input: &Schema) -> Result<Vec<Field>> {
     Ok(fields)
 }
 
-/// Whether a tag, or one that it is of, is a score by quantiles.
+/// Whether a tag, or its input, is a score by quantiles.
 fn goes_by_quantiles(tags: &[Tag], tag: usize) -> bool {
     match &tags[tag].kind {
         TagKind::Score {
-            cuts: Cuts::Quantiles(_),
+            thresholds: Thresholds::Quantiles(_),
             ..
         } => true,
         kind => kind.reads().is_some_and(|tag| goes_by_quantiles(tags, tag)),

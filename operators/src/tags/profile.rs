@@ -1,4 +1,4 @@
-//! Rows with all that is known of users.
+//! Rows with all tags of a key.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use arrow::{
 use tagflow_engine::Result;
 
 use super::{
+    key_state::KeyState,
     plan::Plan,
-    user::User,
     value::{self, Value},
 };
 
@@ -25,8 +25,8 @@ pub(super) struct Profiles {
 }
 
 impl Profiles {
-    /// Adds what is known of a user, as of `as_of`.
-    pub(super) fn push(&mut self, plan: &Plan, user: &User, as_of: i64) {
+    /// Adds the profile of a key at `as_of`.
+    pub(super) fn push(&mut self, plan: &Plan, user: &KeyState, as_of: i64) {
         self.keys.push(user.key().clone());
         self.as_of.push(as_of);
         self.values.resize_with(plan.tags.len(), Vec::new);
@@ -36,10 +36,10 @@ impl Profiles {
         self.segments.push(user.segments(plan));
     }
 
-    /// Takes the rows, in `schema`, with the tags that are `incomplete`.
+    /// Returns the rows, in `schema`, with the tags that are `incomplete`, and resets them.
     pub(super) fn take(&mut self, schema: &SchemaRef, incomplete: &Value) -> Result<RecordBatch> {
         let mut profiles = std::mem::take(self);
-        // Without a user there is a column for each tag all the same.
+        // Each tag needs a column even without keys.
         profiles
             .values
             .resize_with(schema.fields().len() - 4, Vec::new);

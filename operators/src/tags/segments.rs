@@ -1,60 +1,62 @@
-//! Who is in which segment.
+//! The members of segments.
 
 use std::sync::Arc;
 
 use arrow::{
     array::{
-        Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, StringBuilder,
-        TimestampMicrosecondBuilder,
+        Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, StringBuilder,
+        TimestampMicrosecondArray, TimestampMicrosecondBuilder,
     },
     datatypes::{Field, Schema, SchemaRef},
 };
 use datafusion::physical_expr::utils::collect_columns;
-use tagflow_engine::{Error, Result};
+use tagflow_engine::Result;
 
 use super::{
-    coding::coded,
-    definition::{Rule, Segment, Segments},
+    codec::codec,
+    definition::{Rule, Segment, TagsSpec},
+    key_state::KeyState,
     plan::Plan,
-    user::User,
     value::{self, Value},
 };
-use crate::expr;
+use crate::{
+    expr::{Failure, holds},
+    row_errors::{FailedRow, attempt},
+};
 
-/// States of users at which rules may have changed, in the order of each user's
-/// time.
+/// States of keys at which rules may have changed, each key in the order of time.
 #[derive(Debug, Default)]
 pub(super) struct Checks {
-    /// Which user of those at hand.
+    /// The index of the key in the current batch.
     users: Vec<usize>,
     times: Vec<i64>,
-    /// Whether the user is known, or was just forgotten.
+    /// Whether the key is known, or was just forgotten.
     is_known: Vec<bool>,
     /// The values of the tags that rules read, by tag.
     values: Vec<Vec<Value>>,
 }
 
-/// What a key is to a segment.
+/// The membership of a key in a segment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Member {
-    /// When it entered, if it is in.
+    /// The time of entry, if it is a member.
     pub(super) since: Option<i64>,
-    /// Why it will leave as soon as it may, if it will.
+    /// The reason to leave at the end of the shortest membership, if it will leave.
     pub(super) leaving: Option<Box<str>>,
 }
 
-coded! {
+codec! {
     Member { since, leaving }
 }
 
 impl Member {
-    /// When it leaves, if it is to.
+    /// When it leaves, if it will.
     pub(super) fn may_leave(&self, hold_us: i64) -> Option<i64> {
         let since = self.since.filter(|_| self.leaving.is_some())?;
         Some(since.saturating_add(hold_us))
     }
 
-    /// Leaves if it is to before all else at `at`: says when and why.
+    /// Leaves if that is due at `at`, before all other changes. Returns the time and the reason.
     pub(super) fn leave(&mut self, hold_us: i64, at: i64) -> Option<(i64, Box<str>)> {
         let may_leave = self.may_leave(hold_us).filter(|it| *it <= at)?;
         std::mem::take(self).leaving.map(|why| (may_leave, why))
@@ -75,8 +77,8 @@ const ENTERED: &str = "entered";
 const LEFT: &str = "left";
 
 impl Checks {
-    /// Adds the state of the user at place `place`.
-    pub(super) fn push(&mut self, plan: &Plan, place: usize, user: &User) {
+    /// Adds the state of the key at index `place`.
+    pub(super) fn push(&mut self, plan: &Plan, place: usize, user: &KeyState) {
         self.users.push(place);
         self.times.push(user.clock());
         self.is_known.push(user.is_known());
@@ -86,23 +88,25 @@ impl Checks {
         }
     }
 
-    /// Applies the rules, in bulk, and moves the users in and out.
+    /// Applies the rules, in bulk, and updates the memberships.
     pub(super) fn settle(
         &mut self,
         plan: &Plan,
-        segments: &Segments,
-        users: &mut [Box<User>],
+        spec: &TagsSpec,
+        users: &mut [Box<KeyState>],
         moves: &mut Moves,
+        failed: &mut Vec<FailedRow>,
     ) -> Result<()> {
         let checks = std::mem::take(self);
         if checks.users.is_empty() {
             return Ok(());
         }
         let rows = checks.rows(plan)?;
-        for (place, segment) in segments.segments.iter().enumerate() {
-            let enter = evaluate(&segment.enter, &rows)?;
+        for (place, segment) in spec.segments.segments.iter().enumerate() {
+            let mut verdicts = |rule: &Rule| checks.verdicts(spec, rule, &rows, users, failed);
+            let enter = verdicts(&segment.enter)?;
             let exit = segment.exit.as_ref();
-            let exit = exit.map(|rule| evaluate(rule, &rows)).transpose()?;
+            let exit = exit.map(verdicts).transpose()?;
             let hold = plan.holds_us[place];
             for check in 0..checks.users.len() {
                 let (of, at) = (checks.users[check], checks.times[check]);
@@ -111,8 +115,12 @@ impl Checks {
                 if let Some((may_leave, why)) = member.leave(hold, at) {
                     moves.push(&segment.name, user, LEFT, may_leave, &why);
                 }
-                let enters = is_true(&enter, check);
-                let exits = exit.as_ref().map_or(!enters, |exit| is_true(exit, check));
+                let verdict = Verdict::of(enter[check], exit.as_ref().map(|exit| exit[check]));
+                let Some(Verdict { enters, exits }) = verdict else {
+                    // A rule failed, so the membership stays unchanged.
+                    user.members_mut()[place] = member;
+                    continue;
+                };
                 match member.since {
                     Some(since)
                         if !checks.is_known[check]
@@ -146,6 +154,55 @@ impl Checks {
         Ok(())
     }
 
+    /// For each check whether `rule` is true; `None` if it fails.
+    fn verdicts(
+        &self,
+        spec: &TagsSpec,
+        rule: &Rule,
+        rows: &RecordBatch,
+        users: &[Box<KeyState>],
+        failed: &mut Vec<FailedRow>,
+    ) -> Result<Vec<Option<bool>>> {
+        match holds(&rule.condition, rows) {
+            Ok(holds) => return Ok(holds.iter().collect()),
+            Err(Failure::Job(error)) => return Err(error),
+            Err(Failure::Row(_)) => {}
+        }
+        let rows = self.with_keys(spec, rows, users)?;
+        let attempt = attempt(&rows, |rows| holds(&rule.condition, rows))?;
+        let mut known = attempt.parts.iter().flat_map(BooleanArray::iter);
+        let mut gone = attempt.failed.iter().map(|row| row.place).peekable();
+        let verdicts = (0..rows.num_rows()).map(|check| match gone.next_if_eq(&check) {
+            Some(_) => None,
+            None => known.next().flatten(),
+        });
+        let verdicts = verdicts.collect();
+        failed.extend(attempt.failed);
+        Ok(verdicts)
+    }
+
+    /// The rows, with the key and the instant of each check after the tags.
+    fn with_keys(
+        &self,
+        spec: &TagsSpec,
+        rows: &RecordBatch,
+        users: &[Box<KeyState>],
+    ) -> Result<RecordBatch> {
+        let mut fields = rows.schema_ref().fields().to_vec();
+        let mut columns = rows.columns().to_vec();
+        let key = spec.input.field(spec.key);
+        let mut keys = self.users.iter().map(|user| users[*user].key());
+        columns.push(value::array(&mut keys, key.data_type())?);
+        fields.push(Arc::new(key.clone()));
+        let times = TimestampMicrosecondArray::from(self.times.clone()).with_timezone("UTC");
+        fields.push(Arc::new(Field::new("at", times.data_type().clone(), false)));
+        columns.push(Arc::new(times));
+        Ok(RecordBatch::try_new(
+            Arc::new(Schema::new(fields)),
+            columns,
+        )?)
+    }
+
     fn rows(&self, plan: &Plan) -> Result<RecordBatch> {
         let mut fields = Vec::with_capacity(self.values.len());
         let mut columns = Vec::with_capacity(self.values.len());
@@ -161,7 +218,7 @@ impl Checks {
         )?)
     }
 
-    /// A rule with the values that it went by.
+    /// The text of a rule, with its input values.
     fn why(&self, plan: &Plan, rule: &Rule, check: usize) -> String {
         let mut columns: Vec<usize> = collect_columns(&rule.condition)
             .iter()
@@ -177,7 +234,7 @@ impl Checks {
         format!("{} ({})", rule.text, values.join(", "))
     }
 
-    /// Why a segment was left.
+    /// The reason for leaving a segment.
     fn why_left(&self, plan: &Plan, segment: &Segment, check: usize) -> String {
         match &segment.exit {
             _ if !self.is_known[check] => "all is forgotten, no event for so long".into(),
@@ -188,7 +245,7 @@ impl Checks {
 }
 
 impl Moves {
-    fn push(&mut self, segment: &str, user: &User, op: &str, effective_at: i64, why: &str) {
+    fn push(&mut self, segment: &str, user: &KeyState, op: &str, effective_at: i64, why: &str) {
         self.segments.append_value(segment);
         self.keys.push(user.key().clone());
         self.ops.append_value(op);
@@ -196,7 +253,7 @@ impl Moves {
         self.whys.append_value(why);
     }
 
-    /// Takes the rows, in `schema`.
+    /// Returns the rows, in `schema`, and resets them.
     pub(super) fn take(&mut self, schema: &SchemaRef) -> Result<RecordBatch> {
         let keys = std::mem::take(&mut self.keys);
         let columns: Vec<ArrayRef> = vec![
@@ -210,12 +267,21 @@ impl Moves {
     }
 }
 
-fn evaluate(rule: &Rule, rows: &RecordBatch) -> Result<BooleanArray> {
-    let verdicts = expr::evaluate("segments", &rule.condition, rows)?;
-    let verdicts = verdicts.as_boolean_opt().cloned();
-    verdicts.ok_or_else(|| Error::internal(format!("`{}` is no condition", rule.text)))
+/// The decision of a segment's rules.
+struct Verdict {
+    enters: bool,
+    exits: bool,
 }
 
-fn is_true(verdicts: &BooleanArray, check: usize) -> bool {
-    verdicts.is_valid(check) && verdicts.value(check)
+impl Verdict {
+    /// The decision of the rule to enter and the optional rule to leave; `None` if a rule failed.
+    #[expect(clippy::option_option)]
+    fn of(enter: Option<bool>, exit: Option<Option<bool>>) -> Option<Self> {
+        let enters = enter?;
+        let exits = match exit {
+            Some(exit) => exit?,
+            None => !enters,
+        };
+        Some(Self { enters, exits })
+    }
 }

@@ -7,15 +7,15 @@ use tagflow_engine::{Error, Port, Result, operator::OperatorFactory};
 use tagflow_schemas::tags;
 
 use super::{
-    definition::{Cuts, Profile, Segments, Spill, Tag, TagKind, TagsSpec},
+    definition::{Profile, Segments, Spill, Tag, TagKind, TagsSpec, Thresholds},
     plan::{self, Plan, Source},
     tagger::Tagger,
 };
-use crate::ordered::Timeline;
+use crate::keyed::Timeline;
 
-/// A checked [`TagsSpec`], from which the operators are made. Rows must come to them
-/// by the hash of the key column. Changes of tags go to [`Port::MAIN`], late rows to
-/// [`Port::ASIDE`].
+/// A checked [`TagsSpec`], from which the operators are built. Rows must be exchanged by
+/// the hash of the key column. Changes of tags are emitted to [`Port::MAIN`], late rows
+/// to [`Port::SIDE`].
 #[derive(Debug)]
 pub struct Tags {
     pub(super) spec: TagsSpec,
@@ -29,14 +29,14 @@ pub struct Tags {
 impl Tags {
     /// The output of all tags of all keys.
     pub const PROFILE: Port = Port(2);
-    /// The output of who enters and leaves segments.
+    /// The output of keys that enter or leave segments.
     pub const SEGMENTS: Port = Port(3);
-    /// The input of counts over all keys: what comes out at [`Tags::PROFILE`] of the
-    /// operators of [`Tags::population`], from each to every lane.
+    /// The input of counts over all keys: the output at [`Tags::PROFILE`] of the operators
+    /// of [`Tags::population`], sent from each lane to every lane.
     pub const POPULATION: Port = Port(1);
 
-    /// The output of the newest of all tags of all keys, for the period at `place` in
-    /// [`Profile::newest`].
+    /// The output of the newest values of all tags of all keys, for the period at `place`
+    /// in [`Profile::newest`].
     pub const fn newest(place: usize) -> Port {
         Port(4 + place as u8)
     }
@@ -44,8 +44,8 @@ impl Tags {
     /// Checks `spec`.
     ///
     /// # Errors
-    /// `Config` where a tag cannot be; `Internal` where a column is not what it is
-    /// said to be.
+    /// `Config` if a tag is invalid; `Internal` if a column does not have the
+    /// declared type.
     pub fn new(spec: TagsSpec) -> Result<Arc<Self>> {
         let timeline = Timeline {
             pipeline: Arc::clone(&spec.pipeline),
@@ -78,14 +78,14 @@ impl Tags {
         }))
     }
 
-    /// What counts keys for the scores that go by quantiles, out of the same rows; none
-    /// where there are none.
+    /// The operators that count keys for scores by quantiles, over the same rows; `None` without
+    /// such scores.
     pub fn population(&self) -> Option<TagsSpec> {
         let spec = &self.spec;
         let scored = spec.tags.iter().filter_map(|tag| match &tag.kind {
             TagKind::Score {
                 tag,
-                cuts: Cuts::Quantiles(_),
+                thresholds: Thresholds::Quantiles(_),
                 ..
             } => Some(*tag),
             _ => None,
@@ -112,7 +112,7 @@ impl Tags {
         (!scored.is_empty()).then(|| TagsSpec {
             node: format!("{}.population", spec.node).into(),
             profile: Profile {
-                every: Some(spec.recut_every),
+                every: Some(spec.rescore_every),
                 newest: Vec::new(),
             },
             counted: scored.iter().map(|tag| place(*tag)).collect(),
@@ -123,8 +123,8 @@ impl Tags {
         })
     }
 
-    /// What the states of keys may take of `memory_bytes`: all but what those of
-    /// [`Tags::population`] may, which are as large as the pieces that scores go by.
+    /// The share of `memory_bytes` for the states of keys: the rest is for
+    /// [`Tags::population`], whose states are as large as the scored pieces.
     pub(super) fn own_bytes(&self, memory_bytes: usize) -> usize {
         let scored = self.plan.tags.iter().filter_map(|tag| match tag.source {
             Source::Score {
@@ -133,30 +133,24 @@ impl Tags {
             _ => None,
         });
         let scored: BTreeSet<usize> = scored.collect();
-        // What is not of a piece counts as one, where there are any.
+        // Everything outside pieces counts as one piece, if pieces exist.
         let size = |pieces: usize| if pieces > 0 { pieces + 1 } else { 0 };
         let (own, counted) = (size(self.plan.pieces.len()), size(scored.len()));
         (memory_bytes / (own + counted).max(1)).saturating_mul(own)
     }
 
-    /// The fields of `tags` over rows of `input`, as they are in profiles and rules.
+    /// The fields of `tags` over rows of `input`, as in profiles and rules.
     ///
     /// # Errors
-    /// `Config` where a tag cannot be.
+    /// `Config` if a tag is invalid.
     pub fn fields(tags: &[Tag], input: &Schema) -> Result<Vec<Field>> {
         plan::fields(tags, input)
     }
 
-    /// The operator of one lane.
+    /// The operator of a lane.
     pub fn factory(self: &Arc<Self>) -> OperatorFactory {
         let tags = Arc::clone(self);
-        Arc::new(move |context| {
-            Ok(Box::new(Tagger::new(
-                Arc::clone(&tags),
-                context.lane,
-                context.lanes,
-            )?))
-        })
+        Arc::new(move |context| Ok(Box::new(Tagger::new(Arc::clone(&tags), context)?)))
     }
 
     /// The name of the key's column.
@@ -164,28 +158,28 @@ impl Tags {
         self.spec.input.field(self.spec.key).name()
     }
 
-    /// The rows at [`Port::MAIN`].
+    /// The schema of the rows at [`Port::MAIN`].
     pub fn changes_schema(&self) -> SchemaRef {
         Arc::clone(&self.changes)
     }
 
-    /// The rows at [`Tags::PROFILE`].
+    /// The schema of the rows at [`Tags::PROFILE`].
     pub fn profile_schema(&self) -> SchemaRef {
         Arc::clone(&self.profile)
     }
 
-    /// The rows at [`Tags::SEGMENTS`].
+    /// The schema of the rows at [`Tags::SEGMENTS`].
     pub fn segments_schema(&self) -> SchemaRef {
         Arc::clone(&self.segments)
     }
 
-    /// Each tag's name, and what its state depends on.
+    /// Each tag's name, and the fingerprint of its state.
     pub fn definitions(&self) -> impl Iterator<Item = (&str, &str)> {
         let tags = self.plan.tags.iter();
         tags.map(|tag| (tag.name.as_str(), tag.fingerprint.as_str()))
     }
 
-    /// What the state as a whole depends on; tags come and go one by one.
+    /// The fingerprint of the state as a whole; tags are added and removed one by one.
     pub fn fingerprint(&self) -> String {
         let name = |column: usize| self.spec.input.field(column).name();
         format!(

@@ -1,4 +1,4 @@
-//! The operator: takes each user's events in their order, and time as it passes.
+//! The operator: processes each key's events in order, and the passage of time.
 
 use std::{collections::VecDeque, mem, sync::Arc, time::Duration, vec};
 
@@ -8,10 +8,14 @@ use arrow::{
     datatypes::{DataType, Int64Type},
 };
 use tagflow_engine::{
-    Batch, EventTime, Port, Result,
-    operator::{Operator, Output, Progress},
+    Batch, EventTime, Origin, Port, Result,
+    operator::{
+        EarlyOutput, LaneContext, Operator, Output, PagedOutput, PartwiseRestore, Progress,
+        QueryableState,
+    },
     state::{
-        DiskStore, KeyHash, KeyHasher, LaneState, Lanes, Snapshot, StatePart, lane_of, part_number,
+        DiskStore, KeyHash, KeyHasher, LaneState, Restore, Snapshot, StatePart, lane_of,
+        part_number,
     },
     time::micros,
 };
@@ -19,146 +23,150 @@ use tagflow_engine::{
 use super::{
     changes::Changes,
     event::Event,
-    known::Profiled,
-    layout::Layout,
+    key_distribution::{Counts, KeyDistribution},
+    key_state::{Change, KeyState, Observer, Until},
+    key_store::{self, KeyStore, SpillPolicy},
     plan::Plan,
-    population::{Counts, Population},
     profile::Profiles,
     segments::{Checks, Moves},
     set::Tags,
-    user::{Change, Observer, Until, User},
-    users::{self, Users, Warmth},
+    snapshot_reader::KeyProfile,
+    state_schema::StateSchema,
     value::Value,
 };
 use crate::{
-    ordered::{Held, Keyed, Turn, late_rows},
+    keyed::{Keyed, RowRef, SortedBuffer, late_rows},
+    row_errors::FailedRow,
     window::StoredWatermark,
 };
 
-/// The key of the part that holds how far all lanes had come at a barrier.
+/// The key of the part with the watermark that all lanes had reached at a barrier.
 const CUT_PART: &str = "cut";
 
-/// So many users are in hand at a time: few enough to stay in the processor's cache,
-/// enough for rules to be evaluated in bulk.
+/// The number of keys to process at a time: few enough for the processor's cache, and enough to
+/// evaluate rules in bulk.
 const USERS_AT_ONCE: usize = 256;
 
-/// So many users, to whom something happens with no event, are looked at in one
-/// call: after a downtime many are due at once, and rows must go on.
+/// The number of keys with due timers to process in one call. After a downtime many are due at
+/// once, and rows must continue.
 const MAX_DUE: usize = 50_000;
 
-/// So many users are looked at together where all are, and so many profiles go on.
+/// The number of keys in a batch of a sweep over all keys, and of emitted profiles.
 const BATCH_ROWS: usize = 8192;
 
-/// Events from the watermark on are held until it has passed them; then each user
-/// gets them in the order of event time and id. Events behind the watermark correct
-/// what they touch; those too far behind are late.
+/// Events after the watermark are held until it has passed them. Then each key receives them in the
+/// order of event time and id. Events behind the watermark correct the state; those too far behind
+/// are late.
 pub(super) struct Tagger {
     pub(super) tags: Arc<Tags>,
-    /// That of the tags, with the cuts that are in force.
+    /// The compiled tags with the current quantile thresholds.
     pub(super) plan: Arc<Plan>,
     lane: usize,
     lanes: usize,
     pub(super) hasher: KeyHasher,
-    held: Held,
-    /// Everything from before this is done, save for users that are due.
+    held: SortedBuffer,
+    /// All events before this are processed, except for keys with due timers.
     watermark: StoredWatermark,
-    /// How far all lanes had come at the last barrier.
+    /// The watermark that all lanes had reached at the last barrier.
     cut: StoredWatermark,
     has_ended: bool,
-    pub(super) users: Users,
-    pub(super) layout: Layout,
+    pub(super) users: KeyStore,
+    pub(super) layout: StateSchema,
     is_layout_stored: bool,
     /// Whether the store has a layout.
     has_stored_layout: bool,
-    /// The layout of the users that are restored.
-    stored: Option<Layout>,
-    population: Population,
-    round: Option<Round>,
+    /// The layout of the restored keys.
+    stored: Option<StateSchema>,
+    population: KeyDistribution,
+    sweep: Option<Sweep>,
     rows: Rows,
 }
 
-/// Rows that are on their way out.
+/// Rows to emit.
 #[derive(Default)]
 struct Rows {
     changes: Changes,
     checks: Checks,
     moves: Moves,
-    /// Which of the users in hand it is about.
+    /// States of keys on which a rule failed.
+    failed: Vec<FailedRow>,
+    /// The index of the current key in the batch.
     place: usize,
-    /// Whether nobody wants to know what changes.
+    /// Whether changes are discarded.
     is_silent: bool,
 }
 
-/// What is left to do of a watermark or a barrier.
-struct Round {
+/// The remaining work for a watermark or a barrier.
+struct Sweep {
     watermark: i64,
-    /// The instants before it at which all users are looked at, and what for.
-    stops: VecDeque<(i64, Stop)>,
-    /// Where profiles come out.
+    /// The instants before it with a sweep over all keys, and its purpose.
+    points: VecDeque<(i64, SweepPoint)>,
+    /// The outputs of profiles.
     ports: Vec<Port>,
-    /// The stop that has been reached.
-    visit: Visit,
-    /// Users that have yet to be looked at there.
+    /// The current sweep.
+    action: SweepAction,
+    /// Keys that the sweep has not visited yet.
     keys: vec::IntoIter<KeyHash>,
 }
 
-/// What all users are looked at for, in the order in which that is done.
+/// The purpose of a sweep over all keys, in the order of execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Stop {
-    /// Scores go by other cuts.
-    Recut,
-    /// All tags come out.
+enum SweepPoint {
+    /// Scores get new thresholds.
+    Rescore,
+    /// All tags are emitted.
     Profile,
 }
 
-/// A stop that has been reached.
-enum Visit {
+/// The current sweep.
+enum SweepAction {
     None,
-    /// With the plan of before.
-    Recut(Arc<Plan>),
-    /// With where they come out.
+    /// With the previous plan.
+    Rescore(Arc<Plan>),
+    /// With the outputs.
     Profile(i64, Vec<Port>),
-    /// With what has been counted, by tag.
+    /// With the counts by tag.
     Count(i64, Vec<Counts>),
 }
 
-/// How events come.
+/// The order of events.
 #[derive(Debug, Clone, Copy)]
 enum Turns {
-    /// All before them have been taken.
+    /// All earlier events have been processed.
     InTime,
-    /// The watermark has passed them.
+    /// They are behind the watermark.
     Late,
 }
 
-/// A user with events to take.
+/// A key with its next events.
 struct Work<'a> {
     key: KeyHash,
-    events: &'a [(KeyHash, Turn)],
+    events: &'a [(KeyHash, RowRef)],
 }
 
 impl Tagger {
-    /// Of lane `lane` of so many.
-    pub(super) fn new(tags: Arc<Tags>, lane: usize, lanes: usize) -> Result<Self> {
-        let mut users = Users::default();
+    /// The operator of one lane.
+    pub(super) fn new(tags: Arc<Tags>, context: &LaneContext) -> Result<Self> {
+        let LaneContext { lane, lanes, .. } = *context;
+        let mut users = KeyStore::new(context);
         if let Some(spill) = &tags.spec.spill {
-            let cold = DiskStore::open(&spill.folder)?;
             let limit_bytes = tags.own_bytes(spill.memory_bytes) / lanes;
-            users.keep_warm(Warmth::new(limit_bytes, Box::new(cold)));
+            let cold = DiskStore::open(&spill.folder, limit_bytes)?;
+            users.enable_spill(SpillPolicy::new(limit_bytes, Box::new(cold)));
         }
         Ok(Self {
             hasher: tags.timeline.hasher()?,
-            held: Held::default(),
+            held: SortedBuffer::default(),
             watermark: StoredWatermark::default(),
             cut: StoredWatermark::in_part(CUT_PART),
             has_ended: false,
             users,
-            layout: Layout::new(&tags.plan),
+            layout: StateSchema::new(&tags.plan),
             is_layout_stored: false,
             has_stored_layout: false,
             stored: None,
-            population: Population::default(),
-            round: None,
+            population: KeyDistribution::default(),
+            sweep: None,
             rows: Rows {
                 is_silent: !tags.spec.counted.is_empty(),
                 ..Rows::default()
@@ -170,21 +178,24 @@ impl Tagger {
         })
     }
 
-    /// Where all users are looked at on the way to `watermark`, in order.
-    fn stops(&self, watermark: i64) -> VecDeque<(i64, Stop)> {
-        let recuts = self.population.due(watermark).map(|at| (at, Stop::Recut));
+    /// The sweeps on the way to `watermark`, in order.
+    fn points(&self, watermark: i64) -> VecDeque<(i64, SweepPoint)> {
+        let recuts = self
+            .population
+            .due(watermark)
+            .map(|at| (at, SweepPoint::Rescore));
         let profiles = self.boundaries(watermark);
-        let profiles = profiles.into_iter().map(|at| (at, Stop::Profile));
-        let mut stops: Vec<_> = recuts.chain(profiles).collect();
-        stops.sort_unstable();
-        stops.into()
+        let profiles = profiles.into_iter().map(|at| (at, SweepPoint::Profile));
+        let mut points: Vec<_> = recuts.chain(profiles).collect();
+        points.sort_unstable();
+        points.into()
     }
 
-    /// Does all up to a stop, `at`, and begins to look at all users.
-    fn reach(
+    /// Processes everything up to the sweep at `at`, and begins it.
+    fn begin(
         &mut self,
-        (at, stop): (i64, Stop),
-        round: &mut Round,
+        (at, point): (i64, SweepPoint),
+        sweep: &mut Sweep,
         out: &mut Output,
     ) -> Result<()> {
         self.take_before(at + 1, out)?;
@@ -192,32 +203,41 @@ impl Tagger {
             self.take_due(out)?;
         }
         let counted = &self.tags.spec.counted;
-        round.visit = match stop {
-            Stop::Recut => {
+        sweep.action = match point {
+            SweepPoint::Rescore => {
                 self.population.cut(at, &self.plan);
                 let plan = Arc::new(self.plan.cut(&self.population));
-                Visit::Recut(mem::replace(&mut self.plan, plan))
+                SweepAction::Rescore(mem::replace(&mut self.plan, plan))
             }
-            Stop::Profile if counted.is_empty() => Visit::Profile(at, round.ports.clone()),
-            Stop::Profile => Visit::Count(at, counted.iter().map(|_| Counts::default()).collect()),
+            SweepPoint::Profile if counted.is_empty() => {
+                SweepAction::Profile(at, sweep.ports.clone())
+            }
+            SweepPoint::Profile => {
+                SweepAction::Count(at, counted.iter().map(|_| Counts::default()).collect())
+            }
         };
-        round.keys = self.users.keys().into_iter();
+        sweep.keys = self.users.keys().into_iter();
         Ok(())
     }
 
-    /// Looks at some users.
-    fn visit(&mut self, visit: &mut Visit, keys: &[KeyHash], out: &mut Output) -> Result<()> {
-        match visit {
-            Visit::None => Ok(()),
-            Visit::Recut(before) => self.recut(before, keys, out),
-            Visit::Profile(as_of, ports) => self.profile(*as_of, keys, ports, out),
-            Visit::Count(as_of, counts) => self.count(*as_of, counts, keys),
+    /// Visits some keys.
+    fn apply(
+        &mut self,
+        action: &mut SweepAction,
+        keys: &[KeyHash],
+        out: &mut Output,
+    ) -> Result<()> {
+        match action {
+            SweepAction::None => Ok(()),
+            SweepAction::Rescore(before) => self.rescore(before, keys, out),
+            SweepAction::Profile(as_of, ports) => self.profile(*as_of, keys, ports, out),
+            SweepAction::Count(as_of, counts) => self.count(*as_of, counts, keys),
         }
     }
 
-    /// All users have been looked at.
-    fn leave(&mut self, visit: Visit, out: &mut Output) -> Result<()> {
-        if let Visit::Count(as_of, counts) = visit {
+    /// Finishes a sweep.
+    fn finish(&mut self, action: SweepAction, out: &mut Output) -> Result<()> {
+        if let SweepAction::Count(as_of, counts) = action {
             for (tag, counts) in self.tags.spec.counted.iter().zip(counts) {
                 let fingerprint = &self.plan.tags[*tag].fingerprint;
                 let rows = counts.rows(as_of, self.lane, fingerprint)?;
@@ -227,7 +247,7 @@ impl Tagger {
         Ok(())
     }
 
-    /// Takes the held events from before `watermark`.
+    /// Processes the held events from before `watermark`.
     fn take_before(&mut self, watermark: i64, out: &mut Output) -> Result<()> {
         let ready = self.release_before(watermark, out)?;
         self.watermark.advance(EventTime::from_micros(watermark));
@@ -243,14 +263,13 @@ impl Tagger {
         Ok(ready)
     }
 
-    /// The times before `watermark`, and not before the one up to now, as of which
-    /// profiles come out.
+    /// The times of profiles between the last watermark and `watermark`, exclusive.
     fn boundaries(&self, watermark: i64) -> Vec<i64> {
         let Some(every) = self.tags.spec.profile.every.map(micros) else {
             return Vec::new();
         };
         let begun = if self.users.is_empty() {
-            // Before anybody is known there is nothing to say.
+            // Without keys there are no profiles.
             self.held.first().unwrap_or(i64::MAX)
         } else {
             self.watermark.get().as_micros()
@@ -263,19 +282,19 @@ impl Tagger {
         (first..=last).map(|place| place * every).collect()
     }
 
-    /// Gives users their events, in order.
+    /// Gives keys their events, in order.
     fn take(&mut self, ready: &[Keyed], turns: Turns, out: &mut Output) -> Result<()> {
         for rows in ready {
             out.contributed(&rows.batch.origin, rows.keys.len());
         }
-        let turn = |turn: Turn| {
+        let turn = |turn: RowRef| {
             let key = ready[turn.batch].keys[turn.row];
             let key = key.expect("rows without a key go no further");
             (key, turn)
         };
         let events = self.tags.timeline.turns(ready).into_iter();
-        let mut events: Vec<(KeyHash, Turn)> = events.map(turn).collect();
-        // Each user's events stay in their order.
+        let mut events: Vec<(KeyHash, RowRef)> = events.map(turn).collect();
+        // Each key's events stay in order.
         events.sort_by_key(|(key, _)| *key);
         let users = events.chunk_by(|(one, _), (other, _)| one == other);
         let work: Vec<Work> = users
@@ -287,7 +306,7 @@ impl Tagger {
         self.work(&work, ready, turns, out)
     }
 
-    /// Lets time pass for users to whom something happens by itself.
+    /// Advances keys with due timers.
     fn take_due(&mut self, out: &mut Output) -> Result<()> {
         let due = self.users.take_due(self.done(), MAX_DUE);
         let work: Vec<Work> = due
@@ -297,7 +316,15 @@ impl Tagger {
         self.work(&work, &[], Turns::InTime, out)
     }
 
-    /// Does what there is to do for some users, and lets time pass for them.
+    /// As [`Self::take_due`], for all keys that are due.
+    fn take_all_due(&mut self, out: &mut Output) -> Result<()> {
+        while self.users.is_due(self.done()) {
+            self.take_due(out)?;
+        }
+        Ok(())
+    }
+
+    /// Processes some keys, and advances their clocks.
     fn work(
         &mut self,
         work: &[Work<'_>],
@@ -315,19 +342,10 @@ impl Tagger {
                 let known = self.users.take(it.key)?;
                 let mut user = known.unwrap_or_else(|| {
                     let (_, first) = it.events[0];
-                    let records = &ready[first.batch].batch.records;
-                    let key = Value::at(records.column(tags.spec.key), first.row);
-                    Box::new(User::new(plan, key, i64::MIN))
+                    tags.user_of(plan, ready, first)
                 });
                 for (_, turn) in it.events {
-                    let records = &ready[turn.batch].batch.records;
-                    let id = tags.spec.id.map(|id| records.column(id));
-                    let event = Event {
-                        time: turn.time,
-                        tie: id.map_or(0, |ids| tie(ids, turn.row)),
-                        rows: records,
-                        row: turn.row,
-                    };
+                    let event = tags.event(ready, *turn);
                     match turns {
                         Turns::InTime => user.take(plan, event, &mut self.rows),
                         Turns::Late => user.correct(plan, event, done, &mut self.rows),
@@ -336,19 +354,23 @@ impl Tagger {
                 user.advance(plan, done.max(user.clock()), Until::End, &mut self.rows);
                 users.push(user);
             }
-            let Rows { checks, moves, .. } = &mut self.rows;
-            checks.settle(plan, &tags.spec.segments, &mut users, moves)?;
+            let Rows {
+                checks,
+                moves,
+                failed,
+                ..
+            } = &mut self.rows;
+            checks.settle(plan, &tags.spec, &mut users, moves, failed)?;
             for (it, user) in work.iter().zip(users) {
                 self.users.put(plan, it.key, user)?;
             }
-            self.users.cool()?;
+            self.users.evict()?;
             self.emit(out)?;
         }
         Ok(())
     }
 
-    /// Emits all tags of some users, as of `as_of` or, where one has come further, as
-    /// of its own last instant.
+    /// Emits all tags of some keys, at `as_of` or, if a key is ahead, at its own last instant.
     fn profile(
         &mut self,
         as_of: i64,
@@ -372,7 +394,7 @@ impl Tagger {
         Ok(())
     }
 
-    /// Where profiles come out now that all lanes have come as far as `agreed`.
+    /// The outputs of profiles when all lanes have reached `agreed`.
     fn newest(&self, agreed: EventTime) -> Vec<Port> {
         let (before, agreed) = (self.cut.get().as_micros(), agreed.as_micros());
         let is_due = |every: &Duration| {
@@ -385,7 +407,7 @@ impl Tagger {
         due.map(|(place, _)| Tags::newest(place)).collect()
     }
 
-    /// Counts which values some users have.
+    /// Counts the values of some keys.
     fn count(&mut self, as_of: i64, counts: &mut [Counts], keys: &[KeyHash]) -> Result<()> {
         for key in keys {
             let Some(mut user) = self.users.get(*key)? else {
@@ -402,8 +424,8 @@ impl Tagger {
         Ok(())
     }
 
-    /// Lets the cuts in force take the place of those of `before` for some users.
-    fn recut(&mut self, before: &Plan, keys: &[KeyHash], out: &mut Output) -> Result<()> {
+    /// Replaces the thresholds of `before` by the current ones for some keys.
+    fn rescore(&mut self, before: &Plan, keys: &[KeyHash], out: &mut Output) -> Result<()> {
         let tags = Arc::clone(&self.tags);
         let plan = Arc::clone(&self.plan);
         let done = self.done();
@@ -412,18 +434,23 @@ impl Tagger {
             for key in keys {
                 self.rows.place = users.len();
                 if let Some(mut user) = self.users.get(*key)?
-                    && user.recut(before, &plan, done, &mut self.rows)
+                    && user.rescore(before, &plan, done, &mut self.rows)
                 {
                     changed.push(*key);
                     users.push(user);
                 }
             }
-            let Rows { checks, moves, .. } = &mut self.rows;
-            checks.settle(&plan, &tags.spec.segments, &mut users, moves)?;
+            let Rows {
+                checks,
+                moves,
+                failed,
+                ..
+            } = &mut self.rows;
+            checks.settle(&plan, &tags.spec, &mut users, moves, failed)?;
             for (key, user) in changed.into_iter().zip(users) {
                 self.users.put(&plan, key, user)?;
             }
-            self.users.cool()?;
+            self.users.evict()?;
             self.emit(out)?;
         }
         Ok(())
@@ -435,32 +462,50 @@ impl Tagger {
         out.emit(Batch::derived(changes));
         let moves = self.rows.moves.take(&self.tags.segments)?;
         out.emit_to(Tags::SEGMENTS, Batch::derived(moves));
-        Ok(())
+        let failed = std::mem::take(&mut self.rows.failed);
+        let spec = &self.tags.spec;
+        let errors = &spec.segments.errors;
+        errors.set_aside(&spec.node, &Origin::Derived, &failed, out)
     }
 
-    /// What is known of a user as of `as_of`, which is not before what is done, if
-    /// nothing else happens until then. All stays as it is.
-    pub(super) fn look(&mut self, key: KeyHash, as_of: i64) -> Result<Option<Profiled>> {
-        let Some(user) = self.users.get(key)? else {
+    /// The profile of a key at `as_of` without further events. `as_of` is not before the processed
+    /// time; `None` is after all events so far. A copy of the key processes the events that wait
+    /// for the watermark, so the state is unchanged.
+    pub(super) fn look(&mut self, key: KeyHash, as_of: Option<i64>) -> Result<Option<KeyProfile>> {
+        let timeline = &self.tags.timeline;
+        let waiting = self.held.of_key(timeline, key, as_of.unwrap_or(i64::MAX))?;
+        let turns = timeline.turns(&waiting);
+        let (plan, mut rows) = (&*self.plan, Rows::default());
+        let user = self.users.get(key)?;
+        let first = turns.first();
+        let first = first.map(|first| self.tags.user_of(plan, &waiting, *first));
+        let Some(mut user) = user.or(first) else {
             return Ok(None);
         };
+        for turn in &turns {
+            user.take(plan, self.tags.event(&waiting, *turn), &mut rows);
+        }
+        let to = as_of.unwrap_or_else(|| self.done()).max(user.clock());
+        user.advance(plan, to, Until::End, &mut rows);
         let mut users = [user];
-        let mut rows = Rows::default();
-        let to = as_of.max(users[0].clock());
-        users[0].advance(&self.plan, to, Until::End, &mut rows);
-        let Rows { checks, moves, .. } = &mut rows;
-        let segments = &self.tags.spec.segments;
-        checks.settle(&self.plan, segments, &mut users, moves)?;
+        let Rows {
+            checks,
+            moves,
+            failed,
+            ..
+        } = &mut rows;
+        let spec = &self.tags.spec;
+        checks.settle(&self.plan, spec, &mut users, moves, failed)?;
         let [user] = &users;
-        Ok(user.is_known().then(|| self.profiled(user)))
+        Ok(user.is_known().then(|| self.profiled(user, turns.len())))
     }
 
-    /// Whether this lane has the user.
+    /// Whether this lane owns the key.
     pub(super) fn owns(&self, key: KeyHash) -> bool {
         lane_of(key.key_group(), self.lanes) == self.lane
     }
 
-    /// The last instant that is done.
+    /// The last instant that is processed.
     pub(super) fn done(&self) -> i64 {
         self.watermark.get().as_micros().saturating_sub(1)
     }
@@ -500,9 +545,9 @@ impl Operator for Tagger {
                     out.late(&late.batch.origin, late.keys.len());
                     let lateness = micros(tags.spec.lateness);
                     let late = late_rows(timeline, &late.batch, watermark, lateness)?;
-                    out.emit_to(Port::ASIDE, Batch::derived(late));
+                    out.emit_to(Port::SIDE, Batch::derived(late));
                 } else {
-                    // The tags, which get it too, tell of it.
+                    // The operator of the tags, which also gets this row, emits it.
                     out.filtered(&late.batch.origin, late.keys.len());
                 }
             }
@@ -528,71 +573,18 @@ impl Operator for Tagger {
 
     fn on_watermark(&mut self, watermark: EventTime, out: &mut Output) -> Result<()> {
         let watermark = watermark.as_micros();
-        let stops = self.stops(watermark);
-        if stops.is_empty() {
+        let points = self.points(watermark);
+        if points.is_empty() {
             self.take_before(watermark, out)?;
             return self.take_due(out);
         }
-        self.round = Some(Round {
+        self.sweep = Some(Sweep {
             watermark,
-            stops,
+            points,
             ports: vec![Tags::PROFILE],
-            visit: Visit::None,
+            action: SweepAction::None,
             keys: Vec::new().into_iter(),
         });
-        Ok(())
-    }
-
-    fn go_on(&mut self, out: &mut Output) -> Result<Progress> {
-        let Some(mut round) = self.round.take() else {
-            return Ok(Progress::Done);
-        };
-        let keys: Vec<KeyHash> = round.keys.by_ref().take(BATCH_ROWS).collect();
-        if keys.is_empty() {
-            self.leave(mem::replace(&mut round.visit, Visit::None), out)?;
-            let Some(stop) = round.stops.pop_front() else {
-                self.take_before(round.watermark, out)?;
-                self.flush(out)?;
-                return Ok(Progress::Done);
-            };
-            self.reach(stop, &mut round, out)?;
-        } else {
-            self.visit(&mut round.visit, &keys, out)?;
-        }
-        self.round = Some(round);
-        Ok(Progress::More)
-    }
-
-    fn answer(&mut self, question: &str) -> Result<Option<String>> {
-        self.look_up(question)
-    }
-
-    fn flush(&mut self, out: &mut Output) -> Result<()> {
-        if self.has_ended {
-            // No time passes any more.
-            return Ok(());
-        }
-        self.take_due(out)
-    }
-
-    fn on_barrier(&mut self, agreed: Option<EventTime>, out: &mut Output) -> Result<()> {
-        self.flush(out)?;
-        if self.tags.spec.profile.newest.is_empty() {
-            return Ok(());
-        }
-        let agreed = agreed.unwrap_or(EventTime::MIN).max(self.cut.get());
-        let ports = self.newest(agreed);
-        self.cut.advance(agreed);
-        if !ports.is_empty() {
-            let as_of = agreed.as_micros().saturating_sub(1);
-            self.round = Some(Round {
-                watermark: self.watermark.get().as_micros(),
-                stops: [(as_of, Stop::Profile)].into(),
-                ports,
-                visit: Visit::None,
-                keys: Vec::new().into_iter(),
-            });
-        }
         Ok(())
     }
 
@@ -602,14 +594,12 @@ impl Operator for Tagger {
 
     fn on_end(&mut self, out: &mut Output) -> Result<()> {
         self.has_ended = true;
-        while self.users.is_due(self.done()) {
-            self.take_due(out)?;
-        }
+        self.take_all_due(out)?;
         let Some(last) = self.held.last() else {
             return Ok(());
         };
-        // Time passes for each user to its own last event, because how far the others
-        // of this lane came must not matter.
+        // The clock of each key advances to its own last event. All clocks advance to the last
+        // event of the input before the last barrier, when all lanes know that event.
         let end = last.saturating_add(1);
         let ready = self.release_before(end, out)?;
         self.take(&ready, Turns::InTime, out)?;
@@ -639,11 +629,11 @@ impl Operator for Tagger {
         let mut stored = None;
         let mut parts = Vec::with_capacity(state.parts.len());
         for part in state.parts {
-            if let Some(layout) = Layout::read(&part, &self.tags.spec.node)? {
+            if let Some(layout) = StateSchema::read(&part, &self.tags.spec.node)? {
                 stored = Some(layout);
             } else if !self.watermark.restore(&part, lanes)?
                 && !self.cut.restore(&part, lanes)?
-                && !self.population.restore(&part, lanes == Lanes::Same)?
+                && !self.population.restore(&part, lanes == Restore::InPlace)?
             {
                 parts.push(part);
             }
@@ -656,53 +646,162 @@ impl Operator for Tagger {
             self.held
                 .restore(timeline, &self.hasher, watermark, part, lanes)?;
         }
-        self.has_stored_layout = stored.is_some() && lanes == Lanes::Same;
+        self.has_stored_layout = stored.is_some() && lanes == Restore::InPlace;
         let Some(stored) = stored else { return Ok(()) };
-        let layout = Layout::new(&self.plan).after(&stored, watermark);
+        let layout = StateSchema::new(&self.plan).after(&stored, watermark);
         self.is_layout_stored = self.has_stored_layout && layout == stored;
         self.layout = layout;
         self.stored = Some(stored);
         Ok(())
     }
 
-    fn restores_alone(&self, part: &str) -> bool {
-        users::is_part(part)
+    fn state_bytes(&self) -> usize {
+        self.held.bytes() + self.users.bytes()
     }
 
-    fn restore_part(&mut self, part: StatePart, lanes: Lanes) -> Result<()> {
-        // Without it no user was stored.
+    fn paged_output(&mut self) -> Option<&mut dyn PagedOutput> {
+        Some(self)
+    }
+
+    fn early_output(&mut self) -> Option<&mut dyn EarlyOutput> {
+        Some(self)
+    }
+
+    fn partwise_restore(&mut self) -> Option<&mut dyn PartwiseRestore> {
+        Some(self)
+    }
+
+    fn queryable_state(&mut self) -> Option<&mut dyn QueryableState> {
+        Some(self)
+    }
+}
+
+impl PagedOutput for Tagger {
+    fn poll_output(&mut self, out: &mut Output) -> Result<Progress> {
+        let Some(mut sweep) = self.sweep.take() else {
+            return Ok(Progress::Done);
+        };
+        let keys: Vec<KeyHash> = sweep.keys.by_ref().take(BATCH_ROWS).collect();
+        if keys.is_empty() {
+            self.finish(mem::replace(&mut sweep.action, SweepAction::None), out)?;
+            let Some(point) = sweep.points.pop_front() else {
+                self.take_before(sweep.watermark, out)?;
+                if self.has_ended {
+                    self.take_all_due(out)?;
+                } else {
+                    self.flush(out)?;
+                }
+                return Ok(Progress::Done);
+            };
+            self.begin(point, &mut sweep, out)?;
+        } else {
+            self.apply(&mut sweep.action, &keys, out)?;
+        }
+        self.sweep = Some(sweep);
+        Ok(Progress::More)
+    }
+}
+
+impl EarlyOutput for Tagger {
+    fn flush(&mut self, out: &mut Output) -> Result<()> {
+        if self.has_ended {
+            // No time passes before the last barrier.
+            return Ok(());
+        }
+        self.take_due(out)
+    }
+
+    fn on_barrier(&mut self, agreed: Option<EventTime>, out: &mut Output) -> Result<()> {
+        self.flush(out)?;
+        if self.tags.spec.profile.newest.is_empty() && !self.has_ended {
+            return Ok(());
+        }
+        let agreed = agreed.unwrap_or(EventTime::MIN).max(self.cut.get());
+        let ports = self.newest(agreed);
+        self.cut.advance(agreed);
+        let as_of = agreed.as_micros().saturating_sub(1);
+        let profile = (!ports.is_empty()).then_some((as_of, SweepPoint::Profile));
+        let watermark = self.watermark.get();
+        let watermark = if self.has_ended {
+            // The clocks of all keys advance to the last event of the input.
+            watermark.max(agreed)
+        } else {
+            watermark
+        };
+        if profile.is_some() || self.has_ended {
+            self.sweep = Some(Sweep {
+                watermark: watermark.as_micros(),
+                points: profile.into_iter().collect(),
+                ports,
+                action: SweepAction::None,
+                keys: Vec::new().into_iter(),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl PartwiseRestore for Tagger {
+    fn restores_alone(&self, part: &str) -> bool {
+        key_store::is_part(part)
+    }
+
+    fn restore_part(&mut self, part: StatePart, lanes: Restore) -> Result<()> {
+        // Without a layout no key was stored.
         let Some(stored) = &self.stored else {
             return Ok(());
         };
         let plan = &self.plan;
         let watermark = self.watermark.get().as_micros();
-        let adapt = |user: User| stored.adapt(plan, user, watermark);
+        let adapt = |user: KeyState| stored.adapt(plan, user, watermark);
         let adapt = (!self.layout.is_same(stored)).then_some(adapt);
         self.users.restore(&part, lanes, plan, adapt)
     }
+}
 
-    fn state_bytes(&self) -> usize {
-        self.held.bytes() + self.users.bytes()
+impl QueryableState for Tagger {
+    fn query_state(&mut self, question: &str) -> Result<Option<String>> {
+        self.look_up(question)
     }
 }
 
 impl Observer for Rows {
-    fn change(&mut self, user: &User, change: Change<'_>) {
+    fn change(&mut self, user: &KeyState, change: Change<'_>) {
         if !self.is_silent {
             self.changes.push(user, &change);
         }
     }
 
-    fn check(&mut self, plan: &Plan, user: &User) {
+    fn check(&mut self, plan: &Plan, user: &KeyState) {
         if !plan.segments.is_empty() {
             self.checks.push(plan, self.place, user);
         }
     }
 }
 
-/// What orders events of one time when their batches are gone: a number itself, of
-/// a text the first eight bytes.
-fn tie(ids: &dyn Array, row: usize) -> u64 {
+impl Tags {
+    /// A new key, with its value from the first event.
+    fn user_of(&self, plan: &Plan, rows: &[Keyed], first: RowRef) -> Box<KeyState> {
+        let records = &rows[first.batch].batch.records;
+        let key = Value::at(records.column(self.spec.key), first.row);
+        Box::new(KeyState::new(plan, key, i64::MIN))
+    }
+
+    fn event<'a>(&self, rows: &'a [Keyed], turn: RowRef) -> Event<'a> {
+        let records = &rows[turn.batch].batch.records;
+        let id = self.spec.id.map(|id| records.column(id));
+        Event {
+            time: turn.time,
+            tiebreak: id.map_or(0, |ids| tiebreak(ids, turn.row)),
+            rows: records,
+            row: turn.row,
+        }
+    }
+}
+
+/// A number that orders events with the same time when their batches are gone: the id if it is a
+/// number, or the first eight bytes of a text.
+fn tiebreak(ids: &dyn Array, row: usize) -> u64 {
     if ids.is_null(row) {
         return 0;
     }

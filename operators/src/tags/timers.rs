@@ -1,21 +1,21 @@
-//! When something happens to keys by itself.
+//! Timers of keys.
 
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},
 };
 
-/// How wide a bucket is.
+/// The width of a bucket.
 const BUCKET_US: i64 = 60_000_000;
 
-/// Times with the hashes of the keys to which something happens then: a queue in which
-/// nearly all lie unsorted, in buckets of a minute, until theirs is the next (a calendar
-/// queue: Brown, *A Fast O(1) Priority Queue Implementation for the Simulation Event Set
-/// Problem*, 1988).
+/// Times with the hashes of the keys whose timers fire then. It is a calendar queue
+/// (Brown, *A Fast O(1) Priority Queue Implementation for the Simulation Event Set
+/// Problem*, 1988): nearly all timers are unsorted, in buckets of a minute, until their
+/// bucket is the next.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    /// The first bucket, and all that came to lie before its end. Empty only if the
-    /// later ones are.
+    /// The first bucket, and all timers added before its end. Empty only if the later
+    /// buckets are.
     near: BinaryHeap<Reverse<(i64, u64)>>,
     /// The number of the first bucket.
     bucket: i64,
@@ -23,22 +23,22 @@ pub(super) struct Timers {
     len: usize,
 }
 
-/// A time and a hash in twelve bytes, because there are one or two for each key.
+/// A time and a hash in twelve bytes, because each key has one or two timers.
 #[derive(Debug, Clone, Copy)]
 #[repr(Rust, packed(4))]
 struct Timer {
-    /// From the start of the bucket, in microseconds.
+    /// The offset from the start of the bucket, in microseconds.
     offset: u32,
     hash: u64,
 }
 
 impl Timers {
-    /// How many there are.
+    /// The number of timers.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// Adds one.
+    /// Adds a timer.
     pub(super) fn push(&mut self, at: i64, hash: u64) {
         let bucket = at.div_euclid(BUCKET_US);
         if self.len == 0 {
@@ -54,12 +54,12 @@ impl Timers {
         }
     }
 
-    /// The first one.
+    /// The first timer.
     pub(super) fn first(&self) -> Option<(i64, u64)> {
         self.near.peek().map(|Reverse(first)| *first)
     }
 
-    /// Takes the first one out, if it is at `to` or before.
+    /// Removes and returns the first timer, if it is at or before `to`.
     pub(super) fn take_until(&mut self, to: i64) -> Option<(i64, u64)> {
         self.first().filter(|(at, _)| *at <= to)?;
         let Reverse(first) = self.near.pop()?;
@@ -68,7 +68,7 @@ impl Timers {
             && let Some((bucket, timers)) = self.later.pop_first()
         {
             self.bucket = bucket;
-            // The time is in range, if the start is not.
+            // The time is in range, even if the start of the bucket is not.
             let start = bucket.wrapping_mul(BUCKET_US);
             let timers = timers.into_iter();
             let timers = timers.map(|timer| (start.wrapping_add(timer.offset.into()), timer.hash));
@@ -79,7 +79,7 @@ impl Timers {
 
     /// Bytes in memory, an estimate.
     pub(super) fn bytes(&self) -> usize {
-        // A bucket has room for half as many again, as it grows by doubling.
+        // A bucket grows by doubling: on average it has unused room for half its length.
         (self.len + self.len / 2) * size_of::<Timer>()
     }
 }
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Whatever is put in and taken out in between, the earliest comes first.
+        /// The earliest timer is always first, also between additions and removals.
         #[test]
         fn the_earliest_comes_first(steps in vec((-300_i64..300, 0_u64..4, any::<bool>()), 0..200)) {
             let (mut timers, mut naive) = (Timers::default(), BinaryHeap::new());

@@ -18,16 +18,16 @@ use arrow::{
     },
 };
 use smol_str::SmolStr;
-use tagflow_engine::{Error, EventTime, Result};
+use tagflow_engine::{Error, EventTime, Result, state::canonical};
 use twox_hash::XxHash3_64;
 
-use super::coding::{Coded, put_text, take_text};
+use super::codec::{Codec, put_text, take_text};
 
-/// A value of one of the types that tags have. Which one, the tag's
-/// [`DataType`] says.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// A value of one of the types of tags; the tag's [`DataType`] determines which. Floats
+/// are equal as keys are: all zeros are equal, and all NaNs.
+#[derive(Debug, Clone, Default)]
 pub(crate) enum Value {
-    /// None.
+    /// Null.
     #[default]
     Null,
     /// A `Boolean`.
@@ -44,8 +44,25 @@ pub(crate) enum Value {
     List(Vec<Value>),
 }
 
-/// As part of a state, which has no lists as values.
-impl Coded for Value {
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Null, Self::Null) => true,
+            (Self::Bool(one), Self::Bool(other)) => one == other,
+            (Self::Int(one), Self::Int(other)) => one == other,
+            (Self::Decimal(one), Self::Decimal(other)) => one == other,
+            (Self::Float(one), Self::Float(other)) => {
+                canonical(*one).to_bits() == canonical(*other).to_bits()
+            }
+            (Self::Text(one), Self::Text(other)) => one == other,
+            (Self::List(one), Self::List(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
+/// Values as part of a state, which has no lists as values.
+impl Codec for Value {
     fn put(&self, bytes: &mut Vec<u8>) {
         let number: u8 = match self {
             Self::Null => 0,
@@ -70,10 +87,10 @@ impl Coded for Value {
     fn take(bytes: &mut &[u8]) -> Option<Self> {
         Some(match u8::take(bytes)? {
             0 => Self::Null,
-            1 => Self::Bool(Coded::take(bytes)?),
-            2 => Self::Int(Coded::take(bytes)?),
-            3 => Self::Decimal(Coded::take(bytes)?),
-            4 => Self::Float(Coded::take(bytes)?),
+            1 => Self::Bool(Codec::take(bytes)?),
+            2 => Self::Int(Codec::take(bytes)?),
+            3 => Self::Decimal(Codec::take(bytes)?),
+            4 => Self::Float(Codec::take(bytes)?),
             5 => Self::Text(take_text(bytes)?.into()),
             _ => return None,
         })
@@ -123,13 +140,13 @@ impl Value {
         matches!(self, Self::Null)
     }
 
-    /// The order of values of one type; null is below all.
+    /// The order of values of one type; null is the lowest.
     pub(super) fn compare(&self, other: &Self) -> Ordering {
         match (self, other) {
             (Self::Bool(one), Self::Bool(other)) => one.cmp(other),
             (Self::Int(one), Self::Int(other)) => one.cmp(other),
             (Self::Decimal(one), Self::Decimal(other)) => one.cmp(other),
-            (Self::Float(one), Self::Float(other)) => one.total_cmp(other),
+            (Self::Float(one), Self::Float(other)) => canonical(*one).total_cmp(&canonical(*other)),
             (Self::Text(one), Self::Text(other)) => one.cmp(other),
             (one, other) => other.is_null().cmp(&one.is_null()),
         }
@@ -142,16 +159,29 @@ impl Value {
             Self::Bool(value) => XxHash3_64::oneshot(&[u8::from(*value)]),
             Self::Int(value) => XxHash3_64::oneshot(&value.to_le_bytes()),
             Self::Decimal(value) => XxHash3_64::oneshot(&value.to_le_bytes()),
-            Self::Float(value) => XxHash3_64::oneshot(&value.to_bits().to_le_bytes()),
+            Self::Float(value) => XxHash3_64::oneshot(&canonical(*value).to_bits().to_le_bytes()),
             Self::Text(value) => XxHash3_64::oneshot(value.as_bytes()),
             Self::List(values) => {
-                let hashes = values.iter().flat_map(|value| value.hash().to_le_bytes());
+                let hashes = values
+                    .iter()
+                    .flat_map(|value| value.item_hash().to_le_bytes());
                 XxHash3_64::oneshot(&hashes.collect::<Vec<u8>>())
             }
         }
     }
 
-    /// As a number, where it is one.
+    /// Like [`Self::hash`], but null differs from the empty text. Counted values are
+    /// never null, and their stored hashes do not change.
+    fn item_hash(&self) -> u64 {
+        /// No text contains this byte.
+        const EMPTY_TEXT: &[u8] = &[0xff];
+        match self {
+            Self::Text(text) if text.is_empty() => XxHash3_64::oneshot(EMPTY_TEXT),
+            value => value.hash(),
+        }
+    }
+
+    /// The value as a number, if it is one.
     pub(super) fn number(&self, data_type: &DataType) -> Option<f64> {
         match (self, data_type) {
             (Self::Decimal(digits), DataType::Decimal128(_, scale)) => {
@@ -163,13 +193,13 @@ impl Value {
         }
     }
 
-    /// As people read it; none for null. A list is a JSON array.
+    /// The value as readable text; none for null. A list is a JSON array.
     pub(crate) fn text(&self, data_type: &DataType) -> Option<String> {
         let mut text = String::new();
         self.write_text(data_type, &mut text).then_some(text)
     }
 
-    /// Writes it as people read it; false for null.
+    /// Writes the value as readable text; false for null.
     pub(super) fn write_text(&self, data_type: &DataType, out: &mut impl Write) -> bool {
         let written = match self {
             Self::Null => return false,
@@ -180,7 +210,7 @@ impl Value {
         true
     }
 
-    /// As JSON: numbers where JSON has them, text for times and decimals.
+    /// The value as JSON: a number where JSON has one, text for times, decimals and NaN.
     pub(super) fn json(&self, data_type: &DataType) -> String {
         let mut json = String::new();
         let written = self.write_json(data_type, &mut json);
@@ -201,9 +231,9 @@ impl Value {
                 }
                 out.write_char(']')
             }
-            (Self::Bool(_) | Self::Float(_), _) | (Self::Int(_), DataType::Int64) => {
-                self.write(data_type, out)
-            }
+            // JSON has no NaN and no infinity.
+            (Self::Float(value), _) if value.is_finite() => self.write(data_type, out),
+            (Self::Bool(_), _) | (Self::Int(_), DataType::Int64) => self.write(data_type, out),
             (Self::Text(text), _) if !must_be_escaped(text) => {
                 out.write_char('"')?;
                 out.write_str(text)?;
@@ -242,8 +272,8 @@ impl Value {
     }
 }
 
-/// Whether JSON has a byte of this text in another form. It looks at all of them,
-/// which processors do many at a time.
+/// Whether JSON escapes a byte of this text. It examines all bytes, which processors do
+/// in parallel.
 fn must_be_escaped(text: &str) -> bool {
     let is_special = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
     text.bytes().fold(false, |any, byte| any | is_special(byte))
@@ -252,7 +282,7 @@ fn must_be_escaped(text: &str) -> bool {
 /// The column of `values`.
 ///
 /// # Errors
-/// `Internal` where a value is not of the type.
+/// `Internal` if a value does not have the type.
 pub(super) fn array(
     values: &mut dyn Iterator<Item = &'_ Value>,
     data_type: &DataType,
@@ -322,4 +352,47 @@ fn list(values: &mut dyn Iterator<Item = &'_ Value>, item: &DataType) -> Result<
     let field = Field::new_list_field(item.clone(), true);
     let list = ListArray::try_new(Arc::new(field), offsets, items, Some(nulls))?;
     Ok(Arc::new(list))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regression_null_is_not_the_empty_text() {
+        let text = |text: &str| Value::Text(text.into());
+        let hash = |values: &[Value]| Value::List(values.to_vec()).hash();
+        let lists = [
+            hash(&[Value::Null]),
+            hash(&[text("")]),
+            hash(&[Value::Null, text("")]),
+            hash(&[text(""), Value::Null]),
+        ];
+        for (place, list) in lists.iter().enumerate() {
+            assert!(!lists[place + 1..].contains(list), "{place}");
+        }
+    }
+
+    #[test]
+    fn regression_there_is_one_zero_and_one_nan() {
+        let float = |bits: u64| Value::Float(f64::from_bits(bits));
+        let nans = [float(0x7ff8_0000_0000_0000), float(0xfff8_0000_0000_0001)];
+        for [one, other] in [[Value::Float(0.0), Value::Float(-0.0)], nans] {
+            assert_eq!(one, other);
+            assert_eq!(one.hash(), other.hash());
+            assert_eq!(one.compare(&other), Ordering::Equal);
+        }
+        assert_ne!(Value::Float(0.0), Value::Float(f64::NAN));
+        assert_ne!(Value::Float(0.0), Value::Null);
+    }
+
+    #[test]
+    fn stored_hashes_stay_what_they_are() {
+        let empty = Value::Text("".into());
+        assert_eq!(empty.hash(), XxHash3_64::oneshot(&[]));
+        assert_eq!(
+            Value::Float(1.5).hash(),
+            XxHash3_64::oneshot(&1.5_f64.to_le_bytes())
+        );
+    }
 }

@@ -1,8 +1,8 @@
-//! Aggregate functions: which can run on a stream, and how they are made.
+//! Aggregate functions: their checks for streams, and their creation.
 
 use std::{fmt, sync::Arc};
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::{
     common::DFSchema,
     error::DataFusionError,
@@ -20,9 +20,12 @@ use datafusion::{
 };
 use tagflow_engine::{Error, Result};
 
-use crate::expr::{sql, with_quotes};
+use crate::{
+    aggregate::exact,
+    expr::{sql, with_quotes},
+};
 
-/// One aggregate of a windowed query.
+/// An aggregate of a windowed query.
 #[derive(Debug, Clone)]
 pub struct Aggregate {
     /// The function with its arguments, order and distinctness.
@@ -31,21 +34,20 @@ pub struct Aggregate {
     pub filter: Option<Arc<dyn PhysicalExpr>>,
     /// The name of its output column.
     pub name: String,
-    /// What determines the meaning of its state: [SQL](fmt::Display) over the
-    /// input's columns, or that and where these come from. Who knows more says it.
+    /// The meaning of its state: [SQL](fmt::Display) over the input's columns, or with the origin
+    /// of these columns, if the caller knows it.
     pub definition: String,
 }
 
 impl Aggregate {
-    /// The aggregate `expr` over rows of `input`. Types must have been coerced
-    /// already.
+    /// The aggregate `expr` over rows of `input`. The types must have been coerced.
     ///
-    /// Where SQL leaves the order of rows open, one is chosen that does not
-    /// depend on how the rows arrived: `array_agg(x)` and `string_agg(x, …)` go
-    /// by `x`, and ties of an `ORDER BY` go by the function's argument.
+    /// If SQL does not define the order of rows, the aggregate gets an order that is independent of
+    /// their arrival: `array_agg(x)` and `string_agg(x, …)` order by `x`, and ties of an `ORDER BY`
+    /// are ordered by the function's argument.
     ///
     /// # Errors
-    /// `Config` where the function cannot run on a stream, see [`check`].
+    /// `Config` if the function cannot run on a stream, see [`check`].
     pub fn new(expr: &Expr, input: &DFSchema) -> Result<Self> {
         let name = expr.schema_name().to_string();
         let expr = with_total_order(expr.clone().unalias_nested().data);
@@ -67,6 +69,12 @@ impl Aggregate {
         .build()
         .map_err(plan_error)?;
         let function = &lowered.aggregate;
+        if exact::may_overflow(function) {
+            return Err(Error::config(format!(
+                "`{name}` cannot be used: so many digits may overflow; cast its argument to \
+                 decimal(38, …)"
+            )));
+        }
         let made = if function.groups_accumulator_supported() {
             function.create_groups_accumulator().map(drop)
         } else {
@@ -76,12 +84,12 @@ impl Aggregate {
         Ok(Self::defined(lowered.aggregate, lowered.filter, name))
     }
 
-    /// The least value of `time`, over rows of `input`.
+    /// The minimum of `time`, over rows of `input`.
     pub(super) fn first(time: &Arc<dyn PhysicalExpr>, input: &SchemaRef) -> Result<Self> {
         Self::of_time(min_udaf(), "_first", time, input)
     }
 
-    /// The greatest value of `time`, over rows of `input`.
+    /// The maximum of `time`, over rows of `input`.
     pub(super) fn last(time: &Arc<dyn PhysicalExpr>, input: &SchemaRef) -> Result<Self> {
         Self::of_time(max_udaf(), "_last", time, input)
     }
@@ -115,7 +123,27 @@ impl Aggregate {
         aggregate
     }
 
-    /// What the accumulator reads of a row: the arguments, then the order.
+    /// Whether equal values count once.
+    pub(super) fn compares_values(&self) -> bool {
+        self.function.is_distinct()
+    }
+
+    /// The types of its state.
+    pub(super) fn state_types(&self) -> datafusion::error::Result<Vec<DataType>> {
+        match exact::sum_type(&self.function) {
+            Some(sum) => Ok(vec![sum]),
+            None => self.declared_types(),
+        }
+    }
+
+    /// The state types that `DataFusion` declares. They belong to the meaning of the state, as in
+    /// states that were stored before sums were wider.
+    pub(super) fn declared_types(&self) -> datafusion::error::Result<Vec<DataType>> {
+        let fields = self.function.state_fields()?;
+        Ok(fields.iter().map(|it| it.data_type().clone()).collect())
+    }
+
+    /// The inputs of the accumulator: the arguments, then the order.
     pub(super) fn arguments(&self) -> Vec<Arc<dyn PhysicalExpr>> {
         let mut arguments = self.function.expressions();
         let order = self.function.order_bys().iter();
@@ -152,11 +180,11 @@ impl fmt::Display for Aggregate {
     }
 }
 
-/// Whether an aggregate can run on a stream: its state must survive a snapshot,
-/// merge with others, and not depend on how the rows arrived.
+/// Checks that an aggregate can run on a stream: its state must survive a snapshot, merge with
+/// others, and not depend on the arrival order.
 ///
 /// # Errors
-/// The reason why it cannot, with what to write instead.
+/// The reason why it cannot, with an alternative.
 pub fn check(call: &AggregateFunction) -> Result<(), String> {
     let name = call.func.name();
     if call.params.distinct && !heeds_distinct(name) {
@@ -217,7 +245,7 @@ pub fn check(call: &AggregateFunction) -> Result<(), String> {
     }
 }
 
-/// Whether `DISTINCT` is done right, or makes no difference.
+/// Whether `DISTINCT` is implemented, or makes no difference.
 fn heeds_distinct(name: &str) -> bool {
     matches!(
         name,
@@ -242,15 +270,14 @@ fn heeds_distinct(name: &str) -> bool {
     )
 }
 
-/// The same aggregate with an order that leaves nothing open, where the order
-/// of rows matters.
+/// The same aggregate with a total order, if the order of rows matters.
 fn with_total_order(expr: Expr) -> Expr {
     let Expr::AggregateFunction(AggregateFunction { func, mut params }) = expr else {
         return expr;
     };
     let ordered = !params.order_by.is_empty();
     let wants_order = match func.name() {
-        // Of distinct values there are no ties, and no other order is allowed.
+        // Distinct values have no ties, and no other order is allowed.
         "array_agg" | "string_agg" => !(ordered && params.distinct),
         "first_value" | "last_value" => ordered,
         _ => false,

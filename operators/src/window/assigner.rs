@@ -1,4 +1,4 @@
-//! Which pane a row belongs to.
+//! Assigns rows to panes.
 
 use arrow::{array::Array as _, array::TimestampMicrosecondArray, buffer::ScalarBuffer};
 use tagflow_engine::{Error, EventTime, Result};
@@ -10,24 +10,23 @@ use super::windows::{Span, Windows};
 pub(super) struct Assigned {
     /// Each row's pane start, `Timestamp(µs, "UTC")`.
     pub(super) starts: TimestampMicrosecondArray,
-    /// The earliest pane; none of no rows.
+    /// The earliest pane; `None` without rows.
     pub(super) first: Option<Span>,
     /// The latest pane.
     pub(super) last: Option<Span>,
 }
 
-/// Puts each of `times` into its pane.
+/// Assigns each of `times` to its pane.
 ///
 /// # Errors
-/// `Data` where a time is null, or its windows end outside of what 64 bits of
-/// microseconds can say.
+/// `Data` if a time is null, or if the end of its windows overflows 64 bits of microseconds.
 pub(super) fn assign(times: &TimestampMicrosecondArray, windows: &Windows) -> Result<Assigned> {
     if times.null_count() > 0 {
         return Err(Error::data("a row without an event time came to a window"));
     }
     let mut first: Option<Span> = None;
     let mut last: Option<Span> = None;
-    // Neighbours mostly share a pane: look for another only when a row leaves it.
+    // Neighbours mostly share a pane: compute another one only when a row is outside.
     let mut pane = Span { start: 0, end: 0 };
     let mut starts = Vec::with_capacity(times.len());
     for &time in times.values() {
@@ -46,10 +45,10 @@ pub(super) fn assign(times: &TimestampMicrosecondArray, windows: &Windows) -> Re
     })
 }
 
-/// The pane that starts at `start`, or that holds this time.
+/// The pane that starts at `start`, or that contains this time.
 ///
 /// # Errors
-/// `Data` where it cannot be told in 64 bits of microseconds.
+/// `Data` if it overflows 64 bits of microseconds.
 pub(super) fn pane_of(time: i64, windows: &Windows) -> Result<Span> {
     windows.pane(time).ok_or_else(|| {
         let time = EventTime::from_micros(time);

@@ -1,4 +1,4 @@
-//! What changed in windows that have come out before.
+//! Changes in windows that have been emitted before.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -13,17 +13,17 @@ use arrow::{
 };
 use tagflow_engine::{
     Error, EventTime, Result,
-    state::{KEY_GROUP_COLUMN, Lanes, Snapshot, StatePart},
+    state::{KEY_GROUP_COLUMN, Restore, Snapshot, StatePart},
 };
 
-/// The keys of each pane that changed since some windows last came out.
+/// The keys of each pane that changed since the last emission of some windows.
 pub(super) struct Changes {
     rows: RowConverter,
     by_pane: BTreeMap<i64, HashSet<OwnedRow>>,
 }
 
 impl Changes {
-    /// None yet, of keys of these types.
+    /// No changes yet, for keys of these types.
     pub(super) fn new(types: impl IntoIterator<Item = DataType>) -> Result<Self> {
         let fields = types.into_iter().map(SortField::new).collect();
         Ok(Self {
@@ -45,13 +45,13 @@ impl Changes {
         self.by_pane.keys().copied().collect()
     }
 
-    /// Whether any changed in a pane that starts from `start` to before `end`.
+    /// Whether a key changed in a pane that starts in `start..end`.
     pub(super) fn any(&self, start: i64, end: i64) -> bool {
         self.by_pane.range(start..end).next().is_some()
     }
 
-    /// Which of `keys` changed in a pane that starts from `start` to before
-    /// `end`. Without key columns there is one group, and it changed.
+    /// Whether each of `keys` changed in a pane that starts in `start..end`. Without key columns
+    /// there is one group, and it changed.
     pub(super) fn among(&self, start: i64, end: i64, keys: &[ArrayRef]) -> Result<BooleanArray> {
         let rows = self.rows.convert_columns(keys)?;
         let panes: Vec<_> = self.by_pane.range(start..end).collect();
@@ -59,7 +59,7 @@ impl Changes {
         Ok(rows.iter().map(|row| Some(changed(row.owned()))).collect())
     }
 
-    /// The windows have come out.
+    /// Forgets the changes, after the windows are emitted.
     pub(super) fn clear(&mut self) {
         self.by_pane.clear();
     }
@@ -70,8 +70,8 @@ const PART: &str = "revisions";
 const END: &str = "window_end_us";
 const REVISION: &str = "revision";
 
-/// How often each window was corrected, by its end; every lane's business, so
-/// its part has no key group.
+/// The number of corrections of each window, by its end. All lanes need it, so its part has no key
+/// group.
 #[derive(Debug, Default)]
 pub(super) struct Revisions {
     by_end: BTreeMap<i64, i64>,
@@ -98,7 +98,7 @@ impl Revisions {
         }
     }
 
-    /// Adds the part to `snapshot` where it has changed.
+    /// Adds the part to `snapshot` if it has changed.
     pub(super) fn snapshot(&mut self, snapshot: &mut Snapshot) -> Result<()> {
         if !self.changed {
             return Ok(());
@@ -127,8 +127,8 @@ impl Revisions {
         Ok(())
     }
 
-    /// Takes the highest of the stored numbers; says whether `part` held some.
-    pub(super) fn restore(&mut self, part: &StatePart, lanes: Lanes) -> Result<bool> {
+    /// Restores the highest of the stored numbers. Returns whether `part` contained some.
+    pub(super) fn restore(&mut self, part: &StatePart, lanes: Restore) -> Result<bool> {
         if part.key != PART {
             return Ok(false);
         }
@@ -143,8 +143,8 @@ impl Revisions {
             *known = (*known).max(*revision);
         }
         match lanes {
-            Lanes::Same => self.stored = true,
-            Lanes::Changed => self.changed = true,
+            Restore::InPlace => self.stored = true,
+            Restore::Rescaled => self.changed = true,
         }
         Ok(true)
     }

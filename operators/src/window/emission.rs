@@ -1,4 +1,4 @@
-//! When the results of a window come out.
+//! When the results of a window are emitted.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,44 +7,43 @@ use tagflow_engine::time::micros;
 
 use super::{Period, Windows, spec::utc};
 
-/// The column that numbers the results of one window: negative ones are
-/// previews, 0 is what the window was when it closed, positive ones correct it.
+/// The column that numbers the results of a window: negative numbers are previews, 0 is the result
+/// at the close, positive numbers are corrections.
 pub const REVISION: &str = "revision";
-/// The column that tells results of a closed window from previews.
+/// The column that distinguishes results of a closed window from previews.
 pub const IS_FINAL: &str = "is_final";
-/// The column that tells, of sessions, those that are none any more: they have grown, or
-/// were joined with others.
+/// The column that marks sessions that no longer exist: they have grown, or were joined with
+/// others.
 pub const IS_RETRACTED: &str = "is_retracted";
-/// The column that says what became of a key without a window: `insert`, `update`
-/// or `delete`.
+/// The column with the change of a key without a window: `insert`, `update` or `delete`.
 pub const OP: &str = "op";
 /// The column with the event time up to which rows count in a change.
 pub const CHANGED_AT: &str = "changed_at";
 
-/// When the results of a window come out: once when it closes, and what is said
-/// here besides.
+/// When the results of a window are emitted: once when it closes, and additionally as configured
+/// here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Emission {
-    /// While it is open and has rows that no window before it has, each time that the
-    /// watermark passes a multiple of this: first all keys, then those that changed. What
-    /// has come out of a session that has grown since is retracted.
+    /// Previews: while a window is open and has rows that no earlier window has, each time that the
+    /// watermark passes a multiple of this. First all keys are emitted, then the changed ones. The
+    /// last preview of a session that has grown since is retracted.
     pub previews: Option<Duration>,
-    /// For so long after its end, for the keys that late rows changed. Rows that
-    /// come later still are late.
+    /// Corrections: for this long after its end, for the keys that late rows changed. Rows after
+    /// that are late.
     pub lateness: Duration,
-    /// There are no windows: [`Emission::previews`], and as wide as windows are,
-    /// apart, the keys come out whose aggregates over all rows changed. A key is
-    /// forgotten when its last row is longer ago than this.
+    /// Without windows: at the interval of [`Emission::previews`], which is the width of a pane,
+    /// the keys are emitted whose aggregates over all rows changed. A key is forgotten when its
+    /// last row is older than this.
     pub ttl: Option<Duration>,
 }
 
 impl Emission {
-    /// Whether a window may come out more than once.
+    /// Whether a window may be emitted more than once.
     pub fn revises(&self) -> bool {
         self.previews.is_some() || !self.lateness.is_zero()
     }
 
-    /// The columns that tell apart what comes out more than once, of `windows`.
+    /// The columns that distinguish repeated results of `windows`.
     pub fn columns(&self, windows: &Windows) -> Vec<FieldRef> {
         let mut columns = match (self.ttl, self.revises()) {
             (Some(_), _) => vec![(OP, DataType::Utf8), (CHANGED_AT, utc())],
@@ -60,10 +59,10 @@ impl Emission {
             .collect()
     }
 
-    /// Whether it can be done for such windows.
+    /// Checks that such windows support the emission.
     ///
     /// # Errors
-    /// The reason why not, for a user.
+    /// The reason why they do not, for a user.
     pub fn check(&self, windows: &Windows) -> Result<(), &'static str> {
         if let Some(ttl) = self.ttl {
             return match (self.previews, windows) {

@@ -1,63 +1,68 @@
-//! The stage after the exchange: holds the panes of the open windows and closes
-//! windows.
+//! The stage after the exchange: holds the panes of the open windows and closes windows.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use arrow::{
     array::{
         Array, ArrayRef, AsArray, BooleanArray, Int64Array, StructArray, TimestampMicrosecondArray,
     },
-    compute::{SortOptions, filter, partition, sort_to_indices, take_record_batch},
+    compute::{SortOptions, partition, sort_to_indices, take_record_batch},
     datatypes::TimestampMicrosecondType,
     record_batch::RecordBatch,
 };
 use tagflow_engine::{
     Batch, EventTime, Port, Result,
-    operator::{Operator, Output},
+    operator::{EarlyOutput, Operator, Output, PagedOutput, Progress},
     state::{KeyHasher, LaneState, Snapshot},
     time::micros,
 };
 
 use super::{
     changes::{Changes, Revisions},
+    closing::{Due, DueWindows, Keys, Part, Sweep},
     late,
     panes::Panes,
     spec::{Aggregation, LEAD, window_fields},
+    table::Results,
     watermark::StoredWatermark,
     windows::Span,
 };
 
-/// The input of rows that may be late; [`Port::MAIN`] is the one of states.
-pub(super) const STRAGGLERS: Port = Port::ASIDE;
+/// The input for rows that may be late; [`Port::MAIN`] is the input for states.
+pub(super) const STRAGGLERS: Port = Port::SIDE;
 
-/// Merges the partial stages' states into panes, and closes a window when the
-/// watermark reaches its end: its rows go out. A pane goes when the last of its
-/// windows takes no more rows. A window without rows emits nothing.
+/// Merges the partial stages' states into panes. Closes a window when the watermark reaches its
+/// end, and emits its rows. A pane is dropped when the last of its windows accepts no more rows. A
+/// window without rows emits nothing.
 ///
-/// Only stragglers can be late. A state of a closed pane would mean that a
-/// lane's partial stage was behind this one's watermark, which the exchange
-/// rules out.
+/// One step of the watermark may close many windows that share their panes. The output is then far
+/// larger than the state, and is emitted in parts ([`Sweep`]).
+///
+/// Only rows of the straggler input can be late. A state of a closed pane would mean that a lane's
+/// partial stage was behind this stage's watermark, which the exchange rules out.
 pub(super) struct Finalize {
     aggregation: Arc<Aggregation>,
     panes: Panes,
     /// Windows that end here or before are closed.
     closed_through: StoredWatermark,
     hasher: KeyHasher,
-    /// What changed in windows that have closed, since they last came out.
+    /// Changes in closed windows since their last emission.
     corrections: Changes,
     revisions: Revisions,
-    /// What changed since the last previews.
+    /// Changes since the last previews.
     fresh: Changes,
-    /// The ends of the open windows that have had a preview of all their keys.
+    /// The ends of the open windows that have had a preview with all keys.
     previewed: BTreeSet<i64>,
-}
-
-/// Which rows of a window come out.
-#[derive(Debug, Clone, Copy)]
-enum Keys {
-    All,
-    Corrected,
-    Fresh,
+    /// Windows to emit before the next call.
+    due: VecDeque<DueWindows>,
+    /// The windows that are being emitted.
+    sweep: Option<Sweep>,
+    /// Whether to drop closed panes when all of `due` is emitted.
+    retires: bool,
 }
 
 impl Finalize {
@@ -70,6 +75,9 @@ impl Finalize {
             panes: Panes::default(),
             closed_through: StoredWatermark::default(),
             revisions: Revisions::default(),
+            due: VecDeque::new(),
+            sweep: None,
+            retires: false,
             aggregation,
         })
     }
@@ -93,7 +101,7 @@ impl Finalize {
             if aggregation.closes(span) <= watermark {
                 out.late(&batch.origin, rows.num_rows());
                 let rows = late::rows(&aggregation, &batch.origin, watermark, &rows)?;
-                out.emit_to(Port::ASIDE, Batch::derived(rows));
+                out.emit_to(Port::SIDE, Batch::derived(rows));
                 continue;
             }
             out.contributed(&batch.origin, rows.num_rows());
@@ -105,7 +113,7 @@ impl Finalize {
         Ok(())
     }
 
-    /// Keeps in mind which keys of a pane must come out again.
+    /// Records the keys of a pane that must be emitted again.
     fn remember(&mut self, pane: Span, columns: &[ArrayRef]) -> Result<()> {
         let emission = self.aggregation.spec.emission;
         let keys = &columns[LEAD..self.aggregation.group_width()];
@@ -124,8 +132,8 @@ impl Finalize {
         first_end <= self.closed_through.get().as_micros()
     }
 
-    /// Emits again what changed in windows that had closed.
-    fn correct(&mut self, out: &mut Output) -> Result<()> {
+    /// Queues the corrections of closed windows.
+    fn correct(&mut self) -> Result<()> {
         let aggregation = Arc::clone(&self.aggregation);
         let windows = &aggregation.spec.windows;
         let closed_through = self.closed_through.get().as_micros();
@@ -145,71 +153,109 @@ impl Finalize {
         }
         corrected.sort_unstable_by_key(|window| window.end);
         corrected.dedup();
-        for window in corrected {
-            let revision = self.revisions.next(window.end);
-            self.emit(window, Keys::Corrected, revision, out)?;
+        if corrected.is_empty() {
+            self.corrections.clear();
+            return Ok(());
         }
-        self.corrections.clear();
+        let corrected = corrected.into_iter().map(|window| Due {
+            window,
+            keys: Keys::Corrected,
+            revision: self.revisions.next(window.end),
+        });
+        let corrected = corrected.collect();
+        self.due.push_back(DueWindows::Corrections(corrected));
         Ok(())
     }
 
-    /// If `watermark` has passed a multiple of `every` since `before`, emits of the open
-    /// windows those that have rows which none before them has: all keys the first time,
-    /// and again after a restart; later those that changed.
+    /// If `watermark` has passed a multiple of `every` since `before`, emits previews of the open
+    /// windows with rows that no earlier window has. The first preview, and the first one after a
+    /// restart, has all keys; later ones have the changed keys.
     ///
-    /// So of windows that overlap, not each comes out for each row, of which there may be
-    /// thousands, but those that say the most.
-    fn preview(
-        &mut self,
-        every: Duration,
-        before: EventTime,
-        watermark: EventTime,
-        out: &mut Output,
-    ) -> Result<()> {
+    /// A row may be in thousands of overlapping windows. Only the windows with the most information
+    /// have previews.
+    fn preview(&mut self, every: Duration, before: EventTime, watermark: EventTime) {
         let tick = |time: i64| time.div_euclid(micros(every));
         let now = tick(watermark.as_micros());
         if now == tick(before.as_micros()) {
-            return Ok(());
+            return;
         }
         let leading = self
             .panes
             .leading(&self.aggregation.spec.windows, watermark);
+        let mut previews = VecDeque::new();
         for window in leading {
-            // The last preview before the window closes is number -1.
-            let revision = now - tick(window.end - 1) - 1;
-            if self.previewed.insert(window.end) {
-                self.emit(window, Keys::All, revision, out)?;
+            let keys = if self.previewed.insert(window.end) {
+                Keys::All
             } else if self.fresh.any(window.start, window.end) {
-                self.emit(window, Keys::Fresh, revision, out)?;
-            }
+                Keys::Fresh
+            } else {
+                continue;
+            };
+            previews.push_back(Due {
+                window,
+                keys,
+                // The last preview before the window closes has number -1.
+                revision: now - tick(window.end - 1) - 1,
+            });
         }
-        self.fresh.clear();
+        self.due.push_back(DueWindows::Previews(previews));
         self.previewed.retain(|end| *end > watermark.as_micros());
-        Ok(())
     }
 
-    fn emit(&mut self, window: Span, keys: Keys, revision: i64, out: &mut Output) -> Result<()> {
-        let aggregation = Arc::clone(&self.aggregation);
+    /// Emits due windows until the output is about a portion. Returns false if no window is due.
+    fn emit_some(&mut self, out: &mut Output) -> Result<bool> {
+        let mut bytes = 0;
+        while bytes < self.aggregation.portion_bytes {
+            let aggregation = Arc::clone(&self.aggregation);
+            let sweep = match &mut self.sweep {
+                Some(sweep) => sweep,
+                none => {
+                    let Some(due) = self.due.pop_front() else {
+                        return Ok(false);
+                    };
+                    let sweep = Sweep::new(due, &aggregation, &self.hasher, &mut self.panes)?;
+                    none.insert(sweep)
+                }
+            };
+            if let Some(part) = sweep.next(&aggregation, &self.hasher, &mut self.panes)? {
+                let rows = self.rows(part, out)?;
+                bytes += rows.get_array_memory_size();
+                out.emit(Batch::derived(rows));
+                continue;
+            }
+            match sweep.due {
+                DueWindows::Closing(..) => {}
+                DueWindows::Corrections(_) => self.corrections.clear(),
+                DueWindows::Previews(_) => self.fresh.clear(),
+            }
+            self.sweep = None;
+        }
+        Ok(true)
+    }
+
+    fn rows(&self, part: Part, out: &mut Output) -> Result<RecordBatch> {
+        let aggregation = &self.aggregation;
         let emission = aggregation.spec.emission;
-        let one_pane = !aggregation.spec.windows.share_panes();
-        let last = one_pane && emission.lateness.is_zero() && revision == 0;
-        let mut columns = if last {
-            self.panes.take(&aggregation, window)?
-        } else {
-            self.panes.window(&aggregation, window)?
-        };
+        let Part {
+            due:
+                Due {
+                    window,
+                    keys,
+                    revision,
+                },
+            mut results,
+        } = part;
         let changes = match keys {
             Keys::All => None,
             Keys::Corrected => Some(&self.corrections),
             Keys::Fresh => Some(&self.fresh),
         };
         if let Some(changes) = changes {
-            let of = &columns[LEAD..aggregation.group_width()];
+            let of = &results.columns[LEAD..aggregation.group_width()];
             let changed = changes.among(window.start, window.end, of)?;
-            for column in &mut columns {
-                *column = filter(column, &changed)?;
-            }
+            results = results.filtered(&changed)?;
         }
+        let Results { mut columns, unfit } = results;
         let rows = columns.first().map_or(0, Array::len);
         let bound = |micros: i64| -> ArrayRef {
             let bounds = TimestampMicrosecondArray::from_value(micros, rows);
@@ -224,11 +270,9 @@ impl Finalize {
             columns.push(Arc::new(Int64Array::from_value(revision, rows)));
             columns.push(Arc::new(BooleanArray::from(vec![revision >= 0; rows])));
         }
-        out.emit(Batch::derived(RecordBatch::try_new(
-            aggregation.output_schema(),
-            columns,
-        )?));
-        Ok(())
+        let rows = RecordBatch::try_new(aggregation.output_schema(), columns)?;
+        aggregation.report(&unfit, &rows, out)?;
+        Ok(rows)
     }
 }
 
@@ -241,31 +285,21 @@ impl Operator for Finalize {
         }
     }
 
-    fn on_watermark(&mut self, watermark: EventTime, out: &mut Output) -> Result<()> {
-        self.correct(out)?;
-        let aggregation = Arc::clone(&self.aggregation);
-        let windows = &aggregation.spec.windows;
+    fn on_watermark(&mut self, watermark: EventTime, _out: &mut Output) -> Result<()> {
+        self.correct()?;
+        let windows = &self.aggregation.spec.windows;
         let before = self.closed_through.get();
         self.closed_through.advance(watermark);
         let watermark = self.closed_through.get();
-        let mut after = before;
-        while let Some(window) = self.panes.next_window(windows, after)
-            && window.end <= watermark.as_micros()
-        {
-            self.emit(window, Keys::All, 0, out)?;
-            after = EventTime::from_micros(window.end);
+        let first = self.panes.next_window(windows, before);
+        if first.is_some_and(|window| window.end <= watermark.as_micros()) {
+            self.due.push_back(DueWindows::Closing(before, watermark));
         }
-        if let Some(every) = aggregation.spec.emission.previews {
-            self.preview(every, before, watermark, out)?;
+        if let Some(every) = self.aggregation.spec.emission.previews {
+            self.preview(every, before, watermark);
         }
-        self.panes.retire(&aggregation, watermark);
-        let through = watermark.saturating_sub(aggregation.spec.emission.lateness);
-        self.revisions.retire(through);
+        self.retires = true;
         Ok(())
-    }
-
-    fn flush(&mut self, out: &mut Output) -> Result<()> {
-        self.correct(out)
     }
 
     fn on_end(&mut self, out: &mut Output) -> Result<()> {
@@ -310,6 +344,35 @@ impl Operator for Finalize {
     fn state_bytes(&self) -> usize {
         self.panes.bytes()
     }
+
+    fn paged_output(&mut self) -> Option<&mut dyn PagedOutput> {
+        Some(self)
+    }
+
+    fn early_output(&mut self) -> Option<&mut dyn EarlyOutput> {
+        Some(self)
+    }
+}
+
+impl PagedOutput for Finalize {
+    fn poll_output(&mut self, out: &mut Output) -> Result<Progress> {
+        if self.emit_some(out)? {
+            return Ok(Progress::More);
+        }
+        if std::mem::take(&mut self.retires) {
+            let watermark = self.closed_through.get();
+            self.panes.retire(&self.aggregation, watermark);
+            let lateness = self.aggregation.spec.emission.lateness;
+            self.revisions.retire(watermark.saturating_sub(lateness));
+        }
+        Ok(Progress::Done)
+    }
+}
+
+impl EarlyOutput for Finalize {
+    fn flush(&mut self, _out: &mut Output) -> Result<()> {
+        self.correct()
+    }
 }
 
 /// The pane starts of state and straggler rows.
@@ -317,7 +380,7 @@ fn starts(rows: &RecordBatch) -> &TimestampMicrosecondArray {
     rows.column(0).as_primitive::<TimestampMicrosecondType>()
 }
 
-/// Splits rows by their pane's start; mostly there is one.
+/// Splits rows by their pane's start; mostly there is a single pane.
 pub(super) fn by_pane(rows: RecordBatch) -> Result<Vec<(i64, RecordBatch)>> {
     let mut values = starts(&rows).values().iter();
     let Some(&first) = values.next() else {

@@ -9,21 +9,20 @@ use tagflow_engine::{EventTime, Origin, Result, time::micros};
 use super::{Windows, spec::Aggregation};
 use crate::late::LateRows;
 
-/// `stragglers`, which came at `watermark`, as rows of
-/// [`tagflow_schemas::late::schema`].
+/// `maybe_late`, which were late at `watermark`, as rows of [`tagflow_schemas::late::schema`].
 pub(super) fn rows(
     aggregation: &Aggregation,
     origin: &Origin,
     watermark: EventTime,
-    stragglers: &RecordBatch,
+    maybe_late: &RecordBatch,
 ) -> Result<RecordBatch> {
     let times = |column: usize| {
-        let times = stragglers.column(column);
+        let times = maybe_late.column(column);
         times.as_primitive::<TimestampMicrosecondType>()
     };
     let event_times = times(aggregation.group_width() + aggregation.spec.time);
     let spec = &aggregation.spec;
-    let mut ends = Vec::with_capacity(stragglers.num_rows());
+    let mut ends = Vec::with_capacity(maybe_late.num_rows());
     for (start, time) in times(0).values().iter().zip(event_times.values()) {
         ends.push(match (spec.emission.ttl, &spec.windows) {
             (Some(after), _) | (None, &Windows::Session { gap: after }) => {
@@ -33,7 +32,7 @@ pub(super) fn rows(
         });
     }
     let offset = aggregation.straggler_offset();
-    let read: Vec<usize> = (aggregation.group_width()..stragglers.num_columns())
+    let read: Vec<usize> = (aggregation.group_width()..maybe_late.num_columns())
         .filter(|column| Some(*column) != offset)
         .collect();
     let late = LateRows {
@@ -43,7 +42,7 @@ pub(super) fn rows(
         event_times: event_times.clone(),
         ends: TimestampMicrosecondArray::from(ends),
         offsets: offset.map(|column| {
-            let offsets = stragglers.column(column);
+            let offsets = maybe_late.column(column);
             offsets.as_primitive::<Int64Type>().clone()
         }),
         watermark,
@@ -52,7 +51,7 @@ pub(super) fn rows(
             None => "window_closed",
         },
         personal: &aggregation.spec.personal,
-        rows: stragglers.project(&read)?,
+        rows: maybe_late.project(&read)?,
     };
     late.into_batch()
 }

@@ -5,20 +5,22 @@
 //!                ⇄ stragglers    ⇄          ▷ late rows
 //! ```
 //!
-//! Windows are put together of panes ([`Windows`]). The *partial* stage groups
-//! the rows of one lane by pane and key before the exchange, and keeps nothing
-//! over a barrier. The *final* stage merges what it sends, holds the panes of
-//! the open windows, and closes windows as the watermark passes; for session
-//! windows it is another one, which joins panes key by key, and a third adds
-//! panes up where there is no window. Only the final stage judges whether a row is
-//! late: rows that may be late go to it as they are.
+//! Windows consist of panes ([`Windows`]). The *partial* stage groups the rows of a lane by pane
+//! and key before the exchange, and keeps nothing over a barrier. The *final* stage merges the
+//! states, holds the panes of the open windows, and closes windows as the watermark passes. Session
+//! windows have another final stage, which joins panes key by key. Aggregates without a window have
+//! a third one, which adds panes up. Only the final stage decides whether a row is late: rows that
+//! may be late reach it unaggregated.
 
 mod aggregate;
 mod assigner;
+mod calendar;
 mod changes;
+mod closing;
 mod emission;
 mod finalize;
 mod late;
+mod merging;
 mod pane;
 mod panes;
 mod partial;
@@ -31,14 +33,13 @@ mod totals;
 mod updating;
 mod watermark;
 mod windows;
-mod zone;
 
 pub use aggregate::{Aggregate, check};
+pub use calendar::{CalendarUnit, TZ_VARIANTS, Tz, Weekday, misaligned};
 pub use emission::{CHANGED_AT, Emission, IS_FINAL, IS_RETRACTED, OP, REVISION};
 pub use spec::{Aggregation, AggregationSpec, Key, window_type};
 pub(crate) use watermark::StoredWatermark;
 pub use windows::{Period, Span, Windows};
-pub use zone::{CalendarUnit, TZ_VARIANTS, Tz, Weekday, misaligned};
 
 #[cfg(test)]
 mod tests;

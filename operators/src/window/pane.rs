@@ -12,19 +12,18 @@ use tagflow_engine::{
 
 use super::{
     spec::Aggregation,
-    table::{Inputs, Table},
+    table::{Inputs, Results, Table},
     windows::Span,
 };
 
-/// A pane with more stored parts than this merges them into one.
+/// A pane with more stored parts than this merges the newer ones.
 const MAX_FROZEN: usize = 4;
 
-/// The groups of one pane on one lane, kept like a log-structured merge tree: a
-/// live table takes what comes in; a snapshot freezes it into a part that never
-/// changes, so that only what came since is written; reading merges the frozen
-/// parts with the live table.
+/// The groups of a pane on a lane, kept like a log-structured merge tree. A live table receives new
+/// rows. A snapshot freezes it into an immutable part, so only the changes are written. A read
+/// merges the frozen parts with the live table.
 pub(super) struct Pane {
-    /// What it is of event time.
+    /// The span of event time that the pane covers.
     pub(super) span: Span,
     live: Option<Table>,
     frozen: Vec<Frozen>,
@@ -32,7 +31,7 @@ pub(super) struct Pane {
 
 /// A part of a pane: states of [`Aggregation::partial_schema`].
 struct Frozen {
-    /// The name of the part in the store; none before a snapshot has put it.
+    /// The name of the stored part; `None` before the first snapshot.
     key: Option<String>,
     states: RecordBatch,
 }
@@ -46,7 +45,7 @@ impl Pane {
         }
     }
 
-    /// Takes in rows, evaluated.
+    /// Adds evaluated rows.
     pub(super) fn update(
         &mut self,
         aggregation: &Aggregation,
@@ -56,18 +55,18 @@ impl Pane {
         self.live(aggregation)?.update(aggregation, groups, inputs)
     }
 
-    /// Takes in states.
+    /// Adds states.
     pub(super) fn merge(&mut self, aggregation: &Aggregation, states: &RecordBatch) -> Result<()> {
         self.live(aggregation)?.merge(aggregation, states.columns())
     }
 
-    /// Takes back states that are stored as `key`, or that must be stored anew.
+    /// Restores states that are stored as `key`, or that must be stored again.
     pub(super) fn restore(&mut self, key: Option<String>, states: RecordBatch) {
         self.frozen.push(Frozen { key, states });
     }
 
-    /// Freezes what came in since the last snapshot, and adds to `snapshot` what
-    /// is not stored yet. `next_key` names a new part.
+    /// Freezes the changes since the last snapshot, and adds the parts that are not stored yet to
+    /// `snapshot`. `next_key` names a new part.
     pub(super) fn snapshot(
         &mut self,
         aggregation: &Aggregation,
@@ -77,12 +76,12 @@ impl Pane {
     ) -> Result<()> {
         self.freeze(aggregation)?;
         if self.frozen.len() > MAX_FROZEN {
-            let mut merged = Table::new(aggregation)?;
-            for part in std::mem::take(&mut self.frozen) {
-                merged.merge(aggregation, part.states.columns())?;
+            let mut parts = Vec::with_capacity(self.frozen.len());
+            for part in self.frozen.split_off(self.merged_from()) {
+                parts.push(part.states);
                 snapshot.removed.extend(part.key);
             }
-            let states = merged.into_states(aggregation)?;
+            let states = aggregation.merged(hasher, self.span.start, parts)?;
             self.frozen.push(Frozen { key: None, states });
         }
         for part in &mut self.frozen {
@@ -98,15 +97,30 @@ impl Pane {
         Ok(())
     }
 
-    /// Its groups in parts, of which several may hold one group.
+    /// The first part to merge. A part that is more than twice as large as all newer parts together
+    /// stays, so large parts are rarely written again.
+    fn merged_from(&self) -> usize {
+        let mut from = self.frozen.len();
+        let mut newer = 0;
+        for part in self.frozen.iter().rev() {
+            let rows = part.states.num_rows();
+            if self.frozen.len() - from >= 2 && rows > 2 * newer {
+                break;
+            }
+            from -= 1;
+            newer += rows;
+        }
+        from
+    }
+
+    /// Its groups in parts. Several parts may contain the same group.
     pub(super) fn states(&mut self, aggregation: &Aggregation) -> Result<Vec<RecordBatch>> {
         self.freeze(aggregation)?;
         let parts = self.frozen.iter();
         Ok(parts.map(|part| part.states.clone()).collect())
     }
 
-    /// Makes a part of what came in, or adds it to the last part where that is
-    /// not stored.
+    /// Freezes the live table into a new part, or into the last part if that is not stored.
     fn freeze(&mut self, aggregation: &Aggregation) -> Result<()> {
         let Some(mut live) = self.live.take() else {
             return Ok(());
@@ -119,18 +133,17 @@ impl Pane {
         Ok(())
     }
 
-    /// The names of its stored parts, which nothing needs any more.
+    /// The names of its stored parts, which are no longer needed.
     pub(super) fn stored(self) -> impl Iterator<Item = String> {
         self.frozen.into_iter().filter_map(|part| part.key)
     }
 
-    /// The group columns and results; the names of the stored parts go to
-    /// `removed`.
+    /// The groups with their results. The names of the stored parts are added to `removed`.
     pub(super) fn close(
         self,
         aggregation: &Aggregation,
         removed: &mut Vec<String>,
-    ) -> Result<Vec<ArrayRef>> {
+    ) -> Result<Results> {
         let mut table = match self.live {
             Some(live) => live,
             None => Table::new(aggregation)?,
@@ -159,7 +172,7 @@ impl Pane {
     }
 }
 
-/// `states` as they are stored: with the key group of each row.
+/// `states` in the stored form, with the key group of each row.
 pub(super) fn with_key_groups(
     aggregation: &Aggregation,
     hasher: &KeyHasher,

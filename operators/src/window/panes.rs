@@ -1,4 +1,4 @@
-//! The panes of one lane, and the windows that they make up.
+//! The panes of a lane, and the windows that consist of panes.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -9,19 +9,19 @@ use arrow::{
 };
 use tagflow_engine::{
     EventTime, Result,
-    state::{KeyHasher, Lanes, Snapshot, StatePart, part_number},
+    state::{KeyHasher, Restore, Snapshot, StatePart, part_number},
 };
 
 use super::{
     pane::Pane,
     spec::Aggregation,
     stored::Restored,
-    table::Table,
+    table::{Results, Table},
     windows::{Span, Windows},
 };
+use crate::portions::{Portions, portions_of};
 
-/// A run of 2^level panes that begins with a multiple of 2^level, counted from
-/// an origin.
+/// A run of 2^level panes that begins with a multiple of 2^level, counted from an origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Run {
     origin: i64,
@@ -29,27 +29,27 @@ struct Run {
     number: i64,
 }
 
-/// The panes of one lane.
+/// The panes of a lane.
 ///
-/// A window of many panes is put together of runs whose merged groups are kept:
-/// windows that overlap share them, so that a window of n panes merges at most
-/// 2 log n runs, and each pane takes part in log n merges (a segment tree; see
-/// Tangwongsan et al., "General incremental sliding-window aggregation", 2015).
+/// A window with many panes consists of runs whose merged groups are kept. Overlapping windows
+/// share runs: a window of n panes merges at most 2 log n runs, and each pane takes part in log n
+/// merges (a segment tree; see Tangwongsan et al., "General incremental sliding-window
+/// aggregation", 2015).
 #[derive(Default)]
 pub(super) struct Panes {
     by_start: BTreeMap<i64, Pane>,
-    /// The merged groups of runs; of a single pane only where it has several
-    /// parts. A run is forgotten when one of its panes changes.
+    /// The merged groups of runs; of a single pane only if it has several parts. A run is forgotten
+    /// when a pane in the run changes.
     runs: BTreeMap<Run, RecordBatch>,
-    /// No run is of a higher level.
+    /// The highest level of the runs.
     highest: u32,
     next_part: u64,
-    /// Stored parts of panes that went since the last snapshot.
+    /// Stored parts of panes that were dropped since the last snapshot.
     removed: Vec<String>,
 }
 
 impl Panes {
-    /// The pane `span`, to be changed.
+    /// The pane `span`, for a change.
     pub(super) fn change(&mut self, windows: &Windows, span: Span) -> &mut Pane {
         self.forget_runs(windows, span);
         self.by_start
@@ -57,7 +57,7 @@ impl Panes {
             .or_insert_with(|| Pane::new(span))
     }
 
-    /// Of the windows that hold a pane, the first that ends after `after`.
+    /// The first window that contains a pane and ends after `after`.
     pub(super) fn next_window(&self, windows: &Windows, after: EventTime) -> Option<Span> {
         windows.next_after(after.as_micros(), |start| {
             let (_, pane) = self.by_start.range(start..).next()?;
@@ -65,8 +65,8 @@ impl Panes {
         })
     }
 
-    /// The windows that end after `after` and have rows that no window before them
-    /// has, in the order of their ends.
+    /// The windows that end after `after` and have rows that no earlier window has, in the order of
+    /// their ends.
     pub(super) fn leading(&self, windows: &Windows, after: EventTime) -> Vec<Span> {
         let panes = self.by_start.values().rev();
         let mut leading: Vec<Span> = panes
@@ -88,14 +88,19 @@ impl Panes {
         self.by_start.last_key_value().map(|(_, pane)| pane.span)
     }
 
-    /// The group columns and results of `window`.
+    /// The groups of `window` in parts. Several parts may contain the same group.
     pub(super) fn window(
         &mut self,
         aggregation: &Aggregation,
+        hasher: &KeyHasher,
         window: Span,
-    ) -> Result<Vec<ArrayRef>> {
+    ) -> Result<Vec<RecordBatch>> {
         let windows = &aggregation.spec.windows;
-        let mut table = Table::new(aggregation)?;
+        if !windows.share_panes() {
+            let pane = self.by_start.get_mut(&window.start);
+            return pane.map_or(Ok(Vec::new()), |pane| pane.states(aggregation));
+        }
+        let mut parts = Vec::new();
         let (mut number, end, origin) = windows.numbers(window);
         while number < end {
             // The longest run that begins here and does not pass the end.
@@ -105,27 +110,52 @@ impl Panes {
                 level,
                 number: number >> level,
             };
-            if let Some(states) = self.run(aggregation, run)? {
-                table.merge(aggregation, &starting(window.start, &states))?;
-            }
+            parts.extend(self.run(aggregation, hasher, run)?);
             number += 1 << level;
         }
-        table.into_results(aggregation)
+        Ok(parts)
     }
 
-    /// As [`Panes::window`] for a window that is one pane, which goes.
-    pub(super) fn take(
+    /// Divides all panes by key: each portion contains the panes of some keys only.
+    pub(super) fn cut(
         &mut self,
         aggregation: &Aggregation,
-        window: Span,
-    ) -> Result<Vec<ArrayRef>> {
+        hasher: &KeyHasher,
+    ) -> Result<CutPanes> {
+        self.runs.clear();
+        let mut states = Vec::with_capacity(self.by_start.len());
+        for pane in self.by_start.values_mut() {
+            states.push((pane.span, pane.states(aggregation)?));
+        }
+        let all: Vec<RecordBatch> = states.iter().flat_map(|(_, it)| it).cloned().collect();
+        let count = portions_of(&all, aggregation.portion_bytes);
+        let cut = |(span, states)| {
+            let portions = Portions::new(states, count, hasher, &aggregation.hash_columns())?;
+            Ok((span, portions))
+        };
+        let panes = states.into_iter().map(cut).collect::<Result<_>>()?;
+        Ok(CutPanes(panes))
+    }
+
+    /// Bytes in memory of the panes, without those of their runs.
+    pub(super) fn pane_bytes(&self) -> usize {
+        self.by_start.values().map(Pane::bytes).sum()
+    }
+
+    /// Bytes in memory of the pane at `start`.
+    pub(super) fn bytes_of(&self, start: i64) -> usize {
+        self.by_start.get(&start).map_or(0, Pane::bytes)
+    }
+
+    /// Removes a window that is a single pane. Returns its groups with their results.
+    pub(super) fn take(&mut self, aggregation: &Aggregation, window: Span) -> Result<Results> {
         match self.by_start.remove(&window.start) {
             Some(pane) => pane.close(aggregation, &mut self.removed),
             None => Table::new(aggregation)?.into_results(aggregation),
         }
     }
 
-    /// Lets go of the panes that are closed at `watermark`.
+    /// Drops the panes that are closed at `watermark`.
     pub(super) fn retire(&mut self, aggregation: &Aggregation, watermark: EventTime) {
         while let Some(first) = self.by_start.first_entry()
             && aggregation.closes(first.get().span) <= watermark
@@ -136,7 +166,7 @@ impl Panes {
         }
     }
 
-    /// Adds to `snapshot` what has changed since the last.
+    /// Adds the changes since the last snapshot to `snapshot`.
     pub(super) fn snapshot(
         &mut self,
         aggregation: &Aggregation,
@@ -154,17 +184,17 @@ impl Panes {
         Ok(())
     }
 
-    /// Takes back a stored part of a pane.
+    /// Restores a stored part of a pane.
     pub(super) fn restore(
         &mut self,
         aggregation: &Aggregation,
         part: StatePart,
-        lanes: Lanes,
+        lanes: Restore,
     ) -> Result<()> {
         let Restored { key, states } = aggregation.restored(part, lanes, &mut self.removed)?;
         let starts = states.column(0).as_primitive::<TimestampMicrosecondType>();
         let Some(&start) = starts.values().first() else {
-            // All its rows went to other lanes.
+            // All its rows belong to other lanes.
             return Ok(());
         };
         if let Some(key) = &key {
@@ -186,7 +216,7 @@ impl Panes {
         Ok(states)
     }
 
-    /// Lets go of the panes that end at `through` or before; their states.
+    /// Drops the panes that end at or before `through`, and returns their states.
     pub(super) fn seal(
         &mut self,
         aggregation: &Aggregation,
@@ -206,11 +236,16 @@ impl Panes {
     /// Bytes in memory, an estimate.
     pub(super) fn bytes(&self) -> usize {
         let runs = self.runs.values().map(RecordBatch::get_array_memory_size);
-        self.by_start.values().map(Pane::bytes).sum::<usize>() + runs.sum::<usize>()
+        self.pane_bytes() + runs.sum::<usize>()
     }
 
-    /// The merged groups of a run; none where it has no pane.
-    fn run(&mut self, aggregation: &Aggregation, run: Run) -> Result<Option<RecordBatch>> {
+    /// The merged groups of a run; `None` if it has no pane.
+    fn run(
+        &mut self,
+        aggregation: &Aggregation,
+        hasher: &KeyHasher,
+        run: Run,
+    ) -> Result<Option<RecordBatch>> {
         let width = aggregation.spec.windows.pane_width();
         let first = match run.number << run.level {
             0 => run.origin,
@@ -227,7 +262,7 @@ impl Panes {
             if let Some(known) = self.runs.get(&run) {
                 return Ok(Some(known.clone()));
             }
-            return self.merge(aggregation, run, first, parts);
+            return self.merge(aggregation, hasher, run, first, parts);
         }
         let end = first + (width << run.level);
         if self.by_start.range(first..end).next().is_none() {
@@ -243,26 +278,23 @@ impl Panes {
                 number: 2 * run.number + half,
                 ..run
             };
-            parts.extend(self.run(aggregation, half)?);
+            parts.extend(self.run(aggregation, hasher, half)?);
         }
         if parts.len() == 1 {
             return Ok(parts.pop());
         }
-        self.merge(aggregation, run, first, parts)
+        self.merge(aggregation, hasher, run, first, parts)
     }
 
     fn merge(
         &mut self,
         aggregation: &Aggregation,
+        hasher: &KeyHasher,
         run: Run,
         start: i64,
         parts: Vec<RecordBatch>,
     ) -> Result<Option<RecordBatch>> {
-        let mut table = Table::new(aggregation)?;
-        for part in parts {
-            table.merge(aggregation, &starting(start, &part))?;
-        }
-        let states = table.into_states(aggregation)?;
+        let states = aggregation.merged(hasher, start, parts)?;
         self.highest = self.highest.max(run.level);
         self.runs.insert(run, states.clone());
         Ok(Some(states))
@@ -283,7 +315,31 @@ impl Panes {
     }
 }
 
-/// The columns of `states` or stragglers, all of the pane that starts at `start`.
+/// Panes that are divided by key into the same number of portions.
+pub(super) struct CutPanes(Vec<(Span, Portions)>);
+
+impl CutPanes {
+    /// The panes of the next portion.
+    pub(super) fn next(&mut self) -> Result<Option<Panes>> {
+        let mut panes = Panes::default();
+        for (span, portions) in &mut self.0 {
+            let Some(states) = portions.next()? else {
+                return Ok(None);
+            };
+            if states.is_empty() {
+                continue;
+            }
+            let mut pane = Pane::new(*span);
+            for states in states {
+                pane.restore(None, states);
+            }
+            panes.by_start.insert(span.start, pane);
+        }
+        Ok((!self.0.is_empty()).then_some(panes))
+    }
+}
+
+/// The columns of `states` or stragglers, which all belong to the pane that starts at `start`.
 pub(super) fn starting(start: i64, states: &RecordBatch) -> Vec<ArrayRef> {
     let starts = TimestampMicrosecondArray::from_value(start, states.num_rows());
     let mut columns = states.columns().to_vec();

@@ -17,7 +17,7 @@ use arrow::{
 };
 use tagflow_engine::{
     Batch, Error, EventTime, Port, Result,
-    operator::{Operator, Output},
+    operator::{Operator, Output, PagedOutput, Progress},
     state::{KeyHasher, LaneState, Snapshot},
     time::micros,
 };
@@ -34,50 +34,61 @@ use super::{
     panes::Panes,
     spec::{Aggregation, LEAD, window_fields},
     stored::Restored,
-    table::Table,
+    table::{Results, Table},
     watermark::StoredWatermark,
 };
+use crate::portions::Portions;
 
 /// Sessions of each key.
 ///
-/// A pane is narrower than the gap, so the rows of a key in one pane are of one
-/// session, and panes hold partial aggregates with the first and the last event
-/// time of each key. When the watermark passes the end of a pane it is *sealed*:
-/// its groups are joined with the open sessions of their keys, where no more than
-/// the gap lies between. Sessions whose last row is more than the gap before that
-/// end go out.
+/// A pane is narrower than the gap, so the rows of a key in a pane belong to a single session.
+/// Panes hold partial aggregates with the first and the last event time of each key. When the
+/// watermark passes the end of a pane, the pane is *sealed*: its groups are joined with the open
+/// sessions of their keys, if no more than the gap is between. Sessions whose last row is more than
+/// the gap before that end are emitted.
 ///
-/// A straggler is late if a session of it alone had closed more than the allowed lateness
-/// ago, and it lies inside of no other. One that is not late, and whose session had come out,
-/// corrects it: sessions that came out and
-/// are others now, because they have grown or were joined, are *retracted*, and what they
-/// have become comes out as soon as it is over. Hence sessions that have come out stay
-/// as long as a row may join them that is not late.
+/// A straggler is late if a session of this row alone would have closed more than the allowed
+/// lateness ago, and no other session contains it. A straggler that is not late corrects its
+/// emitted session. Emitted sessions that have grown or were joined are *retracted*, and the new
+/// session is emitted once it is over. Emitted sessions therefore stay as long as a row that is not
+/// late may join them.
 ///
-/// A preview is an open session as it is so far. As it grows it is another window each
-/// time, so the one before is retracted.
+/// A preview is an open session with its rows so far. A session that grows is a different window
+/// each time, so the preview before is retracted.
 pub(super) struct Sessions {
     aggregation: Arc<Aggregation>,
     gap_us: i64,
     /// Panes that are not sealed.
     panes: Panes,
-    /// Sessions, or parts of them, that may go on. Their first column is not
-    /// theirs: states of any pane.
+    /// Open sessions, or parts of sessions. Their first column has no meaning: the states may
+    /// belong to any pane.
     open: Vec<Open>,
-    /// Bounds of `open` by key, once they are asked for.
+    /// The bounds of `open` by key, computed on demand.
     index: Option<HashMap<OwnedRow, Vec<Bounds>>>,
-    /// Sessions that have come out; none without an allowed lateness.
+    /// Emitted sessions; empty without an allowed lateness.
     closed: Closed,
     previews: Previews,
     sealed_through: StoredWatermark,
     rows: RowConverter,
     hasher: KeyHasher,
     next_part: u64,
-    /// Stored parts of `open` that went since the last snapshot.
+    /// Stored parts of `open` that were removed since the last snapshot.
     removed: Vec<String>,
+    /// The panes that are being joined with the open sessions.
+    sealing: Option<Sealing>,
+    /// The watermark whose previews follow.
+    preview_at: Option<EventTime>,
+    previewing: Option<(EventTime, Portions)>,
 }
 
-/// Whether a row says what a session is, or that it is none any more.
+/// Panes that are being sealed, together with the open sessions.
+struct Sealing {
+    /// The end of the last pane.
+    through: i64,
+    portions: Portions,
+}
+
+/// Whether a row is the result of a session, or retracts the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Holds,
@@ -85,7 +96,7 @@ enum Standing {
 }
 
 struct Open {
-    /// The name of the part in the store; none before a snapshot has put it.
+    /// The name of the stored part; `None` before the first snapshot.
     key: Option<String>,
     states: RecordBatch,
 }
@@ -93,7 +104,7 @@ struct Open {
 const PART: &str = "open";
 
 impl Sessions {
-    /// For sessions with `gap` between them.
+    /// The stage for sessions with `gap` between them.
     pub(super) fn new(aggregation: Arc<Aggregation>, gap: Duration) -> Result<Self> {
         let fields = aggregation.key_types().map(SortField::new).collect();
         Ok(Self {
@@ -108,6 +119,9 @@ impl Sessions {
             hasher: KeyHasher::new(aggregation.key_types())?,
             next_part: 0,
             removed: Vec::new(),
+            sealing: None,
+            preview_at: None,
+            previewing: None,
             aggregation,
         })
     }
@@ -168,7 +182,7 @@ impl Sessions {
             let rows = filter_record_batch(&rows, &late)?;
             out.late(&batch.origin, rows.num_rows());
             let rows = late::rows(&aggregation, &batch.origin, sealed, &rows)?;
-            out.emit_to(Port::ASIDE, Batch::derived(rows));
+            out.emit_to(Port::SIDE, Batch::derived(rows));
         }
         if late.has_false() {
             let mut columns = rows.columns().to_vec();
@@ -184,11 +198,10 @@ impl Sessions {
         Ok(())
     }
 
-    /// Which rows of sealed panes are late; `sessions` are those that they make.
+    /// Whether each row of sealed panes is late; `sessions` are the sessions of these rows.
     ///
-    /// Where sessions are corrected, a row that is further behind than a gap and the
-    /// lateness counts only inside of a session: at its beginning it might join one that
-    /// has been let go.
+    /// With corrections, a row that is further behind than a gap and the lateness counts only
+    /// inside a session: at its beginning it might join a session that has been dropped.
     fn are_late(
         &mut self,
         keys: &Rows,
@@ -245,8 +258,8 @@ impl Sessions {
         self.closed.near(keys, sessions, self.gap_us, keys_of)
     }
 
-    /// Takes in states of sealed panes that are not late: with the sessions that they
-    /// join they are open, or they come out at once, where those are over.
+    /// Adds states of sealed panes that are not late. They are open with the sessions that they
+    /// join, or are emitted at once if these are over.
     fn join_sealed(&mut self, states: RecordBatch, out: &mut Output) -> Result<()> {
         let aggregation = Arc::clone(&self.aggregation);
         if aggregation.lateness_us == 0 {
@@ -276,7 +289,7 @@ impl Sessions {
             over.push(is_over && self.near_open(&key, *session)?.is_empty());
         }
 
-        // What had come out of each session, and what is no session any more.
+        // The emitted revision of each session, and the sessions that no longer exist.
         let mut revised: HashMap<(OwnedRow, Bounds), i64> = HashMap::new();
         let mut retracted = Vec::with_capacity(revisions.len());
         for (row, revision) in (came..).zip(&revisions) {
@@ -314,7 +327,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// The sessions that `parts` make, each once.
+    /// The sessions of `parts`, each session once.
     fn joined(&self, parts: &RecordBatch) -> Result<RecordBatch> {
         let bounds: Vec<Bounds> = Bounds::of(parts).collect();
         let sessions = join(&self.keys(parts)?, &bounds, self.gap_us);
@@ -323,7 +336,7 @@ impl Sessions {
         self.merged(&RecordBatch::try_new(parts.schema(), columns)?)
     }
 
-    /// The groups of `states`, each once.
+    /// The groups of `states`, each group once.
     fn merged(&self, states: &RecordBatch) -> Result<RecordBatch> {
         if states.num_rows() == 0 {
             return Ok(states.clone());
@@ -342,8 +355,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// The open sessions of `key`, or parts of them, between which and `session` no more
-    /// than the gap lies.
+    /// The open sessions of `key`, or parts of sessions, at most a gap from `session`.
     fn near_open(&mut self, key: &OwnedRow, session: Bounds) -> Result<Vec<Bounds>> {
         let index = if let Some(index) = self.index.take() {
             index
@@ -378,15 +390,16 @@ impl Sessions {
         Ok(self.rows.convert_columns(keys)?)
     }
 
-    /// Seals the panes that end at `through` or before, and emits the sessions
-    /// that are over by then.
-    fn seal(&mut self, through: i64, out: &mut Output) -> Result<()> {
+    /// Begins to seal the panes that end at or before `through`.
+    fn seal(&mut self, through: i64) -> Result<()> {
         let aggregation = Arc::clone(&self.aggregation);
         let mut parts = self.panes.seal(&aggregation, through)?;
-        let over = |bounds: Bounds| bounds.last.saturating_add(self.gap_us) < through;
+        let gap_us = self.gap_us;
+        let over = |bounds: Bounds| bounds.last.saturating_add(gap_us) < through;
         if parts.is_empty() {
             let mut open = self.open.iter();
             if !open.any(|open| Bounds::of(&open.states).any(over)) {
+                self.sealed(through);
                 return Ok(());
             }
         }
@@ -395,8 +408,23 @@ impl Sessions {
             parts.push(open.states);
         }
         self.index = None;
+        self.sealing = Some(Sealing {
+            through,
+            portions: aggregation.portions(&self.hasher, parts)?,
+        });
+        Ok(())
+    }
 
-        let sessions = self.joined(&concat_batches(&aggregation.partial, &parts)?)?;
+    /// Joins the sessions of some keys, and emits those that are over at `through`.
+    fn seal_portion(
+        &mut self,
+        through: i64,
+        parts: &[RecordBatch],
+        out: &mut Output,
+    ) -> Result<()> {
+        let gap_us = self.gap_us;
+        let over = |bounds: Bounds| bounds.last.saturating_add(gap_us) < through;
+        let sessions = self.joined(&concat_batches(&self.aggregation.partial, parts)?)?;
         let over: BooleanArray = Bounds::of(&sessions).map(|it| Some(over(it))).collect();
         if over.has_true() {
             let sessions = filter_record_batch(&sessions, &over)?;
@@ -409,7 +437,17 @@ impl Sessions {
         Ok(())
     }
 
-    /// Keeps in mind that sessions of the keys of states or stragglers changed.
+    /// Finishes the sealing of the panes that end at or before `through`.
+    fn sealed(&mut self, through: i64) {
+        self.sealed_through.advance(EventTime::from_micros(through));
+        // A row that is not late is at most a gap and the lateness behind, and joins sessions at
+        // most another gap before it.
+        let reach = self.gap_us.saturating_mul(2);
+        let reach = reach.saturating_add(self.aggregation.lateness_us);
+        self.closed.retire(through.saturating_sub(reach));
+    }
+
+    /// Records the keys of states or stragglers whose sessions changed.
     fn change(&mut self, rows: &RecordBatch) -> Result<()> {
         if self.aggregation.spec.emission.previews.is_some() {
             let keys = self.keys(rows)?;
@@ -418,9 +456,9 @@ impl Sessions {
         Ok(())
     }
 
-    /// If `watermark` has passed a multiple of the distance of previews, emits the open
-    /// sessions of keys that changed as they are so far.
-    fn preview(&mut self, watermark: EventTime, out: &mut Output) -> Result<()> {
+    /// If `watermark` has passed a multiple of the preview interval, begins to emit previews of the
+    /// open sessions of the changed keys.
+    fn preview(&mut self, watermark: EventTime) -> Result<()> {
         let aggregation = Arc::clone(&self.aggregation);
         if !self.previews.are_due(watermark) {
             return Ok(());
@@ -431,10 +469,23 @@ impl Sessions {
             let changed = self.previews.which_changed(&self.keys(part)?);
             *part = filter_record_batch(part, &changed)?;
         }
-        let sessions = self.joined(&concat_batches(&aggregation.partial, &parts)?)?;
+        let portions = aggregation.portions(&self.hasher, parts)?;
+        self.previewing = Some((watermark, portions));
+        Ok(())
+    }
+
+    /// Emits the open sessions of some keys.
+    fn preview_portion(
+        &mut self,
+        watermark: EventTime,
+        parts: &[RecordBatch],
+        out: &mut Output,
+    ) -> Result<()> {
+        let aggregation = Arc::clone(&self.aggregation);
+        let sessions = self.joined(&concat_batches(&aggregation.partial, parts)?)?;
         let gap_us = self.gap_us;
         let end = |bounds: Bounds| bounds.last.saturating_add(gap_us);
-        // The others come out for good when their last pane is sealed.
+        // The others are emitted with their final result when their last pane is sealed.
         let are_open = Bounds::of(&sessions).map(|it| Some(end(it) > watermark.as_micros()));
         let sessions = filter_record_batch(&sessions, &are_open.collect())?;
 
@@ -447,11 +498,10 @@ impl Sessions {
             self.previews.show(key.owned(), shown);
             revisions.push(revision);
         }
-        self.previews.are_out(watermark);
         self.emit(&sessions, &revisions, Standing::Holds, out)
     }
 
-    /// Retracts the previews of what is `sessions` now.
+    /// Retracts the previews that `sessions` replace.
     fn supersede(&mut self, sessions: &RecordBatch, out: &mut Output) -> Result<()> {
         if self.previews.is_empty() {
             return Ok(());
@@ -466,8 +516,8 @@ impl Sessions {
         self.retract(&self.rows.convert_rows(of_keys)?, &superseded, out)
     }
 
-    /// Emits sessions, and keeps them where they may be corrected. `revision` is of a
-    /// key's session.
+    /// Emits sessions, and keeps them if they may be corrected. `revision` returns the revision of
+    /// a key's session.
     fn come_out(
         &mut self,
         sessions: &RecordBatch,
@@ -492,7 +542,7 @@ impl Sessions {
             .add(sessions.clone(), Int64Array::from(revisions))
     }
 
-    /// Emits that sessions of `keys` are none any more: with the values of no row.
+    /// Emits retractions of sessions of `keys`. Their aggregates have the values of no row.
     fn retract(&self, keys: &[ArrayRef], shown: &[Shown], out: &mut Output) -> Result<()> {
         if shown.is_empty() {
             return Ok(());
@@ -524,7 +574,7 @@ impl Sessions {
         let aggregation = &self.aggregation;
         let mut table = Table::new(aggregation)?;
         table.merge(aggregation, sessions.columns())?;
-        let mut columns = table.into_results(aggregation)?;
+        let Results { mut columns, unfit } = table.into_results(aggregation)?;
         let last = columns.pop();
         let first = columns.pop();
         let (Some(first), Some(last)) = (first, last) else {
@@ -547,6 +597,7 @@ impl Sessions {
             columns.push(Arc::new(BooleanArray::from(vec![is_retracted; rows])));
         }
         let rows = RecordBatch::try_new(aggregation.output_schema(), columns)?;
+        aggregation.report(&unfit, &rows, out)?;
         out.emit(Batch::derived(rows));
         Ok(())
     }
@@ -561,7 +612,7 @@ impl Operator for Sessions {
         }
     }
 
-    fn on_watermark(&mut self, watermark: EventTime, out: &mut Output) -> Result<()> {
+    fn on_watermark(&mut self, watermark: EventTime, _out: &mut Output) -> Result<()> {
         let width = self.aggregation.spec.windows.pane_width();
         let through = watermark.as_micros().div_euclid(width).checked_mul(width);
         let Some(through) = through else {
@@ -569,22 +620,10 @@ impl Operator for Sessions {
             return Ok(());
         };
         if through > self.sealed_through.get().as_micros() {
-            self.seal(through, out)?;
-            self.sealed_through.advance(EventTime::from_micros(through));
-            // A row that is not late is at most a gap and the lateness behind, and joins
-            // what is at most another gap before it.
-            let reach = self.gap_us.saturating_mul(2);
-            let reach = reach.saturating_add(self.aggregation.lateness_us);
-            self.closed.retire(through.saturating_sub(reach));
+            self.seal(through)?;
         }
-        self.preview(watermark, out)
-    }
-
-    /// A session comes out when its end has been passed by a pane that is sealed, so
-    /// its last instant is not before the last instant that was.
-    fn passes_on(&self, _watermark: EventTime) -> EventTime {
-        let sealed = self.sealed_through.get();
-        sealed.saturating_sub(Duration::from_micros(1))
+        self.preview_at = Some(watermark);
+        Ok(())
     }
 
     fn on_end(&mut self, out: &mut Output) -> Result<()> {
@@ -673,5 +712,42 @@ impl Operator for Sessions {
         let open = open.map(|open| open.states.get_array_memory_size());
         let outstanding = self.closed.bytes() + self.previews.bytes();
         self.panes.bytes() + open.sum::<usize>() + outstanding
+    }
+
+    fn paged_output(&mut self) -> Option<&mut dyn PagedOutput> {
+        Some(self)
+    }
+}
+
+impl PagedOutput for Sessions {
+    fn poll_output(&mut self, out: &mut Output) -> Result<Progress> {
+        if let Some(mut sealing) = self.sealing.take() {
+            if let Some(parts) = sealing.portions.next_filled()? {
+                self.seal_portion(sealing.through, &parts, out)?;
+                self.sealing = Some(sealing);
+                return Ok(Progress::More);
+            }
+            self.sealed(sealing.through);
+        }
+        if let Some(watermark) = self.preview_at.take() {
+            self.preview(watermark)?;
+        }
+        let Some((watermark, mut portions)) = self.previewing.take() else {
+            return Ok(Progress::Done);
+        };
+        if let Some(parts) = portions.next_filled()? {
+            self.preview_portion(watermark, &parts, out)?;
+            self.previewing = Some((watermark, portions));
+            return Ok(Progress::More);
+        }
+        self.previews.are_out(watermark);
+        Ok(Progress::Done)
+    }
+
+    /// A session is emitted when a sealed pane has passed its end. Its last instant is therefore
+    /// not before the last instant of that pane.
+    fn output_watermark(&self, _watermark: EventTime) -> EventTime {
+        let sealed = self.sealed_through.get();
+        sealed.saturating_sub(Duration::from_micros(1))
     }
 }

@@ -1,22 +1,22 @@
-//! How much memory the panes of an aggregation will take.
+//! Estimates the memory of an aggregation's panes.
 
 use std::time::Duration;
 
 use super::{Aggregation, CalendarUnit, Period, Windows};
 use crate::size::{Load, SLACK, StateSize};
 
-/// What the hash table of a group takes beside its columns.
+/// The memory of a group in the hash table, in addition to its columns.
 const GROUP_BYTES: f64 = 24.0;
 
-/// What a key of [`super::totals::Totals`] takes beside its columns: where its state
-/// is, and when it may be forgotten.
+/// The memory of a key of [`super::totals::Totals`] in addition to its columns: the location of its
+/// state, and its expiry.
 const PLACE_BYTES: f64 = 100.0;
 
-/// What an open session takes that has had a preview.
+/// The memory of an open session with a preview.
 const PREVIEW_BYTES: f64 = 160.0;
 
 impl Aggregation {
-    /// What the final stage will hold.
+    /// The estimated state of the final stage.
     pub fn size(&self, load: &Load) -> StateSize {
         let row = load.row_bytes(&self.partial) * SLACK;
         let seconds = |width: Duration| width.as_secs_f64();
@@ -27,8 +27,8 @@ impl Aggregation {
                 let keys = load.distinct(load.rate * seconds(ttl));
                 (keys, keys * (row + PLACE_BYTES))
             }
-            // Panes that are read stay columns, and with them the runs of panes that
-            // are shared by windows: of each length half as many.
+            // Read panes stay columns, and so do the runs of panes that windows share: for each
+            // length half as many.
             (None, Windows::Hop { .. } | Windows::Cumulate { .. }) => {
                 let size = match spec.windows {
                     Windows::Hop { size, .. } => seconds(size),
@@ -45,7 +45,7 @@ impl Aggregation {
                 let entries = panes * load.distinct(load.rate * pane);
                 (entries, held.sum::<f64>() * row)
             }
-            // Groups that are written to.
+            // Groups that receive rows.
             (None, Windows::Tumble(period)) => {
                 let size = width(*period);
                 let windows = 1.0 + waits / size;
@@ -55,8 +55,8 @@ impl Aggregation {
             (None, Windows::Session { gap }) => {
                 let gap = seconds(*gap);
                 let open = load.distinct(load.rate * (gap + load.delay_s));
-                // Those that have come out: a row ends one where the next of its key is
-                // more than the gap later.
+                // Emitted sessions: a row ends a session if the next row of its key is more than
+                // the gap later.
                 let stay = match seconds(spec.emission.lateness) {
                     0.0 => 0.0,
                     lateness => lateness + 2.0 * gap,
@@ -79,7 +79,7 @@ impl Aggregation {
     }
 }
 
-/// How wide a period is, in seconds; a month is of 30 days.
+/// The width of a period in seconds; a month has 30 days.
 fn width(period: Period) -> f64 {
     let days = match period {
         Period::Fixed(size) => return size.as_secs_f64(),

@@ -1,9 +1,10 @@
-//! What a windowed aggregation computes, and the shapes of its stages' rows.
+//! The plan of a windowed aggregation, and the columns between its stages.
 
 use std::{collections::BTreeSet, fmt::Write, ops::Range, sync::Arc};
 
 use arrow::{
-    array::{ArrayRef, RecordBatch},
+    array::{ArrayRef, BooleanArray, RecordBatch},
+    compute::filter_record_batch,
     datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit},
 };
 use datafusion::{
@@ -12,9 +13,9 @@ use datafusion::{
     physical_plan::PhysicalExpr,
 };
 use tagflow_engine::{
-    Error, EventTime, Result,
+    Error, EventTime, Origin, Result,
     graph::OFFSET_COLUMN,
-    operator::{Operator, OperatorFactory},
+    operator::{Operator, OperatorFactory, Output},
     state::KEY_GROUP_COLUMN,
     time,
 };
@@ -30,7 +31,12 @@ use super::{
     updating::Updating,
     windows::Span,
 };
-use crate::expr::sql;
+use crate::{
+    aggregate::exact,
+    expr::{argument, can_fail, filter, sql},
+    portions::PORTION_BYTES,
+    row_errors::{FailedRow, RowErrors, UnfitResults},
+};
 
 /// A windowed aggregation, as planned.
 #[derive(Debug, Clone)]
@@ -39,28 +45,33 @@ pub struct AggregationSpec {
     pub pipeline: Arc<str>,
     /// The query's name, for late rows and errors.
     pub query: Arc<str>,
-    /// The rows that come in: the columns that the query reads, with
-    /// [`OFFSET_COLUMN`] last where the source stamps it.
+    /// The input rows: the columns that the query reads, with [`OFFSET_COLUMN`] last if the source
+    /// adds it.
     pub input: SchemaRef,
     /// The column of `input` with the event time: a `Timestamp(µs, "UTC")`
     /// without nulls.
     pub time: usize,
-    /// The columns of `input` whose values late rows do not show.
+    /// The columns of `input` whose values late rows must mask.
     pub personal: BTreeSet<String>,
-    /// How event time is cut.
+    /// The division of event time into windows.
     pub windows: Windows,
-    /// When results come out.
+    /// The time of emission.
     pub emission: Emission,
-    /// What else rows are grouped by.
+    /// Further grouping expressions.
     pub keys: Vec<Key>,
-    /// What is computed of each group.
+    /// The aggregates of each group.
     pub aggregates: Vec<Aggregate>,
+    /// The treatment of rows on which a key or an argument fails, and of results that do not fit
+    /// their types.
+    pub errors: RowErrors,
+    /// The names of `keys` and `aggregates` whose values messages must mask.
+    pub personal_results: BTreeSet<String>,
 }
 
-/// A grouping expression besides the window.
+/// A grouping expression in addition to the window.
 #[derive(Debug, Clone)]
 pub struct Key {
-    /// Its value, from a row of the input.
+    /// Its expression over a row of the input.
     pub expr: Arc<dyn PhysicalExpr>,
     /// The name of its output column.
     pub name: String,
@@ -82,57 +93,57 @@ pub(super) fn utc() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")))
 }
 
-/// A checked [`AggregationSpec`], from which both stages are made.
+/// A checked [`AggregationSpec`], from which both stages are created.
 ///
-/// Between the stages go two kinds of rows, both hashed by
-/// [`Aggregation::hash_columns`]:
+/// Two kinds of rows pass between the stages. Both are hashed by [`Aggregation::hash_columns`]:
 ///
-/// - *states*, from the partial stage's `Port::MAIN` to the final stage's input
-///   0: `_pane_start`, the keys, the accumulators' states in columns that are named
-///   by the aggregates' definitions ([`Aggregation::partial_schema`]);
-/// - *stragglers*, from its `Port::ASIDE` to input 1: `_pane_start`, the
-///   keys, the input's own columns ([`Aggregation::straggler_schema`]).
+/// - *states*, from the partial stage's `Port::MAIN` to the final stage's input 0: `_pane_start`,
+///   the keys, and the accumulators' states. The columns of the states are named by the aggregates'
+///   definitions ([`Aggregation::partial_schema`]);
+/// - *stragglers*, from its `Port::SIDE` to input 1: `_pane_start`, the keys, and the input's
+///   columns ([`Aggregation::straggler_schema`]).
 ///
-/// The final stage emits the results by `Port::MAIN` ([`Aggregation::output_schema`])
-/// and late rows by `Port::ASIDE` ([`tagflow_schemas::late::schema`]).
+/// The final stage emits the results to `Port::MAIN` ([`Aggregation::output_schema`]) and late rows
+/// to `Port::SIDE` ([`tagflow_schemas::late::schema`]).
 #[derive(Debug, Clone)]
 pub struct Aggregation {
     pub(super) spec: AggregationSpec,
-    /// Whether there were no keys, so that a constant was put in their place.
+    /// Whether a constant replaces the keys because there are none.
     pub(super) keyless: bool,
-    /// How many of the aggregates come out; the others bound sessions, or date keys.
+    /// The number of visible aggregates. The others bound sessions, or store the last time of keys.
     visible: usize,
-    /// How long after its end a window takes rows.
+    /// The time after its end in which a window accepts rows.
     pub(super) lateness_us: i64,
+    /// The number of bytes of groups that the final stage turns into output at a time.
+    pub(super) portion_bytes: usize,
     pub(super) partial: SchemaRef,
     pub(super) straggler: SchemaRef,
     pub(super) stored: SchemaRef,
     pub(super) output: SchemaRef,
-    /// The expressions that the aggregates read, each once.
+    /// The input expressions of the aggregates, each once.
     pub(super) inputs: Vec<Arc<dyn PhysicalExpr>>,
-    /// Which of `inputs` each aggregate reads.
+    /// The indexes in `inputs` that each aggregate reads.
     pub(super) reads: Vec<Reads>,
-    /// How many state columns each aggregate has.
+    /// The number of state columns of each aggregate.
     pub(super) state_widths: Vec<usize>,
 }
 
-/// The places in [`Aggregation::inputs`] of what one aggregate reads.
+/// The indexes in [`Aggregation::inputs`] that an aggregate reads.
 #[derive(Debug, Clone)]
 pub(super) struct Reads {
     pub(super) arguments: Vec<usize>,
     pub(super) filter: Option<usize>,
 }
 
-/// How many columns of a state or straggler row come before the keys: the
-/// pane's start.
+/// The number of columns before the keys in a state or straggler row: the pane's start.
 pub(super) const LEAD: usize = 1;
 
 impl Aggregation {
-    /// Checks `spec` and works out the shapes of the rows between the stages.
+    /// Checks `spec` and derives the columns between the stages.
     ///
     /// # Errors
-    /// `Config` where the event time is not a UTC timestamp in microseconds,
-    /// the windows make no sense, or an aggregate cannot be made.
+    /// `Config` if the event time is not a UTC timestamp in microseconds, if the windows are
+    /// invalid, or if an aggregate cannot be created.
     pub fn new(mut spec: AggregationSpec) -> Result<Arc<Self>> {
         let query = Arc::clone(&spec.query);
         let wrong = |reason: &str| Error::config(format!("the windows of `{query}`: {reason}"));
@@ -189,29 +200,32 @@ impl Aggregation {
         let mut inputs: Vec<Arc<dyn PhysicalExpr>> = Vec::new();
         let mut reads = Vec::new();
         let mut state_widths = Vec::new();
-        let mut place = |expr: &Arc<dyn PhysicalExpr>| {
-            inputs
-                .iter()
-                .position(|known| known == expr)
-                .unwrap_or_else(|| {
-                    inputs.push(Arc::clone(expr));
-                    inputs.len() - 1
-                })
+        let mut place = |expr: Arc<dyn PhysicalExpr>| {
+            let known = inputs.iter().position(|known| known == &expr);
+            known.unwrap_or_else(|| {
+                inputs.push(expr);
+                inputs.len() - 1
+            })
         };
         for (i, aggregate) in spec.aggregates.iter().enumerate() {
-            let fields = aggregate.function.state_fields().map_err(unplannable)?;
-            state_widths.push(fields.len());
+            let types = aggregate.state_types().map_err(unplannable)?;
+            state_widths.push(types.len());
             let id = XxHash3_64::oneshot(aggregate.definition.as_bytes());
-            states.extend(fields.iter().enumerate().map(|(j, field)| {
-                Field::new(format!("{id:016x}_{j}"), field.data_type().clone(), true)
-            }));
+            let types = types.into_iter().enumerate();
+            states.extend(types.map(|(j, kind)| Field::new(format!("{id:016x}_{j}"), kind, true)));
             if i < visible {
                 let field = aggregate.function.field();
                 output.push(Field::new(&aggregate.name, field.data_type().clone(), true));
             }
+            let mut arguments = Vec::new();
+            for expr in aggregate.arguments() {
+                arguments.push(place(argument(&expr, &spec.input)?));
+            }
+            let condition = aggregate.filter.as_ref();
+            let condition = condition.map(|expr| filter(expr, &spec.input));
             reads.push(Reads {
-                arguments: aggregate.arguments().iter().map(&mut place).collect(),
-                filter: aggregate.filter.as_ref().map(&mut place),
+                arguments,
+                filter: condition.transpose()?.map(&mut place),
             });
         }
 
@@ -227,6 +241,7 @@ impl Aggregation {
             keyless,
             visible,
             lateness_us: time::micros(spec.emission.lateness),
+            portion_bytes: PORTION_BYTES,
             partial: Arc::new(Schema::new(states)),
             straggler: Arc::new(Schema::new(straggler)),
             stored: Arc::new(Schema::new(stored)),
@@ -243,7 +258,10 @@ impl Aggregation {
     /// The stage before the exchange.
     pub fn partial(self: &Arc<Self>) -> OperatorFactory {
         let aggregation = Arc::clone(self);
-        Arc::new(move |_| Ok(Box::new(Partial::new(Arc::clone(&aggregation))?)))
+        Arc::new(move |context| {
+            let aggregation = Arc::clone(&aggregation);
+            Ok(Box::new(Partial::new(aggregation, context)?))
+        })
     }
 
     /// The stage after the exchange.
@@ -261,8 +279,8 @@ impl Aggregation {
         })
     }
 
-    /// The columns of state and straggler rows by which they are exchanged:
-    /// the keys, or a constant where there are none.
+    /// The columns by which state and straggler rows are exchanged: the keys, or a constant if
+    /// there are none.
     pub fn hash_columns(&self) -> Vec<usize> {
         (LEAD..self.group_width()).collect()
     }
@@ -283,11 +301,10 @@ impl Aggregation {
         Arc::clone(&self.output)
     }
 
-    /// What determines the meaning of the groups: the window, the keys, and for how
-    /// long windows are corrected: with more time, windows whose panes are gone would
-    /// be corrected from nothing. Not the aggregates, which come and go
-    /// ([`Aggregation::definitions`]), nor previews. Columns of the input go by their
-    /// names.
+    /// The fingerprint of the groups: the window, the keys, and how long windows are corrected.
+    /// With more time, windows whose panes were dropped would be corrected from nothing. It does
+    /// not contain the aggregates, which may change ([`Aggregation::definitions`]), nor the
+    /// previews. Columns of the input have their names.
     pub fn fingerprint(&self) -> String {
         let spec = &self.spec;
         let time = spec.input.field(spec.time).name();
@@ -308,19 +325,18 @@ impl Aggregation {
         text
     }
 
-    /// What determines the meaning of the state of each aggregate that comes out, by
-    /// its name: its definition and the types of its state.
+    /// The fingerprint of each visible aggregate's state, by its name: its definition and the types
+    /// of its state.
     pub fn definitions(&self) -> impl Iterator<Item = (&str, String)> {
-        let aggregates = self.visible().iter().enumerate();
-        aggregates.map(|(place, aggregate)| {
-            let states = self.partial.fields()[self.states(place)].iter();
-            let types: Vec<String> = states.map(|it| it.data_type().to_string()).collect();
+        self.visible().iter().map(|aggregate| {
+            let types = aggregate.declared_types().unwrap_or_default();
+            let types: Vec<String> = types.iter().map(DataType::to_string).collect();
             let definition = format!("{}; kept as {}", aggregate.definition, types.join(", "));
             (aggregate.name.as_str(), definition)
         })
     }
 
-    /// The places of an aggregate's state among the columns of state rows.
+    /// The indexes of an aggregate's state among the columns of state rows.
     pub(super) fn states(&self, aggregate: usize) -> Range<usize> {
         let before: usize = self.state_widths[..aggregate].iter().sum();
         let first = self.group_width() + before;
@@ -332,10 +348,10 @@ impl Aggregation {
         pane_of(start, &self.spec.windows)
     }
 
-    /// The pane that starts at `start`, for states that came before it closed.
+    /// The pane that starts at `start`, for states that were sent before it closed.
     ///
     /// # Errors
-    /// `Internal` where it has closed at `closed_through`.
+    /// `Internal` if it has closed at `closed_through`.
     pub(super) fn open_pane(&self, start: i64, closed_through: EventTime) -> Result<Span> {
         let pane = self.pane(start)?;
         if self.closes(pane) <= closed_through {
@@ -348,13 +364,13 @@ impl Aggregation {
         Ok(pane)
     }
 
-    /// The watermark from which on no row of `pane` counts.
+    /// The watermark from which no row of `pane` counts.
     pub(super) fn closes(&self, pane: Span) -> EventTime {
         let end = self.spec.windows.last_end(pane);
         EventTime::from_micros(end.saturating_add(self.lateness_us))
     }
 
-    /// The aggregates that come out.
+    /// The visible aggregates.
     pub(super) fn visible(&self) -> &[Aggregate] {
         &self.spec.aggregates[..self.visible]
     }
@@ -365,21 +381,79 @@ impl Aggregation {
         keys.map(|column| self.partial.field(column).data_type().clone())
     }
 
-    /// The place of the source offset in a straggler row.
+    /// The index of the source offset in a straggler row.
     pub(super) fn straggler_offset(&self) -> Option<usize> {
         let last = self.straggler.fields().len() - 1;
         (self.straggler.field(last).name() == OFFSET_COLUMN).then_some(last)
     }
 
-    /// What straggler rows are grouped by, and what is aggregated of them.
+    /// The group columns of straggler rows, and the inputs of their aggregates. Rows on which an
+    /// expression fails never arrive here: the partial stage rejects them.
     pub(super) fn straggler(&self, rows: &RecordBatch) -> Result<(Vec<ArrayRef>, Inputs)> {
         let groups = self.group_width();
         let input: Vec<usize> = (groups..rows.num_columns()).collect();
-        let inputs = Inputs::of(self, &rows.project(&input)?)?;
+        let inputs = Inputs::of(self, &rows.project(&input)?);
+        let inputs = inputs.map_err(|failure| failure.into_error(&self.spec.query))?;
         Ok((rows.columns()[..groups].to_vec(), inputs))
     }
 
-    /// How many columns group a row: the pane's start and the keys.
+    /// Sends rows of `origin` on which an expression fails to the dead letters.
+    pub(super) fn set_aside(
+        &self,
+        origin: &Origin,
+        failed: &[FailedRow],
+        out: &mut Output,
+    ) -> Result<()> {
+        let query = &self.spec.query;
+        self.spec.errors.set_aside(query, origin, failed, out)
+    }
+
+    /// Reports the results in `rows`, of [`Aggregation::output_schema`], that are null
+    /// because their types cannot hold them.
+    ///
+    /// # Errors
+    /// `Data` where such a result stops the job.
+    pub(super) fn report(
+        &self,
+        unfit: &[(usize, BooleanArray)],
+        rows: &RecordBatch,
+        out: &mut Output,
+    ) -> Result<()> {
+        for (place, which) in unfit {
+            let Some(aggregate) = self.visible().get(*place) else {
+                continue;
+            };
+            let field = aggregate.function.field();
+            let unfit = UnfitResults {
+                expression: aggregate.name.clone(),
+                data_type: field.data_type(),
+                rows: filter_record_batch(rows, which)?,
+                personal: &self.spec.personal_results,
+            };
+            self.spec.errors.report(&self.spec.query, &unfit, out)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a result may not fit its type.
+    pub fn may_not_fit(&self) -> bool {
+        let mut visible = self.visible().iter();
+        visible.any(|aggregate| exact::is_exact(&aggregate.function))
+    }
+
+    /// The treatment of rows on which an expression fails.
+    pub fn errors(&self) -> &RowErrors {
+        &self.spec.errors
+    }
+
+    /// Whether an expression over a row of the input can fail.
+    pub fn can_fail(&self) -> bool {
+        let keys = self.spec.keys.iter().map(|key| &key.expr);
+        let mut all = keys.chain(&self.inputs);
+        all.any(|expr| can_fail(expr, &self.spec.input))
+    }
+
+    /// The number of group columns: the pane's start and the keys.
     pub(super) fn group_width(&self) -> usize {
         LEAD + self.spec.keys.len()
     }

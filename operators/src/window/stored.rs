@@ -1,38 +1,39 @@
-//! Stored states, whatever the aggregates were when they were stored.
+//! Restores stored states of earlier definitions.
 
 use std::sync::Arc;
 
 use arrow::{
     array::{ArrayRef, RecordBatch},
-    datatypes::{DataType, Field, Schema},
+    datatypes::{DataType, Schema},
 };
 use tagflow_engine::{
     Error, Result,
-    state::{Lanes, StatePart},
+    state::{Restore, StatePart},
 };
 
 use super::{spec::Aggregation, table::Table};
+use crate::aggregate::exact;
 
-/// A stored part as an aggregation has it.
+/// A stored part in the form of an aggregation.
 pub(super) struct Restored {
-    /// Its name, where it stays stored as it is.
+    /// Its name, if it stays stored unchanged.
     pub(super) key: Option<String>,
-    /// Of [`Aggregation::partial_schema`].
+    /// States of [`Aggregation::partial_schema`].
     pub(super) states: RecordBatch,
 }
 
 impl Aggregation {
-    /// Takes back a part of groups. Aggregates that are known by their definitions go
-    /// on from their states; those that are new begin with groups of which no row
-    /// counts; those that are gone are dropped. Then the part must be stored anew, and
-    /// its name goes to `removed`: who comes back later begins anew, too.
+    /// Restores a part of groups. Aggregates with a known definition continue from their states.
+    /// New ones begin with empty groups, and removed ones are dropped. Sums that were stored in a
+    /// narrower type are widened. After a change the part must be stored again, and its name is
+    /// added to `removed`: an aggregate that is added again later also begins empty.
     ///
     /// # Errors
-    /// `Config` where no aggregate is known; `Data` where the groups are others.
+    /// `Config` if no aggregate is known; `Data` if the groups differ.
     pub(super) fn restored(
         &self,
         part: StatePart,
-        lanes: Lanes,
+        lanes: Restore,
         removed: &mut Vec<String>,
     ) -> Result<Restored> {
         let StatePart { key, rows } = part;
@@ -48,10 +49,21 @@ impl Aggregation {
             )));
         }
         let mut columns = rows.columns()[..groups].to_vec();
+        let mut is_widened = false;
         let mut known = Vec::with_capacity(self.state_widths.len());
         for aggregate in 0..self.state_widths.len() {
             let fields = self.partial.fields()[self.states(aggregate)].iter();
-            let stored: Option<Vec<ArrayRef>> = fields.map(|it| column(&rows, it)).collect();
+            let stored: Option<Vec<ArrayRef>> = fields
+                .map(|field| {
+                    let column = rows.column_by_name(field.name())?;
+                    let is_same = column.data_type() == field.data_type();
+                    is_widened |= !is_same;
+                    if is_same {
+                        return Some(Arc::clone(column));
+                    }
+                    exact::widened(column, field.data_type())
+                })
+                .collect();
             known.push(stored.is_some());
             columns.extend(match stored {
                 Some(states) => states,
@@ -67,25 +79,19 @@ impl Aggregation {
                 self.spec.query
             )));
         }
-        let is_same = !known.contains(&false) && rows.num_columns() == self.stored.fields().len();
+        let has_all = rows.num_columns() == self.stored.fields().len();
+        let is_same = has_all && !is_widened && !known.contains(&false);
         let key = match lanes {
-            Lanes::Same if is_same => Some(key),
-            Lanes::Same => {
+            Restore::InPlace if is_same => Some(key),
+            Restore::InPlace => {
                 removed.push(key);
                 None
             }
-            Lanes::Changed => None,
+            Restore::Rescaled => None,
         };
         Ok(Restored {
             key,
             states: RecordBatch::try_new(Arc::clone(&self.partial), columns)?,
         })
     }
-}
-
-/// The column of `rows` with the name and type of `field`. Of several, any: those of
-/// one name are of one definition, so they are equal.
-fn column(rows: &RecordBatch, field: &Field) -> Option<ArrayRef> {
-    let column = rows.column_by_name(field.name())?;
-    (column.data_type() == field.data_type()).then(|| Arc::clone(column))
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, BooleanArray, new_null_array},
-    compute::cast,
+    compute::{cast, filter, or},
     datatypes::{DataType, Schema},
     record_batch::RecordBatch,
 };
@@ -17,35 +17,93 @@ use datafusion::{
         order::GroupOrdering,
     },
 };
-use tagflow_engine::{Error, Result};
+use tagflow_engine::{Error, Result, state::key_column};
 
 use super::spec::Aggregation;
 use crate::{
-    aggregate::DistinctCounts,
-    expr::{evaluate, failed},
+    aggregate::{DistinctCounts, exact},
+    expr::{Failure, evaluate, evaluate_where, failed, holds},
 };
 
-/// The groups of a set of rows, each with its accumulators. A group is a
-/// pane's start and the keys.
+/// The groups of a set of rows, each with its accumulators. A group is a pane's start and the keys.
 pub(super) struct Table {
     groups: Box<dyn GroupValues>,
     accumulators: Vec<Box<dyn GroupsAccumulator>>,
-    /// The group of each row of the batch at hand; kept for its allocation.
+    /// The group of each row of the current batch; kept for its allocation.
     row_groups: Vec<usize>,
 }
 
-/// What the aggregates read of a batch, evaluated: each expression once.
+/// The results of some groups.
+pub(super) struct Results {
+    /// The group columns, then the aggregates.
+    pub(super) columns: Vec<ArrayRef>,
+    /// The indices of aggregates with results that their types cannot hold, each with a mask of
+    /// the groups. These results are null.
+    pub(super) unfit: Vec<(usize, BooleanArray)>,
+}
+
+impl Results {
+    /// The `wanted` groups.
+    pub(super) fn filtered(&self, wanted: &BooleanArray) -> Result<Self> {
+        let columns = self.columns.iter().map(|column| filter(column, wanted));
+        let unfit = self.unfit.iter().map(|(aggregate, groups)| {
+            let groups = filter(groups, wanted)?;
+            Ok((*aggregate, groups.as_boolean().clone()))
+        });
+        Ok(Self {
+            columns: columns.collect::<Result<_, _>>()?,
+            unfit: unfit.collect::<Result<_>>()?,
+        })
+    }
+}
+
+/// The evaluated inputs of the aggregates for a batch: each expression once.
 pub(super) struct Inputs(Vec<ArrayRef>);
 
 impl Inputs {
-    /// Evaluates what `aggregation`'s aggregates read of `rows`.
-    pub(super) fn of(aggregation: &Aggregation, rows: &RecordBatch) -> Result<Self> {
-        let query = &aggregation.spec.query;
+    /// Evaluates the inputs of `aggregation`'s aggregates for `rows`. If all aggregates of an
+    /// argument have a filter, the argument is evaluated only where a filter is true.
+    pub(super) fn of(aggregation: &Aggregation, rows: &RecordBatch) -> Result<Self, Failure> {
         let inputs = aggregation.inputs.iter();
-        inputs
-            .map(|expr| evaluate(query, expr, rows))
-            .collect::<Result<_>>()
-            .map(Self)
+        let all = inputs
+            .map(|expr| evaluate(expr, rows))
+            .collect::<Result<_, _>>();
+        match all {
+            Ok(all) => Ok(Self(all)),
+            Err(Failure::Job(error)) => Err(error.into()),
+            Err(Failure::Row(_)) => Self::filtered(aggregation, rows),
+        }
+    }
+
+    /// Evaluates filters first, then each argument for the rows that pass them.
+    fn filtered(aggregation: &Aggregation, rows: &RecordBatch) -> Result<Self, Failure> {
+        let mut values: Vec<Option<ArrayRef>> = vec![None; aggregation.inputs.len()];
+        let mut wanted: Vec<Option<BooleanArray>> = vec![None; aggregation.inputs.len()];
+        for reads in &aggregation.reads {
+            let passes = match reads.filter {
+                None => BooleanArray::from(vec![true; rows.num_rows()]),
+                Some(place) => {
+                    let passes = holds(&aggregation.inputs[place], rows)?;
+                    values[place] = Some(Arc::new(passes.clone()));
+                    passes
+                }
+            };
+            for &place in &reads.arguments {
+                wanted[place] = Some(match wanted[place].take() {
+                    None => passes.clone(),
+                    Some(others) => or(&others, &passes)?,
+                });
+            }
+        }
+        let inputs = aggregation.inputs.iter().enumerate();
+        let values = inputs.map(
+            |(place, expr)| match (values[place].take(), &wanted[place]) {
+                (_, Some(wanted)) => evaluate_where(expr, rows, wanted),
+                (Some(filter), None) => Ok(filter),
+                (None, None) => evaluate(expr, rows),
+            },
+        );
+        values.collect::<Result<_, _>>().map(Self)
     }
 }
 
@@ -71,7 +129,7 @@ impl Table {
         })
     }
 
-    /// Takes in rows: what they are grouped by, and what is aggregated.
+    /// Adds rows, by their group columns and inputs.
     pub(super) fn update(
         &mut self,
         aggregation: &Aggregation,
@@ -79,10 +137,15 @@ impl Table {
         inputs: &Inputs,
     ) -> Result<()> {
         self.intern(aggregation, groups)?;
-        let input = |place: &usize| Arc::clone(&inputs.0[*place]);
         for (i, accumulator) in self.accumulators.iter_mut().enumerate() {
             let reads = &aggregation.reads[i];
-            let arguments: Vec<_> = reads.arguments.iter().map(input).collect();
+            let compares = aggregation.spec.aggregates[i].compares_values();
+            let arguments = reads.arguments.iter().map(|place| &inputs.0[*place]);
+            let arguments: Vec<_> = if compares {
+                arguments.map(key_column).collect()
+            } else {
+                arguments.map(Arc::clone).collect()
+            };
             let filter: Option<&BooleanArray> =
                 reads.filter.map(|place| inputs.0[place].as_boolean());
             accumulator
@@ -92,7 +155,7 @@ impl Table {
         Ok(())
     }
 
-    /// Takes in rows of states.
+    /// Adds rows of states.
     pub(super) fn merge(&mut self, aggregation: &Aggregation, states: &[ArrayRef]) -> Result<()> {
         let (groups, mut states) = states.split_at(aggregation.group_width());
         self.intern(aggregation, groups)?;
@@ -126,20 +189,29 @@ impl Table {
         )?)
     }
 
-    /// The groups with their results: the group columns, then the aggregates.
-    pub(super) fn into_results(mut self, aggregation: &Aggregation) -> Result<Vec<ArrayRef>> {
+    /// The groups with their results.
+    pub(super) fn into_results(mut self, aggregation: &Aggregation) -> Result<Results> {
         let mut columns = self.take_groups(aggregation)?;
+        let mut unfit = Vec::new();
         for (i, mut accumulator) in self.accumulators.into_iter().enumerate() {
             let values = accumulator
                 .evaluate(EmitTo::All)
                 .map_err(|error| aggregate_failed(aggregation, i, error))?;
-            let field = aggregation.spec.aggregates[i].function.field();
-            columns.push(of_type(values, field.data_type())?);
+            let function = &aggregation.spec.aggregates[i].function;
+            let field = function.field();
+            if !exact::is_exact(function) {
+                columns.push(of_type(values, field.data_type())?);
+                continue;
+            }
+            let (values, are_unfit) = exact::fitted(&values, field.data_type())
+                .map_err(|error| aggregate_failed(aggregation, i, error))?;
+            columns.push(values);
+            unfit.extend(are_unfit.map(|groups| (i, groups)));
         }
-        Ok(columns)
+        Ok(Results { columns, unfit })
     }
 
-    /// How many groups.
+    /// The number of groups.
     pub(super) fn len(&self) -> usize {
         self.groups.len()
     }
@@ -153,7 +225,7 @@ impl Table {
                 .sum::<usize>()
     }
 
-    /// The states of an aggregate in so many groups of which no row counts.
+    /// The states of an aggregate in `groups` empty groups.
     pub(super) fn empty_states(
         aggregation: &Aggregation,
         aggregate: usize,
@@ -169,8 +241,8 @@ impl Table {
         });
         let arguments: Vec<_> = arguments.collect::<Result<_>>()?;
         let mut accumulator = accumulator(&spec.aggregates[aggregate].function).map_err(failed)?;
-        // A row of each group that does not count: without any row, an accumulator
-        // would take its groups for ones that have a value.
+        // A row of each group that does not count: without any row, an accumulator would take its
+        // groups for groups with a value.
         let rows: Vec<usize> = (0..groups).collect();
         let counts = BooleanArray::from(vec![false; groups]);
         accumulator
@@ -202,6 +274,9 @@ fn accumulator(
     if DistinctCounts::is(function)? {
         return Ok(Box::new(DistinctCounts::new()?));
     }
+    if let Some(accumulator) = exact::accumulator(function)? {
+        return Ok(accumulator);
+    }
     if function.groups_accumulator_supported() {
         return function.create_groups_accumulator();
     }
@@ -211,8 +286,8 @@ fn accumulator(
     })))
 }
 
-/// `column` as `data_type`: some accumulators name the items of a list
-/// otherwise than they declare.
+/// `column` as `data_type`: some accumulators name the items of a list differently from their
+/// declaration.
 fn of_type(column: ArrayRef, data_type: &DataType) -> Result<ArrayRef> {
     if column.data_type() == data_type {
         return Ok(column);

@@ -1,4 +1,4 @@
-//! What is known of each key of an aggregate without a window.
+//! The state of each key of an aggregate without a window.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -6,15 +6,15 @@ use std::{
 };
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BooleanArray, TimestampMicrosecondArray, new_null_array},
-    compute::{filter, interleave_record_batch},
+    array::{Array, AsArray, BooleanArray, TimestampMicrosecondArray, new_null_array},
+    compute::interleave_record_batch,
     datatypes::{DataType, TimestampMicrosecondType},
     record_batch::RecordBatch,
     row::{RowConverter, Rows, SortField},
 };
 use tagflow_engine::{
     Result,
-    state::{KeyHasher, Lanes, Snapshot, StatePart},
+    state::{KeyHasher, Restore, Snapshot, StatePart},
 };
 
 use super::{
@@ -22,32 +22,31 @@ use super::{
     panes::starting,
     spec::{Aggregation, LEAD},
     stored::Restored,
-    table::Table,
+    table::{Results, Table},
 };
 
-/// The state of each key, in parts that never change: a newer part holds the keys
-/// that changed, and replaces what older ones have of them. Of a key that was
-/// forgotten it holds a *tombstone*: states that are null. Parts are merged when
-/// the newer ones together are as large as the one before (O'Neil et al., "The
-/// log-structured merge-tree", 1996), so there are few, a snapshot stores what
-/// changed, and each state is written again a logarithmic number of times.
+/// The state of each key, in immutable parts. A newer part contains the changed keys, and replaces
+/// their states in older parts. For a forgotten key it contains a *tombstone*: states that are
+/// null. Parts are merged when the newer ones together are as large as the one before (O'Neil et
+/// al., "The log-structured merge-tree", 1996). There are therefore few parts, a snapshot stores
+/// only the changes, and each state is written again a logarithmic number of times.
 pub(super) struct Totals {
     /// Converts keys.
     keys: RowConverter,
     /// Converts keys and results.
     values: RowConverter,
     places: HashMap<Arc<[u8]>, Place>,
-    /// The keys by a tick at which each may be forgotten: since then its last row
-    /// may have moved on, or the key be gone.
+    /// The keys by a tick at which each may be forgotten. By that tick the key may have a later
+    /// row, or may no longer exist.
     expiries: BTreeMap<i64, Vec<Arc<[u8]>>>,
     /// The oldest first.
     parts: Vec<Part>,
     next_part: u64,
-    /// Stored parts that went since the last snapshot.
+    /// Stored parts that were removed since the last snapshot.
     removed: Vec<String>,
 }
 
-/// Where the state of a key is.
+/// The location of a key's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Place {
     /// The number of the part.
@@ -59,29 +58,32 @@ struct Place {
 
 struct Part {
     number: u64,
-    /// The name of the part in the store; none before a snapshot has put it.
+    /// The name of the stored part; `None` before the first snapshot.
     key: Option<String>,
-    /// Of [`Aggregation::partial_schema`]; the first column is the same everywhere.
+    /// States of [`Aggregation::partial_schema`]. The first column is the same in all rows.
     states: RecordBatch,
 }
 
 /// When keys are forgotten.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Expiry {
-    /// How long after its last row.
+    /// The time to live after its last row.
     pub(super) ttl_us: i64,
     /// Ticks are the multiples of this.
     pub(super) every_us: i64,
 }
 
-/// What comes out of some keys.
+/// The changes of some keys.
 pub(super) struct Change {
-    /// When it happened.
+    /// The time of the change.
     pub(super) tick: i64,
     pub(super) op: &'static str,
-    /// The group columns, then the aggregates that are seen.
-    pub(super) columns: Vec<ArrayRef>,
+    /// The keys with their visible aggregates.
+    pub(super) results: Results,
 }
+
+/// The number of keys to forget at a time.
+const EXPIRED_KEYS: usize = 8192;
 
 const PART: &str = "totals-";
 const INSERT: &str = "insert";
@@ -89,7 +91,7 @@ const UPDATE: &str = "update";
 const DELETE: &str = "delete";
 
 impl Expiry {
-    /// Whether a row at `last` lies too far behind `tick`.
+    /// Whether a row at `last` is older than the time to live at `tick`.
     pub(super) fn is_over(self, last: i64, tick: i64) -> bool {
         last.saturating_add(self.ttl_us) < tick
     }
@@ -120,9 +122,9 @@ impl Totals {
         })
     }
 
-    /// Adds the states of the pane before `tick`, of which several may be of one
-    /// key; says which keys are new, and which have other values than before. Keys
-    /// that should have been forgotten before begin anew.
+    /// Adds the states of the pane before `tick`, where several may belong to the same key. Returns
+    /// the new keys, and the keys with changed values. Keys that should have been forgotten before
+    /// begin again.
     pub(super) fn add(
         &mut self,
         aggregation: &Aggregation,
@@ -160,19 +162,19 @@ impl Totals {
         let known = self.gather(aggregation, places.iter().flatten().copied())?;
         let mut before = None;
 
-        // Groups keep the order in which they were first seen.
+        // Groups keep the order of their first occurrence.
         let mut table = Table::new(aggregation)?;
         table.merge(aggregation, came.columns())?;
         if known.num_rows() > 0 {
             table.merge(aggregation, known.columns())?;
             let known = results(aggregation, &known)?;
-            before = Some(self.values.convert_columns(&known[LEAD..])?);
+            before = Some(self.values.convert_columns(&known.columns[LEAD..])?);
         }
         let states = table.into_states(aggregation)?;
         let now = results(aggregation, &states)?;
         self.put(&keys, states, expiry);
 
-        let values = self.values.convert_columns(&now[LEAD..])?;
+        let values = self.values.convert_columns(&now.columns[LEAD..])?;
         let mut before = before.iter().flatten();
         let ops = places.iter().zip(values.iter());
         let ops: Vec<Option<&'static str>> = ops
@@ -184,9 +186,8 @@ impl Totals {
         for op in [INSERT, UPDATE] {
             let of_op: BooleanArray = ops.iter().map(|it| Some(*it == Some(op))).collect();
             if of_op.has_true() {
-                let columns = now.iter().map(|column| filter(column, &of_op));
-                let columns = columns.collect::<Result<_, _>>()?;
-                changes.push(Change { tick, op, columns });
+                let results = now.filtered(&of_op)?;
+                changes.push(Change { tick, op, results });
             }
         }
         Ok(changes)
@@ -197,7 +198,8 @@ impl Totals {
         self.expiries.keys().next().copied()
     }
 
-    /// Forgets the keys whose time is over at `tick`; says what they were.
+    /// Forgets some of the expired keys at `tick`, and returns their last values; `None` if no such
+    /// key is left.
     pub(super) fn expire(
         &mut self,
         aggregation: &Aggregation,
@@ -205,10 +207,17 @@ impl Totals {
         expiry: Expiry,
     ) -> Result<Option<Change>> {
         let mut over = Vec::new();
-        while let Some(first) = self.expiries.first_entry()
+        while over.len() < EXPIRED_KEYS
+            && let Some(mut first) = self.expiries.first_entry()
             && *first.key() <= tick
         {
-            for key in first.remove() {
+            let keys = first.get_mut();
+            let some = keys.len().min(EXPIRED_KEYS - over.len());
+            let some: Vec<Arc<[u8]>> = keys.drain(..some).collect();
+            if keys.is_empty() {
+                first.remove();
+            }
+            for key in some {
                 let Some(place) = self.places.get(&key).copied() else {
                     continue;
                 };
@@ -227,7 +236,7 @@ impl Totals {
         self.bury(aggregation, over, tick).map(Some)
     }
 
-    /// Puts tombstones for keys that were at `over`; says what they were.
+    /// Adds tombstones for the keys at `over`, and returns their last values.
     fn bury(&mut self, aggregation: &Aggregation, over: Vec<Place>, tick: i64) -> Result<Change> {
         let states = self.gather(aggregation, over.into_iter())?;
         let groups = aggregation.group_width();
@@ -239,7 +248,11 @@ impl Totals {
         Ok(Change {
             tick,
             op: DELETE,
-            columns: results(aggregation, &states)?,
+            results: Results {
+                // They were reported when they were output before.
+                unfit: Vec::new(),
+                ..results(aggregation, &states)?
+            },
         })
     }
 
@@ -266,7 +279,7 @@ impl Totals {
                         (place.part, place.row) = (number, kept.len());
                         kept.push((index, row));
                     }
-                    // Older parts may have states of the key.
+                    // Older parts may contain states of the key.
                     None if from > 0 && last.is_null(row) => kept.push((index, row)),
                     _ => {}
                 }
@@ -281,7 +294,7 @@ impl Totals {
         Ok(())
     }
 
-    /// Adds to `snapshot` what changed since the last.
+    /// Adds the changes since the last snapshot to `snapshot`.
     pub(super) fn snapshot(
         &mut self,
         aggregation: &Aggregation,
@@ -302,27 +315,26 @@ impl Totals {
         Ok(())
     }
 
-    /// The number of a stored part, if it is one of these.
+    /// The number of a stored part, if it is a part of totals.
     pub(super) fn number(key: &str) -> Option<u64> {
         key.strip_prefix(PART)?.parse().ok()
     }
 
-    /// Takes back stored parts, with their numbers. A key is of one lane,
-    /// so where parts of several lanes meet, numbers still tell which of its states
-    /// is the newest.
+    /// Restores stored parts, with their numbers. A key belongs to a single lane. If parts of
+    /// several lanes meet, the numbers therefore still determine its newest state.
     pub(super) fn restore(
         &mut self,
         aggregation: &Aggregation,
         mut parts: Vec<(u64, StatePart)>,
-        lanes: Lanes,
+        lanes: Restore,
         expiry: Expiry,
     ) -> Result<()> {
         parts.sort_unstable_by_key(|(number, ..)| *number);
         for (number, part) in parts {
             let Restored { key, states } = aggregation.restored(part, lanes, &mut self.removed)?;
             let number = match lanes {
-                Lanes::Same => number,
-                Lanes::Changed => self.next_part + 1,
+                Restore::InPlace => number,
+                Restore::Rescaled => self.next_part + 1,
             };
             self.next_part = number;
             let keys = self.keys(aggregation, &states)?;
@@ -355,7 +367,7 @@ impl Totals {
     pub(super) fn bytes(&self) -> usize {
         let parts = self.parts.iter();
         let states = parts.map(|part| part.states.get_array_memory_size());
-        // Each key with the counts of its `Arc`, here and among the expiries.
+        // Each key with the counters of its `Arc`, here and among the expiries.
         let each = size_of::<(Arc<[u8]>, Place)>() + 1;
         let keys = self.places.keys();
         let keys = keys.map(|key| key.len() + 2 * size_of::<usize>() + size_of::<Arc<[u8]>>());
@@ -383,7 +395,7 @@ impl Totals {
         }
     }
 
-    /// Adds a part; its number.
+    /// Adds a part, and returns its number.
     fn push(&mut self, states: RecordBatch) -> u64 {
         self.next_part += 1;
         self.parts.push(Part {
@@ -420,14 +432,14 @@ impl Totals {
     }
 }
 
-/// The group columns of `states`, of different keys, and the aggregates that are
-/// seen.
-fn results(aggregation: &Aggregation, states: &RecordBatch) -> Result<Vec<ArrayRef>> {
+/// The visible results of `states`, which have distinct keys.
+fn results(aggregation: &Aggregation, states: &RecordBatch) -> Result<Results> {
     let mut table = Table::new(aggregation)?;
     table.merge(aggregation, states.columns())?;
-    let mut columns = table.into_results(aggregation)?;
-    columns.truncate(aggregation.group_width() + aggregation.visible().len());
-    Ok(columns)
+    let mut results = table.into_results(aggregation)?;
+    let width = aggregation.group_width() + aggregation.visible().len();
+    results.columns.truncate(width);
+    Ok(results)
 }
 
 /// The event times of the last rows: the last column of states, null in

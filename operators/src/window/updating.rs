@@ -1,5 +1,5 @@
-//! The stage after the exchange for aggregates without a window: adds panes up,
-//! key by key, and emits what changed.
+//! The stage after the exchange for aggregates without a window: adds panes up, key by key, and
+//! emits the changes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use arrow::{
 };
 use tagflow_engine::{
     Batch, EventTime, Port, Result,
-    operator::{Operator, Output},
+    operator::{Operator, Output, PagedOutput, Progress},
     state::{KeyHasher, LaneState, Snapshot},
     time::micros,
 };
@@ -23,22 +23,22 @@ use super::{
     late,
     panes::{Panes, starting},
     spec::{Aggregation, LEAD, window_fields},
+    table::Results,
     totals::{Change, Expiry, Totals},
     watermark::StoredWatermark,
     windows::Span,
 };
+use crate::portions::Portions;
 
 /// The aggregates of each key over all its rows.
 ///
-/// Panes are as wide as changes are apart. When the watermark passes the end of
-/// one, a *tick*, its groups are added to the totals of their keys, and keys whose
-/// values changed come out: what a tick says depends on the rows before it alone,
-/// not on how they came. Then the keys are forgotten whose last row lies more than
-/// the time to live behind the tick.
+/// A pane has the width of the emission interval. When the watermark passes the end of a pane, a
+/// *tick*, its groups are added to the totals of their keys. Keys with changed values are emitted:
+/// the result of a tick depends on the rows before it, not on their arrival. Then the keys are
+/// forgotten whose last row is older than the time to live at the tick.
 ///
-/// A straggler of a pane that is over counts at the next tick, unless it lies more
-/// than the time to live before that: its key may have been forgotten with what
-/// it had. Then it is late.
+/// A straggler of a closed pane counts at the next tick, unless it is older than the time to live
+/// at that tick: its key may have been forgotten with its totals. Then it is late.
 pub(super) struct Updating {
     aggregation: Arc<Aggregation>,
     expiry: Expiry,
@@ -46,10 +46,38 @@ pub(super) struct Updating {
     totals: Totals,
     closed_through: StoredWatermark,
     hasher: KeyHasher,
+    /// The remaining ticks of the last watermark.
+    advance: Option<Advance>,
+    /// The current tick.
+    ticking: Option<Ticking>,
+}
+
+/// The ticks of a step of the watermark.
+#[derive(Debug, Clone, Copy)]
+struct Advance {
+    /// The watermark before it.
+    before: EventTime,
+    through: i64,
+    forgets: Forgets,
+}
+
+/// Whether expired keys are forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Forgets {
+    Expired,
+    Nothing,
+}
+
+/// A tick, processed for some keys at a time.
+struct Ticking {
+    tick: i64,
+    /// Rows that are not in the totals yet.
+    came: Option<Portions>,
+    forgets: Forgets,
 }
 
 impl Updating {
-    /// For keys that are forgotten after `ttl`.
+    /// The stage for keys that are forgotten after `ttl`.
     pub(super) fn new(aggregation: Arc<Aggregation>, ttl: Duration) -> Result<Self> {
         let every = aggregation.spec.emission.previews.unwrap_or_default();
         Ok(Self {
@@ -61,6 +89,8 @@ impl Updating {
             totals: Totals::new(&aggregation)?,
             closed_through: StoredWatermark::default(),
             hasher: KeyHasher::new(aggregation.key_types())?,
+            advance: None,
+            ticking: None,
             aggregation,
         })
     }
@@ -94,7 +124,7 @@ impl Updating {
                 let rows = filter_record_batch(&rows, &late)?;
                 out.late(&batch.origin, rows.num_rows());
                 let rows = late::rows(&aggregation, &batch.origin, watermark, &rows)?;
-                out.emit_to(Port::ASIDE, Batch::derived(rows));
+                out.emit_to(Port::SIDE, Batch::derived(rows));
             }
             if late.has_false() {
                 let rows = filter_record_batch(&rows, &not(&late)?)?;
@@ -120,31 +150,57 @@ impl Updating {
         pane.update(&self.aggregation, &groups, &inputs)
     }
 
-    /// Adds what came before `tick`, and emits what changed by it.
-    fn add(&mut self, tick: i64, out: &mut Output) -> Result<()> {
-        let aggregation = Arc::clone(&self.aggregation);
-        let came = self.panes.seal(&aggregation, tick)?;
-        for change in self.totals.add(&aggregation, &came, tick, self.expiry)? {
-            self.emit(change, out)?;
-        }
-        self.totals.compact(&aggregation)
+    /// Begins the next tick of `advance`, if there is one.
+    fn begin(&mut self, advance: Advance) -> Result<Option<Ticking>> {
+        let windows = &self.aggregation.spec.windows;
+        let pane = self.panes.next_window(windows, advance.before);
+        let expiry = match advance.forgets {
+            Forgets::Expired => self.totals.next_expiry(),
+            Forgets::Nothing => None,
+        };
+        let tick = pane.map(|pane| pane.end).into_iter().chain(expiry).min();
+        let Some(tick) = tick.filter(|tick| *tick <= advance.through) else {
+            return Ok(None);
+        };
+        let came = self.panes.seal(&self.aggregation, tick)?;
+        let came = self.aggregation.portions(&self.hasher, came)?;
+        Ok(Some(Ticking {
+            tick,
+            came: Some(came),
+            forgets: advance.forgets,
+        }))
     }
 
-    /// Forgets the keys whose time is over at `tick`.
-    fn expire(&mut self, tick: i64, out: &mut Output) -> Result<()> {
+    /// Adds one portion of the tick's rows, or forgets some expired keys, and emits the changes.
+    /// Returns whether the tick has more.
+    fn tick(&mut self, ticking: &mut Ticking, out: &mut Output) -> Result<bool> {
         let aggregation = Arc::clone(&self.aggregation);
-        if let Some(change) = self.totals.expire(&aggregation, tick, self.expiry)? {
-            self.emit(change, out)?;
+        let tick = ticking.tick;
+        if let Some(portions) = &mut ticking.came {
+            if let Some(came) = portions.next_filled()? {
+                for change in self.totals.add(&aggregation, &came, tick, self.expiry)? {
+                    self.emit(change, out)?;
+                }
+                return Ok(true);
+            }
+            ticking.came = None;
+            self.totals.compact(&aggregation)?;
         }
-        self.totals.compact(&aggregation)
+        if ticking.forgets == Forgets::Nothing {
+            return Ok(false);
+        }
+        let change = self.totals.expire(&aggregation, tick, self.expiry)?;
+        let Some(change) = change else {
+            self.totals.compact(&aggregation)?;
+            return Ok(false);
+        };
+        self.emit(change, out)?;
+        Ok(true)
     }
 
     fn emit(&self, change: Change, out: &mut Output) -> Result<()> {
-        let Change {
-            tick,
-            op,
-            mut columns,
-        } = change;
+        let Change { tick, op, results } = change;
+        let Results { mut columns, unfit } = results;
         let aggregation = &self.aggregation;
         let rows = columns.first().map_or(0, Array::len);
         let time = |time: i64| -> ArrayRef {
@@ -159,6 +215,7 @@ impl Updating {
         columns.push(Arc::new(StringArray::from(vec![op; rows])));
         columns.push(time(tick));
         let rows = RecordBatch::try_new(aggregation.output_schema(), columns)?;
+        aggregation.report(&unfit, &rows, out)?;
         out.emit(Batch::derived(rows));
         Ok(())
     }
@@ -173,32 +230,29 @@ impl Operator for Updating {
         }
     }
 
-    fn on_watermark(&mut self, watermark: EventTime, out: &mut Output) -> Result<()> {
+    fn on_watermark(&mut self, watermark: EventTime, _out: &mut Output) -> Result<()> {
         let before = self.closed_through.get();
         self.closed_through.advance(watermark);
-        let through = self.closed_through.get().as_micros();
-        loop {
-            let windows = &self.aggregation.spec.windows;
-            let pane = self.panes.next_window(windows, before);
-            let expiry = self.totals.next_expiry();
-            let tick = pane.map(|pane| pane.end).into_iter().chain(expiry).min();
-            let Some(tick) = tick.filter(|tick| *tick <= through) else {
-                return Ok(());
-            };
-            self.add(tick, out)?;
-            self.expire(tick, out)?;
-        }
+        self.advance = Some(Advance {
+            before,
+            through: self.closed_through.get().as_micros(),
+            forgets: Forgets::Expired,
+        });
+        Ok(())
     }
 
-    /// Forgets nothing: that would go by the last pane of this lane, and what comes
-    /// out does not depend on lanes.
-    fn on_end(&mut self, out: &mut Output) -> Result<()> {
-        let before = self.closed_through.get();
-        let aggregation = Arc::clone(&self.aggregation);
-        while let Some(pane) = self.panes.next_window(&aggregation.spec.windows, before) {
+    /// Forgets nothing: that would depend on the last pane of this lane, and the output does not
+    /// depend on lanes.
+    fn on_end(&mut self, _out: &mut Output) -> Result<()> {
+        if let Some(last) = self.panes.last() {
+            let before = self.closed_through.get();
             self.closed_through
-                .advance(EventTime::from_micros(pane.end));
-            self.add(pane.end, out)?;
+                .advance(EventTime::from_micros(last.end));
+            self.advance = Some(Advance {
+                before,
+                through: last.end,
+                forgets: Forgets::Nothing,
+            });
         }
         Ok(())
     }
@@ -238,5 +292,29 @@ impl Operator for Updating {
 
     fn state_bytes(&self) -> usize {
         self.panes.bytes() + self.totals.bytes()
+    }
+
+    fn paged_output(&mut self) -> Option<&mut dyn PagedOutput> {
+        Some(self)
+    }
+}
+
+impl PagedOutput for Updating {
+    fn poll_output(&mut self, out: &mut Output) -> Result<Progress> {
+        let Some(advance) = self.advance else {
+            return Ok(Progress::Done);
+        };
+        let ticking = match self.ticking.take() {
+            Some(ticking) => Some(ticking),
+            None => self.begin(advance)?,
+        };
+        let Some(mut ticking) = ticking else {
+            self.advance = None;
+            return Ok(Progress::Done);
+        };
+        if self.tick(&mut ticking, out)? {
+            self.ticking = Some(ticking);
+        }
+        Ok(Progress::More)
     }
 }

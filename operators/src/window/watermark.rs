@@ -8,15 +8,14 @@ use arrow::{
 };
 use tagflow_engine::{
     Error, EventTime, Result,
-    state::{Lanes, Snapshot, StatePart},
+    state::{Restore, Snapshot, StatePart},
 };
 
-/// The key of the part that holds an operator's watermark.
+/// The key of the part with an operator's watermark.
 const PART: &str = "watermark";
 const COLUMN: &str = "watermark_us";
 
-/// How far an operator's watermark has come; every lane's business, so its part
-/// has no key group.
+/// An operator's watermark. All lanes need it, so its part has no key group.
 #[derive(Debug)]
 pub(crate) struct StoredWatermark {
     part: &'static str,
@@ -31,7 +30,7 @@ impl Default for StoredWatermark {
 }
 
 impl StoredWatermark {
-    /// One that is held by the part with the key `part`.
+    /// A watermark that is stored in the part with the key `part`.
     pub(crate) fn in_part(part: &'static str) -> Self {
         Self {
             part,
@@ -44,12 +43,12 @@ impl StoredWatermark {
         self.current
     }
 
-    /// Moves on to `watermark`; never back.
+    /// Advances to `watermark`; never decreases.
     pub(crate) fn advance(&mut self, watermark: EventTime) {
         self.current = self.current.max(watermark);
     }
 
-    /// Adds the part to `snapshot` where it has changed.
+    /// Adds the part to `snapshot` if it has changed.
     pub(crate) fn snapshot(&mut self, snapshot: &mut Snapshot) -> Result<()> {
         let unchanged = self.stored.unwrap_or(EventTime::MIN) == self.current;
         if unchanged {
@@ -61,8 +60,8 @@ impl StoredWatermark {
         Ok(())
     }
 
-    /// Takes the latest of the stored watermarks; says whether `part` was one.
-    pub(crate) fn restore(&mut self, part: &StatePart, lanes: Lanes) -> Result<bool> {
+    /// Restores the latest of the stored watermarks. Returns whether `part` was one.
+    pub(crate) fn restore(&mut self, part: &StatePart, lanes: Restore) -> Result<bool> {
         if part.key != self.part {
             return Ok(false);
         }
@@ -75,8 +74,8 @@ impl StoredWatermark {
             self.advance(EventTime::from_micros(latest));
         }
         self.stored = match lanes {
-            Lanes::Same => Some(self.current),
-            Lanes::Changed => None,
+            Restore::InPlace => Some(self.current),
+            Restore::Rescaled => None,
         };
         Ok(true)
     }

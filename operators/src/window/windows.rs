@@ -1,4 +1,4 @@
-//! How event time is cut into windows, and windows into panes.
+//! The division of event time into windows, and of windows into panes.
 
 use std::{fmt, time::Duration};
 
@@ -6,69 +6,67 @@ use chrono_tz::Tz;
 use humantime::format_duration;
 use tagflow_engine::time::micros;
 
-use super::zone::{self, CalendarUnit};
+use super::calendar::{self, CalendarUnit};
 
-/// How event time is cut into windows.
+/// The division of event time into windows.
 ///
-/// A *pane* is the part of event time whose rows lie in the same windows: rows
-/// are aggregated once for each pane, and windows are put together of panes
-/// (Li et al., "No pane, no gain", 2005).
+/// A *pane* is a span of event time whose rows belong to the same windows. Rows are aggregated once
+/// for each pane, and windows consist of panes (Li et al., "No pane, no gain", 2005).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Windows {
-    /// One after the other: each is a pane.
+    /// Consecutive windows: each is a pane.
     Tumble(Period),
-    /// A window of `size` begins at every multiple of `slide`. Panes are as
-    /// wide as the greatest common divisor of both.
+    /// A window of `size` begins at every multiple of `slide`. The width of panes is the greatest
+    /// common divisor of both.
     Hop {
-        /// From one window's start to the next one's.
+        /// The distance between the starts of two windows.
         slide: Duration,
-        /// How wide each is; at least `slide`.
+        /// The width of each window; at least `slide`.
         size: Duration,
     },
-    /// From the start of each `within`, windows that are `step` wider each
-    /// time. Panes are as wide as `step`, the last of a period may be shorter.
+    /// Windows from the start of each `within`, each wider by `step` than the one before. The width
+    /// of panes is `step`; the last pane of a period may be shorter.
     Cumulate {
-        /// By how much each is wider than the one before.
+        /// The difference in width between a window and the one before.
         step: Duration,
-        /// What they begin and end with.
+        /// The period of the windows.
         within: Period,
     },
-    /// For each key, from its first row to `gap` after its last, where no two
-    /// neighbours are more than `gap` apart: a row just `gap` after the last is
-    /// still of the session.
+    /// For each key, from its first row to `gap` after its last, if no two neighbours are more than
+    /// `gap` apart. A row exactly `gap` after the last row still belongs to the session.
     Session {
-        /// A key that is silent for longer begins another.
+        /// A key that is inactive for longer begins another session.
         gap: Duration,
     },
 }
 
-/// Stretches of event time, one after the other.
+/// Consecutive spans of event time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Period {
-    /// Of a width, from multiples of it since 1970-01-01T00:00:00Z.
+    /// Of a fixed width, from multiples of the width since 1970-01-01T00:00:00Z.
     Fixed(Duration),
     /// Of the calendar in a time zone.
     Calendar(CalendarUnit, Tz),
 }
 
-/// A stretch of event time: from `start` to before `end`, in microseconds.
+/// A span of event time: from `start` to before `end`, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span {
-    /// The first instant of it.
+    /// The first instant in it.
     pub start: i64,
     /// The first instant after it.
     pub end: i64,
 }
 
-/// A session's panes are this part of its gap: sessions end at the end of a
-/// pane, so late by at most this part.
+/// The panes of a session have this part of its gap: sessions end at the end of a pane, so late by
+/// at most this part.
 const PANES_A_GAP: i64 = 8;
 
 impl Period {
     fn containing(&self, time: i64) -> Option<Span> {
         match *self {
             Self::Fixed(size) => aligned(time, micros(size)),
-            Self::Calendar(unit, zone) => zone::containing(unit, zone, time),
+            Self::Calendar(unit, zone) => calendar::containing(unit, zone, time),
         }
     }
 
@@ -82,10 +80,10 @@ impl Period {
 }
 
 impl Windows {
-    /// What is wrong with the widths.
+    /// Checks the widths.
     ///
     /// # Errors
-    /// The reason, for a user.
+    /// The reason why they are invalid, for a user.
     pub fn check(&self) -> Result<(), &'static str> {
         let positive = |width: Duration| {
             let width = micros(width);
@@ -119,8 +117,8 @@ impl Windows {
         }
     }
 
-    /// A width such that whatever happens at a watermark of these windows
-    /// happens at a multiple of it, or soon after.
+    /// A width whose multiples contain every event at a watermark of these windows, at that time or
+    /// soon after.
     pub fn grain(&self) -> Duration {
         match self {
             Self::Tumble(period) => period.grain(),
@@ -135,8 +133,8 @@ impl Windows {
         !matches!(self, Self::Tumble(_))
     }
 
-    /// The pane of `time`, which for tumbling windows is its window; none where it or one
-    /// of its windows ends outside of what 64 bits of microseconds can say.
+    /// The pane of `time`, which for tumbling windows is its window; `None` if the end of the pane
+    /// or of its windows overflows 64 bits of microseconds.
     pub fn pane(&self, time: i64) -> Option<Span> {
         let pane = match *self {
             Self::Tumble(period) => period.containing(time)?,
@@ -153,7 +151,7 @@ impl Windows {
         self.checked_last_end(pane).map(|_| pane)
     }
 
-    /// When the first window of a pane ends: what it holds must be there then.
+    /// The end of a pane's first window: its content must be complete then.
     pub(super) fn first_end(&self, pane: Span) -> i64 {
         match *self {
             Self::Hop { slide, size } => {
@@ -164,7 +162,7 @@ impl Windows {
         }
     }
 
-    /// The first window of a pane: the one whose rows it has and no window before has.
+    /// The first window of a pane: the pane's rows are in it, and in no earlier window.
     pub(super) fn first_window(&self, pane: Span) -> Span {
         let end = self.first_end(pane);
         let start = match *self {
@@ -177,8 +175,8 @@ impl Windows {
         Span { start, end }
     }
 
-    /// When the last window of a pane ends: no row of it counts from then on.
-    /// For a session: no session that begins in the pane ends before.
+    /// The end of a pane's last window: no row of the pane counts from then on. For a session: no
+    /// session that begins in the pane ends before.
     pub(super) fn last_end(&self, pane: Span) -> i64 {
         self.checked_last_end(pane).unwrap_or(i64::MAX)
     }
@@ -188,7 +186,7 @@ impl Windows {
             Self::Tumble(_) => Some(pane.end),
             Self::Hop { slide, size } => {
                 let slide = micros(slide);
-                // Its first window must begin within bounds, too.
+                // Its first window must also begin within bounds.
                 pane.start.checked_sub(micros(size))?.checked_sub(slide)?;
                 (pane.start.div_euclid(slide) * slide).checked_add(micros(size))
             }
@@ -200,8 +198,8 @@ impl Windows {
         }
     }
 
-    /// Of the windows that hold one of the panes, the first that ends after
-    /// `after`. `pane_from` finds the first pane that starts at a time or later.
+    /// The first window that contains a pane and ends after `after`. `pane_from` returns the first
+    /// pane that starts at or after a time.
     pub(super) fn next_after(
         &self,
         after: i64,
@@ -245,8 +243,8 @@ impl Windows {
         }
     }
 
-    /// The panes of `window` are those with numbers from the first to before
-    /// the second, counted from an origin, which comes last.
+    /// The number of the first pane of `window`, the number after its last pane, and the origin
+    /// from which they count.
     pub(super) fn numbers(&self, window: Span) -> (i64, i64, i64) {
         match *self {
             Self::Hop { slide, size } => {
@@ -265,7 +263,7 @@ impl Windows {
         }
     }
 
-    /// The number of `pane`, counted from an origin, which comes last.
+    /// The number of `pane`, and the origin from which it counts.
     pub(super) fn number(&self, pane: Span) -> (i64, i64) {
         match *self {
             Self::Cumulate { within, step } => {
@@ -279,7 +277,7 @@ impl Windows {
         }
     }
 
-    /// The width of all panes but the last of a period.
+    /// The width of all panes except the last one of a period.
     pub(super) fn pane_width(&self) -> i64 {
         match *self {
             Self::Hop { slide, size } => micros(greatest_common(slide, size)),
@@ -291,8 +289,8 @@ impl Windows {
 }
 
 impl fmt::Display for Windows {
-    /// `tumble 1m`, `hop 1h every 1m`, `cumulate day in Asia/Shanghai every 10m`,
-    /// `session 30m`: whole, because fingerprints hold it.
+    /// `tumble 1m`, `hop 1h every 1m`, `cumulate day in Asia/Shanghai every 10m`, `session 30m`:
+    /// complete, because fingerprints contain it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tumble(period) => write!(f, "tumble {period}"),

@@ -1,5 +1,5 @@
-//! Where the demo writes. Its broker lives and dies with it, and so does the
-//! meaning of its offsets: each demo begins with empty folders.
+//! The folders of the demo. Its broker ends with it, and then its offsets lose their meaning: each
+//! demo begins with empty folders.
 
 use std::{
     fs,
@@ -9,15 +9,15 @@ use std::{
 
 use tagflow_engine::{Error, Result};
 
-/// Says that a folder is the demo's, so that another demo may empty it.
+/// Marks a folder as the demo's, so that another demo may empty it.
 const MARK: &str = ".made-by-tagflow-demo";
 
 /// The folders of the demo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folders {
-    /// Of the tables.
+    /// The folder of the tables.
     pub lake: PathBuf,
-    /// Of the state.
+    /// The folder of the state.
     pub state: PathBuf,
 }
 
@@ -31,7 +31,7 @@ impl Default for Folders {
 }
 
 impl Folders {
-    /// Those of the demo's tags.
+    /// The folders of the demo's tags.
     pub fn of_tags() -> Self {
         Self {
             lake: "./lake/demo-tags".into(),
@@ -39,11 +39,11 @@ impl Folders {
         }
     }
 
-    /// Makes both, empty. What an earlier demo left is removed.
+    /// Creates both, empty. Removes the files of an earlier demo.
     ///
     /// # Errors
-    /// `Config` where one of them holds something that no demo made, which is
-    /// left alone; `External` where the disk fails.
+    /// `Config` where a folder contains files that no demo wrote, which stay; `External`
+    /// where the disk fails.
     pub fn prepare(&self) -> Result<()> {
         for folder in [&self.lake, &self.state] {
             check(folder)?;

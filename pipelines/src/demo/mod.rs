@@ -1,8 +1,8 @@
-//! The demo: a broker inside the process, events that are sent to it no faster
-//! than they are read, and the check that everything adds up.
+//! The demo: a broker inside the process, events that are sent no faster than they are read, and a
+//! check of all totals.
 
-mod account;
 mod folders;
+mod reconcile;
 mod sender;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -15,16 +15,16 @@ use tagflow_engine::{EventTime, Result};
 
 use crate::LoadOptions;
 
-pub use account::{Account, Item, settle};
 pub use folders::Folders;
+pub use reconcile::{Account, Item, reconcile};
 pub use sender::{Sender, Sent};
 
-/// The pipeline file that the demo runs, and its name in messages.
+/// The pipeline file of the demo, by its name in messages.
 pub const FILE: &str = "examples/campaign_metrics.yaml";
 /// Its text.
 pub const PIPELINE: &str = include_str!("../../../examples/campaign_metrics.yaml");
 
-/// The file of the pipeline that runs beside it on the same events.
+/// The file of the second pipeline on the same events.
 pub const TAGS_FILE: &str = "examples/user_tags.yaml";
 /// Its text.
 pub const TAGS_PIPELINE: &str = include_str!("../../../examples/user_tags.yaml");
@@ -36,7 +36,7 @@ const PARTITIONS: u16 = 4;
 /// The event time between two events: 300,000 make 50 minutes.
 const SPACING: Duration = Duration::from_millis(10);
 
-/// Short, for a demo is over soon and should show a commit before.
+/// Short, so that the short demo shows a commit before its end.
 const COMMIT_EVERY: &str = "1s";
 
 /// A broker with an empty topic, and the events to send to it.
@@ -46,7 +46,7 @@ pub struct Demo {
 }
 
 impl Demo {
-    /// With `events` events, the last of which happens `now`.
+    /// A demo with `events` events, the last at `now`.
     ///
     /// # Errors
     /// `External` where the broker cannot listen.
@@ -69,13 +69,12 @@ impl Demo {
         Ok(Self { broker, config })
     }
 
-    /// Where the broker listens.
+    /// The address of the broker.
     pub fn brokers(&self) -> &str {
         self.broker.bootstrap_servers()
     }
 
-    /// How [`PIPELINE`] is loaded: its variables point at this broker and at
-    /// `folders`.
+    /// The options to load [`PIPELINE`]: its variables name this broker and `folders`.
     pub fn load_options(&self, folders: &Folders) -> LoadOptions {
         LoadOptions {
             set: vec![("commit_every".to_owned(), COMMIT_EVERY.to_owned())],
@@ -83,7 +82,7 @@ impl Demo {
         }
     }
 
-    /// How [`TAGS_PIPELINE`] is loaded, in the same way.
+    /// The options to load [`TAGS_PIPELINE`], in the same way.
     pub fn tags_options(&self, folders: &Folders) -> LoadOptions {
         let variables: BTreeMap<&str, String> = BTreeMap::from([
             ("KAFKA_BROKERS", self.brokers().to_owned()),
@@ -96,7 +95,7 @@ impl Demo {
         }
     }
 
-    /// What sends the events.
+    /// The sender of the events.
     ///
     /// # Errors
     /// `Config` where the client refuses its settings.

@@ -1,4 +1,4 @@
-//! Sends the demo's events, and keeps book of what they should add up to.
+//! Sends the demo's events, and keeps their expected totals.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,14 +9,14 @@ use tagflow_connectors::{
 use tagflow_engine::{Result, status::JobStatus};
 use tokio::sync::watch;
 
-use super::account::Account;
+use super::reconcile::Account;
 
-/// How far the sender may run ahead of the reader. The mock broker keeps 5 MiB
-/// of a partition and then drops the oldest in silence; an event has less than
-/// 400 bytes, so this is safe even if all went to one partition.
+/// The most events that the sender may be ahead of the reader. The mock broker keeps 5 MiB of a
+/// partition and then drops the oldest silently. An event has less than 400 bytes, so this is safe
+/// even with all events in one partition.
 const MOST_AHEAD: u64 = 12_000;
 
-/// How often the reader is looked at while it is behind.
+/// How often to check the reader's progress while it is behind.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Sends events no faster than they are read.
@@ -26,12 +26,12 @@ pub struct Sender {
     events: Events,
 }
 
-/// What was sent.
+/// The sent events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sent {
-    /// By what they were meant to be.
+    /// Their counts by intended kind.
     pub kinds: EventCounts,
-    /// What the readable ones add up to.
+    /// The totals of the readable events.
     pub account: Account,
 }
 
@@ -44,8 +44,8 @@ impl Sender {
         })
     }
 
-    /// Sends everything, and returns when all jobs whose status these are have read
-    /// it; with nothing if one ended before.
+    /// Sends everything, and returns when all jobs with these statuses have read it; `None` if one
+    /// ended before.
     ///
     /// # Errors
     /// `External` where an event cannot be delivered.

@@ -1,7 +1,7 @@
-//! What is wrong with a pipeline file, and where.
+//! The problems of a pipeline file, with their positions.
 //!
-//! A check never stops at the first problem: it adds a [`Diagnostic`] to the
-//! file's [`Diagnostics`] and goes on, so that a user sees all of them at once.
+//! A check never stops at the first problem. It adds a [`Diagnostic`] to the file's [`Diagnostics`]
+//! and continues, so that a user sees all problems at once.
 
 mod render;
 mod suggest;
@@ -10,27 +10,27 @@ mod tests;
 
 use std::{fmt, sync::Arc};
 
-pub use suggest::{closest, unknown};
+pub use suggest::{closest, same_but_for_case, unknown};
 
-/// A problem at a place of a file.
+/// A problem at a position of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
     /// The file, as the user named it.
     pub file: Arc<str>,
-    /// Where in it.
+    /// Its position in the file.
     pub at: Position,
     /// Whether the pipeline can run nevertheless.
     pub severity: Severity,
     /// The field, from the top: `sources.events.time.delay`; empty where it is
     /// the whole file.
     pub path: String,
-    /// What is wrong: one line, lowercase, no full stop, names in backticks.
+    /// The problem: one line, lowercase, no full stop, names in backticks.
     pub message: String,
-    /// What to do about it.
+    /// How to fix it.
     pub help: Option<String>,
 }
 
-/// A place in a file; lines and columns count from 1, columns in characters.
+/// A position in a file; lines and columns count from 1, columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     /// The line.
@@ -50,12 +50,12 @@ impl fmt::Display for Position {
     }
 }
 
-/// How bad a problem is.
+/// The severity of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// The pipeline cannot run.
     Error,
-    /// It can run, and may not do what was meant.
+    /// It can run, but may not behave as intended.
     Warning,
 }
 
@@ -68,7 +68,7 @@ impl fmt::Display for Severity {
     }
 }
 
-/// The problems of one file, in the order of their places.
+/// The problems of a file, by position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostics {
     file: Arc<str>,
@@ -89,7 +89,7 @@ impl Diagnostics {
         Arc::clone(&self.file)
     }
 
-    /// Adds an error, and gives it back for its help to be set.
+    /// Adds an error, and returns it so that the caller can set its help.
     pub fn error(
         &mut self,
         at: Position,
@@ -99,7 +99,7 @@ impl Diagnostics {
         self.add(Severity::Error, at, path.into(), message.into())
     }
 
-    /// Adds a warning, and gives it back for its help to be set.
+    /// Adds a warning, and returns it so that the caller can set its help.
     pub fn warning(
         &mut self,
         at: Position,
@@ -109,14 +109,14 @@ impl Diagnostics {
         self.add(Severity::Warning, at, path.into(), message.into())
     }
 
-    /// Takes over the problems of `other`.
+    /// Adds the problems of `other`.
     pub fn extend(&mut self, other: Self) {
         for diagnostic in other.items {
             self.insert(diagnostic);
         }
     }
 
-    /// Those of one severity.
+    /// The problems with one severity.
     #[must_use]
     pub fn only(&self, severity: Severity) -> Self {
         let same = |item: &&Diagnostic| item.severity == severity;
@@ -136,7 +136,7 @@ impl Diagnostics {
         self.items.is_empty()
     }
 
-    /// The problems, by place.
+    /// The problems, by position.
     pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
         self.items.iter()
     }
@@ -163,7 +163,7 @@ impl Diagnostics {
         })
     }
 
-    /// After those at or before the same place.
+    /// Inserts after problems at or before the same position.
     fn insert(&mut self, diagnostic: Diagnostic) -> &mut Diagnostic {
         let index = self.items.partition_point(|item| item.at <= diagnostic.at);
         self.items.insert(index, diagnostic);
@@ -172,7 +172,7 @@ impl Diagnostics {
 }
 
 impl Diagnostic {
-    /// Says what to do about it.
+    /// Sets how to fix it.
     pub fn help(&mut self, help: impl Into<String>) {
         self.help = Some(help.into());
     }

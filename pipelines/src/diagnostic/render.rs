@@ -1,12 +1,12 @@
-//! Problems as a person, a program and GitHub's pull-request view read them.
+//! Renders problems for people, for programs and for GitHub's pull-request view.
 
 use serde_json::json;
 
 use super::{Diagnostic, Diagnostics, Severity};
 
 impl Diagnostics {
-    /// For a terminal: a line a problem, its help beneath, then how many.
-    /// Empty where there is none.
+    /// For a terminal: one line per problem, its help beneath, then the count. Empty without
+    /// problems.
     ///
     /// ```text
     /// orders.yaml:18:7   error  unknown key `wher` in `clean`; did you mean `where`?
@@ -15,6 +15,12 @@ impl Diagnostics {
     /// 2 errors
     /// ```
     pub fn human(&self) -> String {
+        self.human_with(|_, text| text.to_owned())
+    }
+
+    /// Like [`Diagnostics::human`], with `paint` applied to each severity.
+    #[must_use]
+    pub fn human_with(&self, paint: impl Fn(Severity, &str) -> String) -> String {
         let places: Vec<String> = self
             .iter()
             .map(|item| format!("{}:{}", item.file, item.at))
@@ -24,12 +30,11 @@ impl Diagnostics {
         let severity_width = widest(&mut self.iter().map(|item| item.severity.to_string().len()));
         let mut lines: Vec<String> = Vec::new();
         for (place, item) in places.iter().zip(self.iter()) {
-            let severity = item.severity.to_string();
             let margin = place_width + severity_width + 4;
             let message = indented(&item.message, margin);
-            lines.push(format!(
-                "{place:place_width$}  {severity:severity_width$}  {message}"
-            ));
+            let severity = format!("{:severity_width$}", item.severity.to_string());
+            let severity = paint(item.severity, &severity);
+            lines.push(format!("{place:place_width$}  {severity}  {message}"));
             if let Some(help) = &item.help {
                 let help = indented(help, margin + "help: ".len());
                 lines.push(format!("{:margin$}help: {help}", ""));
@@ -40,15 +45,15 @@ impl Diagnostics {
         lines.join("\n")
     }
 
-    /// For programs: an array of objects with `file`, `line`, `column`,
-    /// `severity`, `path`, `message` and `help` (null where there is none).
+    /// For programs: an array of objects with `file`, `line`, `column`, `severity`, `path`,
+    /// `message` and `help` (null without help).
     pub fn json(&self) -> String {
         let items: Vec<_> = self.iter().map(object).collect();
         format!("{:#}\n", serde_json::Value::Array(items))
     }
 
-    /// For GitHub Actions: a workflow command a problem, which the pull
-    /// request's view shows at the line.
+    /// For GitHub Actions: one workflow command per problem, which the pull request's view shows at
+    /// the line.
     pub fn github(&self) -> String {
         self.iter().map(command).collect()
     }
@@ -92,12 +97,12 @@ fn command(item: &Diagnostic) -> String {
     )
 }
 
-/// The lines after the first begin below the first.
+/// Indents all lines after the first.
 fn indented(text: &str, margin: usize) -> String {
     text.replace('\n', &format!("\n{:margin$}", ""))
 }
 
-/// The message of a workflow command, escaped as GitHub's toolkit does it.
+/// The message of a workflow command, escaped as in GitHub's toolkit.
 fn data(text: &str) -> String {
     text.replace('%', "%25")
         .replace('\r', "%0D")

@@ -1,6 +1,8 @@
-//! "did you mean": the name that a misspelt one stands for.
+//! "did you mean": the intended name of a misspelt one.
 
-/// The one of `names` that `wrong` is most like, if it is like any.
+use std::collections::HashMap;
+
+/// The most similar of `names` to `wrong`, if one is similar.
 pub fn closest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let edits =
         |name: &str| strsim::damerau_levenshtein(&wrong.to_lowercase(), &name.to_lowercase());
@@ -13,8 +15,19 @@ pub fn closest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Opt
         .map(|(_, name)| name)
 }
 
-/// How a message about the unknown name `wrong` goes on: with the name that it
-/// is like, else with those that there are.
+/// The first two names that differ in case alone. Most engines treat such names as equal.
+pub fn same_but_for_case<'a>(
+    names: impl IntoIterator<Item = &'a str>,
+) -> Option<(&'a str, &'a str)> {
+    let mut seen: HashMap<String, &str> = HashMap::new();
+    names.into_iter().find_map(|name| {
+        let other = seen.insert(name.to_lowercase(), name)?;
+        (other != name).then_some((other, name))
+    })
+}
+
+/// The rest of a message about the unknown name `wrong`: the similar name, otherwise the available
+/// ones.
 pub fn unknown<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str> + Clone) -> String {
     if let Some(name) = closest(wrong, names.clone()) {
         return format!("; did you mean `{name}`?");

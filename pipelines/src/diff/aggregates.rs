@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Difference, Fate, Kind, Version, each, parts};
 
-/// What becomes of each measure of a block, of which `block` does.
+/// The fate of each measure of a block, given the fate of the block.
 pub(super) fn measures(name: &str, block: Fate, old: &Version, new: &Version) -> Vec<Difference> {
     if [Fate::Added, Fate::Removed].contains(&block) {
         return Vec::new();
@@ -21,7 +21,7 @@ pub(super) fn measures(name: &str, block: Fate, old: &Version, new: &Version) ->
     measures
 }
 
-/// Which aggregates of a query come, go, or mean something else.
+/// The aggregates of a query that are added, removed or changed.
 pub(super) fn details(name: &str, old: &Version, new: &Version) -> Vec<String> {
     let (was, is) = (of(name, old), of(name, new));
     let mut details = Vec::new();
@@ -37,7 +37,7 @@ pub(super) fn details(name: &str, old: &Version, new: &Version) -> Vec<String> {
     details
 }
 
-/// Whether no aggregate of a node is as it was: then nothing is left of its state.
+/// Whether no aggregate of a node is kept: then its state is empty.
 pub(super) fn begin_anew(node: &str, old: &Version, new: &Version) -> bool {
     let Some(is) = new.plan.aggregates.get(node).filter(|is| !is.is_empty()) else {
         return false;

@@ -1,11 +1,12 @@
-//! What a changed pipeline file does to what has run: which state is kept,
-//! which begins anew, and which tables change.
+//! The effects of a changed pipeline file on the last run: kept state, reset state, and changed
+//! tables.
 //!
-//! State belongs to a definition: a query keeps its state as long as its
-//! fingerprint is the same, and each of its aggregates as long as its own definition
-//! is, whatever else is in the file.
+//! State belongs to a definition. A query keeps its state as long as its fingerprint is the same.
+//! Each of its aggregates keeps its state as long as its own definition is the same. Other changes
+//! in the file do not matter.
 
 mod aggregates;
+mod columns;
 mod render;
 mod tags;
 #[cfg(test)]
@@ -18,62 +19,63 @@ use serde_json::Value;
 
 use crate::plan::StoredTable;
 
+pub use columns::check_columns;
 pub use render::human;
 pub use version::Version;
 
-/// What becomes of one thing in the file.
+/// The difference of a thing in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// Its name.
     pub name: String,
-    /// What becomes of it.
+    /// Its fate.
     pub fate: Fate,
-    /// What is not as it was: `- …` for what was, `+ …` for what is.
+    /// The changes: `- …` for the old version, `+ …` for the new one.
     pub details: Vec<String>,
 }
 
-/// What kind of thing it is.
+/// The kind of a thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A source, with how far it was read.
+    /// A source, with its positions.
     Source,
-    /// A step, with what it remembers of rows if it does.
+    /// A step, with its state if it has any.
     Step,
     /// A query, with its open windows or joins if it has some.
     Query,
     /// A block of metrics, with its open windows.
     Metrics,
-    /// A measure of a block, with what it has counted in these.
+    /// A measure of a block, with its aggregates in these windows.
     Measure,
     /// A table that streams are joined with.
     Lookup,
-    /// A tag, with what is known of each key.
+    /// A tag, with its state of each key.
     Tag,
-    /// A segment, with who is in it.
+    /// A segment, with its members.
     Segment,
     /// A table that is written.
     Table,
 }
 
-/// What becomes of it.
+/// The fate of a thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// It goes on.
+    /// It continues.
     Kept,
-    /// It goes on, and its settings are others.
+    /// It continues with other settings.
     Changed,
-    /// It begins.
+    /// It is new.
     Added,
-    /// Its state does not fit any more.
+    /// Its state no longer fits.
     Reset,
-    /// It is gone.
+    /// It is removed.
     Removed,
 }
 
-/// All that is in two versions: sources, tables that are looked up, steps, queries,
-/// metrics with their measures, tags, segments and tables that are written, in this order.
+/// All differences of two versions, in this order: sources, lookup tables, steps, queries, metrics
+/// with their measures, tags, segments and written tables.
 pub fn compare(old: &Version, new: &Version) -> Vec<Difference> {
     let mut all = Vec::new();
     for (kind, block) in [
@@ -109,7 +111,7 @@ pub fn compare(old: &Version, new: &Version) -> Vec<Difference> {
     all
 }
 
-/// What `run --reset` must name so that `new` can go on from where `old` stands.
+/// The names that `run --reset` needs so that `new` can continue from `old`.
 pub fn resets(old: &Version, new: &Version) -> Vec<String> {
     let stateful = old.fingerprints.iter();
     let mut resets: Vec<String> = stateful
@@ -119,9 +121,30 @@ pub fn resets(old: &Version, new: &Version) -> Vec<String> {
         })
         .map(|(node, _)| node.clone())
         .collect();
+    for change in columns::tightened(old, new) {
+        let begun = |node: &String| !resets.contains(node);
+        let nodes: Vec<String> = change.nodes.into_iter().filter(begun).collect();
+        resets.extend(nodes);
+    }
     let read = old.sources.iter();
     resets.extend(read.filter(|name| !new.sources.contains(*name)).cloned());
-    resets
+    with_sources(resets, new)
+}
+
+/// Replaces each sink that replaces rows of its table by its sources: without its state the rows
+/// would be there twice.
+fn with_sources(resets: Vec<String>, new: &Version) -> Vec<String> {
+    let mut all = Vec::new();
+    for name in resets {
+        let instead = match new.feeding.get(&name) {
+            Some(sources) => sources.iter().cloned().collect(),
+            None => vec![name],
+        };
+        all.extend(instead);
+    }
+    let mut seen = BTreeSet::new();
+    all.retain(|name| seen.insert(name.clone()));
+    all
 }
 
 /// The names in both maps.
@@ -131,15 +154,15 @@ fn names<'a>(old: &'a Value, new: &'a Value) -> BTreeSet<&'a str> {
         .collect()
 }
 
-/// What becomes of each of some things with state of their own, which goes by its
-/// definition and not by its name. `of_all` is what has changed for all of them.
+/// The differences of things with state of their own. A definition identifies a thing, not its
+/// name. `of_all` is the change that affects all things.
 fn each(
     kind: Kind,
     was: &BTreeMap<String, String>,
     is: &BTreeMap<String, String>,
     of_all: Option<&[String]>,
 ) -> Vec<Difference> {
-    // One that goes by another name now.
+    // The same thing under another name.
     let before = |name: &str| {
         let renamed = was.iter().find(|(it, definition)| {
             !is.contains_key(*it) && is.get(name) == Some(definition) && !was.contains_key(name)
@@ -184,7 +207,7 @@ fn each(
     all.into_iter().map(of).collect()
 }
 
-/// Anything with a definition in the file, but for sinks.
+/// Anything with a definition in the file, except sinks.
 fn definition(kind: Kind, block: &str, name: &str, old: &Version, new: &Version) -> Difference {
     let (was, is) = (
         &old.plan.pipeline[block][name],
@@ -202,13 +225,19 @@ fn definition(kind: Kind, block: &str, name: &str, old: &Version, new: &Version)
                     details.extend(parts(was, is));
                 }
             }
+            for change in columns::tightened(old, new) {
+                let is_own = |node: &String| change.nodes.contains(node);
+                if old.nodes_of(name).any(is_own) {
+                    details.push(change.detail());
+                }
+            }
             let mut nodes = old.nodes_of(name);
             let begins_anew = nodes.any(|node| aggregates::begin_anew(node, old, new));
             let aggregates = match kind {
                 Kind::Metrics => Vec::new(),
                 _ => aggregates::details(name, old, new),
             };
-            // A query may have lost a window of several, or all.
+            // A query may have lost one or all of its windows.
             let nodes = |version: &Version| version.nodes_of(name).cloned().collect::<Vec<_>>();
             if !details.is_empty() || (nodes(old) != nodes(new) && !nodes(old).is_empty()) {
                 Fate::Reset
@@ -232,7 +261,7 @@ fn definition(kind: Kind, block: &str, name: &str, old: &Version, new: &Version)
     }
 }
 
-/// The settings that are not as they were, by name.
+/// The changed settings, by name.
 fn settings(was: &Value, is: &Value) -> Vec<String> {
     let changed = names(was, is)
         .into_iter()
@@ -249,8 +278,7 @@ fn parts(was: &str, is: &str) -> Vec<String> {
     gone.chain(come.map(|part| format!("+ {part}"))).collect()
 }
 
-/// The parts of a fingerprint: what stands between semicolons that are in no
-/// string.
+/// The parts of a fingerprint, between semicolons outside of strings.
 fn split(fingerprint: &str) -> Vec<&str> {
     let mut quoted = false;
     let parts = fingerprint.split(|letter| {

@@ -1,11 +1,11 @@
-//! Differences as a person reads them.
+//! Renders differences for people.
 
 use std::fmt::{self, Write as _};
 
 use super::{Difference, Fate, Kind};
 use crate::{describe::called, plan::StoredColumn};
 
-/// A line a thing, with what is not as it was beneath.
+/// One line per thing, with its changes beneath.
 ///
 /// ```text
 /// source  events  kept

@@ -29,7 +29,8 @@ fn version(text: &str) -> Version {
     Version::of(&pipeline.unwrap_or_else(|problems| panic!("{}", problems.human()))).unwrap()
 }
 
-/// What is not kept when `from` in the file becomes `to`, and what to reset.
+/// The differences other than `kept` when `from` in the file becomes `to`, and the necessary
+/// resets.
 fn changed(from: &str, to: &str) -> (String, Vec<String>) {
     assert_eq!(FILE.matches(from).count(), 1, "{from}");
     let (old, new) = (version(FILE), version(&FILE.replace(from, to)));
@@ -64,7 +65,7 @@ table   late          kept
     assert_eq!(resets(&file, &file), [""; 0]);
 }
 
-/// Pairs of clicks and orders, and what a table says of them.
+/// Pairs of clicks and orders, and their table.
 const JOINED: &str = r"name: p
 sources:
   clicks:
@@ -406,4 +407,24 @@ table   minutes  changed  from the next file on
 ",
         &[],
     );
+}
+
+/// Without its state the sink would leave the replaced rows in its table.
+#[test]
+fn regression_a_changed_table_of_replaced_windows_is_reset_with_its_sources() {
+    let query = "SELECT tumble(at, INTERVAL '1 hour') AS w, count(*) AS n FROM events GROUP BY 1";
+    let corrected = format!("{{sql: \"{query}\", allowed_lateness: 1h}}");
+    let replacing = FILE.replace(query, &corrected).replace(
+        "url: /nowhere/hours}",
+        "url: /nowhere/hours, mode: replace_windows}",
+    );
+    let new = version(&replacing);
+    let reset = |names: &[&str]| {
+        let names = names.iter().map(ToString::to_string);
+        with_sources(names.collect(), &new)
+    };
+    assert_eq!(reset(&["hours"]), ["events"]);
+    assert_eq!(reset(&["hour", "hours", "events"]), ["hour", "events"]);
+    assert_eq!(reset(&["minutes"]), ["minutes"], "a table that only grows");
+    assert!(new.reads("events") && !new.reads("hour"));
 }

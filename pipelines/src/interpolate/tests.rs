@@ -42,6 +42,22 @@ fn references_resolve() {
 }
 
 #[test]
+fn regression_nested_references_are_refused() {
+    for leaf in [
+        "${env:NONE:-${env:HOST}}",
+        "x${env:HOST:-${params.n}}y",
+        "${file:${env:HOST}}",
+        "${params.${env:HOST}}",
+    ] {
+        let message = problem(leaf).message;
+        assert!(
+            message.starts_with("a reference cannot stand inside another"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
 fn every_character_knows_where_it_comes_from() {
     let resolved = resolve("é${params.n}z$${", &variables()).unwrap();
     assert_eq!(resolved.text, "é20z${");
@@ -97,6 +113,33 @@ fn a_file_is_read_beside_the_pipeline_without_its_last_newline() {
     let resolved = resolve("x${file:password}", &variables).unwrap();
     assert_eq!(resolved.text, "xse cret");
     assert_eq!(resolved.file, Some(1));
+}
+
+/// A pipe without a writer never answers, and a device may never end.
+#[cfg(unix)]
+#[test]
+fn regression_a_pipe_or_a_device_is_no_value() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    fs::write(folder.path().join("large"), "x".repeat((1 << 20) + 1)).unwrap();
+    let variables = Variables {
+        folder: folder.path().into(),
+        ..variables()
+    };
+    for (path, reason) in [
+        ("pipe", "it is not a regular file"),
+        ("/dev/zero", "it is not a regular file"),
+        (".", "it is not a regular file"),
+        ("large", "it is longer than 1MiB"),
+    ] {
+        let problems = resolve(&format!("${{file:{path}}}"), &variables)
+            .err()
+            .unwrap();
+        let expected = format!("cannot read the file `{path}`: {reason}");
+        assert_eq!(problems[0].message, expected);
+    }
 }
 
 #[test]

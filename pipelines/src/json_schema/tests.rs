@@ -9,7 +9,7 @@ use crate::{
     yaml::{self, Kind, Node},
 };
 
-/// `UPDATE_SCHEMA=1 cargo test -p tagflow-pipelines json_schema` writes it anew.
+/// `UPDATE_SCHEMA=1 cargo test -p tagflow-pipelines json_schema` rewrites it.
 #[test]
 fn the_checked_in_schema_is_current() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas/json/pipeline.schema.json");
@@ -45,7 +45,7 @@ fn value(node: &Node) -> Value {
     }
 }
 
-/// Walks a file along the schema and notes which properties it has.
+/// Walks a file along the schema and records its properties.
 struct Walk<'s> {
     schema: &'s Value,
     used: BTreeSet<String>,
@@ -93,7 +93,7 @@ impl Walk<'_> {
     }
 }
 
-/// The places of all properties, by the schema.
+/// The places of all properties in the schema.
 fn properties(place: &str, schema: &Value, found: &mut BTreeSet<String>) {
     let Value::Object(fields) = schema else {
         for (index, schema) in schema.as_array().into_iter().flatten().enumerate() {
@@ -116,8 +116,7 @@ fn properties(place: &str, schema: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
-/// The reader reads `EVERYTHING` (its own test), so what the schema knows and
-/// what is read are the same.
+/// The reader reads `EVERYTHING` (its own test), so the schema and the reader have the same keys.
 #[test]
 fn the_schema_knows_what_is_read_and_nothing_else() {
     let schema = schema();

@@ -1,4 +1,4 @@
-//! What the file says of its relations, and the way back to places in it.
+//! The definitions of a file's relations, and the positions of their errors.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
     sql::{Definition, Fault, MetricsPart, Part, SelectItem, SqlError},
 };
 
-/// How far apart the changes of a query with `ttl` are, where it does not say.
+/// The default interval between the changes of a query with `ttl`.
 const CHANGES_EVERY: Duration = Duration::from_mins(1);
 
 /// The sources, steps, queries, metrics and tables of a file.
@@ -65,7 +65,7 @@ pub(super) fn definitions(spec: &Spec) -> BTreeMap<String, Definition> {
     definitions
 }
 
-/// When the rows of a query come out.
+/// When the rows of a query are emitted.
 fn emission(query: &Query) -> Emission {
     let ttl = query.ttl.as_ref().map(|ttl| *ttl.value());
     let every = ttl.map(|_| CHANGES_EVERY);
@@ -76,7 +76,7 @@ fn emission(query: &Query) -> Emission {
     }
 }
 
-/// Where the relation `name`, or the step that it is part of, is defined.
+/// The position of the relation `name`, or of the step that it is part of.
 pub(super) fn position(spec: &Spec, name: &str) -> Position {
     let name = name.split('.').next().unwrap_or(name);
     if let Some(query) = spec.queries.get(name) {
@@ -88,7 +88,7 @@ pub(super) fn position(spec: &Spec, name: &str) -> Position {
         .map_or(Position::START, Name::at)
 }
 
-/// Adds what is wrong with a relation, at its place in the file.
+/// Adds an error of a relation, at its position in the file.
 pub(super) fn report(spec: &Spec, fault: &Fault, diagnostics: &mut Diagnostics) {
     let name = fault.relation.as_str();
     if let Some((name, stage)) = name.split_once('.')
@@ -139,13 +139,23 @@ pub(super) fn report(spec: &Spec, fault: &Fault, diagnostics: &mut Diagnostics) 
     }
 }
 
-/// Adds what is wrong with a SQL text, at its place in the file.
+/// Adds a warning of a relation, at its position in the file.
+pub(super) fn warn(spec: &Spec, warning: &Fault, diagnostics: &mut Diagnostics) {
+    let name = warning.relation.as_str();
+    let message = warning.error.message.as_str();
+    let diagnostic = diagnostics.warning(position(spec, name), name, message);
+    if let Some(help) = &warning.error.help {
+        diagnostic.help(help.as_str());
+    }
+}
+
+/// Adds an error of a SQL text, at its position in the file.
 pub(super) fn sql(text: &SqlText, path: String, error: &SqlError, diagnostics: &mut Diagnostics) {
     let at = text.position(error.line.into(), error.column.into());
     add(at, path, error, diagnostics);
 }
 
-/// Adds what is wrong at a place in the file.
+/// Adds an error at a position in the file.
 pub(super) fn add(at: Position, path: String, error: &SqlError, diagnostics: &mut Diagnostics) {
     let diagnostic = diagnostics.error(at, path, error.message.as_str());
     if let Some(help) = &error.help {

@@ -1,4 +1,4 @@
-//! What tests expect: whether there are such columns, and such values of them.
+//! Checks the expectations of tests: their columns must exist, and their values must fit.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use tagflow_schemas::{dead_letter, late};
 
 use super::{
     Lowering,
-    set_aside::FOLDER,
+    side_outputs::FOLDER,
     sinks::{PlannedSink, schema_of},
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 };
 
 impl Lowering<'_> {
-    /// Checks the rows that tests expect, and notes the shapes of the nodes.
+    /// Checks the rows that tests expect, and records the shapes of the nodes.
     pub(super) fn expectations(&mut self, sinks: &[PlannedSink]) {
         let spec = self.spec;
         let steps = spec.tests.iter().flat_map(|test| &test.steps);
@@ -45,10 +45,10 @@ impl Lowering<'_> {
         }
     }
 
-    /// The columns of a node; `None` if nothing is called so, or it is in error.
+    /// The columns of a node; `None` if no node has this name, or it is in error.
     fn shape(&self, name: &str, sinks: &[PlannedSink]) -> Option<SchemaRef> {
         match name {
-            DEAD_LETTERS => return Some(with_folder(&dead_letter::schema())),
+            DEAD_LETTERS => return Some(dead_letter::schema()),
             LATE => return Some(with_folder(&late::schema())),
             _ => {}
         }

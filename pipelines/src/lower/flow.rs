@@ -1,4 +1,4 @@
-//! Rows on their way through the graph, and expressions over them.
+//! The rows of relations in the graph, and expressions over them.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -14,24 +14,28 @@ use tagflow_engine::{
     Error, Result,
     graph::{NodeId, OFFSET_COLUMN},
 };
-use tagflow_operators::{expr::physical, map::MapSpec};
+use tagflow_operators::{
+    expr::{condition, physical},
+    map::MapSpec,
+    row_errors::RowErrors,
+};
 
 use crate::sql::Rows;
 
 /// Relations that are in the graph, by name.
 pub(super) type Flows = BTreeMap<String, Flow>;
 
-/// The rows that some nodes emit, all of one shape.
+/// The rows that some nodes emit, all with the same shape.
 #[derive(Debug, Clone)]
 pub(super) struct Flow {
-    /// Who emits them.
+    /// The nodes that emit them.
     pub(super) ends: Vec<NodeId>,
-    /// Their columns under the names that plans have for them, with
-    /// [`OFFSET_COLUMN`] last where rows carry their offset.
+    /// Their columns under the names that plans have for them, with [`OFFSET_COLUMN`] last if rows
+    /// carry their offset.
     pub(super) schema: SchemaRef,
-    /// What they are.
+    /// The kind of the rows.
     pub(super) rows: Rows,
-    /// The columns that hold personal data, or something computed of it.
+    /// The columns with personal data, or with values computed from it.
     pub(super) personal: BTreeSet<String>,
 }
 
@@ -54,7 +58,7 @@ impl Flow {
         last.is_some_and(|field| field.name() == OFFSET_COLUMN)
     }
 
-    /// The columns as expressions that were planned over `planned` know them.
+    /// The columns, as known to expressions that were planned over `planned`.
     pub(super) fn resolved(&self, planned: &DFSchema) -> Result<DFSchema> {
         let names: HashMap<String, _> = planned
             .iter()
@@ -97,15 +101,18 @@ impl Flow {
             fields.extend(self.schema.fields().last().cloned());
         }
         Ok(MapSpec {
-            predicate: filter.map(|filter| physical(filter, columns)).transpose()?,
+            predicate: filter
+                .map(|filter| condition(filter, columns))
+                .transpose()?,
             projection,
             schema: Arc::new(Schema::new(fields)),
+            errors: RowErrors::default(),
         })
     }
 }
 
-/// What rows call the planned column at `index`: its name, with its relation
-/// before it where that alone would be another column's too.
+/// The name of the planned column at `index` in the rows. It includes the relation if another
+/// column has the same name.
 pub(super) fn column_name(planned: &DFSchema, index: usize) -> String {
     let name = planned.field(index).name();
     let of_name = planned.fields().iter().filter(|it| it.name() == name);
@@ -115,11 +122,11 @@ pub(super) fn column_name(planned: &DFSchema, index: usize) -> String {
     }
 }
 
-/// Whether a map carries the offsets of rows on.
+/// Whether a map passes on the offsets of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Offsets {
     /// If rows have them.
     Keep,
-    /// Nobody further down names rows.
+    /// No later node needs to identify rows.
     Drop,
 }

@@ -1,5 +1,4 @@
-//! Joins of two streams, and rankings: from the plan to operators that hold rows
-//! back.
+//! Translates joins of two streams, and rankings, into operators that buffer rows.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -17,9 +16,9 @@ use tagflow_engine::{
     operator::OperatorFactory,
 };
 use tagflow_operators::{
-    expr::physical,
+    expr::{can_fail, condition, physical},
     join::{Alone, Bound, JoinSide, JoinSpec},
-    top::{self, TopSpec},
+    top_n::{self, TopSpec},
 };
 
 use super::{
@@ -29,11 +28,11 @@ use super::{
 };
 use crate::sql::{EVENT_GRAIN, Join, JoinBound, Rows, Stream, Top};
 
-/// A map whose rows are held back.
+/// A map whose rows are buffered.
 struct Held {
     node: NodeId,
     schema: Arc<Schema>,
-    /// Which of its columns hold personal data.
+    /// The columns with personal data.
     personal: BTreeSet<String>,
 }
 
@@ -48,8 +47,8 @@ impl Lowering<'_> {
         let times = match &join.bound {
             JoinBound::Window(columns) | JoinBound::Interval { columns, .. } => columns,
         };
-        // Rows that only go into a window are known by what they are joined by. Another
-        // column may be missing in rows that wait since before it was read: it is null.
+        // Rows that only a window reads are identified by the columns of their join. Another column
+        // may be missing in rows that were buffered before it was read: it is null.
         let needed = match place {
             Place::Top(_) => (0..join.schema.fields().len()).collect(),
             Place::Input(_) => join.reads(),
@@ -113,7 +112,14 @@ impl Lowering<'_> {
             personal,
         };
         let columns = flow.resolved(&join.schema)?;
-        let condition = join.condition.as_ref();
+        let on = join.condition.as_ref();
+        let on = on.map(|on| condition(on, &columns)).transpose()?;
+        let can_fail = on.as_ref().is_some_and(|on| can_fail(on, &flow.schema));
+        let ends = vec![left, right];
+        let errors = self.row_errors(&Flow {
+            ends,
+            ..flow.clone()
+        });
         let spec = JoinSpec {
             pipeline: Arc::clone(&self.pipeline),
             query: Arc::from(relation),
@@ -121,8 +127,9 @@ impl Lowering<'_> {
                 JoinBound::Window(_) => Bound::Window,
                 JoinBound::Interval { min_us, max_us, .. } => Bound::Interval { min_us, max_us },
             },
-            condition: condition.map(|it| physical(it, &columns)).transpose()?,
+            condition: on,
             output: Arc::clone(&flow.schema),
+            errors: errors.clone(),
             sides: [left_side, right_side],
         };
         let inputs = [
@@ -133,6 +140,9 @@ impl Lowering<'_> {
         let of = spec.clone();
         let size: SizeOf = Box::new(move |load| of.size(load));
         let node = self.holder(relation, &stream, spec.factory(), size, &inputs)?;
+        if can_fail {
+            self.rejects(node, &errors);
+        }
         Ok(Flow {
             ends: vec![node],
             ..flow
@@ -179,13 +189,18 @@ impl Lowering<'_> {
             order: order.collect::<Result<_>>()?,
             limit,
             output: Arc::new(Schema::new(fields)),
+            errors: self.row_errors(&flow),
         };
+        let (can_fail, errors) = (spec.can_fail(), spec.errors.clone());
         let output = Arc::clone(&spec.output);
         let inputs = [(input, top.partition.clone())];
         let stream = Stream::Top(top.clone());
         let of = spec.clone();
         let size: SizeOf = Box::new(move |load| of.size(load));
-        let node = self.holder(relation, &stream, top::factory(spec), size, &inputs)?;
+        let node = self.holder(relation, &stream, top_n::factory(spec), size, &inputs)?;
+        if can_fail {
+            self.rejects(node, &errors);
+        }
         Ok(Flow {
             ends: vec![node],
             schema: output,
@@ -194,9 +209,9 @@ impl Lowering<'_> {
         })
     }
 
-    /// A map that gives exactly the columns of `stream`, then `keys`, then the
-    /// offset where rows have one: what is held back and shown when it is late. The
-    /// columns at `optional` may be missing in what is restored.
+    /// A map with exactly the columns of `stream`, then `keys`, then the offset if rows have one.
+    /// These are buffered, and shown in late rows. The columns at `optional` may be missing in
+    /// restored rows.
     fn held_input(
         &mut self,
         relation: &str,
@@ -234,7 +249,7 @@ impl Lowering<'_> {
             .map(|it| it.name().as_str())
             .collect();
         let label = format!("columns {}", names.join(", "));
-        let node = self.add_map(name, label, spec);
+        let node = self.add_map(name, label, spec, &input);
         self.forward(&input.ends, node);
         Ok(Held {
             node,
@@ -243,8 +258,8 @@ impl Lowering<'_> {
         })
     }
 
-    /// Adds an operator that holds back rows of `inputs`, which come by the
-    /// hash of some columns.
+    /// Adds an operator that buffers rows of `inputs`, which are partitioned by the hash of some
+    /// columns.
     fn holder(
         &mut self,
         relation: &str,
@@ -253,7 +268,7 @@ impl Lowering<'_> {
         size: SizeOf,
         inputs: &[(NodeId, Vec<usize>)],
     ) -> Result<NodeId> {
-        // What comes in is part of what the state means.
+        // The definition of the input is part of the state's fingerprint.
         let definition = self.program.definition(stream);
         let definition = definition.map_err(|fault| Error::config(fault.error.message))?;
         let name = self.free(relation);

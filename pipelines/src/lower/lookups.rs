@@ -1,4 +1,4 @@
-//! Joins with a table: from a [`Lookup`] to an operator.
+//! Translates a join with a table, a [`Lookup`], into an operator.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -13,7 +13,7 @@ use tagflow_engine::{
     graph::{NodeKind, OperatorNode},
 };
 use tagflow_operators::{
-    expr::physical,
+    expr::{condition, physical},
     join::lookup::{self, LookupSpec, Missing},
 };
 
@@ -96,14 +96,18 @@ impl Lowering<'_> {
             condition: lookup
                 .condition
                 .as_ref()
-                .map(|condition| physical(condition, &both))
+                .map(|on| condition(on, &both))
                 .transpose()?,
             missing: lookup.missing,
             before,
             found,
             after,
             schema: Arc::new(Schema::new(fields)),
+            errors: self.row_errors(&input),
         };
+        let mut spec = spec;
+        spec.errors.personal.extend(of_table.iter().cloned());
+        let (can_fail, errors) = (spec.can_fail(&input.schema), spec.errors.clone());
         let schema = Arc::clone(&spec.schema);
         let operator = NodeKind::Operator(OperatorNode {
             factory: lookup::factory(spec),
@@ -112,6 +116,9 @@ impl Lowering<'_> {
         let name = self.free(&format!("{}.lookup", place.relation()));
         let label = Stream::Lookup(lookup.clone()).headline();
         let node = self.graph.add(name, label, operator);
+        if can_fail {
+            self.rejects(node, &errors);
+        }
         self.forward(&input.ends, node);
         Ok(Flow {
             ends: vec![node],

@@ -1,4 +1,4 @@
-//! Where in the file a part of a `metrics` block is.
+//! Finds the position of a part of a `metrics` block in the file.
 
 use crate::{
     diagnostic::{Diagnostics, Position},
@@ -8,7 +8,7 @@ use crate::{
 
 use super::definitions::{add, sql};
 
-/// Adds what is wrong with a part of a block, at its place in the file.
+/// Adds an error of a part of a block, at its position in the file.
 pub(super) fn report(
     (name, metrics): (&Name, &Metrics),
     part: &MetricsPart,
@@ -56,7 +56,7 @@ pub(super) fn report(
     }
 }
 
-/// The text that a mistake in a measure is about.
+/// The text with a mistake in a measure.
 fn text<'a>(measure: &'a Measure, part: &MetricsPart) -> Option<&'a SqlText> {
     match part {
         MetricsPart::Where(_) => measure.filter.as_ref(),

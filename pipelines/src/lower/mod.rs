@@ -1,4 +1,4 @@
-//! From a [`Spec`] to the engine's [`Graph`].
+//! Translates a [`Spec`] into the engine's [`Graph`].
 //!
 //! | in the file | in the graph |
 //! | --- | --- |
@@ -9,15 +9,14 @@
 //! | a join with a table | `<name>.lookup` |
 //! | a join of streams | `<name>.left`, `<name>.right` ⇄ `<name>` ▷ `<name>.select` |
 //! | the best rows of a window | `<name>.input` ⇄ `<name>` ▷ `<name>.select` |
-//! | a block of metrics | as the query that it stands for |
+//! | a block of metrics | as its equivalent query |
 //! | `tags`, `segments` | `tags.input` ⇄ `tags` (⇄ `tags.population` ⇄ `tags` for scores by quantiles) ▷ `tags.changes`, `tags.current`, `segments.changes` |
 //! | a sink | `<name>.columns` ▷ `<name>` |
 //! | `errors` | `errors.dead_letters` and `errors.late`, as sinks |
 //!
-//! A relation that several read is there once; one that leads to no sink is
-//! not there. What is watched without a sink in the file ([`LowerOptions::taps`])
-//! gets one, `tap.<name>`. Names are ids of state and metrics, so they depend on
-//! nothing but the file.
+//! A relation with several readers is in the graph once; one without a path to a sink is omitted. A
+//! relation that is observed without a sink in the file ([`LowerOptions::taps`]) gets a sink,
+//! `tap.<name>`. Names are ids of state and metrics, so they depend only on the file.
 
 mod definitions;
 mod expectations;
@@ -26,7 +25,8 @@ mod joins;
 mod lookups;
 mod metrics;
 mod ordered;
-mod set_aside;
+mod row_errors;
+mod side_outputs;
 mod sinks;
 mod sources;
 mod stages;
@@ -44,9 +44,9 @@ use std::{
 
 use arrow::datatypes::SchemaRef;
 use tagflow_engine::{
-    Clock, Error, SystemClock,
+    Clock, Error, Port, SystemClock,
+    files::Table,
     graph::{self, Graph, NodeId},
-    sink::Table,
 };
 use tagflow_operators::{join::CurrentDimension, tags::Tags};
 
@@ -56,33 +56,34 @@ use crate::{
     sql::{Needs, Program, tags::PlannedTags},
 };
 use flow::Flows;
+pub use side_outputs::MAX_OPEN as SET_ASIDE_MAX_OPEN;
 pub(crate) use tables::table_of;
 pub use tagflow_operators::size::{Load, StateSize};
 
-/// What a graph is made with.
+/// The parameters of a graph.
 #[derive(Clone)]
 pub struct LowerOptions {
-    /// Tells sources and dead letters the time of day.
+    /// The clock of sources and dead letters.
     pub clock: Arc<dyn Clock>,
-    /// Which of the file's sinks take part.
+    /// The active sinks of the file.
     pub sinks: Sinks,
-    /// Relations that are watched: each leads to a sink more, [`tap`], which
-    /// drops its rows unless another one is put in its place.
+    /// Observed relations: each has an additional sink, [`tap`], which drops its rows unless it is
+    /// replaced.
     pub taps: BTreeSet<String>,
-    /// Tables whose rows are given, and not read from where they are.
+    /// Tables with given rows, which are not read from their files.
     pub tables: BTreeMap<String, CurrentDimension>,
 }
 
-/// Which of the file's sinks take part.
+/// The active sinks of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sinks {
     /// All, with the tables of dead letters and late rows.
     All,
-    /// None: nothing is written.
+    /// None: no table is written.
     None,
 }
 
-/// The node that watches `relation`; no name in a file is like it.
+/// The sink that observes `relation`; its name is not possible in a file.
 pub fn tap(relation: &str) -> String {
     format!("tap.{relation}")
 }
@@ -99,40 +100,42 @@ impl Default for LowerOptions {
     }
 }
 
-/// A pipeline that is ready to run.
+/// A valid pipeline.
 pub struct Lowered {
-    /// What runs.
+    /// The graph that runs.
     pub graph: Graph,
     /// The tables that it writes, those of dead letters and late rows last.
     pub tables: Vec<Table>,
-    /// Whether every source comes to an end.
+    /// Whether every source is bounded.
     pub bounded: bool,
-    /// What each relation delivers and how, inputs first.
+    /// The required columns of each relation and their plan, inputs first.
     pub relations: Vec<Needs>,
-    /// The SQL that each block of metrics stands for.
+    /// The SQL of each block of metrics.
     pub metrics: BTreeMap<String, String>,
-    /// How much memory the state of each node will take.
+    /// The estimated memory of each node's state.
     pub sizes: BTreeMap<String, SizeOf>,
-    /// What the state of each tag depends on.
+    /// The fingerprint of each tag's state.
     pub definitions: BTreeMap<String, String>,
-    /// What the state of each aggregate depends on, by the node that has it.
+    /// The fingerprint of each aggregate's state, by the node that has it.
     pub aggregates: Definitions,
     /// The tags and segments, if there are any.
     pub known: Option<Arc<Tags>>,
-    /// The columns of each node that is watched or that tests look at.
+    /// The columns of each node that is observed or that tests inspect.
     pub shapes: BTreeMap<String, SchemaRef>,
+    /// Warnings about its SQL and its sinks.
+    pub warnings: Diagnostics,
 }
 
-/// What the states of several nodes depend on, part by part.
+/// The fingerprints of several nodes' states, part by part.
 pub type Definitions = BTreeMap<String, BTreeMap<String, String>>;
 
-/// How much memory the state of a node will take.
+/// The estimated memory of a node's state.
 pub type SizeOf = Box<dyn Fn(&Load) -> StateSize + Send + Sync>;
 
 /// Lowers a pipeline. Touches no network and creates nothing.
 ///
 /// # Errors
-/// All that is wrong with its SQL and with the settings of its connectors.
+/// All errors of its SQL and of the settings of its connectors.
 pub fn lower(spec: &Spec, options: &LowerOptions) -> Result<Lowered, Diagnostics> {
     let mut lowering = Lowering::new(spec, options);
     let lowered = lowering.run();
@@ -142,8 +145,8 @@ pub fn lower(spec: &Spec, options: &LowerOptions) -> Result<Lowered, Diagnostics
     }
 }
 
-/// All that is wrong with a pipeline's SQL and with the settings of its
-/// connectors; what can be told without a network.
+/// All errors of a pipeline's SQL and of the settings of its connectors that can be found without a
+/// network.
 pub fn check(spec: &Spec) -> Diagnostics {
     let options = LowerOptions::default();
     let mut lowering = Lowering::new(spec, &options);
@@ -162,21 +165,21 @@ struct Lowering<'a> {
     sizes: BTreeMap<String, SizeOf>,
     shapes: BTreeMap<String, SchemaRef>,
     flows: Flows,
-    /// Sources whose bad rows become dead letters.
-    rejecting: Vec<NodeId>,
+    /// Nodes whose bad rows become dead letters, each with the output of those.
+    rejecting: Vec<(NodeId, Port)>,
     /// Windows and parts of steps, which emit late rows.
     windows: Vec<NodeId>,
     /// The tables that are looked up.
     dimensions: BTreeMap<String, CurrentDimension>,
     /// Tags and segments, until they are in the graph.
     tags: Option<PlannedTags>,
-    /// The columns of sources by which tags go: nobody is called nothing.
+    /// The columns of sources that are keys of tags: they must not be empty.
     keys: BTreeMap<String, BTreeSet<String>>,
-    /// And from then on.
+    /// Tags and segments in the graph.
     known: Option<Arc<Tags>>,
-    /// What the state of each tag depends on.
+    /// The fingerprint of each tag's state.
     definitions: BTreeMap<String, String>,
-    /// And that of each aggregate, by its node.
+    /// The fingerprint of each aggregate's state, by its node.
     aggregates: Definitions,
 }
 
@@ -206,10 +209,13 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// Lowers as much as can be; what is wrong is in the diagnostics.
+    /// Lowers all valid parts; the errors are in the diagnostics.
     fn run(&mut self) -> Option<Lowered> {
         for fault in self.program.faults() {
             definitions::report(self.spec, fault, &mut self.diagnostics);
+        }
+        for warning in self.program.warnings() {
+            definitions::warn(self.spec, warning, &mut self.diagnostics);
         }
         self.check_sources();
         self.check_tables();
@@ -237,7 +243,7 @@ impl<'a> Lowering<'a> {
         }
         for needs in &relations {
             if self.diagnostics.has_errors() && !self.are_inputs_there(needs) {
-                // What is wrong with them has been said.
+                // Their errors are reported already.
                 continue;
             }
             let lowered = match &needs.stream {
@@ -281,10 +287,11 @@ impl<'a> Lowering<'a> {
             definitions: std::mem::take(&mut self.definitions),
             aggregates: std::mem::take(&mut self.aggregates),
             known: self.known.take(),
+            warnings: self.diagnostics.clone(),
         })
     }
 
-    /// Whether all that a relation reads is in the graph.
+    /// Whether all inputs of a relation are in the graph.
     fn are_inputs_there(&self, needs: &Needs) -> bool {
         let mut there = true;
         if let Some(stream) = &needs.stream {

@@ -1,5 +1,5 @@
-//! Parts of steps that need the rows of a key in order: from an
-//! [`Ordered`](crate::sql::Ordered) stream to its operator.
+//! Translates the parts of steps that need the rows of a key in order: an
+//! [`Ordered`](crate::sql::Ordered) stream becomes an operator.
 
 use std::sync::Arc;
 
@@ -7,13 +7,13 @@ use tagflow_engine::{
     Error, Port, Result,
     graph::{NodeKind, OperatorNode, Partitioning},
 };
-use tagflow_operators::ordered::{self, OrderedSpec, Rule};
+use tagflow_operators::keyed::{self, OrderedSpec, Rule};
 
 use super::{Lowering, flow::Flow};
 use crate::sql::{Ordered, OrderedRule, Stream};
 
 impl Lowering<'_> {
-    /// Adds the operator of `relation` behind `input`.
+    /// Adds the operator of `relation` after `input`.
     pub(super) fn ordered(
         &mut self,
         relation: &str,
@@ -41,7 +41,7 @@ impl Lowering<'_> {
             },
         };
         let is_never_late = matches!(rule, Rule::Rate { .. });
-        let operator = ordered::Ordered::new(OrderedSpec {
+        let operator = keyed::Ordered::new(OrderedSpec {
             pipeline: Arc::clone(&self.pipeline),
             step: Arc::from(relation),
             input: Arc::clone(schema),
@@ -50,8 +50,8 @@ impl Lowering<'_> {
             personal: input.personal.clone(),
             rule,
         })?;
-        // What comes in is part of what the state means: a changed `where` in
-        // front of it is another state.
+        // The definition of the input is part of the state's fingerprint: a changed `where` before
+        // it means another state.
         let input_is = self
             .program
             .definition(&stream.input)

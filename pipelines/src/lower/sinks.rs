@@ -1,4 +1,4 @@
-//! Sinks: the columns that they write, and where.
+//! Sinks: their columns and their targets.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -26,7 +26,7 @@ use super::{
     tap,
 };
 use crate::{
-    diagnostic::unknown,
+    diagnostic::{same_but_for_case, unknown},
     spec::{self, Name, ParquetSink, Setting, Sink, WriteMode},
     sql::{Output, OutputColumn, Relation, Rows, SqlError, Upsert},
 };
@@ -37,17 +37,17 @@ const CONSOLE_ROWS: usize = 40;
 /// The Hive folder of a snapshot.
 const BUCKET: &str = "bucket";
 
-/// A sink that is right in itself.
+/// A sink that is valid in itself.
 pub(super) struct PlannedSink {
     pub(super) name: String,
     pub(super) from: String,
     pub(super) columns: Vec<OutputColumn>,
-    /// Which rows it takes; all, if there is none.
+    /// The filter on rows; `None` writes all rows.
     filter: Option<Expr>,
     factory: Arc<dyn SinkFactory>,
     label: String,
-    /// How often it takes the newest of all rows, of which each lane writes its share;
-    /// none where it takes all.
+    /// How often the sink writes the newest full profile, shared between the lanes; `None` if it
+    /// writes all rows.
     pub(super) newest: Option<Duration>,
 }
 
@@ -175,7 +175,7 @@ impl Lowering<'_> {
         })
     }
 
-    /// What a table goes by in which newer rows replace older ones.
+    /// The key of a table in which newer rows replace older ones.
     fn replacing(
         &mut self,
         name: &Name,
@@ -214,7 +214,7 @@ impl Lowering<'_> {
         None
     }
 
-    /// The columns that a table's rows have with those of its folders.
+    /// The columns of a table's rows, including those of its folders.
     fn partitions(
         &mut self,
         name: &Name,
@@ -274,8 +274,8 @@ impl Lowering<'_> {
         sound.then_some((columns, partitions))
     }
 
-    /// The columns that a snapshot's rows have with that of their folder: so many
-    /// by the hash of the key.
+    /// The columns of a snapshot's rows, including that of their folder: one of this many, by the
+    /// hash of the key.
     fn buckets(
         &mut self,
         name: &Name,
@@ -317,6 +317,16 @@ impl Lowering<'_> {
         newest: Option<Newest>,
         output: &Output,
     ) -> Option<Arc<dyn SinkFactory>> {
+        let fields = schema.fields().iter();
+        if let Some((one, other)) = same_but_for_case(fields.map(|it| it.name().as_str())) {
+            let message = format!(
+                "the columns `{one}` and `{other}` differ in case alone: DuckDB, Spark and Athena \
+                 take them for one"
+            );
+            let path = format!("sinks.{name}.parquet");
+            let warning = self.diagnostics.warning(name.at(), path, message);
+            warning.help = Some("give one another name with `AS`".to_owned());
+        }
         let mut sound = true;
         for column in &parquet.sort_by {
             if output.schema().index_of(column).is_err() {
@@ -340,7 +350,20 @@ impl Lowering<'_> {
         if parquet.files.max_open_bytes.is_default() {
             files.open_bytes = self.spec.part_of_memory(16, files.open_bytes);
         }
-        match table(name, &parquet.url, schema, partition_by, newest, files) {
+        let sharing = if *parquet.shared {
+            Sharing::WithOthers
+        } else {
+            Sharing::Alone
+        };
+        match table(
+            name,
+            &parquet.url,
+            sharing,
+            schema,
+            partition_by,
+            newest,
+            files,
+        ) {
             Ok(factory) => Some(factory),
             Err(error) => {
                 self.report(parquet.url.at(), format!("sinks.{name}.parquet"), &error);
@@ -368,10 +391,11 @@ impl Lowering<'_> {
             Rows::Events | Rows::Pairs => Partitioning::Forward,
             Rows::Windows | Rows::Revisions | Rows::Changes => Partitioning::Gather,
         };
-        self.end(sink.name, sink.label, sink.factory, &[map], &partitioning);
+        let from = [(map, Port::MAIN)];
+        self.end(sink.name, sink.label, sink.factory, &from, &partitioning);
     }
 
-    /// Adds the map that computes what a sink writes.
+    /// Adds the map that computes a sink's columns.
     fn columns(
         &mut self,
         name: &str,
@@ -387,25 +411,25 @@ impl Lowering<'_> {
             .collect();
         let planned = flow.resolved(&DFSchema::empty())?;
         let spec = flow.map(&planned, filter, computed, Offsets::Drop)?;
-        let map = self.add_map(&format!("{name}.columns"), label, spec);
+        let map = self.add_map(&format!("{name}.columns"), label, spec, flow);
         self.forward(&flow.ends, map);
         Ok(map)
     }
 
-    /// Adds a sink's node and its table.
+    /// Adds a sink's node and its table; it reads the outputs `from`.
     pub(super) fn end(
         &mut self,
         name: impl Into<Arc<str>>,
         label: String,
         factory: Arc<dyn SinkFactory>,
-        from: &[NodeId],
+        from: &[(NodeId, Port)],
         partitioning: &Partitioning,
     ) {
         self.tables.extend(factory.table());
         let node = self.graph.add(name, label, NodeKind::Sink(factory));
         for from in from {
-            let edge = ((*from, Port::MAIN), (node, Port::MAIN));
-            self.graph.connect(edge.0, edge.1, partitioning.clone());
+            let to = (node, Port::MAIN);
+            self.graph.connect(*from, to, partitioning.clone());
         }
     }
 }
@@ -414,6 +438,7 @@ impl Lowering<'_> {
 pub(super) fn table(
     name: &str,
     url: &Setting<String>,
+    sharing: Sharing,
     schema: SchemaRef,
     partition_by: Vec<PartitionColumn>,
     newest: Option<Newest>,
@@ -428,14 +453,24 @@ pub(super) fn table(
         schema,
         partition_by,
         newest,
+        shared: sharing == Sharing::WithOthers,
         files,
     })?;
     Ok(Arc::new(factory))
 }
 
+/// Whether other commit logs may write to a table too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// No; their files are refused.
+    Alone,
+    /// Yes.
+    WithOthers,
+}
+
 /// How newer rows of a table find those that they replace.
 struct Replacing {
-    /// The relation's columns that both have alike.
+    /// The relation's columns that are equal in both.
     shared: BTreeSet<String>,
     revisions: Revisions,
 }
@@ -464,7 +499,7 @@ impl Replacing {
         }
     }
 
-    /// A column behind `computed` that they may not have alike.
+    /// A column of `computed` that may differ between them.
     fn changing(&self, computed: &OutputColumn) -> Option<String> {
         let columns = computed.expr.column_refs();
         let mut names = columns.into_iter().map(|column| &column.name);

@@ -1,19 +1,20 @@
-//! Sources: where bytes come from, how they become rows, and their time.
+//! Sources: their connectors, their formats, and the event time of their rows.
 
 use std::{sync::Arc, time::Duration};
 
 use arrow::datatypes::{DataType, Field, Schema};
 use tagflow_connectors::{
     dead_letter::DeadLetterRows,
-    files::{FileFormat, FilesConfig, FilesSource},
+    files::{CsvRecords, EventTimes, FileFormat, FilesConfig, FilesSource},
     format::{
-        ColumnsFormat, CsvFormat, CsvHeader, CsvOptions, JsonFormat, JsonOptions, Mask, not_empty,
+        ColumnsFormat, CsvFormat, CsvHeader, CsvOptions, DEFAULT_MAX_ROW_BYTES, FoldersFormat,
+        JsonFormat, JsonOptions, Mask, RowsDecoder, not_empty,
     },
     generator::{self, GeneratorConfig},
     kafka::{self, KafkaConfig, KafkaSource, StartAt},
 };
 use tagflow_engine::{
-    Error, EventTime, Result,
+    Error, EventTime, Port, Result,
     graph::{
         DecoderFactory, NodeKind, OFFSET_COLUMN, OnError, SourceNode, TimePolicy, WhenIdle,
         WithOffsets,
@@ -29,7 +30,7 @@ use crate::{
     sql::{Needs, Rows},
 };
 
-/// Whether the source comes to an end.
+/// Whether the source ends.
 pub(super) fn is_bounded(source: &Source) -> bool {
     match source.input() {
         Input::Files(_) => true,
@@ -39,7 +40,7 @@ pub(super) fn is_bounded(source: &Source) -> bool {
 }
 
 impl Lowering<'_> {
-    /// Checks the settings of every source, also of those that lead to no sink.
+    /// Checks the settings of every source, including those without a path to a sink.
     pub(super) fn check_sources(&mut self) {
         for (name, source) in self.spec.sources.iter() {
             if let Err(error) = self.connector(name, source, None) {
@@ -48,8 +49,8 @@ impl Lowering<'_> {
         }
     }
 
-    /// Where the bytes of `source` come from; `None` where what is wrong has been
-    /// reported. Of a columnar file only `columns` are read, all if `None`.
+    /// The connector of `source`; `None` where an error has been reported. Only
+    /// `columns` of a columnar file are read, all if `None`.
     fn connector(
         &mut self,
         name: &str,
@@ -60,7 +61,7 @@ impl Lowering<'_> {
         Ok(Some(match source.input() {
             Input::Kafka(settings) => {
                 let mut config = kafka_config(settings, max_row_bytes);
-                config.queue_bytes = self.spec.part_of_memory(32, config.queue_bytes);
+                config.queue_bytes = self.spec.part_of_memory(64, config.queue_bytes);
                 let problems = config.check();
                 if !problems.is_empty() {
                     for (setting, message) in problems {
@@ -78,9 +79,14 @@ impl Lowering<'_> {
                 let config = FilesConfig {
                     max_row_bytes,
                     columns,
+                    allow_empty: files.allow_empty.as_ref().is_some_and(|it| **it),
                     ..FilesConfig::new(files.url.as_str(), file_format(&source.format))
                 };
-                Arc::new(FilesSource::new(config, Arc::clone(&self.options.clock))?)
+                let files = FilesSource::new(config, Arc::clone(&self.options.clock))?;
+                Arc::new(match event_times(source) {
+                    Some(event_times) => files.ordered_by(event_times),
+                    None => files,
+                })
             }
             Input::Generator(settings) => Arc::new(generator::GeneratorSource::new(
                 generator_config(settings)?,
@@ -108,18 +114,12 @@ impl Lowering<'_> {
             .iter()
             .position(|column| column.name == **event_time)
             .ok_or_else(|| Error::internal(format!("`{name}` does not decode its event time")))?;
-        let offsets = if needs.grain.is_zero() {
-            WithOffsets::No
-        } else {
-            WithOffsets::Yes
-        };
 
         let mut fields: Vec<Field> = columns.iter().map(Column::field).collect();
         let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
         let label = format!("{}; decode {}", describe(source), names.join(", "));
-        if offsets == WithOffsets::Yes {
-            fields.push(Field::new(OFFSET_COLUMN, DataType::Int64, false));
-        }
+        // It identifies late rows and dead letters.
+        fields.push(Field::new(OFFSET_COLUMN, DataType::Int64, false));
         let pipeline = Arc::clone(&self.pipeline);
         let clock = Arc::clone(&self.options.clock);
         let mask = mask(source);
@@ -146,11 +146,11 @@ impl Lowering<'_> {
                         mask.clone(),
                     )))
                 }),
-                time: time_policy(source, time, needs.grain, offsets),
+                time: time_policy(source, time, needs.grain),
             }),
         );
         if *source.on_error == spec::OnError::DeadLetter {
-            self.rejecting.push(node);
+            self.rejecting.push((node, Port::SIDE));
         }
         self.flows.insert(
             name.to_owned(),
@@ -165,12 +165,7 @@ impl Lowering<'_> {
     }
 }
 
-fn time_policy(
-    source: &Source,
-    column: usize,
-    grain: Duration,
-    offsets: WithOffsets,
-) -> TimePolicy {
+fn time_policy(source: &Source, column: usize, grain: Duration) -> TimePolicy {
     let time = &source.time;
     TimePolicy {
         column,
@@ -190,70 +185,129 @@ fn time_policy(
             .map_or(EventTime::from_micros(0), |setting| **setting),
         max_drift: time.max_drift.as_ref().map(|setting| **setting),
         granularity: grain.max(Duration::from_micros(1)),
-        on_error: match *source.on_error {
-            spec::OnError::DeadLetter => OnError::DeadLetter,
-            spec::OnError::Fail => OnError::Fail,
-        },
-        offsets,
+        on_error: on_error(source),
+        offsets: WithOffsets::Yes,
     }
+}
+
+/// The setting of `source` for bad rows.
+pub(super) fn on_error(source: &Source) -> OnError {
+    match *source.on_error {
+        spec::OnError::DeadLetter => OnError::DeadLetter,
+        spec::OnError::Fail => OnError::Fail,
+    }
+}
+
+/// How to find the event times of a file before it is read.
+fn event_times(source: &Source) -> Option<EventTimes> {
+    let column = source
+        .columns
+        .as_slice()
+        .iter()
+        .find(|column| column.name == **source.time.event_time)?;
+    Some(EventTimes {
+        column: column.name.clone(),
+        decoder: decoder(
+            &source.format,
+            &source.columns,
+            vec![column.clone()],
+            max_row_bytes(source),
+        ),
+        delay: *source.time.delay,
+    })
 }
 
 fn max_row_bytes(source: &Source) -> usize {
     source.max_row_bytes.bytes() as usize
 }
 
-/// Decoders of `columns` of `all` that the rows have.
+/// Decoders for those `columns` of `all` that the rows contain. Columns from folder names are not
+/// decoded from the rows.
 pub(super) fn decoder(
     format: &Format,
     all: &Columns,
     columns: Vec<Column>,
     max_row_bytes: usize,
 ) -> DecoderFactory {
+    let of_rows = rows_decoder(format, all, max_row_bytes);
+    let zone = format.assume_timezone();
+    Arc::new(move || {
+        let of_rows = Arc::clone(&of_rows);
+        Ok(Box::new(FoldersFormat::new(
+            columns.clone(),
+            zone,
+            of_rows,
+        )?))
+    })
+}
+
+/// Decoders of the rows' own columns, given the names of the others.
+fn rows_decoder(format: &Format, all: &Columns, max_row_bytes: usize) -> RowsDecoder {
+    let assume_timezone = format.assume_timezone();
     match format {
         Format::Json(_) => {
             let options = JsonOptions {
                 max_row_bytes,
-                ..JsonOptions::default()
+                assume_timezone,
             };
-            Arc::new(move || Ok(Box::new(JsonFormat::new(columns.clone(), options.clone()))))
+            Arc::new(move |columns, _| Ok(Box::new(JsonFormat::new(columns, options.clone()))))
         }
         Format::Csv(csv) => {
-            let options = csv_options(all, csv, max_row_bytes);
-            Arc::new(move || Ok(Box::new(CsvFormat::new(columns.clone(), options.clone()))))
+            let (all, csv) = (all.as_slice().to_vec(), csv.clone());
+            Arc::new(move |columns, folders: &[String]| {
+                let mut names = all
+                    .iter()
+                    .map(|column| column.name.clone())
+                    .collect::<Vec<_>>();
+                names.retain(|name| !folders.contains(name));
+                let options = csv_options(&names, &csv, max_row_bytes);
+                Ok(Box::new(CsvFormat::new(columns, options)))
+            })
         }
         Format::Parquet(_) => {
-            Arc::new(move || Ok(Box::new(ColumnsFormat::new(columns.clone(), None))))
+            Arc::new(move |columns, _| Ok(Box::new(ColumnsFormat::new(columns, assume_timezone))))
         }
     }
 }
 
-fn csv_options(all: &Columns, csv: &spec::CsvFormat, max_row_bytes: usize) -> CsvOptions {
-    let all = all.as_slice().iter();
+fn csv_options(names: &[String], csv: &spec::CsvFormat, max_row_bytes: usize) -> CsvOptions {
     CsvOptions {
         header: if *csv.header {
             CsvHeader::Line
         } else {
-            CsvHeader::Names(all.map(|column| column.name.clone()).collect())
+            CsvHeader::Names(names.to_vec())
         },
         delimiter: csv.delimiter.bytes().next().unwrap_or(b','),
         max_row_bytes,
+        assume_timezone: csv.assume_timezone.as_ref().map(|zone| **zone),
         ..CsvOptions::default()
     }
 }
 
-/// What is hidden in the source's dead letters.
+/// The masked columns in the source's dead letters.
 fn mask(source: &Source) -> Mask {
     let mask = Mask::new(source.columns.personal().iter().cloned());
     match &source.format {
-        Format::Csv(csv) => mask.csv(csv_options(&source.columns, csv, max_row_bytes(source))),
+        Format::Csv(csv) => {
+            let columns = source.columns.as_slice().iter();
+            let names: Vec<_> = columns.map(|column| column.name.clone()).collect();
+            mask.csv(csv_options(&names, csv, max_row_bytes(source)))
+        }
         Format::Json(_) | Format::Parquet(_) => mask,
     }
 }
 
 pub(super) fn file_format(format: &Format) -> FileFormat {
     match format {
-        Format::Csv(csv) if *csv.header => FileFormat::LinesAfterHeader,
-        Format::Json(_) | Format::Csv(_) => FileFormat::Lines,
+        Format::Csv(csv) => {
+            let options = csv_options(&[], csv, DEFAULT_MAX_ROW_BYTES);
+            FileFormat::Csv(CsvRecords {
+                header: *csv.header,
+                delimiter: options.delimiter,
+                quote: options.quote,
+            })
+        }
+        Format::Json(_) => FileFormat::Lines,
         Format::Parquet(_) => FileFormat::Parquet,
     }
 }
@@ -284,8 +338,8 @@ fn kafka_config(settings: &spec::KafkaSource, max_row_bytes: usize) -> KafkaConf
     }
 }
 
-/// Where the setting at `path` is, as the connector names it: `brokers`,
-/// `topics[1]`, `properties.fetch.min.bytes`.
+/// The position of the setting at `path`, which the connector names: `brokers`, `topics[1]`,
+/// `properties.fetch.min.bytes`.
 fn kafka_position(settings: &spec::KafkaSource, path: &str) -> Position {
     let topic = path
         .strip_prefix("topics[")
@@ -305,7 +359,7 @@ fn kafka_position(settings: &spec::KafkaSource, path: &str) -> Position {
     }
 }
 
-/// A message with references in place of what they stand for.
+/// A message with references in place of their values.
 fn as_written(settings: &spec::KafkaSource, mut message: String) -> String {
     let names = [&settings.brokers].into_iter().chain(&settings.group_id);
     for setting in names.chain(&settings.topics) {

@@ -1,6 +1,5 @@
-//! The parts of a step that come before its `where` and `select`, each a
-//! relation of its own: `<step>.dedupe` ▷ `<step>.bots` ▷ `<step>.rate` ▷
-//! `<step>.sessions`.
+//! The parts of a step before its `where` and `select`, each a relation of its own: `<step>.dedupe`
+//! ▷ `<step>.bots` ▷ `<step>.rate` ▷ `<step>.sessions`.
 
 use crate::{
     diagnostic::Position,
@@ -13,8 +12,8 @@ const BOTS: &str = "bots";
 const RATE: &str = "rate";
 const SESSIONS: &str = "sessions";
 
-/// The name of the last part of the step `name`, or what it is from where it has
-/// none; the parts go to `add`.
+/// The name of the last part of the step `name`, or its input if it has none. Passes the parts to
+/// `add`.
 pub(super) fn define(name: &str, step: &Step, mut add: impl FnMut(String, Definition)) -> String {
     let mut from = step.from.value().clone();
     let mut stage = |stage: &str, define: &dyn Fn(String) -> Definition| {
@@ -60,7 +59,7 @@ fn ordered(from: String, key: &[Setting<String>], rule: OrderedRule) -> Definiti
     }
 }
 
-/// Where the file says `part` of the step's part `stage`, and the path to there.
+/// The position of `part` of the step's part `stage` in the file, and its path.
 pub(super) fn place(step: &Step, stage: &str, part: &Part) -> (Position, String) {
     let bots = step.flag_bots.as_ref();
     let (block, key, column) = match stage {

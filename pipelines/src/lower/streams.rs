@@ -1,4 +1,4 @@
-//! Steps and queries: from a [`Stream`] to operators.
+//! Translates steps and queries, each a [`Stream`], into operators.
 
 use std::{fmt::Write, sync::Arc, time::Duration};
 
@@ -25,12 +25,12 @@ use super::{
 };
 use crate::sql::{EXACT, Fault, Map, Needs, Rows, Stream, Union, Windowed};
 
-/// Where in a relation a node is, for its name.
+/// The role of a node in a relation, for its name.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Place<'a> {
-    /// Its rows are the relation's, or become so without a window.
+    /// Its rows are those of the relation, or become so without a window.
     Top(&'a str),
-    /// Its rows go into a window.
+    /// A window reads its rows.
     Input(&'a str),
 }
 
@@ -45,8 +45,12 @@ impl<'a> Place<'a> {
 /// The event time of rows whose time is a window's.
 const WINDOW_TIME: &str = "_window_time";
 
-/// What rows must look like where several streams flow together.
-pub(super) type Shape<'a> = Option<&'a Schema>;
+/// The required shape of rows where several streams merge.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape<'a> {
+    columns: &'a Schema,
+    offsets: Offsets,
+}
 
 impl Lowering<'_> {
     /// Adds a step or query.
@@ -57,17 +61,17 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// `grain` is zero where rows go into no window.
+    /// `grain` is zero if no window reads the rows.
     pub(super) fn stream(
         &mut self,
         place: Place<'_>,
         stream: &Stream,
         grain: Duration,
-        shape: Shape<'_>,
+        shape: Option<Shape<'_>>,
     ) -> Result<Flow> {
         match stream {
             Stream::Map(map) => self.map(place, map, grain, shape),
-            // What must have a shape goes through a map that gives it.
+            // A map gives the rows the required shape.
             other if shape.is_some() => self.map(place, &as_map(other.clone()), grain, shape),
             Stream::Scan(scan) => self.flows.get(&scan.relation).cloned().ok_or_else(|| {
                 Error::internal(format!("`{}` is read before it is made", scan.relation))
@@ -89,7 +93,7 @@ impl Lowering<'_> {
         place: Place<'_>,
         map: &Map,
         grain: Duration,
-        shape: Shape<'_>,
+        shape: Option<Shape<'_>>,
     ) -> Result<Flow> {
         let input = self.stream(place, &map.input, grain, None)?;
         let columns = input.resolved(map.input.schema())?;
@@ -104,8 +108,8 @@ impl Lowering<'_> {
                 .map_err(|error| {
                     Error::config(format!("cannot compute `{expr}`")).with_source(error)
                 })?;
-            let field = match shape.and_then(|shape| shape.fields().get(index)) {
-                // Whether a column has nulls is not the same in all inputs.
+            let field = match shape.and_then(|shape| shape.columns.fields().get(index)) {
+                // Inputs may differ in whether a column has nulls.
                 Some(shape) => Field::new(shape.name(), field.data_type().clone(), true),
                 None => Field::new(
                     column_name(&map.schema, index),
@@ -118,11 +122,7 @@ impl Lowering<'_> {
                 field: Arc::new(field),
             });
         }
-        let offsets = if grain.is_zero() {
-            Offsets::Drop
-        } else {
-            Offsets::Keep
-        };
+        let offsets = shape.map_or(Offsets::Keep, |shape| shape.offsets);
         let shown = computed
             .iter()
             .filter(|column| input.is_personal(&column.expr));
@@ -135,7 +135,7 @@ impl Lowering<'_> {
         };
         let schema = Arc::clone(&spec.schema);
         let label = Stream::Map(map.clone()).headline();
-        let node = self.add_map(&name, label, spec);
+        let node = self.add_map(&name, label, spec, &input);
         self.forward(&input.ends, node);
         Ok(Flow {
             ends: vec![node],
@@ -146,10 +146,16 @@ impl Lowering<'_> {
     }
 
     fn union(&mut self, place: Place<'_>, union: &Union, grain: Duration) -> Result<Flow> {
-        let shape = union.schema.as_arrow();
-        // All inputs are of one shape, so rows have offsets only where all do.
+        // All inputs have the same shape, so rows have offsets only if all inputs have them.
         let has_offsets = union.inputs.iter().all(|input| self.has_offsets(input));
-        let grain = if has_offsets { grain } else { Duration::ZERO };
+        let shape = Shape {
+            columns: union.schema.as_arrow(),
+            offsets: if has_offsets {
+                Offsets::Keep
+            } else {
+                Offsets::Drop
+            },
+        };
         let mut flows = Vec::with_capacity(union.inputs.len());
         for input in &union.inputs {
             flows.push(self.stream(place, input, grain, Some(shape))?);
@@ -172,8 +178,8 @@ impl Lowering<'_> {
         })
     }
 
-    /// Whether its rows carry their offset: those of sources do, pairs and results
-    /// of windows do not.
+    /// Whether its rows carry their offset: rows of sources do, pairs and results of windows do
+    /// not.
     fn has_offsets(&self, stream: &Stream) -> bool {
         match stream {
             Stream::Scan(scan) => {
@@ -189,8 +195,7 @@ impl Lowering<'_> {
     }
 
     fn windowed(&mut self, relation: &str, windowed: &Windowed) -> Result<Flow> {
-        // The rows that come in are exactly the columns that the query reads,
-        // because late ones are shown.
+        // The input has exactly the columns that the query reads, because late rows are shown.
         let place = Place::Input(relation);
         let mut input = self.stream(place, &windowed.input, windowed.grain(), None)?;
         let wanted = windowed.input.schema().fields().len() + usize::from(input.has_offsets());
@@ -211,8 +216,8 @@ impl Lowering<'_> {
         let spec = self.aggregation(relation, windowed, &input, &columns)?;
         let window = Aggregation::new(spec)?;
 
-        // What comes in is part of what the state means: a changed WHERE is
-        // another state.
+        // The definition of the input is part of the state's fingerprint: a changed
+        // WHERE means another state.
         let rows = self.program.grouping(relation, windowed).map_err(config)?;
         let fingerprint = Some(format!("{}; {rows}", window.fingerprint()));
         let name = self.free(relation);
@@ -238,14 +243,20 @@ impl Lowering<'_> {
             .insert(name.clone(), Box::new(move |load| of.size(load)));
         let finalize = self.graph.add(name, label, finalize);
         self.forward(&input.ends, partial);
-        for port in [Port::MAIN, Port::ASIDE] {
+        if window.can_fail() {
+            self.rejects(partial, window.errors());
+        }
+        if window.may_not_fit() {
+            self.rejects(finalize, window.errors());
+        }
+        for port in [Port::MAIN, Port::SIDE] {
             let by_key = Partitioning::Hash(window.hash_columns());
             self.graph
                 .connect((partial, port), (finalize, port), by_key);
         }
         self.windows.push(finalize);
         let schema = planned_names(windowed, &window.output_schema());
-        // As there: the window, the keys, the aggregates.
+        // In the same order: the window, the keys, the aggregates.
         let computed = windowed.keys.iter().chain(&windowed.aggregates);
         let personal = schema.fields().iter().skip(1).zip(computed);
         let personal = personal
@@ -260,7 +271,7 @@ impl Lowering<'_> {
         })
     }
 
-    /// Adds the event time of rows that have a window for one: its last instant.
+    /// Adds the event time of rows whose time is a window: its last instant.
     fn window_time(
         &mut self,
         relation: &str,
@@ -287,7 +298,7 @@ impl Lowering<'_> {
         let spec = input.map(&columns, None, computed, Offsets::Drop)?;
         let schema = Arc::clone(&spec.schema);
         let label = format!("the last instant of {}", window.name);
-        let node = self.add_map(&format!("{relation}.time"), label, spec);
+        let node = self.add_map(&format!("{relation}.time"), label, spec, input);
         self.forward(&input.ends, node);
         Ok(Flow {
             ends: vec![node],
@@ -310,7 +321,7 @@ impl Lowering<'_> {
         };
         let groups = windowed.keys.len() + 1;
         let key_places = (0..groups).filter(|place| *place != windowed.window);
-        let keys = key_places
+        let keys: Vec<Key> = key_places
             .zip(&windowed.keys)
             .map(|(place, key)| {
                 Ok(Key {
@@ -319,6 +330,19 @@ impl Lowering<'_> {
                 })
             })
             .collect::<Result<_>>()?;
+        let aggregates: Vec<Aggregate> = windowed
+            .aggregates
+            .iter()
+            .map(|aggregate| self.aggregate(relation, windowed, aggregate, columns))
+            .collect::<Result<_>>()?;
+        let names = keys.iter().map(|key| &key.name);
+        let names = names.chain(aggregates.iter().map(|aggregate| &aggregate.name));
+        let computed = windowed.keys.iter().chain(&windowed.aggregates);
+        let personal_results = computed.zip(names);
+        let personal_results = personal_results
+            .filter(|(expr, _)| input.is_personal(expr))
+            .map(|(_, name)| name.clone())
+            .collect();
         Ok(AggregationSpec {
             pipeline: Arc::clone(&self.pipeline),
             query: Arc::from(relation),
@@ -328,11 +352,9 @@ impl Lowering<'_> {
             windows: windowed.windows.clone(),
             emission: windowed.emission,
             keys,
-            aggregates: windowed
-                .aggregates
-                .iter()
-                .map(|aggregate| self.aggregate(relation, windowed, aggregate, columns))
-                .collect::<Result<_>>()?,
+            aggregates,
+            errors: self.row_errors(input),
+            personal_results,
         })
     }
 
@@ -356,14 +378,27 @@ impl Lowering<'_> {
         Ok(aggregate)
     }
 
-    /// Adds a map.
-    pub(super) fn add_map(&mut self, name: &str, label: String, spec: MapSpec) -> NodeId {
+    /// Adds a map of rows of `flow`.
+    pub(super) fn add_map(
+        &mut self,
+        name: &str,
+        label: String,
+        mut spec: MapSpec,
+        flow: &Flow,
+    ) -> NodeId {
         let name = self.free(name);
+        spec.errors = self.row_errors(flow);
+        let can_fail = spec.can_fail(&flow.schema);
+        let errors = spec.errors.clone();
         let operator = OperatorNode {
             factory: map::factory(spec),
             fingerprint: None,
         };
-        self.graph.add(name, label, NodeKind::Operator(operator))
+        let node = self.graph.add(name, label, NodeKind::Operator(operator));
+        if can_fail {
+            self.rejects(node, &errors);
+        }
+        node
     }
 
     /// Connects results with a node of the same lane.
@@ -374,7 +409,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// `name`, or with a number where one name makes several nodes.
+    /// `name`, with a number if several nodes have this name.
     pub(super) fn free(&self, name: &str) -> String {
         let taken = |name: &str| self.graph.nodes.iter().any(|node| *node.name == *name);
         let mut free = name.to_owned();
@@ -387,7 +422,7 @@ impl Lowering<'_> {
     }
 }
 
-/// The column that a window goes by.
+/// The time column of a window.
 fn time_column(windowed: &Windowed) -> Result<Column> {
     match windowed.time.clone().unalias_nested().data {
         Expr::Column(time) => Ok(time),
@@ -403,7 +438,7 @@ fn unplannable(error: DataFusionError) -> Error {
     Error::internal("a window has no event time").with_source(error)
 }
 
-/// A map that takes its input's columns as they are.
+/// A map that keeps its input's columns.
 fn as_map(input: Stream) -> Map {
     Map {
         schema: Arc::clone(input.schema()),

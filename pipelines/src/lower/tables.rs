@@ -18,7 +18,7 @@ use super::{Lowering, sources};
 use crate::spec;
 
 impl Lowering<'_> {
-    /// Checks the settings of every table, also of those that nobody looks up.
+    /// Checks the settings of every table, including those without a lookup.
     pub(super) fn check_tables(&mut self) {
         for (name, table) in self.spec.tables.iter() {
             if let Err(error) = files(table) {
@@ -27,7 +27,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// The table `name` as it is while the job runs.
+    /// The table `name`, refreshed while the job runs.
     pub(super) fn dimension(&mut self, name: &str) -> Result<CurrentDimension> {
         let given = self.options.tables.get(name);
         if let Some(known) = given.or_else(|| self.dimensions.get(name)) {
@@ -49,7 +49,7 @@ impl Lowering<'_> {
     }
 }
 
-/// The table `name` of these rows alone.
+/// The table `name` with these rows only.
 ///
 /// # Errors
 /// `Data` where a row cannot be read, or two have the same key.
@@ -85,7 +85,7 @@ fn decoder(table: &spec::Dimension) -> DecoderFactory {
     )
 }
 
-/// The places of the columns that name a row.
+/// The indexes of the key columns.
 fn key(table: &spec::Dimension) -> Vec<usize> {
     let columns = table.columns.as_slice();
     let place = |key: &str| columns.iter().position(|column| column.name == key);
@@ -99,7 +99,7 @@ struct TableInput {
     key: Vec<usize>,
     refresh_every: Duration,
     current: CurrentDimension,
-    /// What is in `current`.
+    /// The version of the rows in `current`.
     version: Mutex<Option<TableVersion>>,
 }
 

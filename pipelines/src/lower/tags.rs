@@ -1,4 +1,4 @@
-//! Tags and segments: from their plan to the operator.
+//! Translates the plan of tags and segments into the operator.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -13,7 +13,10 @@ use tagflow_engine::{
     graph::{NodeId, NodeKind, OperatorNode, Partitioning},
     time::micros,
 };
-use tagflow_operators::tags::{Profile, Tags, TagsSpec};
+use tagflow_operators::{
+    row_errors::RowErrors,
+    tags::{Profile, Tags, TagsSpec},
+};
 
 use super::{
     Lowering,
@@ -27,7 +30,7 @@ use crate::{
 };
 
 impl Lowering<'_> {
-    /// Plans tags and segments, and makes what they give known to sinks.
+    /// Plans tags and segments, and registers their tables for sinks.
     pub(super) fn planned_tags(&mut self) {
         let Some(planned) = tags::plan(self.spec, &self.program, &mut self.diagnostics) else {
             return;
@@ -49,7 +52,7 @@ impl Lowering<'_> {
         self.tags = Some(planned);
     }
 
-    /// Finds the columns of sources that are the key as they are.
+    /// Finds the columns of sources that are the unchanged key.
     pub(super) fn find_keys(&mut self) {
         let Some(tags) = &self.spec.tags else {
             return;
@@ -59,7 +62,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// Adds the operator, from which some of `sinks` take rows.
+    /// Adds the operator, which some of `sinks` read.
     pub(super) fn tags(&mut self, sinks: &[PlannedSink]) {
         if let Some(planned) = self.tags.take()
             && let Err(error) = self.add_tags(planned, sinks)
@@ -73,6 +76,8 @@ impl Lowering<'_> {
             Error::internal(format!("`{}` is read before it is made", planned.from))
         })?;
         let columns = from.resolved(&planned.schema)?;
+        let columns_of = planned.columns.iter();
+        let is_personal: Vec<bool> = columns_of.map(|(expr, _)| from.is_personal(expr)).collect();
         let computed = planned
             .columns
             .into_iter()
@@ -93,7 +98,7 @@ impl Lowering<'_> {
             .map(|name| (*name).to_owned());
         let personal = shown.filter(|name| from.personal.contains(name));
         let personal: BTreeSet<String> = personal.collect();
-        let input = self.add_map("tags.input", label, map);
+        let input = self.add_map("tags.input", label, map, &from);
         self.forward(&from.ends, input);
 
         let (all, newest): (Vec<_>, Vec<_>) = sinks.iter().partition(|it| it.newest.is_none());
@@ -105,12 +110,18 @@ impl Lowering<'_> {
             newest: newest.into_iter().collect(),
         };
         let key = planned.spec.key;
-        let spec = TagsSpec {
+        let mut spec = TagsSpec {
             input: schema,
             personal: personal.clone(),
             profile: profile.clone(),
             ..planned.spec
         };
+        let errors = RowErrors {
+            personal: &personal | &spec.personal_tags(|column| is_personal[column]),
+            ..self.row_errors(&from)
+        };
+        spec.segments.errors = errors.clone();
+        let can_fail = spec.can_fail()?;
         let label = label_of(&spec);
         let node = Arc::clone(&spec.node);
         let tags = Tags::new(spec)?;
@@ -128,6 +139,9 @@ impl Lowering<'_> {
             self.count_keys(population, events, input, node)?;
         }
         self.windows.push(node);
+        if can_fail {
+            self.rejects(node, &errors);
+        }
 
         let (changes, moves) = (tags.changes_schema(), tags.segments_schema());
         let tables = [
@@ -164,8 +178,8 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// Adds what counts keys for scores by quantiles, of the rows of `input`, and sends
-    /// what it counts to `tags`.
+    /// Adds the node that counts keys for scores by quantiles from the rows of `input`, and sends
+    /// the counts to `tags`.
     fn count_keys(
         &mut self,
         spec: TagsSpec,
@@ -194,7 +208,7 @@ impl Lowering<'_> {
             field: Arc::clone(field),
         });
         let map = flow.map(&planned, None, columns.collect(), Offsets::Drop)?;
-        let map = self.add_map(name, format!("the rows of {name}"), map);
+        let map = self.add_map(name, format!("the rows of {name}"), map, flow);
         for end in &flow.ends {
             let edge = ((*end, port), (map, Port::MAIN));
             self.graph.connect(edge.0, edge.1, Partitioning::Forward);
@@ -202,7 +216,7 @@ impl Lowering<'_> {
         Ok(map)
     }
 
-    /// Which of the rows of `tags.current` a table keeps: those at its own times.
+    /// The filter of a table on the rows of `tags.current`: those at its own times.
     pub(super) fn profile_filter(&self, from: &str, parquet: &ParquetSink) -> Option<Expr> {
         let every = *parquet.every;
         if from != TAGS_CURRENT || every == self.spec.profile_every() {
@@ -218,7 +232,7 @@ impl Lowering<'_> {
     }
 }
 
-/// The name of the newest profile, as often as that.
+/// The name of the newest profile at this interval.
 pub(super) fn newest_profile(every: Duration) -> String {
     let every = humantime::format_duration(every).to_string();
     format!("{TAGS_CURRENT}.newest_{}", every.replace(' ', "_"))
@@ -233,7 +247,7 @@ fn relation(schema: SchemaRef, rows: Rows) -> Relation {
     }
 }
 
-/// The node of `tags`, whose state depends on the meaning of `events` too.
+/// The node of `tags`, whose state also depends on the definition of `events`.
 fn operator(tags: &Arc<Tags>, events: Option<&str>) -> NodeKind {
     let fingerprint = tags.fingerprint();
     NodeKind::Operator(OperatorNode {

@@ -1,13 +1,14 @@
-//! Asks the tables that pipelines have written, and any other Parquet, with
-//! DataFusion.
+//! Queries the tables that pipelines have written, and any other Parquet, with DataFusion.
 //!
-//! A table is found by its sink's name through the plan that is stored beside
-//! the commit log; what it holds is what its folder holds, so an answer sees
-//! every published commit and nothing that is only staged.
+//! The plan beside the commit log maps a sink's name to its table. The content of a table is the
+//! content of its folder, so an answer sees every published commit and nothing that is only staged.
 
 mod answer;
+mod grid;
+mod hive;
 mod quoted;
 mod session;
+mod statements;
 #[cfg(test)]
 mod tests;
 
@@ -16,12 +17,13 @@ use std::path::Path;
 use tagflow_engine::Result;
 
 use crate::{
-    inspect::StateFolder,
     plan::{StoredPlan, StoredTable},
+    state_folder::StateFolder,
 };
 
 pub use answer::Answer;
 pub use session::Tables;
+pub use statements::{is_complete, statements};
 
 /// A table of a pipeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +34,7 @@ pub struct PipelineTable {
     pub table: StoredTable,
 }
 
-/// The tables of all pipelines in a state folder, as their last runs had them.
+/// The tables of all pipelines in a state folder, as of their last runs.
 ///
 /// # Errors
 /// `Data` where a log or a plan is damaged; `External` where the store fails.
@@ -57,7 +59,7 @@ pub async fn tables_of(state: &StateFolder, only: Option<&str>) -> Result<Vec<Pi
     Ok(found)
 }
 
-/// Whether `text` in FROM is a place of files rather than a table's name.
+/// Whether `text` in FROM is a location of files rather than a table's name.
 fn is_place(text: &str) -> bool {
     text.contains('/')
         || Path::new(text)

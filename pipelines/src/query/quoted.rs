@@ -1,5 +1,5 @@
-//! A place of Parquet files, as it stands in quotes after FROM: a file, a
-//! folder or a glob, local or on an object store.
+//! A quoted location of Parquet files after FROM: a file, a folder or a glob, local or on an object
+//! store.
 
 use std::sync::Arc;
 
@@ -9,20 +9,19 @@ use object_store::{ObjectStore, ObjectStoreExt as _, path::Path};
 use tagflow_connectors::storage;
 use tagflow_engine::{Error, Result};
 
-/// The files that a text stands for.
+/// The files that a text denotes.
 #[derive(Debug)]
 pub(super) struct Place {
-    /// The store that they lie in.
+    /// Their store.
     pub(super) store: Arc<dyn ObjectStore>,
     /// The folder, or the one file.
     pub(super) root: Path,
-    /// The files; none for all Parquet files below the root, whose Hive folders
-    /// are columns then.
+    /// The files; `None` for all Parquet files below the root, with Hive folders as columns.
     pub(super) files: Option<Vec<Path>>,
 }
 
 impl Place {
-    /// Finds them.
+    /// Finds the files.
     ///
     /// # Errors
     /// `Config` where there are none, or the text is not a path or URL.

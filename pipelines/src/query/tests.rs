@@ -4,7 +4,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::plan::StoredColumn;
 
-/// A table with a Hive folder a day, and something staged beside them.
+/// A table with a Hive folder per day, and a staged file beside them.
 async fn clicks(root: &TempDir) -> PipelineTable {
     let url = root.path().join("clicks");
     let context = SessionContext::new();
@@ -34,6 +34,7 @@ fn table(pipeline: &str, name: &str, url: &str) -> PipelineTable {
         name: name.into(),
         url: url.into(),
         columns: columns.into(),
+        shared: false,
     };
     PipelineTable {
         pipeline: pipeline.into(),
@@ -43,6 +44,32 @@ fn table(pipeline: &str, name: &str, url: &str) -> PipelineTable {
 
 async fn csv(tables: &mut Tables, sql: &str) -> String {
     tables.ask(sql).await.unwrap().csv().unwrap()
+}
+
+/// As in the SQL of pipelines, and in `DuckDB`.
+#[tokio::test]
+async fn regression_nulls_are_last_in_any_order() {
+    let mut tables = Tables::new(Vec::new());
+    let rows = "(VALUES ('a', 1), ('b', NULL), ('c', 2)) AS t(k, n)";
+    for (order, expected) in [
+        ("n", "a c b"),
+        ("n DESC", "c a b"),
+        ("n NULLS FIRST", "b a c"),
+        ("n DESC NULLS FIRST", "b c a"),
+    ] {
+        let sorted = format!("SELECT k FROM {rows} ORDER BY {order}");
+        let ranked = format!(
+            "SELECT k FROM (SELECT k, row_number() OVER (ORDER BY {order}) AS r FROM {rows}) \
+             ORDER BY r"
+        );
+        for sql in [sorted, ranked] {
+            let answer = csv(&mut tables, &sql).await;
+            let keys: Vec<&str> = answer.lines().skip(1).collect();
+            assert_eq!(keys.join(" "), expected, "{sql}");
+        }
+        let listed = format!("SELECT string_agg(k, ' ' ORDER BY {order}) AS ks FROM {rows}");
+        assert_eq!(csv(&mut tables, &listed).await, format!("ks\n{expected}\n"));
+    }
 }
 
 async fn problem(tables: &mut Tables, sql: &str) -> String {
@@ -79,7 +106,7 @@ async fn an_answer_is_written_in_three_ways() {
         "{\"campaign\":\"a\",\"clicks\":5,\"dt\":\"2026-01-06\"}\n"
     );
     assert_eq!(
-        answer.table().unwrap(),
+        answer.table(None).unwrap(),
         "\
 +----------+--------+------------+
 | campaign | clicks | dt         |
@@ -104,6 +131,64 @@ async fn a_table_without_files_is_empty() {
     let mut tables = Tables::new(vec![table("metrics", "clicks", url.to_str().unwrap())]);
     let sql = "select count(*) as n, min(dt) as first from clicks";
     assert_eq!(csv(&mut tables, sql).await, "n,first\n0,\n");
+}
+
+#[tokio::test]
+async fn regression_tables_and_their_columns_are_listed() {
+    let root = TempDir::new().unwrap();
+    let mut tables = Tables::new(vec![clicks(&root).await]);
+    let listed = csv(&mut tables, "SHOW TABLES;").await;
+    assert!(
+        listed.starts_with("table,pipeline,url\nclicks,metrics,/"),
+        "{listed}"
+    );
+    let columns =
+        "table,column,type\nclicks,campaign,Utf8\nclicks,clicks,Int64\nclicks,dt,Date32\n";
+    for sql in [
+        "describe clicks",
+        "DESC clicks;",
+        "show columns from clicks",
+        "describe metrics.clicks",
+    ] {
+        assert_eq!(csv(&mut tables, sql).await, columns, "{sql}");
+    }
+    assert_eq!(
+        problem(&mut tables, "describe clocks").await,
+        "there is no table `clocks`; did you mean `clicks`?"
+    );
+}
+
+#[tokio::test]
+async fn tables_without_files_are_found() {
+    let root = TempDir::new().unwrap();
+    let missing = root.path().join("missing");
+    let missing = table("metrics", "missing", missing.to_str().unwrap());
+    let tables = Tables::new(vec![clicks(&root).await, missing]);
+    let found = tables
+        .without_files("select * from clicks, missing")
+        .await
+        .unwrap();
+    let names: Vec<&str> = found.iter().map(|it| it.table.name.as_str()).collect();
+    assert_eq!(names, ["missing"]);
+}
+
+#[tokio::test]
+async fn regression_bytes_that_are_text_show_as_text() {
+    let mut tables = Tables::new(Vec::new());
+    let text = "select arrow_cast('{\"a\":1}', 'Binary') as payload";
+    let answer = tables.ask(text).await.unwrap();
+    assert_eq!(answer.csv().unwrap(), "payload\n\"{\"\"a\"\":1}\"\n");
+    assert!(answer.table(None).unwrap().contains("| {\"a\":1} |"));
+    // A column in which one value is no text keeps its bytes; the table still shows the others.
+    let mixed = format!("{text} union all select decode('ff00', 'hex') order by 1");
+    let answer = tables.ask(&mixed).await.unwrap();
+    assert_eq!(answer.csv().unwrap(), "payload\n7b2261223a317d\nff00\n");
+    let shown = answer.table(None).unwrap();
+    assert!(shown.contains("| {\"a\":1} |"), "{shown}");
+    assert!(shown.contains("| ff00    |"), "{shown}");
+    let escape = "select concat('a', chr(27), '[31m', chr(10), 'b') as text";
+    let shown = tables.ask(escape).await.unwrap().table(None).unwrap();
+    assert!(shown.contains("| a\\u{1b}[31m\\nb |"), "{shown}");
 }
 
 #[tokio::test]
@@ -149,11 +234,19 @@ async fn what_cannot_be_asked_says_why() {
     let message = problem(&mut tables, "drop table metrics.clicks").await;
     assert!(message.contains("DDL not supported"), "{message}");
     let message = problem(&mut tables, "select click from metrics.clicks").await;
-    assert!(message.contains("No field named click"), "{message}");
-    let message = problem(&mut tables, "selec 1").await;
-    assert!(
-        message.starts_with("cannot answer the query: "),
-        "{message}"
+    assert_eq!(
+        message,
+        "cannot answer the query: column `click` not found in `metrics.clicks` (have: campaign, \
+         clicks, dt) (line 1, column 8); did you mean `clicks`?"
+    );
+    assert_eq!(
+        problem(&mut tables, "selec 1").await,
+        "cannot answer the query: expected: an SQL statement, found: selec; did you mean `SELECT`?"
+    );
+    assert_eq!(
+        problem(&mut tables, "select 1\nform clicks").await,
+        "cannot answer the query: expected: end of statement, found: clicks (line 2, column 6); did \
+         you mean `FROM`?"
     );
 }
 

@@ -1,4 +1,4 @@
-//! `checkpoint`: how often and where progress and state are kept.
+//! `checkpoint`: how often progress and state are stored, and where.
 
 use std::time::Duration;
 
@@ -14,15 +14,15 @@ use crate::{
     yaml::{Node, Scalar, Style, Value},
 };
 
-/// How often and where progress and state are kept.
+/// How often progress and state are stored, and where.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Checkpoint {
     /// The time between commits. Results become visible with a commit.
     #[schemars(extend("default" = "10s"))]
     pub every: Setting<Duration>,
-    /// The folder of the commit log and the state: a path or URL. Pipelines can
-    /// share it; each has its own folder in it, by its name.
+    /// The folder of the commit log and the state: a path or URL. Pipelines can share it; each uses
+    /// its own subfolder, named after the pipeline.
     #[schemars(extend("default" = "${env:TAGFLOW_STATE:-./.tagflow}"))]
     pub url: Setting<String>,
 }
@@ -31,7 +31,7 @@ const EVERY: Duration = Duration::from_secs(10);
 const URL: &str = "${env:TAGFLOW_STATE:-./.tagflow}";
 
 impl Checkpoint {
-    /// Of a file without the block.
+    /// The default, for a file without the block.
     pub(crate) fn default_at(at: Position, reader: &mut Reader<'_>) -> Option<Self> {
         Some(Self {
             every: Setting::default_at(EVERY, at),
@@ -40,7 +40,7 @@ impl Checkpoint {
     }
 }
 
-/// Read as if the file said it, so that it is stored as a reference.
+/// Read like a value in the file, so that it is stored as a reference.
 fn default_url(at: Position, reader: &mut Reader<'_>) -> Option<Setting<String>> {
     let scalar = Scalar {
         text: URL.into(),

@@ -1,4 +1,4 @@
-//! `columns`: what to read of a row.
+//! `columns`: the columns to read from a row.
 
 use std::borrow::Cow;
 
@@ -12,10 +12,10 @@ use super::{
 };
 use crate::{
     diagnostic::{Position, closest},
-    yaml::{Node, Value},
+    yaml::{Node, Style, Value},
 };
 
-/// The columns of a source, in the file's order, with where each is named.
+/// The columns of a source, in the file's order, each with its position in the file.
 #[derive(Debug, Clone)]
 pub struct Columns {
     all: Vec<Column>,
@@ -23,7 +23,7 @@ pub struct Columns {
     personal: Vec<String>,
 }
 
-/// What a generator makes.
+/// The columns of a generator.
 const GENERATED: [(&str, &str); 10] = [
     ("event_id", "string"),
     ("user_id", "string"),
@@ -65,13 +65,13 @@ impl Columns {
         self.all.iter().find(|column| column.name == name)
     }
 
-    /// Each column and where the file names it.
+    /// Each column with its position in the file.
     pub fn iter(&self) -> impl Iterator<Item = (&Column, Position)> {
         self.all.iter().zip(self.positions.iter().copied())
     }
 }
 
-/// A column of a type as the file writes it, `?` for a nullable one.
+/// A column from a type in the file's notation, `?` for a nullable one.
 fn column(name: &str, kind: &str) -> Result<Column, tagflow_schemas::ParseTypeError> {
     let (kind, nullable) = match kind.trim().strip_suffix('?') {
         Some(kind) => (kind, true),
@@ -91,9 +91,18 @@ impl Read for Columns {
             reader.error(node.at, "a source needs at least one column");
             return None;
         }
+        // The rest of a type after a comma inside it is no column.
+        let is_rest = |place: usize| {
+            let before = place.checked_sub(1).map(|before| &entries[before].1.value);
+            let is_open = matches!(before, Some(Value::Scalar(before))
+                if before.style == Style::Plain && before.text.contains('(') && !before.text.contains(')'));
+            is_open && entries[place].0.text.contains(')')
+        };
         let types: Vec<_> = entries
             .iter()
-            .map(|(key, node)| reader.enter::<WrittenColumn>(&key.text, node))
+            .enumerate()
+            .filter(|(place, _)| !is_rest(*place))
+            .map(|(_, (key, node))| reader.enter::<WrittenColumn>(&key.text, node))
             .collect();
         let mut columns = Vec::new();
         let mut positions = Vec::new();
@@ -171,8 +180,17 @@ impl Read for WrittenType {
                     None => closest(start, TYPE_NAMES),
                     meant => meant,
                 };
+                let is_cut_off = text.contains('(') && !text.contains(')');
+                let has_parts = matches!(start, "struct" | "map" | "row" | "object");
                 let diagnostic = reader.error(node.at, error.to_string());
-                if let Some(meant) = meant {
+                if is_cut_off && scalar.style == Style::Plain {
+                    diagnostic.help(
+                        "inside `{…}` a comma ends the value: quote the type, \
+                         `\"decimal(18,2)\"`",
+                    );
+                } else if has_parts {
+                    diagnostic.help(NO_STRUCTS);
+                } else if let Some(meant) = meant {
                     diagnostic.help(format!("did you mean `{meant}`?"));
                 }
                 None
@@ -181,7 +199,11 @@ impl Read for WrittenType {
     }
 }
 
-/// What other systems' type names are called here.
+/// The help for types with named fields.
+pub(crate) const NO_STRUCTS: &str =
+    "there are no structs yet: read the column as `json`, and take values out of its text with SQL";
+
+/// Tagflow's name for a type name of other systems.
 fn synonym(name: &str) -> Option<&'static str> {
     Some(match name.to_ascii_lowercase().as_str() {
         "str" | "text" | "varchar" | "utf8" => "string",
@@ -196,8 +218,7 @@ fn synonym(name: &str) -> Option<&'static str> {
     })
 }
 
-/// As lists of name, type and what marks it: the order matters where no header
-/// names them.
+/// As lists of name, type and flags: the order matters where no header names them.
 impl Serialize for Columns {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.all.iter().map(|column| {

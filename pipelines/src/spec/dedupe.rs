@@ -1,4 +1,4 @@
-//! `dedupe`: rows that were seen before.
+//! `dedupe`: repeated rows.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use super::{
 };
 use crate::yaml::Node;
 
-/// Drops rows whose key was seen before: in the order of event time, a row passes
-/// unless one that passed lies at most `within` before it.
+/// Drops rows whose key was seen before: in the order of event time, a row passes unless a row that
+/// passed is at most `within` before it.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Dedupe {
-    /// The columns that make two rows the same. A row where one of them is null
-    /// is never a duplicate.
+    /// The columns that identify a row. A row with a null in any key column is never a
+    /// duplicate.
     #[schemars(length(min = 1))]
     pub key: Vec<Setting<String>>,
-    /// How long a row that passed keeps others out, in event time.
+    /// How long a row that passed blocks repetitions, in event time.
     pub within: Setting<Duration>,
 }
 

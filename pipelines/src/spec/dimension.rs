@@ -1,4 +1,4 @@
-//! `tables`: what queries join streams with.
+//! `tables`: lookup tables that queries join streams with.
 
 use std::time::Duration;
 
@@ -13,22 +13,21 @@ use crate::yaml::Node;
 
 const REFRESH: Duration = Duration::from_mins(1);
 
-/// A small table of files that a query joins with a stream by its key, such as
-/// the campaigns. It is held in memory and read again when it changes.
+/// A small table of files that a query joins with a stream by its key, such as the campaigns. It is
+/// held in memory and read again when it changes.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Dimension {
-    /// A path or URL (`s3://`, `gs://`, `az://`, `file://`), with `*`, `?`,
-    /// `[…]` and `**` for many files. A path is relative to where Tagflow is
-    /// started.
+    /// A path or URL (`s3://`, `gs://`, `az://`, `file://`), with `*`, `?`, `[…]` and `**` for many
+    /// files. A path is relative to Tagflow's working directory.
     pub url: Setting<String>,
-    /// How a row is encoded: JSON is an object a line.
+    /// How a row is encoded: JSON is one object per line.
     pub format: Format,
     /// The columns to read, by name.
     pub columns: Columns,
-    /// The columns that name a row; no two rows have the same.
+    /// The columns that identify a row; no two rows have the same key.
     pub key: Vec<Setting<String>>,
-    /// How often to look whether a file has changed.
+    /// How often to check whether a file has changed.
     #[schemars(extend("default" = "1m"))]
     pub refresh: Setting<Duration>,
 }

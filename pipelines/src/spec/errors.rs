@@ -1,4 +1,4 @@
-//! `errors`: what becomes of rows that cannot be used.
+//! `errors`: how unusable rows are handled.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ use super::{
 };
 use crate::yaml::Node;
 
-/// What becomes of rows that cannot be used.
+/// How unusable rows are handled.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Errors {
-    /// The Parquet table of rows that could not be read. Default: in
-    /// `_dead_letters/` of the checkpoint's folder, by the pipeline's name.
+    /// The Parquet table of rows that could not be read. Default: a folder with the pipeline's name
+    /// in `_dead_letters/` of the checkpoint's folder.
     #[schemars(extend("default" = {"url": "${env:TAGFLOW_STATE:-./.tagflow}/_dead_letters/NAME"}))]
     pub dead_letters: Table,
-    /// The Parquet table of rows whose window had closed when they came.
-    /// Default: in `_late/` of the checkpoint's folder, by the pipeline's name.
+    /// The Parquet table of rows that arrived after their window had closed. Default: a folder with
+    /// the pipeline's name in `_late/` of the checkpoint's folder.
     #[schemars(extend("default" = {"url": "${env:TAGFLOW_STATE:-./.tagflow}/_late/NAME"}))]
     pub late: Table,
-    /// Stops the pipeline when too many rows are bad: better than a night of
-    /// dead letters. Default: never.
+    /// Stops the pipeline when too many rows are bad: better than a night of dead letters. Default:
+    /// never.
     pub stop_when: Option<StopWhen>,
 }
 
@@ -40,12 +40,12 @@ pub struct Table {
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct StopWhen {
-    /// The share of rows that are dead letters, above which it stops.
+    /// The pipeline stops when the share of dead letters exceeds this.
     pub ratio: Setting<Ratio>,
-    /// The last stretch of time that is judged.
+    /// The recent time span over which the share is computed.
     #[schemars(extend("default" = "5m"))]
     pub over: Setting<Duration>,
-    /// The least rows in it that are judged.
+    /// The fewest rows in that span for a decision.
     #[schemars(extend("default" = 1000))]
     pub at_least: Setting<u64>,
 }
@@ -59,7 +59,7 @@ pub(crate) struct WrittenErrors {
 }
 
 impl WrittenErrors {
-    /// With tables in the checkpoint's folder where none are given.
+    /// Fills in default tables in the checkpoint's folder.
     pub(crate) fn with_defaults(self, name: &str, checkpoint: &Checkpoint) -> Errors {
         let table = |folder: &str| Table {
             url: checkpoint.url.with_suffix(&format!("/{folder}/{name}")),

@@ -1,4 +1,4 @@
-//! `time`: when an event happened, and what to expect of it.
+//! `time`: the event time of a row, and its expected disorder.
 
 use std::time::Duration;
 
@@ -13,39 +13,34 @@ use super::{
 };
 use crate::{diagnostic::Position, yaml::Node};
 
-/// When an event happened, and what to expect of it.
+/// The event time of a row, and its expected disorder.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Time {
-    /// The column that says when an event happened: a required `timestamp`.
+    /// The column with the event time: a required `timestamp`.
     pub event_time: Setting<String>,
-    /// How far out of order events come. The watermark lies this far behind the
-    /// latest event, so results wait this long; a row that comes later yet may
-    /// find its window closed.
+    /// How far out of order events may arrive. The watermark is this far behind the latest event,
+    /// so results wait this long; a row that arrives even later may find its window closed.
     #[schemars(extend("default" = "5s"))]
     pub delay: Setting<Duration>,
-    /// A partition that has been read to its end for this long holds up the
-    /// others no more.
+    /// A partition that has been at its end for this long no longer delays the others.
     #[schemars(extend("default" = "60s"))]
     pub idle_after: Setting<Duration>,
-    /// What becomes of the watermark of such a partition. `hold`: it stands still.
-    /// `clock`: it follows the clock, `delay` behind, so windows close and tags fall
-    /// though no event comes; an event that comes after all from before that may be
+    /// The watermark of such a partition. `hold`: it stands still. `clock`: it follows the clock,
+    /// `delay` behind. Then windows close and tags fall without events, but a delayed event may be
     /// late.
     #[schemars(extend("default" = "hold"))]
     pub when_idle: Setting<WhenIdle>,
-    /// A row further than this in the future is a dead letter: against the
-    /// broker's clock where it stamps records, else against ours. Default: 5m;
-    /// for `files`, none.
+    /// A row further than this in the future is a dead letter, compared with the broker's clock if
+    /// it stamps records, otherwise with the local clock. Default: 5m; for `files`, 1d.
     pub max_future: Option<Setting<Duration>>,
-    /// A row of before this is a dead letter. Default: any time since 1970.
+    /// A row before this time is a dead letter. Default: any time since 1970.
     pub earliest: Option<Setting<EventTime>>,
-    /// A partition that is further than this ahead of the slowest is paused.
-    /// Default: none is.
+    /// A partition further than this ahead of the slowest is paused. Default: never.
     pub max_drift: Option<Setting<Duration>>,
 }
 
-/// What becomes of the watermark of a partition that is idle.
+/// How the watermark of an idle partition behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenIdle {
     /// It stands still.
@@ -60,7 +55,7 @@ impl Choice for WhenIdle {
 }
 
 impl Time {
-    /// Of a generator's events.
+    /// The default for a generator's events.
     pub(crate) fn generated(at: Position) -> Self {
         Self {
             event_time: Setting::default_at("occurred_at".into(), at),
@@ -73,9 +68,9 @@ impl Time {
         }
     }
 
-    /// With the `max_future` of live sources, unless there is one.
-    pub(crate) fn with_max_future(self) -> Self {
-        let default = Setting::default_at(Duration::from_mins(5), self.event_time.at());
+    /// Sets `max_future`, unless it is set.
+    pub(crate) fn with_max_future(self, default: Duration) -> Self {
+        let default = Setting::default_at(default, self.event_time.at());
         Self {
             max_future: self.max_future.or(Some(default)),
             ..self

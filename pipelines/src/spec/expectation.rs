@@ -1,4 +1,4 @@
-//! `expect`: what must have come out of a node.
+//! `expect`: the expected rows of a node.
 
 use schemars::{Schema, json_schema};
 
@@ -11,29 +11,29 @@ use crate::{
     yaml::{Key, Node, Value},
 };
 
-/// What must have come out by now.
+/// The expected results so far.
 #[derive(Debug, Clone)]
 pub struct Expect {
-    /// Of sources, steps, queries, sinks, [`DEAD_LETTERS`] and [`LATE`].
+    /// Expectations of sources, steps, queries, sinks, [`DEAD_LETTERS`] and [`LATE`].
     pub nodes: Nodes<Expectation>,
-    /// Some tags of each of these keys, by all that has happened so far.
+    /// Some tags of each of these keys, from all events so far.
     pub tags: Nodes<TestRow>,
-    /// Who is in each of these segments.
+    /// The members of each of these segments.
     pub segments: Nodes<Vec<Setting<String>>>,
-    /// What became of all rows so far.
+    /// The outcomes of all rows so far.
     pub counters: Nodes<Setting<u64>>,
 }
 
-/// What the rows must be that a node has given since it was last looked at.
+/// The expected rows of a node since its last expectation.
 #[derive(Debug, Clone)]
 pub struct Expectation {
-    /// Where the file says so.
+    /// Its position in the file.
     pub at: Position,
-    /// They are these, in any order.
+    /// The rows equal these, in any order.
     pub equals: Option<Vec<TestRow>>,
-    /// For each of these, there is one that has its values.
+    /// The rows contain one with the values of each of these.
     pub contains: Option<Vec<TestRow>>,
-    /// So many.
+    /// The number of rows.
     pub count: Option<Setting<u64>>,
 }
 
@@ -45,10 +45,10 @@ impl Expectation {
     }
 }
 
-/// What the table of dead letters is called in a test.
+/// The name of the table of dead letters in a test.
 pub const DEAD_LETTERS: &str = "dead_letters";
 
-/// What the table of late rows is called in a test.
+/// The name of the table of late rows in a test.
 pub const LATE: &str = "late";
 
 const COUNTERS: &str = "counters";
@@ -84,7 +84,7 @@ impl Read for Expect {
     }
 }
 
-/// Reads what stands under `key`; false if any of it is in error.
+/// Reads the nodes under `key`; false if any is in error.
 fn all<T: Read>(reader: &mut Reader<'_>, key: &Key, node: &Node, into: &mut Nodes<T>) -> bool {
     let Some(read) = reader.enter::<Nodes<T>>(&key.text, node) else {
         return false;
@@ -136,7 +136,7 @@ impl Read for Expectation {
     }
 }
 
-/// The schema of a list of rows, each of one of `types`.
+/// The schema of a list of rows, each of any of `types`.
 pub(super) fn rows_schema(types: &[&str]) -> Schema {
     json_schema!({"type": "array", "items": {"type": types}})
 }

@@ -1,4 +1,4 @@
-//! `flag_bots`: rows that no person made.
+//! `flag_bots`: rows from bots.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use super::{
 };
 use crate::yaml::Node;
 
-/// Adds a boolean column that says whether a row is of a bot: by its user agent,
-/// by the rate of its key, or by either. No row is dropped.
+/// Adds a boolean column that marks rows from bots: by their user agent, by the rate of their key,
+/// or by either. No row is dropped.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct FlagBots {
-    /// The column with the user agent, to be looked up in the list of
-    /// `crawler-user-agents`. A null is no bot.
+    /// The column with the user agent, which is matched against the list of `crawler-user-agents`.
+    /// A null is no bot.
     pub user_agent: Option<Setting<String>>,
-    /// More rows than a person makes.
+    /// More rows than a person produces.
     pub rate: Option<Rate>,
     /// The new column.
     #[serde(rename = "as")]
@@ -27,18 +27,18 @@ pub struct FlagBots {
     pub column: Setting<String>,
 }
 
-/// A row is of a bot when its key has had more than `more_than` rows in the time
-/// `over` up to it, itself included.
+/// A row is from a bot when its key has more than `more_than` rows in the time `over` up to and
+/// including this row.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Rate {
-    /// The columns whose rows are counted together, such as the user. A row where
-    /// one of them is null is not counted.
+    /// The columns that identify whose rows are counted together, such as the user. A row with a
+    /// null in any key column is not counted.
     #[schemars(length(min = 1))]
     pub key: Vec<Setting<String>>,
-    /// The time in which rows are counted, in event time.
+    /// The span of event time in which rows are counted.
     pub over: Setting<Duration>,
-    /// The most rows that a person makes, at least 1.
+    /// The most rows that a person produces, at least 1.
     pub more_than: Setting<u64>,
 }
 

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use tagflow_connectors::format::Tz;
 
 use super::{
     Setting,
@@ -13,38 +14,62 @@ use crate::yaml::{Node, Value};
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
-    /// A JSON object a row; in files, one a line (NDJSON).
+    /// One JSON object per row; in files, one per line (NDJSON).
     Json(JsonFormat),
-    /// Comma-separated values, a line a row. In files only.
+    /// Comma-separated values, one row per line. In files only.
     Csv(CsvFormat),
     /// Parquet. In files only.
     Parquet(ParquetFormat),
 }
 
-/// JSON has no settings.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
+/// The options of JSON.
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
-pub struct JsonFormat {}
+pub struct JsonFormat {
+    /// The zone of times in text without one, like `Asia/Shanghai`. By default such a time is an
+    /// error of its row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assume_timezone: Option<Setting<Tz>>,
+}
 
-/// How values are separated.
+/// The options of separated values.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct CsvFormat {
-    /// Whether the first line names the columns. Without, the columns are in
-    /// the order of `columns`.
+    /// Whether the first line names the columns. Otherwise, the columns are in the order of
+    /// `columns`.
     #[schemars(extend("default" = true))]
     pub header: Setting<bool>,
     /// The one ASCII character between values.
     #[schemars(extend("default" = ","))]
     pub delimiter: Setting<String>,
+    /// The zone of times in text without one, like `Asia/Shanghai`. By default such a time is an
+    /// error of its row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assume_timezone: Option<Setting<Tz>>,
 }
 
-/// Parquet has no settings.
+/// The options of Parquet.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
-pub struct ParquetFormat {}
+pub struct ParquetFormat {
+    /// The zone of times without one, like `Asia/Shanghai`. By default timestamps are UTC, and a
+    /// time in text is an error of its row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assume_timezone: Option<Setting<Tz>>,
+}
 
 impl Format {
+    /// The zone of times without one.
+    pub fn assume_timezone(&self) -> Option<Tz> {
+        let zone = match self {
+            Self::Json(json) => &json.assume_timezone,
+            Self::Csv(csv) => &csv.assume_timezone,
+            Self::Parquet(parquet) => &parquet.assume_timezone,
+        };
+        zone.as_ref().map(|zone| **zone)
+    }
+
     /// Its name in the file.
     pub fn name(&self) -> &'static str {
         match self {
@@ -83,8 +108,12 @@ impl Read for Format {
 
 impl Read for JsonFormat {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        reader.fields(node)?.finish(reader);
-        Some(Self {})
+        let mut fields = reader.fields(node)?;
+        let assume_timezone = fields.optional(reader, "assume_timezone");
+        fields.finish(reader);
+        Some(Self {
+            assume_timezone: assume_timezone?,
+        })
     }
 }
 
@@ -93,17 +122,23 @@ impl Read for CsvFormat {
         let mut fields = reader.fields(node)?;
         let header = fields.or(reader, "header", true);
         let delimiter = fields.or(reader, "delimiter", ",".to_owned());
+        let assume_timezone = fields.optional(reader, "assume_timezone");
         fields.finish(reader);
         Some(Self {
             header: header?,
             delimiter: delimiter?,
+            assume_timezone: assume_timezone?,
         })
     }
 }
 
 impl Read for ParquetFormat {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        reader.fields(node)?.finish(reader);
-        Some(Self {})
+        let mut fields = reader.fields(node)?;
+        let assume_timezone = fields.optional(reader, "assume_timezone");
+        fields.finish(reader);
+        Some(Self {
+            assume_timezone: assume_timezone?,
+        })
     }
 }

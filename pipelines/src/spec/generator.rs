@@ -1,4 +1,4 @@
-//! `generator`: made-up behaviour events.
+//! `generator`: generated behaviour events.
 
 use std::time::Duration;
 
@@ -15,25 +15,25 @@ use crate::yaml::Node;
 /// 2026-01-05T00:00:00Z, a Monday.
 const FIRST_EVENT: EventTime = EventTime::from_micros(1_767_571_200_000_000);
 
-/// Made-up behaviour events (impressions, clicks, carts, purchases) of users
-/// and campaigns. The same settings give the same events.
+/// Generated behaviour events (impressions, clicks, carts, purchases) of users and campaigns. The
+/// same settings give the same events.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct GeneratorSource {
     /// Another seed gives other events.
     #[schemars(extend("default" = 1))]
     pub seed: Setting<u64>,
-    /// How many events in all. Default: without end.
+    /// The number of events. Default: endless.
     pub count: Option<Setting<u64>>,
-    /// Events a second. Default: as fast as they are taken.
+    /// Events per second. Default: unlimited.
     pub rate: Option<Setting<u64>>,
     /// The partitions that the events are spread over.
     #[schemars(extend("default" = 1))]
     pub partitions: Setting<u64>,
-    /// How many users there are.
+    /// The number of users.
     #[schemars(extend("default" = 10_000))]
     pub users: Setting<u64>,
-    /// How many campaigns; their shares follow Zipf's law.
+    /// The number of campaigns; their shares follow Zipf's law.
     #[schemars(extend("default" = 100))]
     pub campaigns: Setting<u64>,
     /// The event time of the first event.
@@ -42,17 +42,17 @@ pub struct GeneratorSource {
     /// The event time between one event and the next.
     #[schemars(extend("default" = "10ms"))]
     pub interval: Setting<Duration>,
-    /// Events come out of order by at most this much.
+    /// The greatest disorder of events.
     #[schemars(extend("default" = "2s"))]
     pub disorder: Setting<Duration>,
-    /// The share of events that come much later than that.
+    /// The share of events that are much later.
     #[schemars(extend("default" = 0))]
     pub late: Setting<Ratio>,
-    /// The share of events that come twice.
+    /// The share of events that are repeated.
     #[schemars(extend("default" = 0))]
     pub duplicates: Setting<Ratio>,
-    /// The share of rows that are no event: cut off, of wrong types, without a
-    /// time, of the year 2099.
+    /// The share of rows that are no valid event: truncated, of wrong types, without a time, of the
+    /// year 2099.
     #[schemars(extend("default" = 0))]
     pub broken: Setting<Ratio>,
 }

@@ -16,38 +16,37 @@ use crate::yaml::Node;
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct KafkaSource {
-    /// Bootstrap brokers: `host:port`, several with commas between.
+    /// Bootstrap brokers: `host:port`, several separated by commas.
     pub brokers: Setting<String>,
     /// The topics, at least one.
     #[schemars(length(min = 1))]
     pub topics: Vec<Setting<String>>,
-    /// Where a partition is read from that the commit log knows no position of:
-    /// its `earliest` or `latest` row, or what the consumer group has
-    /// `committed` (else the earliest).
+    /// The start of a partition without a position in the commit log: its `earliest` or `latest`
+    /// row, or the position that the consumer group has `committed` (otherwise the earliest).
     #[schemars(extend("default" = "earliest"))]
     pub start: Setting<Start>,
-    /// The consumer group to report positions to, for lag tools. Default:
-    /// `tagflow-` and the pipeline's name.
+    /// The consumer group to report positions to, for lag tools. Default: `tagflow-` and the
+    /// pipeline's name.
     pub group_id: Option<Setting<String>>,
-    /// What rows do that the cluster deleted before they were read: `fail`
-    /// stops the pipeline, `record` counts them and goes on.
+    /// The reaction to rows that the cluster deleted before they were read: `fail` stops the
+    /// pipeline, `record` counts them and continues.
     #[schemars(extend("default" = "fail"))]
     pub on_data_loss: Setting<OnDataLoss>,
-    /// Properties of librdkafka, such as `security.protocol`. Those that
-    /// Tagflow's guarantees rest on cannot be set. Take passwords from the
-    /// environment or a file: `${env:X}`, `${file:path}`.
+    /// Properties of librdkafka, such as `security.protocol`. Properties that Tagflow's guarantees
+    /// depend on cannot be set. Read passwords from the environment or a file: `${env:X}`,
+    /// `${file:path}`.
     #[schemars(extend("default" = serde_json::json!({})))]
     pub properties: Properties,
 }
 
-/// Where a partition with no committed position is read from.
+/// The start of a partition without a committed position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
     /// Its first row.
     Earliest,
-    /// The next row to come.
+    /// Its next new row.
     Latest,
-    /// What the consumer group has committed, else its first row.
+    /// The committed position of the consumer group, otherwise its first row.
     Committed,
 }
 
@@ -60,12 +59,12 @@ impl Choice for Start {
     ];
 }
 
-/// What rows do that were deleted before they were read.
+/// The reaction to rows that were deleted before they were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnDataLoss {
-    /// They stop the pipeline.
+    /// Stop the pipeline.
     Fail,
-    /// They are counted, and the pipeline goes on.
+    /// Count the rows and continue.
     Record,
 }
 

@@ -14,29 +14,29 @@ use crate::yaml::Node;
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Measure {
-    /// The source, step or query whose rows it is of.
+    /// The source, step or query with the rows.
     pub from: Setting<String>,
-    /// What it does with them.
+    /// The aggregate function.
     pub agg: Setting<Agg>,
-    /// What is aggregated, in SQL. `count` counts rows where there is none.
+    /// The aggregated expression, in SQL. Without it, `count` counts rows.
     pub arg: Option<SqlText>,
     /// A SQL condition. Rows for which it is false or null do not count.
     #[serde(rename = "where")]
     pub filter: Option<SqlText>,
     /// For `distinct`: an estimate of bounded size in place of the exact number.
     pub sketch: Option<Sketch>,
-    /// Whether the sketch is a column too, `<name>_sketch`, to be merged later.
+    /// Whether the sketch is a column too, `<name>_sketch`, for later merging.
     #[schemars(extend("default" = false))]
     pub keep_sketch: Setting<bool>,
-    /// For `per_user_histogram`: where its buckets begin.
+    /// For `per_user_histogram`: the lower bounds of its buckets.
     #[schemars(length(min = 1))]
     pub bounds: Option<Vec<Setting<u64>>>,
 }
 
-/// What a measure does with its rows.
+/// The aggregate function of a measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Agg {
-    /// How many rows, or how many where `arg` is not null.
+    /// The number of rows, or of rows where `arg` is not null.
     Count,
     /// The sum of `arg`.
     Sum,
@@ -46,9 +46,9 @@ pub enum Agg {
     Max,
     /// The mean of `arg`.
     Avg,
-    /// How many different `arg`.
+    /// The number of distinct `arg`.
     Distinct,
-    /// How many different `arg` came how often, by `bounds`.
+    /// The number of distinct `arg` by how often each occurs, in buckets of `bounds`.
     PerUserHistogram,
 }
 
@@ -66,11 +66,11 @@ impl Choice for Agg {
     ];
 }
 
-/// How distinct values are estimated.
+/// The estimator of distinct values.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Sketch {
-    /// A theta sketch, in the bytes of Apache `DataSketches`.
+    /// A theta sketch, in the byte format of Apache `DataSketches`.
     pub theta: Theta,
 }
 
@@ -78,19 +78,19 @@ pub struct Sketch {
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Theta {
-    /// It is exact up to 2 to the power of this, and takes 8 bytes for each of so many
+    /// The sketch is exact up to 2 to the power of this, and takes 8 bytes for each of these
     /// values; from 5 to 26.
     #[schemars(extend("default" = 12))]
     pub lg_k: Setting<u64>,
 }
 
 impl Measure {
-    /// The column of its sketch, where that is kept.
+    /// The column of its sketch, if that is kept.
     pub fn sketch_column(&self, name: &str) -> Option<String> {
         self.keep_sketch.then(|| format!("{name}_sketch"))
     }
 
-    /// Whether its keys go together.
+    /// Whether its keys fit together.
     fn check(&self, fields: &Fields<'_>, reader: &mut Reader<'_>) -> bool {
         let agg = *self.agg;
         let is_distinct = agg == Agg::Distinct;

@@ -1,4 +1,4 @@
-//! `memory`: what the process may take.
+//! `memory`: the memory limit of the process.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -9,13 +9,12 @@ use super::{
 };
 use crate::yaml::Node;
 
-/// What the process may take: before it takes more, reading pauses and a commit
-/// comes early.
+/// The memory limit of the process: near the limit, reading pauses and a commit happens early.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Memory {
-    /// All in all, resident, at least 128MiB. Nothing is read from 85 % of it on;
-    /// state that does not fit ends the run.
+    /// All resident memory, at least 128MiB. Reading pauses from 85 % on; state that does not fit
+    /// ends the run.
     pub limit: Setting<ByteSize>,
 }
 
@@ -29,7 +28,7 @@ impl Read for Memory {
 }
 
 impl Spec {
-    /// What a buffer may hold: `most`, or this part of the limit where that is less.
+    /// The size of a buffer: `most`, or this part of the limit if that is less.
     pub(crate) fn part_of_memory(&self, part: usize, most: usize) -> usize {
         let limit = self.memory.as_ref().map(|memory| memory.limit.bytes());
         limit.map_or(most, |limit| most.min(limit as usize / part))

@@ -14,60 +14,60 @@ use super::{
 };
 use crate::yaml::{Kind, Node};
 
-/// Measures of several sources in one table, one row a window and key.
+/// Measures of several sources in one table, one row per window and key.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Metrics {
-    /// The columns that tell rows apart beside the window; each source has them.
-    /// Default: none, one row a window.
+    /// The columns that identify a row beside the window; each source has them. Default: none, one
+    /// row per window.
     #[schemars(extend("default" = serde_json::json!([])))]
     pub key: Vec<Setting<String>>,
-    /// How event time is cut.
+    /// The windows of event time.
     pub window: MetricsWindow,
-    /// When rows come out besides when their window closes.
+    /// When rows are emitted besides when their window closes.
     #[schemars(extend("default" = serde_json::json!({})))]
     pub emit: MetricsEmit,
-    /// What is measured, by the name of its column.
+    /// The measures, by the name of their column.
     pub measures: Nodes<Measure>,
-    /// SQL over measures, and over what stands before it, by the name of its column.
-    /// A division is null where the denominator is 0.
+    /// SQL over measures, and over earlier entries, by the name of its column. A division is null
+    /// if the denominator is 0.
     #[serde(serialize_with = "in_order")]
     #[schemars(extend("default" = serde_json::json!({})))]
     pub derived: Nodes<SqlText>,
 }
 
-/// How event time is cut.
+/// The windows of event time.
 #[derive(Debug, Clone, Serialize)]
 pub enum MetricsWindow {
-    /// One window after the other.
+    /// Adjacent windows.
     Tumble {
-        /// How wide they are.
+        /// Their width.
         width: Setting<Width>,
-        /// The IANA time zone whose days, weeks, months and hours they are.
+        /// The IANA time zone of their days, weeks, months and hours.
         timezone: Setting<String>,
     },
-    /// A window of `size` begins every so often.
+    /// Windows of `size`, one every `every`.
     Hop {
-        /// How wide they are.
+        /// Their width.
         size: Setting<Duration>,
-        /// From one to the next.
+        /// The time between the starts of two windows.
         every: Setting<Duration>,
     },
-    /// From the start of each day, windows that grow.
+    /// Windows that grow from the start of each day.
     Cumulate {
-        /// What they grow to.
+        /// Their final width.
         within: Setting<Day>,
-        /// By how much each is wider than the one before.
+        /// How much wider each is than the one before.
         every: Setting<Duration>,
-        /// The IANA time zone whose days they are.
+        /// The IANA time zone of the days.
         timezone: Setting<String>,
     },
 }
 
-/// How wide a tumbling window is.
+/// The width of a tumbling window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Width {
-    /// So much, always.
+    /// A fixed span.
     Fixed(Duration),
     /// A calendar day.
     Day,
@@ -120,21 +120,21 @@ impl Choice for Day {
     const NAMES: &'static [(&'static str, Self)] = &[("day", Self)];
 }
 
-/// When rows come out besides when their window closes.
+/// When rows are emitted besides when their window closes.
 #[derive(Debug, Clone, Default, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct MetricsEmit {
-    /// While a window is open, what changed comes out this far apart in event time.
+    /// How often, in event time, an open window emits its changed rows.
     pub preview: Option<Setting<Duration>>,
-    /// Rows that late ones changed come out again.
+    /// Emits rows again that late rows changed.
     pub corrections: Option<Corrections>,
 }
 
-/// Rows that late ones changed come out again.
+/// Emits rows again that late rows changed.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Corrections {
-    /// For so long after its end a window takes rows; later ones are late.
+    /// How long after its end a window accepts rows; later ones are late.
     pub until: Setting<Duration>,
 }
 
@@ -161,7 +161,7 @@ impl Read for Metrics {
             measures,
             derived,
         };
-        // What is in error has been reported, and nothing can be said of the rest.
+        // Errors are reported already, and the rest cannot be judged.
         let unread = read.measures.names().count() + read.derived.names().count();
         (unread == read.measures.len() + read.derived.len()).then_some(read)
     }

@@ -1,7 +1,6 @@
-//! What a pipeline file says, as types: one file a block.
+//! The pipeline file as types: one Rust file per block.
 //!
-//! The doc comments of the fields are the reference that editors show, by way
-//! of the JSON Schema.
+//! The doc comments of the fields are the reference that editors show, by way of the JSON Schema.
 
 mod admin;
 mod checkpoint;
@@ -45,12 +44,13 @@ use std::{sync::Arc, time::Duration};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::{canonical::canonical, diagnostic::Diagnostics, yaml::Node};
+use crate::{diagnostic::Diagnostics, stable_json::canonical, yaml::Node};
 use errors::WrittenErrors;
 
-pub use admin::Admin;
+pub use admin::{Admin, OPEN_TO_OTHERS, parse_listen};
 pub use checkpoint::Checkpoint;
 pub use columns::Columns;
+pub(crate) use columns::NO_STRUCTS;
 pub use dedupe::Dedupe;
 pub use dimension::Dimension;
 pub use errors::{Errors, StopWhen, Table};
@@ -79,7 +79,7 @@ pub use source::{Input, OnError, Source};
 pub use sql_text::SqlText;
 pub use step::{Select, Step};
 pub use tags::Tags;
-pub use test_case::{Action, Promise, TestCase, TestStep, Tick};
+pub use test_case::{Action, TestCase, TestStep, Tick, WatermarkStep};
 pub use test_row::{Content, TestRow};
 
 pub(crate) use read::Reader;
@@ -91,17 +91,17 @@ pub struct Spec {
     /// The file, as the user named it.
     #[serde(skip)]
     pub file: Arc<str>,
-    /// What is odd about the file, but keeps it from nothing.
+    /// The warnings of the file.
     #[serde(skip)]
     pub warnings: Diagnostics,
-    /// The pipeline's name: its commit log, state and metrics go by it.
-    /// Lower-case letters, digits, `_` and `-`, at most 63.
+    /// The pipeline's name, which its commit log, state and metrics use. Lower-case letters,
+    /// digits, `_` and `-`, at most 63.
     pub name: Setting<String>,
-    /// Values that `--set name=value` can override and `${params.name}` refers
-    /// to, each with its default; a param with no default must be set.
+    /// Values that `--set name=value` can override and `${params.name}` refers to, each with its
+    /// default; a param without a default must be set.
     #[schemars(extend("default" = serde_json::json!({})))]
     pub params: Params,
-    /// Where rows come from, by name.
+    /// The sources of rows, by name.
     pub sources: Nodes<Source>,
     /// Tables that queries join streams with, by name.
     #[schemars(extend("default" = serde_json::json!({})))]
@@ -115,38 +115,38 @@ pub struct Spec {
     /// Measures by key and window, from several sources into one table, by name.
     #[schemars(extend("default" = serde_json::json!({})))]
     pub metrics: Nodes<Metrics>,
-    /// Tags of each user: values over rolling windows, by their events.
+    /// Tags of each user: values over rolling windows, from their events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tags: Option<Tags>,
     /// Whether `tags` is in the file, but in error.
     #[serde(skip)]
     tags_are_unreadable: bool,
-    /// Who belongs to what, by their tags.
+    /// Groups of users by rules over their tags.
     #[serde(skip_serializing_if = "Nodes::is_empty")]
     #[schemars(extend("default" = serde_json::json!({})))]
     pub segments: Nodes<Segment>,
-    /// Which tags and segments a caller sees, by the caller's name.
+    /// The tags and segments that each caller may read, by the caller's name.
     #[serde(skip_serializing_if = "Nodes::is_empty")]
     #[schemars(extend("default" = serde_json::json!({})))]
     pub scenes: Nodes<Scene>,
-    /// Where results go, by name.
+    /// The sinks of results, by name.
     pub sinks: Nodes<Sink>,
-    /// What becomes of rows that cannot be used.
+    /// How unusable rows are handled.
     #[schemars(extend("default" = serde_json::json!({})))]
     pub errors: Errors,
-    /// How often and where progress and state are kept.
+    /// How often progress and state are stored, and where.
     #[schemars(extend("default" = serde_json::json!({})))]
     pub checkpoint: Checkpoint,
-    /// How many lanes work side by side, 1 to 256. Default: the machine's cores.
-    /// It may change between runs.
+    /// The number of parallel lanes, 1 to 256. Default: the machine's cores. It may change between
+    /// runs.
     pub parallelism: Option<Setting<u64>>,
-    /// What the process may take. Default: no limit.
+    /// The memory limit of the process. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Memory>,
     /// The HTTP server for health, metrics and status.
     #[schemars(extend("default" = serde_json::json!({})))]
     pub admin: Admin,
-    /// What rows must lead to what results: `tagflow test` tries it.
+    /// Rows and the results that they must lead to: `tagflow test` checks these.
     #[serde(skip_serializing)]
     #[schemars(extend("default" = serde_json::json!([])))]
     pub tests: Vec<TestCase>,
@@ -155,24 +155,23 @@ pub struct Spec {
 /// Blocks that are designed but that this version cannot run.
 const LATER: [&str; 5] = ["attribution", "experiments", "checks", "docs", "serve"];
 
-/// What the `tags` and `segments` blocks give, for sinks.
+/// The changes of tags, which sinks can write.
 pub const TAG_CHANGES: &str = "tags.changes";
-/// All tags of all keys, every so often.
+/// All tags of all keys, at regular intervals.
 pub const TAGS_CURRENT: &str = "tags.current";
-/// Who entered and left which segment.
+/// The keys that entered and left each segment.
 pub const SEGMENT_CHANGES: &str = "segments.changes";
 
 impl Spec {
-    /// The pipeline as canonical JSON, to be stored: every setting with its
-    /// default filled in, keys sorted, and references such as `${env:X}` in
-    /// place of the values that they stand for. Holds no secret.
+    /// The pipeline as canonical JSON, to be stored. Every setting has its default filled in, keys
+    /// are sorted, and references such as `${env:X}` replace their values. Contains no secret.
     pub fn plan_json(&self) -> String {
         let value = serde_json::to_value(self).expect("a spec has string keys only");
         canonical(value)
     }
 
-    /// Whether the file has a node of this name that is in error, so that what
-    /// refers to it cannot be judged.
+    /// Whether the file has a node of this name that is in error, so that references to it cannot
+    /// be checked.
     pub fn is_unreadable(&self, name: &str) -> bool {
         self.sources.is_unreadable(name)
             || self.tables.is_unreadable(name)
@@ -182,12 +181,12 @@ impl Spec {
             || (self.tags_are_unreadable && name.contains('.'))
     }
 
-    /// Whether rows come from `name`.
+    /// Whether `name` is a node with rows.
     pub fn is_node(&self, name: &str) -> bool {
         self.relations().any(|relation| **relation == *name) || self.tag_tables().contains(&name)
     }
 
-    /// What sinks can take from `tags` and `segments`.
+    /// The tables that sinks can write from `tags` and `segments`.
     pub fn tag_tables(&self) -> &'static [&'static str] {
         match (&self.tags, self.segments.names().next()) {
             (None, _) => &[],
@@ -196,8 +195,7 @@ impl Spec {
         }
     }
 
-    /// How often all tags of all keys come out where none is left out: as often as some
-    /// table wants them.
+    /// The interval between full profiles: the shortest that a table requires.
     pub fn profile_every(&self) -> Duration {
         let sinks = self.sinks.iter().map(|(_, sink)| sink);
         let sinks = sinks.filter(|sink| *sink.from == TAGS_CURRENT);
@@ -218,8 +216,8 @@ impl Spec {
             .chain(self.metrics.names())
     }
 
-    /// Reads a whole file. Blocks in error are left out, which the diagnostics
-    /// tell, so that the rest can still be checked.
+    /// Reads a whole file. Blocks in error are omitted and reported in the diagnostics, so that the
+    /// rest can still be checked.
     pub(crate) fn read(
         root: &Node,
         reader: &mut Reader<'_>,

@@ -11,7 +11,7 @@ use crate::{
     yaml::{Key, Node},
 };
 
-/// A name that the file gives, and where. Dereferences to its text.
+/// A name in the file, with its position. Dereferences to its text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Name {
     text: String,
@@ -27,7 +27,7 @@ impl Name {
         }
     }
 
-    /// Where the file gives it.
+    /// Its position in the file.
     pub fn at(&self) -> Position {
         self.at
     }
@@ -58,7 +58,7 @@ impl fmt::Debug for Name {
 pub struct Nodes<T> {
     entries: Vec<(Name, T)>,
     unreadable: Vec<Name>,
-    /// Whether the block can be read at all, so that its names are known.
+    /// Whether the block is readable, so that its names are known.
     is_readable: bool,
 }
 
@@ -73,7 +73,7 @@ impl<T> Default for Nodes<T> {
 }
 
 impl<T> Nodes<T> {
-    /// A block that cannot be read, so that any name may be in it.
+    /// An unreadable block, which may contain any name.
     pub(crate) fn unreadable() -> Self {
         Self {
             is_readable: false,
@@ -81,35 +81,34 @@ impl<T> Nodes<T> {
         }
     }
 
-    /// Each name and what it names.
+    /// Each name and its value.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&Name, &T)> + Clone {
         self.entries.iter().map(|(name, value)| (name, value))
     }
 
-    /// The names, also of what cannot be read.
+    /// The names, including those of unreadable values.
     pub fn names(&self) -> impl Iterator<Item = &Name> + Clone {
         let readable = self.entries.iter().map(|(name, _)| name);
         readable.chain(&self.unreadable)
     }
 
-    /// What `name` names.
+    /// The value of `name`.
     pub fn get(&self, name: &str) -> Option<&T> {
         let entry = self.entries.iter().find(|(found, _)| **found == *name);
         entry.map(|(_, value)| value)
     }
 
-    /// Whether something of this name is in the file but in error, so that it
-    /// is not here.
+    /// Whether the file has a thing of this name that is in error and therefore missing here.
     pub fn is_unreadable(&self, name: &str) -> bool {
         !self.is_readable || self.unreadable.iter().any(|found| **found == *name)
     }
 
-    /// How many there are.
+    /// The number of things.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -125,7 +124,7 @@ impl<T> FromIterator<(Name, T)> for Nodes<T> {
     }
 }
 
-/// Reads all that can be read: one bad node hides no problem of another.
+/// Reads all readable nodes: an error in one hides no problem of another.
 impl<T: Read> Read for Nodes<T> {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         let mut nodes = Self::default();
@@ -150,7 +149,7 @@ impl<T: Serialize> Serialize for Nodes<T> {
     }
 }
 
-/// Serializes as pairs of name and value, where the order matters.
+/// Serializes as pairs of name and value, because the order matters.
 pub(crate) fn in_order<T: Serialize, S: Serializer>(
     nodes: &Nodes<T>,
     serializer: S,

@@ -23,10 +23,9 @@ pub struct Params {
 
 #[derive(Clone)]
 struct Param {
-    /// `None` where it is in error.
+    /// `None` if it is in error.
     value: Option<String>,
-    /// What may be printed and stored: the value, or the reference that it
-    /// comes from.
+    /// The text to print and store: the value, or its reference.
     shown: String,
 }
 
@@ -37,7 +36,7 @@ impl std::fmt::Debug for Param {
 }
 
 impl Params {
-    /// Reads the block and lets the following reads refer to it.
+    /// Reads the block and lets later reads refer to it.
     pub(crate) fn read_with(
         fields: &mut Fields<'_>,
         reader: &mut Reader<'_>,

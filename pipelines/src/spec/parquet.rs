@@ -18,50 +18,52 @@ use crate::{
     yaml::{Kind, Node},
 };
 
-/// How often all tags come out where nothing is said.
+/// The default interval of full profiles.
 pub(super) const PROFILE_EVERY: Duration = Duration::from_mins(15);
 
 /// A table of Parquet files on a local disk or an object store.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct ParquetSink {
-    /// The table's folder: a path or URL (`s3://`, `gs://`, `az://`,
-    /// `file://`). Credentials come from the environment. A path is relative to
-    /// where Tagflow is started.
+    /// The table's folder: a path or URL (`s3://`, `gs://`, `az://`, `file://`). Credentials are
+    /// read from the environment. A path is relative to Tagflow's working directory.
     pub url: Setting<String>,
-    /// Hive folders: each one's name and the SQL expression of its value.
-    /// `{dt: "date(window_start)"}` makes `dt=2026-01-05`.
+    /// Hive folders: each folder's name and the SQL expression of its value. `{dt:
+    /// "date(window_start)"}` makes `dt=2026-01-05`.
     #[serde(serialize_with = "in_order")]
     #[schemars(extend("default" = serde_json::json!({})))]
     pub partition_by: Nodes<SqlText>,
     /// The columns that rows are sorted by in a file, in this order, ascending.
     #[schemars(extend("default" = serde_json::json!([])))]
     pub sort_by: Vec<Setting<String>>,
-    /// What becomes of rows that come out more than once: `append` keeps them
-    /// all, `replace_windows` only the newest of each window and key, by writing
-    /// the files anew that hold older ones. `snapshot` of `tags.current` keeps only
-    /// the newest row of each key.
+    /// How rows that are emitted more than once are stored: `append` keeps them all.
+    /// `replace_windows` keeps only the newest of each window and key, by rewriting the files with
+    /// older ones. `snapshot` of `tags.current` keeps only the newest row of each key.
     #[schemars(extend("default" = "append"))]
     pub mode: Setting<WriteMode>,
-    /// Of `tags.current`: how often, in event time, all tags come out.
+    /// For `tags.current`: the interval, in event time, at which all tags are emitted.
     #[schemars(extend("default" = "15m"))]
     pub every: Setting<Duration>,
-    /// With `mode: snapshot`: over how many folders keys are spread, by their hash.
+    /// With `mode: snapshot`: the number of folders that keys are spread over, by their hash.
     #[schemars(extend("default" = 16))]
     pub buckets: Setting<u64>,
-    /// How large files grow, and how they are written.
+    /// Whether other pipelines, or other state folders, may write to this folder too. Otherwise a
+    /// run stops if the folder has files of another commit log.
+    #[schemars(extend("default" = false))]
+    pub shared: Setting<bool>,
+    /// The size and the format of files.
     #[schemars(extend("default" = serde_json::json!({})))]
     pub files: ParquetFiles,
 }
 
-/// What becomes of rows that come out more than once.
+/// How rows that are emitted more than once are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteMode {
-    /// All of them are in the table.
+    /// The table contains all rows.
     Append,
-    /// The newest of each window and key is.
+    /// The table contains the newest row of each window and key.
     ReplaceWindows,
-    /// Those of the newest time at which all came out are.
+    /// The table contains the rows of the newest full emission.
     Snapshot,
 }
 
@@ -74,19 +76,18 @@ impl Choice for WriteMode {
     ];
 }
 
-/// How large files grow, and how they are written.
+/// The size and the format of files.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct ParquetFiles {
-    /// A file is finished when it is this large.
+    /// A file of this size is finished.
     #[schemars(extend("default" = "256MiB"))]
     pub target: Setting<ByteSize>,
-    /// A file is finished at the first checkpoint after it has been open this
-    /// long, however small: rows are not seen before.
+    /// A file is finished at the first checkpoint after it has been open this long, however small.
+    /// Readers see its rows only then.
     #[schemars(extend("default" = "5m"))]
     pub max_open: Setting<Duration>,
-    /// How many bytes all open files of the sink may hold in memory; then the
-    /// largest is finished early.
+    /// The memory of all open files of the sink; beyond it, the largest is finished early.
     #[schemars(extend("default" = "64MiB"))]
     pub max_open_bytes: Setting<ByteSize>,
     /// `zstd(1)` to `zstd(22)`, `zstd` (level 3), `snappy` or `none`.
@@ -104,7 +105,7 @@ pub enum Compression {
     Zstd(u8),
     /// Snappy.
     Snappy,
-    /// Not at all.
+    /// No compression.
     None,
 }
 
@@ -164,6 +165,7 @@ impl Read for ParquetSink {
         let mode = fields.or(reader, "mode", WriteMode::Append);
         let every = fields.or(reader, "every", PROFILE_EVERY);
         let buckets = fields.or(reader, "buckets", 16);
+        let shared = fields.or(reader, "shared", false);
         fields.finish(reader);
         Some(Self {
             url: url?,
@@ -172,6 +174,7 @@ impl Read for ParquetSink {
             mode: mode?,
             every: every?,
             buckets: buckets?,
+            shared: shared?,
             files: files?.unwrap_or_else(|| ParquetFiles::default_at(node.at)),
         })
     }

@@ -19,20 +19,20 @@ use crate::yaml::{Node, Value};
 pub struct Query {
     /// The SQL.
     pub sql: SqlText,
-    /// When results come out.
+    /// When results are emitted.
     pub emit: Emit,
-    /// For how long after its end a window takes rows, and is corrected.
+    /// How long after its end a window accepts rows, and is corrected.
     pub allowed_lateness: Setting<Duration>,
-    /// An aggregate without a window forgets a key so long after its last row.
+    /// How long an aggregate without a window keeps a key after its last row.
     pub ttl: Option<Setting<Duration>>,
 }
 
-/// When the rows of a window come out.
+/// When the rows of a window are emitted.
 #[derive(Debug, Clone, Serialize)]
 pub enum Emit {
     /// When the window closes.
     OnClose(Setting<OnClose>),
-    /// And before, this far apart in event time, what changed.
+    /// Also earlier: its changes, at this interval of event time.
     Every(Setting<Duration>),
 }
 
@@ -46,7 +46,7 @@ impl Choice for OnClose {
 }
 
 impl Emit {
-    /// How far apart previews are, if there are any.
+    /// The interval of previews, if there are any.
     pub fn previews(&self) -> Option<Duration> {
         match self {
             Self::OnClose(_) => None,

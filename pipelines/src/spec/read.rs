@@ -1,4 +1,4 @@
-//! Reading the tree into types, collecting every mistake on the way.
+//! Reads the tree into types, and collects every mistake.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,13 +9,12 @@ use crate::{
     yaml::{Key, Node, Scalar, Value},
 };
 
-/// What can be read from a node. `None` where it cannot, which has been
-/// reported.
+/// A type that can be read from a node. `None` if it cannot, after reporting why.
 pub(crate) trait Read: Sized {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self>;
 }
 
-/// Where a reading stands.
+/// The state of reading.
 pub(crate) struct Reader<'a> {
     /// The whole text of the file.
     pub(crate) text: &'a str,
@@ -34,7 +33,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads `node`, which stands under `key`.
+    /// Reads `node`, the value of `key`.
     pub(crate) fn enter<T: Read>(&mut self, key: &str, node: &Node) -> Option<T> {
         self.path.push(key.to_owned());
         let value = T::read(node, self);
@@ -42,29 +41,29 @@ impl<'a> Reader<'a> {
         value
     }
 
-    /// Reports an error in the field that is being read.
+    /// Reports an error in the current field.
     pub(crate) fn error(&mut self, at: Position, message: impl Into<String>) -> &mut Diagnostic {
         self.diagnostics.error(at, self.path.join("."), message)
     }
 
-    /// Reports a warning in the field that is being read.
+    /// Reports a warning in the current field.
     pub(crate) fn warning(&mut self, at: Position, message: impl Into<String>) -> &mut Diagnostic {
         self.diagnostics.warning(at, self.path.join("."), message)
     }
 
-    /// Reports that `node` is not what was `expected`.
+    /// Reports that `node` is not the `expected` value.
     pub(crate) fn mismatch(&mut self, node: &Node, expected: &str) -> &mut Diagnostic {
         let got = node.describe();
         self.error(node.at, format!("expected {expected}, got {got}"))
     }
 
-    /// The innermost key that is being read.
+    /// The innermost current key.
     pub(crate) fn key(&self) -> &str {
         self.path.last().map_or("", String::as_str)
     }
 
-    /// ` in …` for a message: the path without its block, which the name of a
-    /// node makes clear by itself. The items of a list have no names.
+    /// ` in …` for a message: the path without its block, which the name of a node implies. The
+    /// items of a list have no names.
     pub(crate) fn place(&self) -> String {
         let path = match self.path.as_slice() {
             [_, index, ..] if index.parse::<usize>().is_ok() => &[],
@@ -100,8 +99,8 @@ impl<'a> Reader<'a> {
         Some(entries)
     }
 
-    /// The fields of a map that has a fixed set of them. Each is asked for by
-    /// name, then [`Fields::finish`] reports those that nobody asked for.
+    /// The fields of a map with a fixed set of keys. Each is read by name, then [`Fields::finish`]
+    /// reports the keys that were not read.
     pub(crate) fn fields<'n>(&mut self, node: &'n Node) -> Option<Fields<'n>> {
         let entries = self.map(node, "a map")?;
         Some(Fields {
@@ -130,7 +129,7 @@ impl<'n> Fields<'n> {
             .find(|(key, node)| key.text == name && !node.is_null())
     }
 
-    /// A field that must be there.
+    /// A required field.
     pub(crate) fn required<T: Read>(
         &mut self,
         reader: &mut Reader<'_>,
@@ -144,7 +143,7 @@ impl<'n> Fields<'n> {
         reader.enter(name, node)
     }
 
-    /// A field that may be absent: `Some(None)`; `None` is a mistake.
+    /// An optional field: `Some(None)` if absent; `None` is a mistake.
     #[expect(clippy::option_option, reason = "absent is not unreadable")]
     pub(crate) fn optional<T: Read>(
         &mut self,
@@ -157,8 +156,7 @@ impl<'n> Fields<'n> {
         }
     }
 
-    /// A field whose being there says something by itself: nothing after it is
-    /// a map with no entry.
+    /// A field whose presence has a meaning: without a value it is a map without entries.
     #[expect(clippy::option_option, reason = "absent is not unreadable")]
     pub(crate) fn settings<T: Read>(
         &mut self,
@@ -187,7 +185,7 @@ impl<'n> Fields<'n> {
         Some(found.unwrap_or_else(|| Setting::default_at(default, self.at)))
     }
 
-    /// The one of `names` that is there; not exactly one is a mistake.
+    /// The only present one of `names`; none or several are a mistake.
     pub(crate) fn one_of(
         &self,
         reader: &mut Reader<'_>,
@@ -202,6 +200,8 @@ impl<'n> Fields<'n> {
         let names = names.join("`, `");
         match *there {
             [(name, _)] => Some(name),
+            // The unknown key is the only mistake; `finish` reports it.
+            [] if self.entries.iter().any(|(key, _)| is_elsewhere(&key.text)) => None,
             [] => {
                 reader.error(self.at, format!("missing one of `{names}`{place}"));
                 None
@@ -213,7 +213,7 @@ impl<'n> Fields<'n> {
         }
     }
 
-    /// A field that is designed but that this version does not know yet.
+    /// A field that is designed but that this version does not support yet.
     pub(crate) fn later(&mut self, reader: &mut Reader<'_>, name: &'static str) {
         if let Some((key, _)) = self.entries.iter().find(|(key, _)| key.text == name) {
             self.later.push(name);
@@ -224,7 +224,7 @@ impl<'n> Fields<'n> {
         }
     }
 
-    /// Reports the keys that no field has.
+    /// Reports the unknown keys.
     pub(crate) fn finish(self, reader: &mut Reader<'_>) {
         for (key, _) in self.entries {
             let key_text = key.text.as_str();
@@ -237,9 +237,38 @@ impl<'n> Fields<'n> {
             let diagnostic = reader.error(key.at, message);
             if key.text == "<<" {
                 diagnostic.help("merge keys are not part of YAML 1.2; an alias `*name` is");
+            } else if is_elsewhere(&key.text) {
+                let help = format!("this version has no `{}` here", key.text);
+                diagnostic.help(help);
             }
         }
     }
+}
+
+/// Whether other systems have a source, a format or a sink of this name.
+fn is_elsewhere(name: &str) -> bool {
+    const NAMES: [&str; 19] = [
+        "avro",
+        "protobuf",
+        "orc",
+        "kafka",
+        "kinesis",
+        "pulsar",
+        "nats",
+        "rabbitmq",
+        "postgres",
+        "mysql",
+        "redis",
+        "http",
+        "webhook",
+        "iceberg",
+        "delta",
+        "elasticsearch",
+        "clickhouse",
+        "s3",
+        "xml",
+    ];
+    NAMES.contains(&name)
 }
 
 /// The columns of a `key`, one at least.
@@ -256,7 +285,7 @@ pub(crate) fn key(
     Some(key)
 }
 
-/// A time of more than nothing.
+/// A positive duration.
 pub(crate) fn positive(
     fields: &mut Fields<'_>,
     reader: &mut Reader<'_>,
@@ -270,7 +299,7 @@ pub(crate) fn positive(
     Some(duration)
 }
 
-/// A time of more than nothing, if it is there.
+/// A positive duration, if present.
 #[expect(clippy::option_option, reason = "absent is not unreadable")]
 pub(crate) fn positive_or_none(
     fields: &mut Fields<'_>,

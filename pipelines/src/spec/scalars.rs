@@ -4,10 +4,17 @@ use std::{fmt, net::SocketAddr, time::Duration};
 
 use schemars::{Schema, json_schema};
 use serde_json::json;
+use tagflow_connectors::format::{TZ_VARIANTS, Tz};
 use tagflow_engine::{EventTime, time::micros};
 
-use super::setting::{Leaf, Mistake};
-use crate::{diagnostic::unknown, yaml::Kind};
+use super::{
+    admin::parse_listen,
+    setting::{Leaf, Mistake},
+};
+use crate::{
+    diagnostic::{closest, unknown},
+    yaml::Kind,
+};
 
 impl Leaf for String {
     const EXPECTED: &'static str = "a string";
@@ -101,7 +108,7 @@ impl Leaf for bool {
 pub struct Ratio(f64);
 
 impl Ratio {
-    /// Nothing of it.
+    /// No share.
     pub const ZERO: Self = Self(0.0);
 
     /// The share, from 0 to 1.
@@ -136,9 +143,9 @@ impl Leaf for Duration {
     const EXPECTED: &'static str = "a duration like `5s`";
 
     fn parse(text: &str, kind: Kind) -> Result<Self, Mistake> {
-        match (kind, humantime::parse_duration(text)) {
-            (Kind::String, Ok(duration)) => Ok(duration),
-            (Kind::Integer | Kind::Float, _) => Err(Mistake::TypeWithHelp(format!(
+        match kind {
+            Kind::String => duration(text),
+            Kind::Integer | Kind::Float => Err(Mistake::TypeWithHelp(format!(
                 "add a unit (ms, s, m, h, d): `{text}s`"
             ))),
             _ => Err(Mistake::Type),
@@ -150,8 +157,58 @@ impl Leaf for Duration {
     }
 
     fn schema() -> Schema {
-        json_schema!({"type": "string", "pattern": r"^\d+ *[a-z]+( *\d+ *[a-z]+)*$"})
+        json_schema!({"type": "string", "pattern": r"^\d+ *(ms|s|m|h|d)( *\d+ *(ms|s|m|h|d))*$"})
     }
+}
+
+/// The units of durations, in milliseconds.
+const DURATION_UNITS: [(&str, u64); 5] = [
+    ("ms", 1),
+    ("s", 1_000),
+    ("m", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+];
+
+/// A duration beyond a century is a mistake.
+const LONGEST_MS: u64 = 36_525 * 86_400_000;
+
+/// `1h 30m`: numbers, each with its unit.
+fn duration(text: &str) -> Result<Duration, Mistake> {
+    let mut milliseconds = 0_u64;
+    let mut rest = text.trim();
+    if rest.is_empty() {
+        return Err(Mistake::Type);
+    }
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, after) = rest.split_at(digits);
+        let after = after.trim_start();
+        let letters = after.find(|it: char| !it.is_alphabetic());
+        let (unit, after) = after.split_at(letters.unwrap_or(after.len()));
+        if number.is_empty() {
+            return Err(Mistake::Type);
+        }
+        let Some((_, unit)) = DURATION_UNITS.into_iter().find(|(name, _)| *name == unit) else {
+            let unit = if unit.is_empty() {
+                "no unit".to_owned()
+            } else {
+                format!("the unit `{unit}`")
+            };
+            return Err(Mistake::TypeWithHelp(format!(
+                "it has {unit}; the units are ms, s, m, h and d"
+            )));
+        };
+        milliseconds = number
+            .parse::<u64>()
+            .ok()
+            .and_then(|number| number.checked_mul(unit))
+            .and_then(|more| milliseconds.checked_add(more))
+            .filter(|sum| *sum <= LONGEST_MS)
+            .ok_or_else(|| Mistake::TypeWithHelp("the longest duration is `36525d`".into()))?;
+        rest = after.trim_start();
+    }
+    Ok(Duration::from_millis(milliseconds))
 }
 
 /// A number of bytes, written with a unit: `256MiB`.
@@ -223,11 +280,37 @@ impl Leaf for ByteSize {
     }
 }
 
+impl Leaf for Tz {
+    const EXPECTED: &'static str = "a time zone like `Asia/Shanghai`";
+
+    fn parse(text: &str, kind: Kind) -> Result<Self, Mistake> {
+        if kind != Kind::String {
+            return Err(Mistake::Type);
+        }
+        text.parse().map_err(|_| {
+            let names = TZ_VARIANTS.iter().map(|zone| zone.name());
+            let message = format!("there is no time zone `{text}`");
+            match closest(text, names) {
+                Some(name) => Mistake::Message(format!("{message}; did you mean `{name}`?")),
+                None => Mistake::Message(format!("{message}; write one like `Asia/Shanghai`")),
+            }
+        })
+    }
+
+    fn plan(&self) -> serde_json::Value {
+        json!(self.name())
+    }
+
+    fn schema() -> Schema {
+        json_schema!({"type": "string", "examples": ["UTC", "Asia/Shanghai"]})
+    }
+}
+
 impl Leaf for SocketAddr {
     const EXPECTED: &'static str = "an address and port like `127.0.0.1:8642`";
 
     fn parse(text: &str, _kind: Kind) -> Result<Self, Mistake> {
-        text.parse().map_err(|_| Mistake::Type)
+        parse_listen(text).ok_or(Mistake::Type)
     }
 
     fn plan(&self) -> serde_json::Value {
@@ -235,7 +318,7 @@ impl Leaf for SocketAddr {
     }
 
     fn schema() -> Schema {
-        json_schema!({"type": "string", "pattern": r"^.+:\d+$"})
+        json_schema!({"type": "string", "pattern": r"^.*:\d+$"})
     }
 }
 
@@ -263,11 +346,11 @@ impl Leaf for EventTime {
     }
 }
 
-/// A scalar that is one of a few names.
+/// A scalar with a few possible names.
 pub(crate) trait Choice: Copy + PartialEq + 'static {
     /// All names, for messages.
     const EXPECTED: &'static str;
-    /// Each name and what it stands for.
+    /// Each name and its value.
     const NAMES: &'static [(&'static str, Self)];
 }
 

@@ -1,4 +1,4 @@
-//! `scenes`: which tags and segments a caller sees.
+//! `scenes`: the tags and segments that a caller may read.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -9,11 +9,11 @@ use super::{
 };
 use crate::yaml::Node;
 
-/// The tags and segments that one kind of caller sees.
+/// The tags and segments that one kind of caller may read.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Scene {
-    /// Tags. The name of one with windows stands for all of them.
+    /// Tags. The name of a tag with windows includes all its windows.
     #[schemars(extend("default" = serde_json::json!([])))]
     pub tags: Vec<Setting<String>>,
     /// Segments.

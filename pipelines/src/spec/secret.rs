@@ -1,4 +1,4 @@
-//! Values that must not be seen.
+//! Values that must not be shown.
 
 use std::fmt;
 
@@ -10,10 +10,10 @@ use crate::{
     yaml::{Node, Value},
 };
 
-/// What is shown in place of a secret.
+/// The text that replaces a secret.
 const HIDDEN: &str = "***";
 
-/// Parts of a property's name that say that its value is a secret.
+/// Parts of a property's name that mark its value as secret.
 const SECRET_NAMES: [&str; 6] = [
     "password",
     "secret",
@@ -23,9 +23,8 @@ const SECRET_NAMES: [&str; 6] = [
     "sasl.oauthbearer.config",
 ];
 
-/// A value that may be a secret, such as a password of Kafka's. `Debug`,
-/// `Display` and `Serialize` show the reference that it comes from, or nothing
-/// of it; only [`Secret::expose`] gives it away.
+/// A value that may be a secret, such as a Kafka password. `Debug`, `Display` and `Serialize` show
+/// its reference, or a placeholder; only [`Secret::expose`] returns the value.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
     value: String,
@@ -34,19 +33,19 @@ pub struct Secret {
 }
 
 impl Secret {
-    /// The value itself, for the one who needs it.
+    /// The value itself.
     pub fn expose(&self) -> &str {
         &self.value
     }
 
-    /// Where it stands in the file.
+    /// Its position in the file.
     pub fn at(&self) -> Position {
         self.at
     }
 }
 
 impl Read for Secret {
-    /// Any scalar: properties are text to librdkafka.
+    /// Any scalar, because properties are text to librdkafka.
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         let scalar = match &node.value {
             Value::Scalar(scalar) if !node.is_null() => scalar,

@@ -1,4 +1,4 @@
-//! `segments`: who belongs to what, by their tags.
+//! `segments`: groups of users by rules over their tags.
 
 use std::time::Duration;
 
@@ -11,28 +11,26 @@ use super::{
 };
 use crate::yaml::Node;
 
-/// The keys to which a rule over their tags applies: `when` it is true, or from
-/// `enter` to `exit`.
+/// The keys to which a rule over their tags applies: `when` it is true, or from `enter` to `exit`.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 #[schemars(extend("oneOf" = [{"required": ["enter"]}, {"required": ["when"]}]))]
 pub struct Segment {
-    /// A SQL condition over tags: whoever it is true for is a member.
+    /// A SQL condition over tags: a key is a member while it is true.
     #[serde(skip_serializing_if = "Option::is_none")]
     when: Option<SqlText>,
-    /// A SQL condition over tags: whoever it is true for enters.
+    /// A SQL condition over tags: a key enters when it is true.
     #[serde(skip_serializing_if = "Option::is_none")]
     enter: Option<SqlText>,
-    /// A SQL condition over tags: whoever it is true for leaves. Default: whoever
-    /// `enter` is not true for.
+    /// A SQL condition over tags: a key leaves when it is true. Default: when `enter` is not true.
     pub exit: Option<SqlText>,
-    /// Nobody leaves sooner after they entered.
+    /// The shortest time from entering to leaving.
     #[schemars(extend("default" = "0s"))]
     pub hold_at_least: Setting<Duration>,
 }
 
 impl Segment {
-    /// Who enters, and the key that says so: `enter` or `when`.
+    /// The condition to enter, with its key: `enter` or `when`.
     pub fn entry(&self) -> (&'static str, &SqlText) {
         let enter = self.enter.as_ref().map(|rule| ("enter", rule));
         let when = self.when.as_ref().map(|rule| ("when", rule));

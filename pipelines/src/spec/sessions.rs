@@ -1,4 +1,4 @@
-//! `sessions`: which session each row is of.
+//! `sessions`: the session of each row.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use super::{
 };
 use crate::yaml::Node;
 
-/// Adds a column with the session of each row: rows of one key, none of them more
-/// than `gap` after the one before, in event time.
+/// Adds a column with the session of each row. A session is rows of one key, each at most `gap`
+/// after the one before, in event time.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Sessions {
-    /// The columns whose rows make a session, such as the user. A row where one
-    /// of them is null is of no session.
+    /// The columns whose rows form a session, such as the user. A row with a null in any key
+    /// column belongs to no session.
     #[schemars(length(min = 1))]
     pub key: Vec<Setting<String>>,
     /// A row more than this after the one before begins a session.

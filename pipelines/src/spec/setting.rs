@@ -11,11 +11,10 @@ use crate::{
     yaml::{Kind, Node, Value},
 };
 
-/// A value, where it stands in the file, and how it is written there.
+/// A value, its position in the file, and its text there.
 ///
-/// It dereferences to the value. Where the value came through a reference such
-/// as `${env:X}`, `Debug` and `Serialize` show the reference: what a variable or
-/// a file held is never printed or stored.
+/// It dereferences to the value. If the value is from a reference such as `${env:X}`, `Debug` and
+/// `Serialize` show the reference. The content of a variable or a file is never printed or stored.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Setting<T> {
     value: T,
@@ -31,7 +30,7 @@ enum Origin {
 }
 
 impl<T> Setting<T> {
-    /// The default value of something absent in the block at `at`.
+    /// The default value of a setting that the block at `at` lacks.
     pub(crate) fn default_at(value: T, at: Position) -> Self {
         Self {
             value,
@@ -45,17 +44,17 @@ impl<T> Setting<T> {
         &self.value
     }
 
-    /// Where it stands; for a default, where the block begins that lacks it.
+    /// Its position; for a default, the start of the block that lacks it.
     pub fn at(&self) -> Position {
         self.at
     }
 
-    /// Whether the file does not say it.
+    /// Whether the file omits it.
     pub fn is_default(&self) -> bool {
         self.origin == Origin::Default
     }
 
-    /// What the file says, where that is a reference.
+    /// The text in the file, if that is a reference.
     pub fn reference(&self) -> Option<&str> {
         match &self.origin {
             Origin::Reference(written) => Some(written),
@@ -65,13 +64,12 @@ impl<T> Setting<T> {
 }
 
 impl Setting<String> {
-    /// The value as it may be printed: with references instead of what they
-    /// stand for.
+    /// The printable value: references instead of their values.
     pub fn shown(&self) -> &str {
         self.reference().unwrap_or(&self.value)
     }
 
-    /// A default that is this value with `suffix`.
+    /// A default: this value with `suffix`.
     pub(crate) fn with_suffix(&self, suffix: &str) -> Self {
         let append = |text: &str| format!("{}{suffix}", text.trim_end_matches('/'));
         Self {
@@ -102,15 +100,15 @@ impl<T: fmt::Debug> fmt::Debug for Setting<T> {
     }
 }
 
-/// A type that a scalar can be read as.
+/// A type that can be read from a scalar.
 pub(crate) trait Leaf: Sized {
-    /// What is expected, for messages: ``a duration like `5s` ``.
+    /// The expected value, for messages: ``a duration like `5s` ``.
     const EXPECTED: &'static str;
 
     /// Reads a scalar.
     fn parse(text: &str, kind: Kind) -> Result<Self, Mistake>;
 
-    /// The value in the stored plan; reads back as the same value.
+    /// The value in the stored plan; reading it gives the same value.
     fn plan(&self) -> serde_json::Value;
 
     /// The schema of the scalar.
@@ -122,9 +120,9 @@ pub(crate) trait Leaf: Sized {
 pub(crate) enum Mistake {
     /// It is not of the expected type.
     Type,
-    /// It is not, and this is what to write.
+    /// It has the wrong type, and this is the correct notation.
     TypeWithHelp(String),
-    /// This is wrong with it.
+    /// It has this problem.
     Message(String),
 }
 
@@ -137,7 +135,7 @@ impl<T: Leaf> Read for Setting<T> {
         let resolved = reader.resolve(scalar, node.at)?;
         let text = &resolved.text;
         let parsed = if resolved.has_references {
-            // What comes from elsewhere has no quotes: it is what it must be.
+            // Values from references have no quotes, so any type fits.
             T::parse(text, Kind::String).or_else(|_| T::parse(text, Kind::of_plain(text)))
         } else {
             T::parse(text, scalar.kind())
@@ -193,7 +191,7 @@ impl<T: Leaf> JsonSchema for Setting<T> {
         "Setting".into()
     }
 
-    /// A string that is nothing but free text takes references by itself.
+    /// A string of free text accepts references by itself.
     fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
         let schema = T::schema();
         let is_free_text = schema.get("type").is_some_and(|it| it == "string")

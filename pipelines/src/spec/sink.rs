@@ -1,4 +1,4 @@
-//! `sinks`: where results go.
+//! `sinks`: the targets of results.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -9,20 +9,19 @@ use super::{
 };
 use crate::yaml::Node;
 
-/// Where results go: exactly one of `parquet`, `console` and `blackhole`.
+/// The target of results: exactly one of `parquet`, `console` and `blackhole`.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 #[schemars(extend("oneOf" = [
     {"required": ["parquet"]}, {"required": ["console"]}, {"required": ["blackhole"]}
 ]))]
 pub struct Sink {
-    /// The source, step or query whose rows it takes.
+    /// The source, step or query whose rows it writes.
     pub from: Setting<String>,
     /// A table of Parquet files.
     #[serde(skip_serializing_if = "Option::is_none")]
     parquet: Option<ParquetSink>,
-    /// Prints rows, for a look at them: some may be printed again after a
-    /// restart.
+    /// Prints rows, for inspection: some may be printed again after a restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     console: Option<ConsoleSink>,
     /// Counts rows and drops them, for measuring.
@@ -52,7 +51,7 @@ pub struct ConsoleSink {}
 pub struct BlackholeSink {}
 
 impl Sink {
-    /// Where its rows go.
+    /// The kind of the sink, with its settings.
     pub fn output(&self) -> Output<'_> {
         let parquet = self.parquet.as_ref().map(Output::Parquet);
         let console = self.console.as_ref().map(Output::Console);

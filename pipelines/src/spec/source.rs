@@ -1,4 +1,6 @@
-//! `sources`: where rows come from.
+//! `sources`: the sources of rows.
+
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -25,25 +27,32 @@ pub struct Source {
     /// Files, read once to their end.
     #[serde(skip_serializing_if = "Option::is_none")]
     files: Option<FilesSource>,
-    /// Made-up behaviour events, for trying things out.
+    /// Generated behaviour events, for experiments.
     #[serde(skip_serializing_if = "Option::is_none")]
     generator: Option<GeneratorSource>,
     /// How a row is encoded. A generator makes JSON.
     #[schemars(extend("default" = {"json": {}}))]
     pub format: Format,
-    /// The columns to read, by name. What else a row has is not decoded. A
-    /// generator's are known: all that it makes.
+    /// The columns to read, by name. Other fields of a row are not decoded. A generator has a fixed
+    /// set, read by default.
     pub columns: Columns,
-    /// Which column says when an event happened, and what to expect of it.
+    /// The column with the event time, and its expected disorder.
     pub time: Time,
-    /// What a bad row does: `dead_letter` sets it aside and goes on, `fail`
-    /// stops the pipeline.
+    /// How a bad row is handled: `dead_letter` stores it apart and continues, `fail` stops the
+    /// pipeline.
     #[schemars(extend("default" = "dead_letter"))]
     pub on_error: Setting<OnError>,
     /// A longer row is a dead letter.
     #[schemars(extend("default" = "1MiB"))]
     pub max_row_bytes: Setting<ByteSize>,
 }
+
+/// Clocks of devices and servers are rarely further wrong.
+const MAX_FUTURE: Duration = Duration::from_mins(5);
+
+/// Some systems write files with local time as UTC, and no zone is more than 14 hours ahead. So a
+/// single row from 2099 makes no later row late.
+const MAX_FUTURE_OF_FILES: Duration = Duration::from_hours(24);
 
 /// The kind of a source.
 #[derive(Debug, Clone, Copy)]
@@ -56,10 +65,10 @@ pub enum Input<'a> {
     Generator(&'a GeneratorSource),
 }
 
-/// What a bad row does.
+/// How a bad row is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnError {
-    /// It is set aside, and the pipeline goes on.
+    /// It is stored as a dead letter, and the pipeline continues.
     DeadLetter,
     /// It stops the pipeline.
     Fail,
@@ -72,7 +81,7 @@ impl Choice for OnError {
 }
 
 impl Source {
-    /// Where its rows come from.
+    /// The kind of the source, with its settings.
     pub fn input(&self) -> Input<'_> {
         let kafka = self.kafka.as_ref().map(Input::Kafka);
         let files = self.files.as_ref().map(Input::Files);
@@ -96,7 +105,7 @@ impl Read for Source {
             let format = fields.optional(reader, "format");
             let columns = fields.optional(reader, "columns");
             (
-                format.map(|it| it.unwrap_or(Format::Json(JsonFormat {}))),
+                format.map(|it| it.unwrap_or(Format::Json(JsonFormat::default()))),
                 columns.map(|it| it.unwrap_or_else(|| Columns::generated(fields.at))),
             )
         } else {
@@ -115,13 +124,13 @@ impl Read for Source {
         kind?;
         let (kafka, files, generator) = (kafka?, files?, generator?);
         let time: Time = time?;
+        let max_future = if files.is_some() {
+            MAX_FUTURE_OF_FILES
+        } else {
+            MAX_FUTURE
+        };
         Some(Self {
-            // Bounded files judge no time unless told to.
-            time: if files.is_some() {
-                time
-            } else {
-                time.with_max_future()
-            },
+            time: time.with_max_future(max_future),
             kafka,
             files,
             generator,

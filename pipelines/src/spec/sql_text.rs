@@ -1,4 +1,4 @@
-//! SQL in the file, with the way back from a place in it to the file's.
+//! SQL in the file, with a map from its positions to the file's.
 
 use std::{borrow::Cow, fmt};
 
@@ -16,7 +16,7 @@ use crate::{
 pub struct SqlText {
     text: String,
     written: String,
-    /// Of each character of `text`, and of its end.
+    /// The position of each character of `text`, and of its end.
     positions: Vec<Position>,
 }
 
@@ -26,14 +26,13 @@ impl SqlText {
         &self.text
     }
 
-    /// Where it begins in the file.
+    /// Its first position in the file.
     pub fn at(&self) -> Position {
         self.positions.first().copied().unwrap_or(Position::START)
     }
 
-    /// The place in the file of a place in the SQL, as SQL parsers say it: line
-    /// and column from 1, columns in characters. A place past a line's end is
-    /// the line's end.
+    /// The position in the file of a position in the SQL. The latter is as in SQL parsers: line and
+    /// column from 1, columns in characters. A position past a line's end is the line's end.
     pub fn position(&self, line: u64, column: u64) -> Position {
         let mut place = (1, 1);
         for (character, position) in self.text.chars().zip(&self.positions) {
@@ -49,7 +48,7 @@ impl SqlText {
         self.positions.last().copied().unwrap_or(Position::START)
     }
 
-    /// The place in the file of the byte at `offset` of the SQL.
+    /// The position in the file of the byte at `offset` of the SQL.
     pub fn position_of_byte(&self, offset: usize) -> Position {
         let characters = self.text.char_indices().take_while(|(at, _)| *at < offset);
         let index = characters.count().min(self.positions.len() - 1);
@@ -67,7 +66,7 @@ impl Read for SqlText {
         let in_file = scalar.positions(reader.text, node.at);
         let position = |index: usize| in_file.get(index).copied().unwrap_or(node.at);
         if let Some(index) = resolved.file {
-            // SQL is printed and stored, and what a file holds may be a secret.
+            // SQL is printed and stored, and the content of a file may be a secret.
             reader
                 .error(position(index), "SQL cannot hold `${file:…}`")
                 .help("take a param: `${params.name}`");

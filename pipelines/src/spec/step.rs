@@ -1,4 +1,4 @@
-//! `steps`: what happens to rows before they are aggregated.
+//! `steps`: processing of rows before aggregation.
 
 use std::borrow::Cow;
 
@@ -12,27 +12,27 @@ use super::{
 };
 use crate::yaml::{Node, Value};
 
-/// What happens to rows one for one, in this order whatever that of the keys:
-/// `dedupe`, `flag_bots`, `sessions`, `where`, `select`.
+/// Processing of rows one by one, in this order whatever the order of the keys: `dedupe`,
+/// `flag_bots`, `sessions`, `where`, `select`.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Step {
-    /// The source, step or query whose rows it takes.
+    /// The source, step or query whose rows it reads.
     pub from: Setting<String>,
     /// Drops rows whose key was seen before.
     pub dedupe: Option<Dedupe>,
-    /// Adds a column that says whether a row is of a bot.
+    /// Adds a column that marks rows from bots.
     pub flag_bots: Option<FlagBots>,
     /// Adds a column with the session of each row.
     pub sessions: Option<Sessions>,
-    /// A SQL condition. Rows for which it is false or null are left out.
+    /// A SQL condition. Rows for which it is false or null are filtered out.
     #[serde(rename = "where")]
     pub filter: Option<SqlText>,
-    /// The columns that come out. Default: all that came in.
+    /// The output columns. Default: all input columns.
     pub select: Option<Select>,
 }
 
-/// The columns that come out of a step.
+/// The output columns of a step.
 #[derive(Debug, Clone)]
 pub enum Select {
     /// A map: each column's name and its SQL expression.
@@ -42,7 +42,7 @@ pub enum Select {
 }
 
 impl Select {
-    /// Each column's name, where the file gives it apart, and its SQL.
+    /// Each column's SQL, with its name if the file gives it separately.
     pub fn columns(&self) -> Box<dyn Iterator<Item = (Option<&Name>, &SqlText)> + '_> {
         match self {
             Self::Named(columns) => Box::new(columns.iter().map(|(name, sql)| (Some(name), sql))),

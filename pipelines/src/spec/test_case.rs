@@ -1,4 +1,4 @@
-//! `tests`: what rows must lead to what results.
+//! `tests`: rows and the results that they must lead to.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -16,56 +16,55 @@ use crate::{
     yaml::{Kind, Node, Value},
 };
 
-/// A test of the pipeline: what comes in, step by step, and what is expected to
-/// come out.
+/// A test of the pipeline: the input, step by step, and the expected output.
 #[derive(Debug, Clone, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct TestCase {
-    /// What it shows, in words.
+    /// A description of the case.
     pub name: Setting<String>,
-    /// What happens, one after the other.
+    /// The steps, in order.
     pub steps: Vec<TestStep>,
 }
 
-/// Something that happens in a test, and where the file says so.
+/// A step of a test, with its position in the file.
 #[derive(Debug, Clone)]
 pub struct TestStep {
-    /// Where it stands.
+    /// Its position.
     pub at: Position,
-    /// What happens.
+    /// The action.
     pub action: Action,
 }
 
-/// What happens in a step of a test.
+/// The action of a step.
 #[derive(Debug, Clone)]
 pub enum Action {
-    /// These rows come in, by source.
+    /// Sends these rows, by source.
     Send(Nodes<Vec<TestRow>>),
-    /// Watermarks move on.
-    Watermark(Promise),
-    /// The clock moves on.
+    /// Advances watermarks.
+    Watermark(WatermarkStep),
+    /// Advances the clock.
     Clock(Setting<Tick>),
-    /// The pipeline commits and stops, and another one goes on from the commit.
+    /// Commits, stops the pipeline, and starts another one from the commit.
     Restart,
-    /// This must have come out.
+    /// Checks the output.
     Expect(Expect),
 }
 
-/// Which watermarks move where.
+/// The new watermarks.
 #[derive(Debug, Clone)]
-pub enum Promise {
-    /// Those of all sources.
+pub enum WatermarkStep {
+    /// One for all sources.
     All(Setting<EventTime>),
-    /// Those of some sources.
+    /// One for each of some sources.
     Of(Nodes<Setting<EventTime>>),
 }
 
-/// How the clock moves.
+/// How the clock advances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tick {
     /// To this time.
     To(EventTime),
-    /// By so much.
+    /// By this duration.
     By(Duration),
 }
 
@@ -73,15 +72,15 @@ pub enum Tick {
 const KINDS: [&str; 5] = ["send", "watermark", "clock", "restart", "expect"];
 
 impl Action {
-    /// As a step is called in a report: `watermark 2026-01-05T12:00:00Z`.
+    /// The name of a step in a report: `watermark 2026-01-05T12:00:00Z`.
     pub fn headline(&self) -> String {
         match self {
             Self::Send(sent) => {
                 let names: Vec<&str> = sent.names().map(|name| &**name).collect();
                 format!("send to {}", names.join(", "))
             }
-            Self::Watermark(Promise::All(at)) => format!("watermark {}", **at),
-            Self::Watermark(Promise::Of(sources)) => {
+            Self::Watermark(WatermarkStep::All(at)) => format!("watermark {}", **at),
+            Self::Watermark(WatermarkStep::Of(sources)) => {
                 let each = sources.iter().map(|(name, at)| format!("{name} {}", **at));
                 format!("watermark {}", each.collect::<Vec<_>>().join(", "))
             }
@@ -146,7 +145,7 @@ impl Read for TestStep {
     }
 }
 
-impl Read for Promise {
+impl Read for WatermarkStep {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         match &node.value {
             Value::Map(_) => Nodes::read(node, reader).map(Self::Of),

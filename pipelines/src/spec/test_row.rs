@@ -1,4 +1,4 @@
-//! A row as a test writes it.
+//! A row of a test.
 
 use serde_json::{Map, Number, Value as Json};
 use tagflow_engine::EventTime;
@@ -13,26 +13,26 @@ use crate::{
     yaml::{Key, Kind, Node, Value},
 };
 
-/// A row, and where the file has it.
+/// A row, with its position in the file.
 #[derive(Debug, Clone)]
 pub struct TestRow {
-    /// Where it stands.
+    /// Its position.
     pub at: Position,
-    /// What it is.
+    /// Its content.
     pub content: Content,
 }
 
-/// What a row of a test is.
+/// The content of a row.
 #[derive(Debug, Clone)]
 pub enum Content {
     /// Its columns and their values.
     Fields(Vec<(Name, Json)>),
-    /// Its bytes, to be read as they are.
+    /// Its bytes, to be decoded as they are.
     Text(String),
 }
 
 impl TestRow {
-    /// Its columns and their values; a text has none.
+    /// Its columns and their values; empty for a text.
     pub fn fields(&self) -> &[(Name, Json)] {
         match &self.content {
             Content::Fields(fields) => fields,
@@ -40,7 +40,7 @@ impl TestRow {
         }
     }
 
-    /// The instant that `text` stands for in a row.
+    /// The instant that `text` denotes in a row.
     pub(crate) fn instant(text: &str) -> Option<EventTime> {
         EventTime::parse(text, Kind::String).ok()
     }

@@ -1,4 +1,4 @@
-//! The messages that users see, and what right files mean.
+//! The messages that users see, and the meaning of valid files.
 
 mod damaged;
 pub(crate) mod everything;
@@ -40,7 +40,7 @@ pub(crate) fn spec(text: &str) -> Spec {
     }
 }
 
-/// A pipeline that is right; tests add to it and put things in its place.
+/// A valid pipeline; tests add to it and replace parts.
 const MINIMAL: &str = "\
 name: demo
 sources:
@@ -53,7 +53,7 @@ sinks:
   out: {from: events, console: {}}
 ";
 
-/// `MINIMAL` with `from` replaced, which must be in it once.
+/// `MINIMAL` with `from` replaced; `from` must occur once.
 fn with(from: &str, to: &str) -> String {
     assert_eq!(MINIMAL.matches(from).count(), 1, "{from}");
     MINIMAL.replace(from, to)

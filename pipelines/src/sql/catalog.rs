@@ -1,4 +1,4 @@
-//! The relations that SQL may name: sources, steps and queries.
+//! The relations that SQL can name: sources, steps and queries.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,36 +14,36 @@ use datafusion::{
 
 use super::{Functions, Lineage, Upsert};
 
-/// A relation with what its columns stand for.
+/// A relation with the lineage of its columns.
 #[derive(Debug, Clone)]
 pub struct Relation {
     /// Names and types of the columns.
     pub schema: SchemaRef,
-    /// What each column stands for.
+    /// The lineage of each column.
     pub lineage: Vec<Lineage>,
-    /// What a row is.
+    /// The kind of its rows.
     pub rows: Rows,
-    /// How revisions find each other, where they are and can.
+    /// How to match revisions, if rows have them and they can be matched.
     pub upsert: Option<Upsert>,
 }
 
-/// What the rows of a relation are.
+/// The kind of a relation's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rows {
-    /// One for one of a source.
+    /// One row per source row.
     Events,
-    /// Two events each, of two streams.
+    /// Pairs of events from two streams.
     Pairs,
-    /// One a window and key.
+    /// One row per window and key.
     Windows,
-    /// One a window, key and revision.
+    /// One row per window, key and revision.
     Revisions,
-    /// One a change of a key without a window.
+    /// One row per change of a key without a window.
     Changes,
 }
 
 impl Relation {
-    /// What the column `name` stands for.
+    /// The lineage of the column `name`.
     pub fn lineage_of(&self, name: &str) -> Lineage {
         self.schema
             .index_of(name)
@@ -53,7 +53,7 @@ impl Relation {
     }
 }
 
-/// The relations planned so far, and the functions.
+/// The relations planned earlier, and the functions.
 pub struct Catalog {
     relations: BTreeMap<String, Relation>,
     /// The columns of the key of each relation that is a table.
@@ -105,12 +105,12 @@ impl Catalog {
         &self.functions
     }
 
-    /// How DataFusion is to plan.
+    /// DataFusion's options for planning.
     pub(crate) fn config(&self) -> &Arc<ConfigOptions> {
         &self.options
     }
 
-    /// The relation `name` as DataFusion sees it.
+    /// The relation `name` for DataFusion.
     pub(crate) fn table(&self, name: &str) -> Option<Arc<dyn TableSource>> {
         let schema = Arc::clone(&self.relations.get(name)?.schema);
         Some(Arc::new(RelationSource(schema)))

@@ -1,4 +1,4 @@
-//! Relations as the pipeline file defines them, and what can be wrong with them.
+//! Relations as the pipeline file defines them, and their errors.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tagflow_schemas::Column;
 use super::SqlError;
 use crate::spec::Metrics;
 
-/// What the pipeline file says of a relation.
+/// The definition of a relation in the pipeline file.
 #[derive(Debug, Clone)]
 pub enum Definition {
     /// Rows from outside.
@@ -22,25 +22,25 @@ pub enum Definition {
     Table {
         /// All columns.
         columns: Vec<Column>,
-        /// Those that name a row.
+        /// The columns that identify a row.
         key: Vec<String>,
     },
     /// Row by row.
     Step {
         /// The relation that it reads.
         from: String,
-        /// What its texts call that relation.
+        /// The name of that relation in its texts.
         called: String,
-        /// Which rows go on.
+        /// The filter on rows.
         filter: Option<String>,
         /// The columns; those of `from`, if there are none.
         select: Option<Vec<SelectItem>>,
     },
-    /// Part of a step: all rows, and whether each is of a bot.
+    /// Part of a step: all rows, each with a flag for bots.
     Flagged {
         /// The relation that it reads.
         from: String,
-        /// The column with the user agent; without one, no row is.
+        /// The column with the user agent; if `None`, no row is flagged.
         user_agent: Option<String>,
         /// The new column.
         column: String,
@@ -51,35 +51,35 @@ pub enum Definition {
         from: String,
         /// The columns of the key.
         key: Vec<String>,
-        /// What happens to them.
+        /// The rule that its rows pass through.
         rule: OrderedRule,
     },
     /// Streaming SQL.
     Query {
         /// The text.
         sql: String,
-        /// When results come out.
+        /// When results are emitted.
         emission: Emission,
     },
     /// Measures by key and window.
     Metrics(Box<Metrics>),
 }
 
-/// What happens to the rows of a key, in the order of event time.
+/// A rule for the rows of a key, in the order of event time.
 #[derive(Debug, Clone)]
 pub enum OrderedRule {
-    /// A row passes unless one that passed lies at most `within` before it.
+    /// A row passes unless an earlier row passed at most `within` before it.
     Dedupe {
-        /// How long a row that passed keeps others out.
+        /// How long a row that passed blocks repetitions.
         within: Duration,
     },
-    /// A flag is set where there were more than so many rows.
+    /// Sets a flag if the key of a row has more than `more_than` rows in the time `over`.
     Rate {
         /// The time up to each row in which rows are counted.
         over: Duration,
         /// The most rows that are not flagged.
         more_than: u64,
-        /// The column with the flag, which is there already.
+        /// The column with the flag, which exists already.
         flag: String,
     },
     /// The session of each row is a new column.
@@ -94,29 +94,29 @@ pub enum OrderedRule {
 /// A column of a step.
 #[derive(Debug, Clone)]
 pub struct SelectItem {
-    /// Its name, where that is not in the text.
+    /// Its name, if the text does not contain it.
     pub name: Option<String>,
-    /// An expression, with `AS` and a name where `name` gives none; or `*`.
+    /// An expression, with `AS` and a name unless `name` gives one; or `*`.
     pub text: String,
 }
 
-/// Something wrong with one text of one relation.
+/// An error in a text of a relation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// The relation.
     pub relation: String,
-    /// Which of its texts.
+    /// The text with the error.
     pub part: Part,
-    /// What, and where in that text.
+    /// The error, and its place in that text.
     pub error: SqlError,
 }
 
 /// A text of a relation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
-    /// What it reads.
+    /// The relations that it reads.
     From,
-    /// The column at this place of a key.
+    /// The column with this index in a key.
     Key(usize),
     /// The name of a new column.
     Column,
@@ -124,34 +124,35 @@ pub enum Part {
     UserAgent,
     /// The filter of a step.
     Where,
-    /// The column of a step at this place.
+    /// The column with this index in a step.
     Select(usize),
     /// The SQL of a query.
     Query,
-    /// Something of a `metrics` block.
+    /// A part of a `metrics` block.
     Metrics(MetricsPart),
 }
 
-/// A part of a `metrics` block; measures and the like are counted in its order.
+/// A part of a `metrics` block; measures, keys and derived columns are numbered in the block's
+/// order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MetricsPart {
-    /// All of it.
+    /// The whole block.
     Whole,
     /// A column of the key.
     Key(usize),
-    /// How event time is cut.
+    /// The window of event time.
     Window,
-    /// The time zone of that.
+    /// The time zone of the window.
     Timezone,
-    /// When results come out.
+    /// When results are emitted.
     Emit,
     /// A measure.
     Measure(usize),
-    /// What a measure reads.
+    /// The relation that a measure reads.
     From(usize),
-    /// Which rows a measure counts.
+    /// The rows that a measure counts.
     Where(usize),
-    /// What a measure aggregates.
+    /// The argument that a measure aggregates.
     Arg(usize),
     /// A derived column.
     Derived(usize),

@@ -22,11 +22,11 @@ use super::{
     functions::WindowKind,
     plan::is_plain,
     stream::{Join, JoinBound, Lookup, Map, Ordered, Stream, Top},
-    top::ROW_NUMBER,
+    top_n::ROW_NUMBER,
 };
 
 impl fmt::Display for Stream {
-    /// One line a node, each input indented below its reader.
+    /// One line per node, each input indented below its reader.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         tree(self, 0, f)
     }
@@ -41,7 +41,7 @@ fn tree(stream: &Stream, depth: usize, f: &mut fmt::Formatter<'_>) -> fmt::Resul
 }
 
 impl Stream {
-    /// What the node does, in one line.
+    /// The operation of the node, in one line.
     pub fn headline(&self) -> String {
         match self {
             Self::Scan(scan) => format!("read {}: {}", scan.relation, scan.columns.join(", ")),
@@ -109,7 +109,7 @@ impl Lookup {
 }
 
 impl Join {
-    /// With the relations of columns: those of two sides may have one name.
+    /// With the relations of columns, because both sides may have columns with one name.
     fn headline(&self) -> String {
         let equal = self.on.iter().map(|(left, right)| {
             let (left, right) = (qualified(left), qualified(right));
@@ -173,7 +173,7 @@ fn list(exprs: &[Expr]) -> String {
     texts.join(", ")
 }
 
-/// As [`sql`], with the relation of each column.
+/// Like [`sql`], with the relation of each column.
 fn qualified(expr: &Expr) -> String {
     let named = expr.clone().transform_up(|part| match part {
         Expr::Column(column) => Ok(Transformed::yes(Expr::Column(Column::new_unqualified(
@@ -184,14 +184,13 @@ fn qualified(expr: &Expr) -> String {
     named.map_or_else(|_| sql(expr), |named| sql(&named.data))
 }
 
-/// An expression as SQL over plain column names, with an alias where it says
-/// something.
+/// An expression as SQL over plain column names, with an alias if it adds information.
 pub(super) fn sql(expr: &Expr) -> String {
     match expr {
         Expr::Alias(alias) => {
             let inner = sql(&alias.expr);
             match alias.expr.as_ref() {
-                // The aggregate's own name for what its reader names anew.
+                // The aggregate's own name, if its reader renames it.
                 Expr::Column(column) if !is_plain(&column.name) => alias.name.clone(),
                 _ if alias.name == inner.trim_matches('"') || !is_plain(&alias.name) => inner,
                 _ => format!("{inner} AS {}", alias.name),
@@ -214,7 +213,7 @@ pub(super) fn sql(expr: &Expr) -> String {
     }
 }
 
-/// A name that DataFusion made of an expression, without its qualifiers.
+/// A name that DataFusion derived from an expression, without its qualifiers.
 fn derived(name: &str) -> String {
     let function = name.split('(').next().unwrap_or_default();
     if WindowKind::named(function).is_some() {
@@ -226,7 +225,7 @@ fn derived(name: &str) -> String {
     }
 }
 
-/// Only names that SQL would not take as they are stand in quotes.
+/// Quotes only names that SQL would change.
 struct QuoteWhereNeeded;
 
 impl Dialect for QuoteWhereNeeded {

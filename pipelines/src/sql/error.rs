@@ -1,4 +1,4 @@
-//! A problem in a SQL text, at its place in that text.
+//! An error in a SQL text, at its position in that text.
 
 use datafusion::{
     common::{Column, DataFusionError, SchemaError, Span, TableReference},
@@ -7,13 +7,13 @@ use datafusion::{
 
 use crate::diagnostic::closest;
 
-/// What is wrong with a SQL text, and where in it.
+/// An error in a SQL text, with its position in the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct SqlError {
-    /// What is wrong: lowercase, no full stop, names in backticks.
+    /// The error: lowercase, no full stop, names in backticks.
     pub message: String,
-    /// What to write instead.
+    /// A suggestion of a correct text.
     pub help: Option<String>,
     /// The line in the text, from 1.
     pub line: u32,
@@ -22,8 +22,7 @@ pub struct SqlError {
 }
 
 impl SqlError {
-    /// A problem at the beginning of the text, until [`SqlError::at`] says
-    /// better.
+    /// An error at the beginning of the text, until [`SqlError::at`] sets a position.
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
@@ -33,14 +32,14 @@ impl SqlError {
         }
     }
 
-    /// Says what to write instead.
+    /// Adds a suggestion of a correct text.
     #[must_use]
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
-    /// Says where, if that is known.
+    /// Sets the position, if that is known.
     #[must_use]
     pub(crate) fn at(mut self, place: Option<Span>) -> Self {
         if let Some(place) = place {
@@ -50,13 +49,13 @@ impl SqlError {
         self
     }
 
-    /// Says where, if the parser knows.
+    /// Sets the position, if the parser knows it.
     #[must_use]
     pub(crate) fn at_token(self, place: tokenizer::Span) -> Self {
         self.at(Span::try_from_sqlparser_span(place))
     }
 
-    /// Says where, if there is such a place.
+    /// Sets the position, if there is one.
     #[must_use]
     pub(crate) fn at_token_if(self, place: Option<tokenizer::Span>) -> Self {
         match place {
@@ -65,12 +64,12 @@ impl SqlError {
         }
     }
 
-    /// Whether it is known where.
+    /// Whether its position is known.
     pub(crate) fn is_placed(&self) -> bool {
         (self.line, self.column) != (1, 1)
     }
 
-    /// What the parser could not read.
+    /// An error of the parser.
     pub(crate) fn of_parser(error: ParserError) -> Self {
         let text = match error {
             ParserError::TokenizerError(text) | ParserError::ParserError(text) => text,
@@ -88,14 +87,38 @@ impl SqlError {
         }
     }
 
-    /// What DataFusion could not plan.
+    /// Adds the help that the text itself suggests: a misspelt keyword at the position of the
+    /// error, or a window of another dialect.
+    #[must_use]
+    pub(crate) fn help_for(self, text: &str) -> Self {
+        if self.help.is_some() {
+            return self;
+        }
+        if has_window_table(text) {
+            return self.help(
+                "windows are functions in GROUP BY: `SELECT tumble(ts, INTERVAL '1 minute') AS \
+                 \"window\", count(*) FROM events GROUP BY 1`",
+            );
+        }
+        match misspelt(text, self.line, self.column) {
+            Some((_, keyword)) => self.help(format!("did you mean `{keyword}`?")),
+            None => self,
+        }
+    }
+
+    /// An error of DataFusion's planner.
     pub(crate) fn of_planner(error: &DataFusionError) -> Self {
         let place = error.diagnostic().and_then(|diagnostic| diagnostic.span);
         match error.find_root() {
             DataFusionError::SchemaError(schema, _) => of_schema(schema).at(place),
             DataFusionError::SQL(parser, _) => Self::of_parser(parser.as_ref().clone()),
             DataFusionError::NotImplemented(text) => {
-                Self::new(format!("not there yet: {}", sentence(text))).at(place)
+                let error = Self::new(format!("not there yet: {}", sentence(text))).at(place);
+                if text.contains("perator ->") || text.contains("perator #>") {
+                    error.help(NO_JSON)
+                } else {
+                    error
+                }
             }
             DataFusionError::ArrowError(error, _) => Self::new(sentence(&error.to_string())),
             root => {
@@ -168,6 +191,70 @@ pub(crate) fn unknown_column(wrong: &Column, have: &[Column]) -> SqlError {
     }
 }
 
+/// The help for operators on JSON.
+const NO_JSON: &str = "a `json` column is text: `regexp_match(properties, '\"revenue\": \
+                       *([0-9.]+)')[1]` takes one value out";
+
+/// Whether the text has a window as a function in FROM, as in Flink's
+/// `TABLE(TUMBLE(TABLE …))`.
+fn has_window_table(text: &str) -> bool {
+    let words: String = text
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join("")
+        .to_lowercase();
+    ["tumble(", "hop(", "cumulate(", "session("]
+        .iter()
+        .any(|window| {
+            words.contains(&format!("table({window}"))
+                || words.contains(&format!("from{window}table"))
+        })
+}
+
+/// The keywords that begin a part of a query.
+const KEYWORDS: [&str; 14] = [
+    "SELECT", "FROM", "WHERE", "GROUP", "ORDER", "HAVING", "BY", "JOIN", "UNION", "WITH", "LEFT",
+    "INNER", "FILTER", "INTERVAL",
+];
+
+/// The word at a position, or the one before it, that is similar to a keyword; and that keyword.
+fn misspelt(text: &str, line: u32, column: u32) -> Option<(String, &'static str)> {
+    let words = words(text);
+    let at = words
+        .iter()
+        .rposition(|(_, place)| *place <= (line, column))?;
+    let near = [Some(at), at.checked_sub(1)].into_iter().flatten();
+    near.map(|place| words[place].0.to_uppercase())
+        .find_map(|word| {
+            if word.len() < 3 || KEYWORDS.contains(&word.as_str()) {
+                return None;
+            }
+            let is_like = |keyword: &&&str| strsim::damerau_levenshtein(&word, keyword) == 1;
+            KEYWORDS
+                .iter()
+                .find(is_like)
+                .map(|keyword| (word.clone(), *keyword))
+        })
+}
+
+/// The words of the text with their lines and columns.
+fn words(text: &str) -> Vec<(String, (u32, u32))> {
+    let mut words: Vec<(String, (u32, u32))> = Vec::new();
+    for (line, content) in (1..).zip(text.lines()) {
+        let mut is_inside = false;
+        for (column, c) in (1..).zip(content.chars()) {
+            let is_letter = c.is_alphanumeric() || c == '_';
+            match words.last_mut() {
+                Some((word, _)) if is_letter && is_inside => word.push(c),
+                _ if is_letter => words.push((c.to_string(), (line, column))),
+                _ => {}
+            }
+            is_inside = is_letter;
+        }
+    }
+    words
+}
+
 /// Splits `… at Line: 3, Column: 7` off a message of the parser.
 fn split_place(text: &str) -> (&str, Option<(u32, u32)>) {
     let place = text.rsplit_once(" at Line: ").and_then(|(message, place)| {
@@ -180,8 +267,8 @@ fn split_place(text: &str) -> (&str, Option<(u32, u32)>) {
     }
 }
 
-/// The first line of a message in the form of ours: without the kinds of errors
-/// that DataFusion puts before it, and what it suggests after it.
+/// The first line of a message in our form: without DataFusion's prefix for the kind of error, and
+/// without its suggestion at the end.
 fn sentence(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     let line = match line.rsplit_once("Error during planning: ") {
@@ -207,10 +294,10 @@ fn sentence(text: &str) -> String {
     }
 }
 
-/// What says whose error it is.
+/// The prefixes that name the kind of an error.
 const KINDS: [&str; 3] = ["sql parser error: ", "Cast error: ", "Execution error: "];
 
-/// Where what DataFusion has to say turns into advice or a debug print.
+/// The texts at which DataFusion's message turns into advice or a debug print.
 const ENDINGS: [&str; 5] = [
     " No function matches",
     " Candidate functions",
@@ -219,7 +306,7 @@ const ENDINGS: [&str; 5] = [
     ": While expanding wildcard",
 ];
 
-/// What some of DataFusion's messages mean here.
+/// Clearer errors for some of DataFusion's messages.
 fn reworded(text: &str) -> Option<SqlError> {
     let quoted = |mark: char| text.split(mark).nth(1).unwrap_or_default();
     let unqualified = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();

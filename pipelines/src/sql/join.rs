@@ -1,4 +1,4 @@
-//! Joins: which of them can run on a stream, and how.
+//! Joins: which joins can run on a stream, and how.
 
 use std::sync::Arc;
 
@@ -12,16 +12,16 @@ use datafusion::{
 
 use super::{
     Catalog, Lineage, Rows, SqlError,
-    bound::{TimeBound, Timed},
+    join_bounds::{TimeBound, Timed},
     plan::Walk,
     stream::{Join, JoinBound, Stream},
 };
 
-/// What ON asks for.
+/// The conditions of ON.
 pub(super) struct Conditions {
     /// Pairs of expressions over the left and the right side that must be equal.
     pub(super) equal: Vec<(Expr, Expr)>,
-    /// What else must be true.
+    /// The other conditions.
     pub(super) rest: Vec<Expr>,
 }
 
@@ -106,7 +106,7 @@ impl Walk<'_> {
         }))
     }
 
-    /// How far apart in time rows of two streams may be that belong together.
+    /// The bound on the time between matching rows of two streams.
     fn bound(
         &self,
         left: &Stream,
@@ -145,8 +145,7 @@ impl Walk<'_> {
         }
     }
 
-    /// The table that `plan` reads, if it does nothing but choose of its rows
-    /// and columns.
+    /// The table that `plan` reads, if it only selects rows and columns.
     fn table_side<'p>(&self, plan: &'p LogicalPlan) -> Option<TableSide<'p>> {
         match plan {
             LogicalPlan::TableScan(scan) => {
@@ -178,7 +177,7 @@ pub(super) const CARRY: &str = "of a join of events only an inner join's later t
                                 window's; or aggregate both sides in windows and join those";
 
 impl Stream {
-    /// Whether any of its rows came out of a join of events.
+    /// Whether any of its rows are results of a join of events.
     pub(super) fn is_of_pairs(&self, catalog: &Catalog) -> bool {
         let is_pairs = |name: &str| {
             let relation = catalog.relation(name);
@@ -193,10 +192,10 @@ impl Stream {
 }
 
 impl Join {
-    /// What the columns stand for. Of two joined events, one has come at the
-    /// watermark or after it: the later. So where that is always of the same
-    /// side, its time goes on as the event time; not so where rows come out
-    /// alone, which they do when the watermark has passed them.
+    /// The lineage of the columns. Of two joined events, the later one arrived at the watermark or
+    /// after it. So if the later one is always on the same side of an inner join, its time remains
+    /// the event time. Outer joins lose it: they emit a row without a match only after the
+    /// watermark has passed it.
     pub(super) fn lineage(&self, catalog: &Catalog) -> Vec<Lineage> {
         let mut lineage = self.left.lineage(catalog);
         let left = lineage.len();
@@ -217,7 +216,7 @@ impl Join {
     }
 }
 
-/// `table` is read as if it were a stream.
+/// A query reads `table` as if it were a stream.
 pub(super) fn no_stream(table: &str) -> SqlError {
     SqlError::new(format!(
         "`{table}` is a table, and a query must read a stream"
@@ -301,6 +300,6 @@ pub(super) struct TableSide<'p> {
     pub(super) name: &'p str,
     /// The columns of its key.
     pub(super) key: Vec<String>,
-    /// Which of its rows count.
+    /// The filters on its rows.
     pub(super) filters: Vec<Expr>,
 }

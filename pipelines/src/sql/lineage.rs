@@ -1,28 +1,26 @@
-//! What a column *is*, beside its type: followed through a plan.
+//! The lineage of a column: its meaning beside its type, followed through a plan.
 
 use datafusion::{common::DFSchema, logical_expr::Expr};
 use tagflow_operators::window::Windows;
 
 use super::{Catalog, Stream};
 
-/// What a column stands for. Only a column that is carried through unchanged
-/// keeps it; whatever is computed is [`Lineage::Plain`].
+/// The meaning of a column. Only a column that is passed on unchanged keeps it; computed columns
+/// are [`Lineage::Plain`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lineage {
-    /// The event time of the source that the row came from: watermarks speak
-    /// of it.
+    /// The event time of the row's source, which watermarks refer to.
     EventTime,
-    /// The window of the aggregate that made the row.
+    /// The window of the aggregate that emitted the row.
     Window,
-    /// As [`Lineage::Window`], of a session, which comes out some time after its
-    /// end.
+    /// Like [`Lineage::Window`], for a session, which is emitted some time after its end.
     Session,
     /// A value.
     Plain,
 }
 
 impl Stream {
-    /// What each column of the output stands for.
+    /// The lineage of each column of the output.
     pub fn lineage(&self, catalog: &Catalog) -> Vec<Lineage> {
         match self {
             Self::Scan(scan) => {
@@ -87,7 +85,7 @@ impl Stream {
     }
 }
 
-/// What `column`, computed over `input`, stands for.
+/// The lineage of `column`, computed over `input`.
 pub(crate) fn carried(column: &Expr, input: &DFSchema, lineage: &[Lineage]) -> Lineage {
     match column {
         Expr::Alias(alias) => carried(&alias.expr, input, lineage),

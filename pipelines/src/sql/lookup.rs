@@ -19,7 +19,7 @@ use super::{
 };
 
 impl Walk<'_> {
-    /// The rows of the left side with what `table` has under their key.
+    /// The rows of the left side with the columns of `table` for their key.
     pub(super) fn lookup(
         &self,
         join: &logical_plan::Join,
@@ -75,7 +75,7 @@ impl Walk<'_> {
             }
         }
 
-        // Inside the right side the table may go by another name.
+        // Inside the right side the table may have another name.
         let qualify = |filter: Expr| {
             let called = filter.transform_up(|part| match part {
                 Expr::Column(column) => Ok(Transformed::yes(Expr::Column(Column::new(

@@ -1,14 +1,14 @@
-//! The SQL that a `metrics` block stands for.
+//! The SQL that is equivalent to a `metrics` block.
 //!
 //! ```text
 //! SELECT "window", key…, measures…, derived… FROM (
 //!   SELECT tumble("event time", …) AS "window", key…, count(*) FILTER (WHERE "clicks where") …
-//!   FROM (one SELECT a source: the event time, the key, and of each measure what it counts
-//!         and where, UNION ALL)
+//!   FROM (one SELECT a source: the event time, the key, and for each measure its argument
+//!         and its condition, UNION ALL)
 //!   GROUP BY 1, …)
 //! ```
 //!
-//! The names with a space are of columns inside, and nothing else can have them.
+//! Names with a space are internal columns; no other column can have such a name.
 
 use std::{collections::BTreeMap, fmt::Write, ops::ControlFlow, sync::Arc, time::Duration};
 
@@ -33,19 +33,19 @@ use crate::spec::{Agg, Measure, Metrics, MetricsWindow, Width};
 
 type Faults = Vec<(Part, SqlError)>;
 
-/// After the name of a measure: the column that says which rows it counts.
+/// The suffix of a measure's name for the column that marks the rows it counts.
 const WHERE: &str = " where";
 
 /// A planned `metrics` block.
 pub(super) struct PlannedMetrics {
-    /// What it stands for.
+    /// Its equivalent SQL.
     pub(super) sql: String,
-    /// When its rows come out.
+    /// When its rows are emitted.
     pub(super) emission: Emission,
     /// The plan of that SQL.
     pub(super) planned: Planned,
-    /// Each measure as if it were alone: what its state means, whatever stands beside
-    /// it and whatever it is called.
+    /// Each measure as if it were alone. The meaning of its state does not depend on its name or on
+    /// other measures.
     pub(super) measures: BTreeMap<String, LogicalPlan>,
 }
 
@@ -66,7 +66,7 @@ pub(super) fn plan(metrics: &Metrics, catalog: &Catalog) -> Result<PlannedMetric
     let mut block = Block::new(metrics, window, catalog)?;
     block.check_texts()?;
 
-    // One by one, so that it is known whose mistake it is.
+    // One by one, so that an error is attributed to its measure.
     let once = Emission::default();
     let mut faults = Faults::new();
     let mut measures = BTreeMap::new();
@@ -103,7 +103,7 @@ pub(super) fn measure_of(aggregate: &logical_expr::Expr) -> Option<String> {
     names.find_map(|name| name.strip_suffix(WHERE).map(str::to_owned))
 }
 
-/// Plans SQL of ours, in which a user knows no place.
+/// Plans generated SQL, in which positions mean nothing to a user.
 fn planned(sql: &str, emission: Emission, catalog: &Catalog) -> Result<Planned, SqlError> {
     let planned = parse::query(sql).and_then(|parsed| plan::query(parsed.query, emission, catalog));
     planned.map_err(|error| SqlError {
@@ -120,13 +120,13 @@ fn fault(part: MetricsPart, error: SqlError) -> Faults {
 /// A measure with its name.
 type Named<'a> = (&'a str, &'a Measure);
 
-/// A block whose columns are known.
+/// A block with known columns.
 struct Block<'a> {
     catalog: &'a Catalog,
     key: Vec<&'a str>,
     window: String,
     measures: Vec<Named<'a>>,
-    /// What each measure aggregates is of this type.
+    /// The type of each measure's argument.
     types: BTreeMap<&'a str, DataType>,
     /// The sources, each with its event time.
     sources: Vec<(&'a str, &'a str)>,
@@ -183,7 +183,7 @@ impl<'a> Block<'a> {
         })
     }
 
-    /// Checks each `where` and `arg` over its source, and notes the types.
+    /// Checks each `where` and `arg` over its source, and records the types.
     fn check_texts(&mut self) -> Result<(), Faults> {
         let mut faults = Faults::new();
         for (index, (name, measure)) in self.measures.iter().enumerate() {
@@ -243,7 +243,7 @@ impl<'a> Block<'a> {
         )
     }
 
-    /// The rows of a source that count for any of the measures; none if none is of it.
+    /// The rows of a source that count for any of the measures; `None` if no measure reads it.
     fn rows(&self, from: &str, time: &str, measures: &[Named<'_>]) -> Option<String> {
         let mut columns = vec![format!("{} AS \"event time\"", quoted(time))];
         columns.extend(self.key.iter().map(|column| quoted(column)));
@@ -313,7 +313,7 @@ impl<'a> Block<'a> {
     }
 }
 
-/// The call that makes a measure.
+/// The call of a measure's aggregate.
 fn call(name: &str, measure: &Measure) -> String {
     let arg = match &measure.arg {
         Some(_) => quoted(&format!("{name} arg")),
@@ -343,7 +343,7 @@ fn aggregated(name: &str, measure: &Measure) -> String {
     }
 }
 
-/// Whether all sources have the column, of one type.
+/// Checks that all sources have the column, with one type.
 fn check_key(name: &str, relations: &[(&str, &Relation)]) -> Result<(), SqlError> {
     let mut first = None;
     for (from, relation) in relations {
@@ -365,7 +365,7 @@ fn check_key(name: &str, relations: &[(&str, &Relation)]) -> Result<(), SqlError
     plan::check_name(name)
 }
 
-/// How event time is cut, and the call that says so.
+/// The window of event time, and the call that defines it.
 fn cut(window: &MetricsWindow) -> Result<(Windows, String), (MetricsPart, SqlError)> {
     let zone_of = |name: &str| {
         time_zone(name).map_err(|reason| (MetricsPart::Timezone, SqlError::new(reason)))
@@ -449,8 +449,8 @@ fn interval(width: Duration) -> String {
     format!("INTERVAL '{} {name}'", width / unit)
 }
 
-/// The derived columns as SQL over the measures, each checked over `measured` and
-/// what stands before it.
+/// The derived columns as SQL over the measures. Each is checked over `measured` and the earlier
+/// derived columns.
 fn derived(
     metrics: &Metrics,
     measured: &Relation,
@@ -478,7 +478,7 @@ fn derived(
                 known.insert(name.to_string(), sql);
             }
             Err(errors) => {
-                // Those after it may name it.
+                // Later ones may name it.
                 fields.push(Arc::new(Field::new(&**name, DataType::Float64, true)));
                 for error in errors {
                     faults.extend(fault(MetricsPart::Derived(index), error));
@@ -493,8 +493,8 @@ fn derived(
     }
 }
 
-/// `text` with what is `known` put in its place, where a division is one of floating
-/// point, and null where the denominator is 0.
+/// `text` with names replaced by their `known` expressions. A division is one of floating point,
+/// and null where the denominator is 0.
 fn over_measures(mut text: Expr, known: &BTreeMap<String, Expr>) -> Result<Expr, SqlError> {
     let visited = visit_expressions_mut(&mut text, |expr| {
         match expr {
@@ -525,13 +525,13 @@ fn over_measures(mut text: Expr, known: &BTreeMap<String, Expr>) -> Result<Expr,
     }
 }
 
-/// An expression that was checked, on one line and without comments.
+/// A checked expression, on one line and without comments.
 fn normal(text: &str) -> String {
     let expression = parse::expression(text).expect("the text was checked");
     expression.to_string()
 }
 
-/// A name as SQL takes it letter by letter.
+/// A name that SQL reads literally.
 fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -1,5 +1,5 @@
-//! What a sink sees of a relation: windows as two columns, and only types that
-//! every reader of Parquet knows.
+//! The form in which a sink reads a relation: windows as two columns, and only
+//! types that every reader of Parquet knows.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -32,10 +32,10 @@ pub struct OutputColumn {
 }
 
 impl Output {
-    /// What a sink sees of `relation`.
+    /// The columns of `relation` for a sink.
     ///
     /// # Errors
-    /// A column whose type no table can hold, or two columns of one name.
+    /// A column whose type no table supports, or two columns with one name.
     pub fn of(relation: &Relation) -> Result<Self, SqlError> {
         let mut columns = Vec::new();
         for (field, lineage) in relation.schema.fields().iter().zip(&relation.lineage) {
@@ -99,8 +99,8 @@ impl Output {
         &self.schema
     }
 
-    /// The value of the expression `text` over these columns, as one column
-    /// more: a partition's value.
+    /// The value of the expression `text` over these columns, as an additional column: a
+    /// partition's value.
     pub fn compute(
         &self,
         name: &str,
@@ -125,7 +125,7 @@ impl Output {
         })
     }
 
-    /// `expr` over these columns, as one over the relation's.
+    /// Rewrites `expr` over these columns as an expression over the relation's.
     fn over_relation(&self, expr: Expr) -> datafusion::common::Result<Expr> {
         let values: HashMap<&str, &Expr> = self
             .columns
@@ -143,8 +143,8 @@ impl Output {
     }
 }
 
-/// The type that stands for `kind` in a table: no unsigned integers, times in
-/// microseconds UTC, one kind of string.
+/// The type of `kind` in a table: no unsigned integers, times in microseconds UTC, one kind of
+/// string.
 fn storable(name: &str, kind: &DataType) -> Result<DataType, SqlError> {
     Ok(match kind {
         DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => DataType::Int64,

@@ -1,4 +1,4 @@
-//! From text to syntax: one query, or one expression.
+//! Parses text: one query, or one expression.
 
 use std::ops::ControlFlow;
 
@@ -7,29 +7,27 @@ use datafusion::sql::sqlparser::{
         self, Ident, ObjectName, ObjectNamePart, Query, Spanned, Statement, Visit, Visitor,
         WildcardAdditionalOptions,
     },
-    dialect::GenericDialect,
     parser::Parser,
     tokenizer::{Span, Token},
 };
 
-use super::SqlError;
+use super::{SqlError, limits};
 
 /// A parsed query with the relations that it reads.
 #[derive(Debug)]
 pub(crate) struct ParsedQuery {
     /// The query.
     pub(crate) query: Box<Query>,
-    /// The relations, where each is first named. Common table expressions of
-    /// its own are not among them.
+    /// The relations, with the position where each is first named. Its own common table expressions
+    /// are excluded.
     pub(crate) reads: Vec<(String, Span)>,
 }
 
 /// Parses a text that must be one query.
 pub(crate) fn query(text: &str) -> Result<ParsedQuery, SqlError> {
-    let mut statements = Parser::new(&GenericDialect {})
-        .try_with_sql(text)
-        .and_then(|mut parser| parser.parse_statements())
-        .map_err(SqlError::of_parser)?;
+    let mut statements = limits::parser(text)
+        .and_then(|mut parser| parser.parse_statements().map_err(SqlError::of_parser))
+        .map_err(|error| error.help_for(text))?;
     if let Some(second) = statements.get(1) {
         return Err(
             SqlError::new("a query is one statement, and here begins a second")
@@ -56,9 +54,7 @@ pub(crate) fn query(text: &str) -> Result<ParsedQuery, SqlError> {
 
 /// Parses a text that must be one expression.
 pub(crate) fn expression(text: &str) -> Result<ast::Expr, SqlError> {
-    let mut parser = Parser::new(&GenericDialect {})
-        .try_with_sql(text)
-        .map_err(SqlError::of_parser)?;
+    let mut parser = limits::parser(text)?;
     let expression = parser.parse_expr().map_err(SqlError::of_parser)?;
     end(&parser)?;
     Ok(expression)
@@ -76,9 +72,7 @@ pub(crate) enum Selected {
 
 /// Parses a text that must be one item of a select list.
 pub(crate) fn select_item(text: &str) -> Result<Selected, SqlError> {
-    let mut parser = Parser::new(&GenericDialect {})
-        .try_with_sql(text)
-        .map_err(SqlError::of_parser)?;
+    let mut parser = limits::parser(text)?;
     let item = parser.parse_select_item().map_err(SqlError::of_parser)?;
     end(&parser)?;
     match item {
@@ -103,7 +97,7 @@ fn end(parser: &Parser<'_>) -> Result<(), SqlError> {
     .at_token(next.span))
 }
 
-/// The name as SQL means it: without quotes it folds to lower case.
+/// The name in SQL's meaning: without quotes it folds to lower case.
 pub(crate) fn fold(ident: &Ident) -> String {
     match ident.quote_style {
         Some(_) => ident.value.clone(),
@@ -122,7 +116,7 @@ pub(crate) fn fold_name(name: &ObjectName) -> String {
     parts.join(".")
 }
 
-/// Where the first function whose folded name is `wanted` is called.
+/// The position of the first call of a function whose folded name is `wanted`.
 pub(crate) fn first_call(syntax: &impl Visit, wanted: impl Fn(&str) -> bool) -> Option<Span> {
     struct FirstCall<F>(F);
 
@@ -142,7 +136,7 @@ pub(crate) fn first_call(syntax: &impl Visit, wanted: impl Fn(&str) -> bool) -> 
     syntax.visit(&mut FirstCall(wanted)).break_value()
 }
 
-/// Where the first function is that has an OVER.
+/// The position of the first function with an OVER.
 pub(crate) fn first_over(syntax: &impl Visit) -> Option<Span> {
     struct FirstOver;
 
@@ -162,7 +156,7 @@ pub(crate) fn first_over(syntax: &impl Visit) -> Option<Span> {
     syntax.visit(&mut FirstOver).break_value()
 }
 
-/// Where the first relation is that is joined to another.
+/// The position of the first relation that is joined to another.
 pub(crate) fn first_join(syntax: &impl Visit) -> Option<Span> {
     struct FirstJoin;
 
@@ -180,7 +174,7 @@ pub(crate) fn first_join(syntax: &impl Visit) -> Option<Span> {
     syntax.visit(&mut FirstJoin).break_value()
 }
 
-/// Where the first function, column or string is that `message` mentions.
+/// The position of the first function, column or string that `message` mentions.
 pub(crate) fn first_mentioned(syntax: &impl Visit, message: &str) -> Option<Span> {
     struct FirstMentioned<'a> {
         message: &'a str,
@@ -220,8 +214,8 @@ pub(crate) fn first_mentioned(syntax: &impl Visit, message: &str) -> Option<Span
         .break_value()
 }
 
-/// Where the column at `index` of a query's result is computed, if the query
-/// lists its columns.
+/// The position where the column at `index` of a query's result is computed, if the query lists its
+/// columns.
 pub(crate) fn result_column(query: &Query, index: usize) -> Option<Span> {
     let ast::SetExpr::Select(select) = query.body.as_ref() else {
         return None;

@@ -1,14 +1,12 @@
-//! From syntax to a [`Stream`]: DataFusion plans, and [`walk`] keeps what can
-//! run.
+//! Plans syntax as a [`Stream`]: DataFusion plans, and [`walk`] translates.
 
 use std::{sync::Arc, time::Duration};
 
 use datafusion::{
     common::Column,
     logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder},
-    optimizer::analyzer::Analyzer,
     sql::{
-        planner::{ParserOptions, SqlToRel},
+        planner::{NullOrdering, ParserOptions, SqlToRel},
         sqlparser::{
             ast::{Query, Statement},
             tokenizer::Span,
@@ -21,26 +19,28 @@ use tagflow_operators::window::Emission;
 use super::{
     Catalog, Lineage, Relation, Rows, SqlError,
     functions::WindowKind,
-    join,
-    optimize::optimize,
+    implicit, join,
+    optimize::{optimize, typed},
     parse,
     stream::{Map, Scan, Stream, Union, with_columns},
-    top, updating,
+    top_n, updating,
 };
 
-/// The name of a window's column where the query gives it none.
+/// The default name of a window's column.
 const WINDOW: &str = "window";
 
-/// A relation with the plan that makes its rows.
+/// A relation with the plan of its rows.
 #[derive(Debug)]
 pub(crate) struct Planned {
     /// Typed, with named columns; not yet optimized.
     pub(crate) plan: LogicalPlan,
-    /// What others see of it.
+    /// The relation for its readers.
     pub(crate) relation: Relation,
+    /// Expressions that may have another meaning than their author expects.
+    pub(crate) warnings: Vec<SqlError>,
 }
 
-/// The text of a plan, for the places that the plan has not kept.
+/// The text of a plan, for positions that the plan has lost.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Places<'a>(Option<&'a Query>);
 
@@ -56,7 +56,7 @@ impl Places<'_> {
         parse::first_call(self.0?, |name| WindowKind::named(name).is_some())
     }
 
-    /// What is joined first.
+    /// The first joined relation.
     pub(super) fn join(self) -> Option<Span> {
         parse::first_join(self.0?)
     }
@@ -71,24 +71,26 @@ impl Places<'_> {
         parse::result_column(self.0?, index)
     }
 
-    /// Whatever `message` is about.
+    /// The part that `message` mentions.
     fn mentioned(self, message: &str) -> Option<Span> {
         parse::first_mentioned(self.0?, message)
     }
 }
 
-/// DataFusion's planner over `catalog`.
+/// DataFusion's planner over `catalog`. By default ORDER BY sorts nulls last, as in `DuckDB`: the
+/// best row of a window always has a value.
 pub(crate) fn planner(catalog: &Catalog) -> SqlToRel<'_, Catalog> {
     let options = &catalog.config().sql_parser;
     SqlToRel::new_with_options(
         catalog,
         ParserOptions::new()
             .with_collect_spans(options.collect_spans)
-            .with_map_string_types_to_utf8view(options.map_string_types_to_utf8view),
+            .with_map_string_types_to_utf8view(options.map_string_types_to_utf8view)
+            .with_default_null_ordering(NullOrdering::NullsLast),
     )
 }
 
-/// Plans a query that [`super::refuse`] let pass.
+/// Plans a query that has passed [`super::refuse`].
 pub(crate) fn query(
     query: Box<Query>,
     emission: Emission,
@@ -116,9 +118,9 @@ pub(crate) fn finish(
     catalog: &Catalog,
     places: Places<'_>,
 ) -> Result<Planned, SqlError> {
-    let plan = Analyzer::new()
-        .execute_and_check(plan, catalog.config(), |_, _| {})
-        .map_err(|error| SqlError::of_planner(&error))?;
+    let warnings = implicit::of_plan(&plan);
+    let planner = |error| SqlError::of_planner(&error);
+    let plan = typed(plan, catalog.config()).map_err(planner)?;
     let plan = match (emission.ttl, emission.previews) {
         (Some(_), Some(every)) => updating::cut(plan, every, catalog, places)?,
         _ => plan,
@@ -126,10 +128,10 @@ pub(crate) fn finish(
     let mut stream = walk(&plan, Emission::default(), catalog, places)?;
     let mut lineage = stream.lineage(catalog);
     let plan = name_columns(plan, &lineage, places)?;
-    // Constants that cannot be what they must be (`amount > 'abc'`) are found
-    // out here.
-    optimize(plan.clone(), catalog.config()).map_err(|error| SqlError::of_planner(&error))?;
-    let mut schema = Arc::clone(plan.schema());
+    // This also finds constants of a wrong type: `amount > 'abc'`. If a constant of a subquery
+    // replaces its column, the types are those of the result.
+    let optimized = optimize(plan.clone(), catalog.config()).map_err(planner)?;
+    let mut schema = Arc::clone(optimized.schema());
     if emission.revises() {
         let more = stream.revise(emission)?;
         schema = with_columns(&schema, &more)?;
@@ -141,7 +143,11 @@ pub(crate) fn finish(
         rows: stream.rows(catalog),
         upsert: stream.upsert(catalog),
     };
-    Ok(Planned { plan, relation })
+    Ok(Planned {
+        plan,
+        relation,
+        warnings,
+    })
 }
 
 /// Gives each column of the output a plain name, free of qualifiers.
@@ -177,7 +183,7 @@ fn name_columns(
         .map_err(|error| SqlError::of_planner(&error))
 }
 
-/// Checks that a column's name can be used.
+/// Checks that a column's name is allowed.
 pub(crate) fn check_name(name: &str) -> Result<(), SqlError> {
     if !is_plain(name) || name.is_empty() {
         return Err(SqlError::new(format!(
@@ -192,14 +198,14 @@ pub(crate) fn check_name(name: &str) -> Result<(), SqlError> {
     Ok(())
 }
 
-/// Whether a name can stand for itself: letters, digits, `_` and `-`.
+/// Whether a name needs no quotes: letters, digits, `_` and `-`.
 pub(crate) fn is_plain(name: &str) -> bool {
     name.chars()
         .all(|c| c.is_alphanumeric() || c == '_' || c == '-')
 }
 
 impl Stream {
-    /// What its rows are; of a mixture, the most special.
+    /// The kind of its rows; of a mixture, the most special.
     pub(super) fn rows(&self, catalog: &Catalog) -> Rows {
         let mut rows = self.own_rows();
         self.scans(Duration::ZERO, &mut |scan, _| {
@@ -224,13 +230,13 @@ impl Stream {
         }
     }
 
-    /// Whether any of its rows came out of a window.
+    /// Whether any of its rows are results of a window.
     pub(super) fn is_of_windows(&self, catalog: &Catalog) -> bool {
         self.rows(catalog) >= Rows::Windows
     }
 }
 
-/// Walks a typed plan into the shapes that can run on a stream.
+/// Translates a typed plan into the shapes that can run on a stream.
 pub(crate) fn walk(
     plan: &LogicalPlan,
     emission: Emission,
@@ -238,7 +244,7 @@ pub(crate) fn walk(
     places: Places<'_>,
 ) -> Result<Stream, SqlError> {
     let mut stream = Walk { catalog, places }.node(plan)?;
-    top::limit(&mut stream, places)?;
+    top_n::limit(&mut stream, places)?;
     if emission.revises() {
         stream.revise(emission)?;
     }

@@ -15,21 +15,21 @@ use tagflow_operators::window::Emission;
 use super::{
     Catalog, Definition, EXACT, Fault, Lineage, Lookup, Ordered, Part, Relation, Rows, SqlError,
     Stream, Windowed, metrics, optimize,
+    order::Planning,
     plan::{self, Places},
-    planning::Planning,
 };
 
-/// What a relation must deliver to those that read it.
+/// The required columns of a relation, for its readers.
 #[derive(Debug, Clone)]
 pub struct Needs {
     /// The relation.
     pub relation: String,
-    /// Which of its columns, in its own order.
+    /// The columns, in the relation's own order.
     pub columns: Vec<String>,
-    /// How they are made; a source has none.
+    /// Their plan; `None` for a source.
     pub stream: Option<Stream>,
-    /// The greatest width that divides the grain of every window which its rows
-    /// go into; zero if they go into none.
+    /// The greatest width that divides the grain of every window that reads its
+    /// rows; zero if no window does.
     pub grain: Duration,
 }
 
@@ -37,23 +37,24 @@ pub struct Needs {
 pub struct Program {
     pub(super) catalog: Catalog,
     pub(super) plans: BTreeMap<String, LogicalPlan>,
-    /// Of queries whose windows may come out more than once.
+    /// For queries whose windows may be emitted more than once.
     pub(super) emissions: BTreeMap<String, Emission>,
-    /// The SQL that `metrics` blocks stand for.
+    /// The equivalent SQL of `metrics` blocks.
     pub(super) metrics: BTreeMap<String, String>,
     /// The measures of these, each as if it were alone.
     pub(super) measures: BTreeMap<String, BTreeMap<String, LogicalPlan>>,
-    /// The parts of steps that are no plan of DataFusion's.
+    /// The parts of steps that DataFusion does not plan.
     pub(super) ordered: BTreeMap<String, Ordered>,
-    /// Those that could be planned, inputs first.
+    /// The planned relations, inputs first.
     pub(super) order: Vec<String>,
     pub(super) faults: Vec<Fault>,
+    pub(super) warnings: Vec<Fault>,
 }
 
 impl Program {
-    /// Plans every definition; what is wrong is in [`Program::faults`]. Of a
-    /// name that `is_unreadable`, nothing can be said, so whatever reads it is
-    /// left unplanned without a word.
+    /// Plans every definition; errors are in [`Program::faults`]. Definitions
+    /// that read a name that `is_unreadable` are left unplanned, and cause no
+    /// fault.
     pub fn plan(
         definitions: &BTreeMap<String, Definition>,
         is_unreadable: impl Fn(&str) -> bool,
@@ -61,17 +62,22 @@ impl Program {
         Planning::new(definitions, &is_unreadable).run()
     }
 
-    /// What is wrong.
+    /// The errors.
     pub fn faults(&self) -> &[Fault] {
         &self.faults
     }
 
-    /// The SQL that each `metrics` block stands for.
+    /// Expressions that may have another meaning than their author expects.
+    pub fn warnings(&self) -> &[Fault] {
+        &self.warnings
+    }
+
+    /// The equivalent SQL of each `metrics` block.
     pub fn metrics(&self) -> &BTreeMap<String, String> {
         &self.metrics
     }
 
-    /// The relations that could be planned.
+    /// The planned relations.
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
     }
@@ -81,19 +87,18 @@ impl Program {
         self.catalog.relation(name)
     }
 
-    /// Adds a relation that no other one reads, and that something else makes.
+    /// Adds a relation without readers whose rows have another origin.
     pub fn add(&mut self, name: &str, relation: Relation) {
         self.catalog.add(name, relation);
     }
 
-    /// What each relation must deliver so that all columns of `outputs` can be
-    /// written, and so that `exact` can be read with the watermark of each instant,
-    /// a relation and its columns; inputs first. Relations that none of them reads
-    /// are left out.
+    /// The required columns of each relation, inputs first: for all columns of `outputs`, and for
+    /// `exact`, a relation and its columns that need the watermark of each instant. Unneeded
+    /// relations are omitted.
     ///
     /// # Errors
-    /// A plan that can no longer run after it was optimized; the relation's
-    /// name comes with it.
+    /// A plan that can no longer run after its optimization; the error includes the
+    /// relation's name.
     pub fn needs(
         &self,
         outputs: &BTreeSet<String>,
@@ -142,8 +147,8 @@ impl Program {
         Ok(needs)
     }
 
-    /// What determines the rows of `stream`, down to the sources, in one line.
-    /// It does not depend on who else reads the relations on the way.
+    /// The definition of the rows of `stream`, down to the sources, in one line. It does not depend
+    /// on other readers of the relations between.
     ///
     /// # Errors
     /// As [`Program::needs`].
@@ -164,7 +169,7 @@ impl Program {
         Ok(definition)
     }
 
-    /// As [`Program::definition`], of some columns of a relation; none of a source.
+    /// Like [`Program::definition`], for some columns of a relation; `None` for a source.
     ///
     /// # Errors
     /// As [`Program::needs`].
@@ -179,9 +184,8 @@ impl Program {
         stream.map(|stream| self.definition(&stream)).transpose()
     }
 
-    /// What the groups of `windowed`, of `relation`, mean, besides its windows and its
-    /// keys: the rows that make them. Those of a block of metrics come and go with its
-    /// measures.
+    /// The definition of the groups of `windowed`, of `relation`, besides its windows and its keys:
+    /// their rows. Groups of a block of metrics depend on its measures.
     ///
     /// # Errors
     /// As [`Program::needs`].
@@ -192,8 +196,8 @@ impl Program {
         self.definition(&windowed.input.narrowed(&windowed.reads(None)))
     }
 
-    /// The rows of which an aggregate of `windowed` is, as
-    /// [`Program::definition`] says it.
+    /// The definition of the input rows of an aggregate of `windowed`, as in
+    /// [`Program::definition`].
     ///
     /// # Errors
     /// As [`Program::needs`].
@@ -201,8 +205,8 @@ impl Program {
         self.definition(&windowed.input.narrowed(&windowed.reads(Some(aggregate))))
     }
 
-    /// The measure of the block `relation` that an aggregate computes, and what it
-    /// means; none of a query.
+    /// The measure of the block `relation` that an aggregate computes, and its definition; `None`
+    /// for a query.
     ///
     /// # Errors
     /// As [`Program::needs`].
@@ -223,8 +227,7 @@ impl Program {
         Ok(Some((measure, self.definition(&stream)?)))
     }
 
-    /// The columns of sources that come out of a relation as its column, just as they
-    /// are.
+    /// The columns of sources that a relation passes on unchanged as its column.
     pub fn carried_from(&self, name: &str, column: &str) -> Vec<(String, String)> {
         let of_source = || vec![(name.to_owned(), column.to_owned())];
         let Some(relation) = self.relation(name) else {
@@ -241,7 +244,7 @@ impl Program {
         }
     }
 
-    /// As [`Program::carried_from`], of a column of `stream`.
+    /// Like [`Program::carried_from`], for a column of `stream`.
     fn carried_through(&self, stream: &Stream, place: usize) -> Vec<(String, String)> {
         match stream {
             Stream::Scan(scan) => self.carried_from(&scan.relation, &scan.columns[place]),
@@ -269,7 +272,7 @@ impl Program {
         }
     }
 
-    /// What makes `columns` of a relation; nothing makes a source.
+    /// The plan for `columns` of a relation; `None` for a source.
     fn stream(
         &self,
         name: &str,
@@ -284,10 +287,9 @@ impl Program {
             .transpose()
     }
 
-    /// The columns that a relation delivers. The state of an aggregate is what its
-    /// query says, whoever reads which of its columns, and so are the rows that a
-    /// step holds back; every relation delivers one column at least, a source its
-    /// event time.
+    /// The columns that a relation delivers. The state of an aggregate follows its query, whichever
+    /// columns its readers need, and so do the rows that a step buffers. Every relation delivers at
+    /// least one column, a source its event time.
     fn columns_of(&self, name: &str, relation: &Relation, wanted: &Wanted) -> Vec<String> {
         let all = relation.schema.fields().iter().zip(&relation.lineage);
         let is_state = relation.rows != Rows::Events || self.ordered.contains_key(name);
@@ -303,7 +305,7 @@ impl Program {
         columns
     }
 
-    /// The stream that makes only `columns` of a relation.
+    /// The plan for only `columns` of a relation.
     fn narrowed(
         &self,
         name: &str,
@@ -348,7 +350,7 @@ struct Wanted {
     grain: Duration,
 }
 
-/// The greatest width that divides both; zero stands for no width.
+/// The greatest width that divides both; zero means no width.
 pub(super) fn common_grain(a: Duration, b: Duration) -> Duration {
     let (mut a, mut b) = (time::micros(a), time::micros(b));
     while b != 0 {

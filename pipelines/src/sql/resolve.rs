@@ -1,4 +1,4 @@
-//! Expressions outside queries: those of steps and of sinks.
+//! Plans expressions outside queries: those of steps and of sinks.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use tagflow_operators::window::Emission;
 use super::{
     Catalog, Part, SelectItem, SqlError, parse,
     plan::{self, Places, Planned},
-    refuse,
+    unsupported,
 };
 
 /// The expression `text` over rows of `schema`; its types are not coerced yet.
@@ -27,9 +27,9 @@ pub(crate) fn parse_expression(
     over(syntax, schema, catalog)
 }
 
-/// The expression that `syntax` is over rows of `schema`.
+/// Plans `syntax` over rows of `schema`.
 fn over(syntax: ast::Expr, schema: &DFSchema, catalog: &Catalog) -> Result<Expr, Vec<SqlError>> {
-    let mut refused = refuse::refuse(&syntax, catalog.functions());
+    let mut refused = unsupported::refuse(&syntax, catalog.functions());
     if let Some(place) = parse::first_call(&syntax, |name| {
         catalog.functions().aggregate(name).is_some()
     }) {
@@ -59,14 +59,15 @@ pub(crate) fn expression(
         .with_config_options(Arc::clone(catalog.config()))
         .build();
     let simplifier = ExprSimplifier::new(context);
-    simplifier
-        .coerce(expr, schema)
-        .and_then(|expr| simplifier.simplify(expr))
+    let typed = |expr: Expr| simplifier.simplify(simplifier.coerce(expr, schema)?);
+    // A folded constant can change the type of a coerced expression, see `optimize::typed`.
+    typed(expr)
+        .and_then(typed)
         .map_err(|error| vec![SqlError::of_planner(&error)])
 }
 
-/// The step that keeps the rows of `from`, which its texts know as `called`, where `filter` is true, and computes
-/// `select` of them.
+/// The step that keeps the rows of `from` where `filter` is true, and computes `select` from them.
+/// Its texts name `from` as `called`.
 pub(crate) fn step(
     from: &str,
     called: &str,
@@ -116,7 +117,7 @@ pub(crate) fn step(
     plan::finish(plan, Emission::default(), catalog, Places::default()).map_err(whole)
 }
 
-/// The columns that an item of `select` stands for, with their names.
+/// The columns of an item of `select`, with their names.
 fn select_item(
     item: &SelectItem,
     schema: &DFSchema,

@@ -1,5 +1,5 @@
-//! The parts of a step that are relations of their own: what looks at the rows of
-//! a key in the order of event time, and the flag of bots before it.
+//! The parts of a step that are relations of their own: those that need the rows of a key in the
+//! order of event time, and the flag of bots before them.
 
 use std::sync::Arc;
 
@@ -76,8 +76,8 @@ pub(super) fn ordered(
     Ok((ordered, output))
 }
 
-/// The rows of `from` and whether each is of a bot by its `user_agent`; without
-/// one, none is.
+/// The rows of `from`, each with a flag for a bot's `user_agent`; without a `user_agent`, none is
+/// flagged.
 pub(super) fn flagged(
     from: &str,
     user_agent: Option<&str>,

@@ -19,7 +19,7 @@ use tagflow_operators::{
 
 use super::{OrderedRule, Rows, SqlError, program::common_grain};
 
-/// A relation as a tree of what happens to its rows. Expressions are
+/// A relation as a tree of operations on its rows. Expressions are
 /// DataFusion's logical ones, typed and simplified, over the schema of the
 /// node's input.
 #[derive(Debug, Clone)]
@@ -32,11 +32,11 @@ pub enum Stream {
     Ordered(Ordered),
     /// The rows of all inputs, in no particular order.
     Union(Union),
-    /// One row a window and key.
+    /// One row per window and key.
     Windowed(Windowed),
-    /// Each row with what a table has under its key.
+    /// Each row with the columns of the table row for its key.
     Lookup(Lookup),
-    /// Rows of two streams that belong together.
+    /// Matching rows of two streams.
     Join(Join),
     /// The best rows of each window.
     Top(Top),
@@ -47,7 +47,7 @@ pub enum Stream {
 pub struct Scan {
     /// Its name.
     pub relation: String,
-    /// Which of its columns are needed.
+    /// The required columns.
     pub columns: Vec<String>,
     /// Their names, as this plan qualifies them, and types.
     pub schema: DFSchemaRef,
@@ -56,60 +56,58 @@ pub struct Scan {
 /// A filter, then a projection.
 #[derive(Debug, Clone)]
 pub struct Map {
-    /// Where rows come from.
+    /// The input relation.
     pub input: Box<Stream>,
-    /// Which rows go on; all, if there is none.
+    /// The filter on rows; `None` keeps all rows.
     pub filter: Option<Expr>,
-    /// The columns of the output; those of the input, if there are none.
+    /// The columns of the output; `None` keeps those of the input.
     pub columns: Option<Vec<Expr>>,
     /// The shape of the output.
     pub schema: DFSchemaRef,
 }
 
-/// All rows of the input but those that a rule keeps out, with the column that
-/// it adds last.
+/// All rows of the input that pass a rule, with the column that it adds last.
 #[derive(Debug, Clone)]
 pub struct Ordered {
-    /// Where rows come from.
+    /// The input relation.
     pub input: Box<Stream>,
     /// The columns of the key.
     pub key: Vec<String>,
     /// The column with the event time.
     pub time: String,
-    /// What happens to the rows of a key.
+    /// The rule for the rows of a key.
     pub rule: OrderedRule,
     /// The shape of the output.
     pub schema: DFSchemaRef,
 }
 
-/// Whatever needs rows in their exact order needs an exact watermark.
+/// The exact order of rows needs an exact watermark.
 pub(crate) const EXACT: Duration = Duration::from_micros(1);
 
-/// All rows of all inputs; columns correspond by place.
+/// All rows of all inputs; columns correspond by index.
 #[derive(Debug, Clone)]
 pub struct Union {
-    /// Where rows come from.
+    /// The input relation.
     pub inputs: Vec<Stream>,
     /// The shape of the output.
     pub schema: DFSchemaRef,
 }
 
-/// An aggregate over windows; or without, where keys are forgotten
-/// ([`Emission::ttl`]): then windows are as wide as changes are apart. Output: the
-/// group expressions in their order with the window at [`Windowed::window`], then
-/// the aggregates, and the [`Emission::columns`].
+/// An aggregate over windows. Without windows, keys expire ([`Emission::ttl`]), and an internal
+/// window is as wide as the interval between changes. Output: the group expressions in their order
+/// with the window at [`Windowed::window`], then the aggregates, and the [`Emission::columns`].
 #[derive(Debug, Clone)]
 pub struct Windowed {
-    /// Where rows come from.
+    /// The input relation.
     pub input: Box<Stream>,
     /// The column with the event time, or with a window: a window counts at its
     /// last instant.
     pub time: Expr,
-    /// How event time is cut.
+    /// The windows of event time.
     pub windows: Windows,
-    /// When results come out.
+    /// When results are emitted.
     pub emission: Emission,
-    /// The window's place among the group expressions.
+    /// The index of the window among the group expressions.
     pub window: usize,
     /// The other group expressions.
     pub keys: Vec<Expr>,
@@ -123,20 +121,19 @@ pub struct Windowed {
 /// table.
 #[derive(Debug, Clone)]
 pub struct Lookup {
-    /// Where rows come from.
+    /// The input relation.
     pub input: Box<Stream>,
     /// The table.
     pub table: String,
     /// Its key, over the input.
     pub key: Vec<Expr>,
-    /// Which of its columns come out.
+    /// The emitted columns of the table.
     pub columns: Vec<String>,
-    /// Over the input and all columns of the table: a row counts as found only
-    /// where this is true.
+    /// Over the input and all columns of the table: a row matches only where this is true.
     pub condition: Option<Expr>,
-    /// What becomes of a row that finds nothing.
+    /// How to treat a row without a match.
     pub missing: Missing,
-    /// What expressions call the table.
+    /// The name of the table in expressions.
     pub alias: Option<TableReference>,
     /// The shape of the output.
     pub schema: DFSchemaRef,
@@ -152,22 +149,22 @@ pub struct Join {
     pub right: Box<Stream>,
     /// Inner, left, right or full.
     pub kind: JoinType,
-    /// What must be equal, over the left and over the right side.
+    /// The equal expressions, over the left and over the right side.
     pub on: Vec<(Expr, Expr)>,
-    /// What else must be true, over the output.
+    /// The remaining condition, over the output.
     pub condition: Option<Expr>,
-    /// How far apart in time rows may be that belong together.
+    /// The bound on the time between matching rows.
     pub bound: JoinBound,
     /// The shape of the output.
     pub schema: DFSchemaRef,
 }
 
-/// How far apart in time two rows may be that belong together.
+/// The bound on the time between two matching rows.
 #[derive(Debug, Clone)]
 pub enum JoinBound {
-    /// In the same window: the columns of the left and of the right side.
+    /// The same window: the columns of the left and of the right side.
     Window([Column; 2]),
-    /// The right event is so long after the left one.
+    /// The time from the left event to the right one is within bounds.
     Interval {
         /// The event times of the left and of the right side.
         columns: [Column; 2],
@@ -178,22 +175,21 @@ pub enum JoinBound {
     },
 }
 
-/// How exact the watermark must be where each event counts by itself.
+/// The exactness of the watermark where each event counts by itself.
 pub const EVENT_GRAIN: Duration = Duration::from_micros(1);
 
-/// The best rows of each window and more. Output: the columns of the input, then
-/// the rank.
+/// The best rows of each window and partition. Output: the columns of the input, then the rank.
 #[derive(Debug, Clone)]
 pub struct Top {
-    /// Where rows come from.
+    /// The input relation.
     pub input: Box<Stream>,
     /// The column of the window.
     pub window: usize,
-    /// The columns within whose equal values rows are ranked.
+    /// The columns that partition the rows of a window; each partition has its own ranking.
     pub partition: Vec<usize>,
-    /// What they are ranked by.
+    /// The sort order of the ranking.
     pub order: Vec<Sort>,
-    /// How many rows come out of each; none until the filters have been read.
+    /// The number of rows of each ranking; `None` before the filters are read.
     pub limit: Option<u64>,
     /// The shape of the output.
     pub schema: DFSchemaRef,
@@ -214,7 +210,7 @@ impl Stream {
         }
     }
 
-    /// The shape of the output, to qualify it anew.
+    /// The shape of the output, to replace its qualifiers.
     pub(crate) fn schema_mut(&mut self) -> &mut DFSchemaRef {
         match self {
             Self::Scan(scan) => &mut scan.schema,
@@ -242,11 +238,11 @@ impl Stream {
         }
     }
 
-    /// Lets results come out as `emission` says, with columns more that say which is
-    /// which: these.
+    /// Emits results according to `emission`, with additional columns that identify revisions;
+    /// returns these.
     ///
     /// # Errors
-    /// Where it ends in anything but the columns of one aggregate.
+    /// It ends in anything except the columns of a single aggregate.
     pub(crate) fn revise(&mut self, emission: Emission) -> Result<Vec<FieldRef>, SqlError> {
         match self {
             Self::Windowed(windowed) => {
@@ -294,8 +290,8 @@ impl Stream {
         }
     }
 
-    /// The same rows with these columns, and others only where the rows would not be the
-    /// same without: for what their definition is, whoever reads which of the others.
+    /// The same rows with `columns`. Other columns are kept only where the rows depend on
+    /// them, so the definition of the rows is the same whichever columns others read.
     pub(crate) fn narrowed(&self, columns: &BTreeSet<usize>) -> Self {
         let part = |schema: &DFSchemaRef| part(schema, columns);
         match self {
@@ -316,7 +312,7 @@ impl Stream {
                 let read = places(kept.iter().chain(&map.filter), map.input.schema());
                 let is_column = |expr: &Expr| matches!(expr, Expr::Column(_));
                 if map.filter.is_none() && kept.iter().all(is_column) {
-                    // It only leaves columns out, which is said where they come from.
+                    // It only drops columns, so the input is narrowed instead.
                     return map.input.narrowed(&read);
                 }
                 Self::Map(Map {
@@ -336,7 +332,7 @@ impl Stream {
         }
     }
 
-    /// Whether it holds rows back anywhere: in windows, joins or rankings.
+    /// Whether it buffers rows anywhere: in windows, joins or rankings.
     pub fn holds_rows(&self) -> bool {
         matches!(self, Self::Windowed(_) | Self::Join(_) | Self::Top(_))
             || self.inputs().iter().any(|input| input.holds_rows())
@@ -347,8 +343,8 @@ impl Stream {
         matches!(self, Self::Windowed(_)) || self.inputs().iter().any(|input| input.aggregates())
     }
 
-    /// Calls `visit` with each scan, and the grain of the windows that its rows
-    /// go into; without one it is `outside`.
+    /// Calls `visit` with each scan, and the grain of the windows that read its
+    /// rows; without a window it is `outside`.
     pub fn scans(&self, outside: Duration, visit: &mut impl FnMut(&Scan, Duration)) {
         match self {
             Self::Scan(scan) => visit(scan, outside),
@@ -394,7 +390,7 @@ impl Lookup {
 }
 
 impl Join {
-    /// The columns of the output by which rows are known to belong together.
+    /// The columns of the output that determine which rows belong together.
     pub(crate) fn reads(&self) -> BTreeSet<usize> {
         let left = self.left.schema().fields().len();
         let (of_left, of_right): (Vec<&Expr>, Vec<&Expr>) =
@@ -429,7 +425,7 @@ impl Join {
 }
 
 impl Windowed {
-    /// A width at whose multiples windows close, are previewed or let go.
+    /// A width at whose multiples windows close, emit previews or expire.
     pub fn grain(&self) -> Duration {
         let Emission {
             previews, lateness, ..
@@ -438,13 +434,13 @@ impl Windowed {
         common_grain(grain, previews.unwrap_or_default())
     }
 
-    /// The columns of the input that its groups go by, and that `aggregate` reads.
+    /// The columns of the input that its keys, its time and `aggregate` read.
     pub(crate) fn reads(&self, aggregate: Option<&Expr>) -> BTreeSet<usize> {
         let exprs = self.keys.iter().chain([&self.time]).chain(aggregate);
         places(exprs, self.input.schema())
     }
 
-    /// What its rows are.
+    /// The kind of its rows.
     pub(crate) fn rows(&self) -> Rows {
         match (self.emission.ttl, self.emission.revises()) {
             (Some(_), _) => Rows::Changes,
@@ -464,7 +460,7 @@ fn part(schema: &DFSchema, columns: &BTreeSet<usize>) -> DFSchemaRef {
     Arc::new(schema.expect("names that differ in the whole differ in a part"))
 }
 
-/// The places in `schema` of the columns that `exprs` read.
+/// The indexes in `schema` of the columns that `exprs` read.
 fn places<'e>(exprs: impl IntoIterator<Item = &'e Expr>, schema: &DFSchema) -> BTreeSet<usize> {
     let columns = exprs.into_iter().flat_map(Expr::column_refs);
     columns
@@ -472,7 +468,7 @@ fn places<'e>(exprs: impl IntoIterator<Item = &'e Expr>, schema: &DFSchema) -> B
         .collect()
 }
 
-/// `schema` with columns of ours.
+/// `schema` with additional columns.
 pub(crate) fn with_columns(schema: &DFSchema, more: &[FieldRef]) -> Result<DFSchemaRef, SqlError> {
     let columns = schema.iter();
     let mut columns: Vec<_> = columns

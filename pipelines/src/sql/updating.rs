@@ -1,5 +1,5 @@
-//! An aggregate without a window, as one over windows that are as wide as its
-//! changes are apart.
+//! An aggregate without a window, as one over windows that are as wide as the interval between its
+//! changes.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ use super::{
     windowed::as_window,
 };
 
-/// Adds windows of the width `every` to the GROUP BY of the one aggregate in
-/// `plan`. Nobody reads their column.
+/// Adds windows of the width `every` to the GROUP BY of the one aggregate in `plan`. Their column
+/// has no readers.
 pub(super) fn cut(
     plan: LogicalPlan,
     every: Duration,

@@ -1,4 +1,4 @@
-//! Aggregates: which can run on a stream, over which windows.
+//! Aggregates: which aggregates can run on a stream, over which windows.
 
 use std::sync::Arc;
 
@@ -93,8 +93,7 @@ impl Walk<'_> {
         }))
     }
 
-    /// Whether `time` is what watermarks speak of: an event time, or a window
-    /// that has closed once and for all.
+    /// Checks that watermarks refer to `time`: an event time, or a window that has closed for good.
     fn check_time(
         &self,
         kind: WindowKind,
@@ -185,7 +184,7 @@ impl Walk<'_> {
         }
     }
 
-    /// A window anywhere but in GROUP BY.
+    /// A window outside of GROUP BY.
     pub(super) fn no_window<'e>(
         &self,
         exprs: impl IntoIterator<Item = &'e Expr>,
@@ -212,7 +211,7 @@ impl Walk<'_> {
     }
 }
 
-/// A column of `input` that a window can go by.
+/// A time column of `input` that a window can use.
 fn time_column(input: &Stream, lineage: &[Lineage]) -> Option<String> {
     let place = |wanted: Lineage| lineage.iter().position(|of| *of == wanted);
     let at = [Lineage::EventTime, Lineage::Window, Lineage::Session];

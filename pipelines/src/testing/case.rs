@@ -10,10 +10,10 @@ use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use tagflow_engine::{Clock as _, Error, EventTime, Result, ledger::Counts};
 
 use super::{
-    bench::Bench,
     encode::encode,
-    known::Known,
-    table::{Expected, Table},
+    harness::Harness,
+    known::{self, Members},
+    table::{self, Expected, Table},
 };
 use crate::{
     Pipeline, Spec,
@@ -21,11 +21,12 @@ use crate::{
     lower::{table_of, tap},
     spec::{
         Action, Content, DEAD_LETTERS, Dimension, Expect, Expectation, Input, LATE, Name, Nodes,
-        Promise, SEGMENT_CHANGES, Setting, TAG_CHANGES, TAGS_CURRENT, TestCase, TestRow, Tick,
+        SEGMENT_CHANGES, Setting, TAG_CHANGES, TAGS_CURRENT, TestCase, TestRow, Tick,
+        WatermarkStep,
     },
 };
 
-/// How a test came out.
+/// The result of a test.
 #[derive(Debug, Clone)]
 pub struct TestResult {
     /// The file, as the user named it.
@@ -34,33 +35,33 @@ pub struct TestResult {
     pub pipeline: String,
     /// The test.
     pub name: String,
-    /// Where the test stands.
+    /// The test's position.
     pub at: Position,
-    /// How long it took.
+    /// Its duration.
     pub took: Duration,
-    /// What was not as expected; the steps after that were not taken.
+    /// The failures of the first step that fails; later steps are not run.
     pub failures: Vec<Failure>,
 }
 
-/// What was not as expected.
+/// An unmet expectation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// Where the file expects it.
+    /// The expectation's position in the file.
     pub at: Position,
-    /// What had happened last: `watermark 2026-01-05T12:00:00Z`.
+    /// The last action: `watermark 2026-01-05T12:00:00Z`.
     pub after: Option<String>,
     /// The node.
     pub node: String,
-    /// What should have come out of it.
+    /// The expected rows.
     pub expected: String,
-    /// What did.
+    /// The actual rows.
     pub got: String,
 }
 
-/// Runs all tests of a file, each on a pipeline of its own with `lanes` lanes.
+/// Runs all tests of a file, each on its own pipeline with `lanes` lanes.
 ///
 /// # Errors
-/// `Internal` where a test cannot be run at all; one that fails is no error.
+/// `Internal` where a test cannot run at all; a failed test is no error.
 pub fn run(pipeline: &Pipeline, lanes: usize) -> Result<Vec<TestResult>> {
     // One thread: tasks take turns in the same order each time.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -71,7 +72,7 @@ pub fn run(pipeline: &Pipeline, lanes: usize) -> Result<Vec<TestResult>> {
     tests
         .map(|test| {
             let begun = Instant::now();
-            let failures = runtime.block_on(case(spec, &pipeline.lowered.shapes, test, lanes))?;
+            let failures = runtime.block_on(case(pipeline, test, lanes))?;
             Ok(TestResult {
                 file: Arc::clone(&spec.file),
                 pipeline: spec.name.value().clone(),
@@ -84,23 +85,19 @@ pub fn run(pipeline: &Pipeline, lanes: usize) -> Result<Vec<TestResult>> {
         .collect()
 }
 
-/// Runs one test; the failures of the first step that has some.
-async fn case(
-    spec: &Spec,
-    shapes: &BTreeMap<String, SchemaRef>,
-    test: &TestCase,
-    lanes: usize,
-) -> Result<Vec<Failure>> {
+/// Runs one test; returns the failures of the first step that fails.
+async fn case(pipeline: &Pipeline, test: &TestCase, lanes: usize) -> Result<Vec<Failure>> {
+    let (spec, lowered) = (&pipeline.spec, &pipeline.lowered);
     let (taps, tables) = (taps(spec, test), tables(spec, test));
     let start = start(test);
     let now = start.unwrap_or(EventTime::from_micros(0));
     let mut case = Case {
         spec,
-        shapes,
-        bench: Bench::start(spec, &taps, &tables, lanes, now)?,
+        shapes: &lowered.shapes,
+        bench: Harness::start(spec, &taps, &tables, lanes, now)?,
         is_time_told: start.is_some(),
         after: None,
-        known: Known::default(),
+        members: Members::default(),
         seen: BTreeMap::new(),
     };
     for (name, table) in spec.tables.iter() {
@@ -129,7 +126,7 @@ async fn case(
         .collect())
 }
 
-/// The sources, steps and queries that a test looks at.
+/// The sources, steps and queries that a test inspects.
 fn taps(spec: &Spec, test: &TestCase) -> BTreeSet<String> {
     let expects = test.steps.iter().filter_map(|step| match &step.action {
         Action::Expect(expect) => Some(expect),
@@ -162,7 +159,7 @@ fn tables(spec: &Spec, test: &TestCase) -> BTreeSet<String> {
         .collect()
 }
 
-/// The first time that a test tells: what the clock shows until then.
+/// The first time in a test: the clock's time until then.
 fn start(test: &TestCase) -> Option<EventTime> {
     test.steps.iter().find_map(|step| match &step.action {
         Action::Clock(tick) => match **tick {
@@ -176,14 +173,13 @@ fn start(test: &TestCase) -> Option<EventTime> {
 struct Case<'a> {
     spec: &'a Spec,
     shapes: &'a BTreeMap<String, SchemaRef>,
-    bench: Bench<'a>,
-    /// Whether the clock shows a time that the test has chosen; times cannot be
-    /// judged against any other.
+    bench: Harness<'a>,
+    /// Whether the test has set the clock; only then can times be checked.
     is_time_told: bool,
     after: Option<String>,
-    /// What is known of users.
-    known: Known,
-    /// Rows that went into that since an `expect` last named their node.
+    /// The members of each segment.
+    members: Members,
+    /// Rows applied to these since the last `expect` of their node.
     seen: BTreeMap<&'static str, Vec<RecordBatch>>,
 }
 
@@ -191,10 +187,10 @@ impl Case<'_> {
     async fn step(&mut self, action: &Action) -> Result<Vec<Failure>> {
         match action {
             Action::Send(sent) => self.send(sent).await?,
-            Action::Watermark(Promise::All(at)) => {
+            Action::Watermark(WatermarkStep::All(at)) => {
                 self.bench.inboxes().for_each(|inbox| inbox.promise(**at));
             }
-            Action::Watermark(Promise::Of(sources)) => {
+            Action::Watermark(WatermarkStep::Of(sources)) => {
                 for (name, at) in sources.iter() {
                     if let Some(inbox) = self.bench.inbox(name) {
                         inbox.promise(**at);
@@ -212,13 +208,13 @@ impl Case<'_> {
             Action::Restart => self.bench.restart().await?,
             Action::Expect(expect) => {
                 self.bench.settle().await?;
-                return self.expect(expect);
+                return self.expect(expect).await;
             }
         }
         Ok(Vec::new())
     }
 
-    /// Lets a table have these rows alone.
+    /// Replaces the rows of a table.
     fn fill(&self, name: &str, table: &Dimension, rows: &[TestRow]) -> Result<()> {
         let rows = encode(rows, (&table.format, &table.columns), 0, None)?;
         self.bench.fill(name, table_of(name, table, &rows)?);
@@ -228,11 +224,11 @@ impl Case<'_> {
     async fn send(&mut self, sent: &Nodes<Vec<TestRow>>) -> Result<()> {
         for (name, rows) in sent.iter() {
             if let Some(table) = self.spec.tables.get(name) {
-                // Rows that came before find the table as it was.
+                // Earlier rows are joined with the earlier table.
                 self.bench.settle().await?;
                 self.fill(name, table, rows)?;
             }
-            // What leads nowhere has no inbox.
+            // A source without readers has no inbox.
             if let (Some(source), Some(inbox)) =
                 (self.spec.sources.get(name), self.bench.inbox(name))
             {
@@ -245,14 +241,12 @@ impl Case<'_> {
         Ok(())
     }
 
-    fn expect(&mut self, expect: &Expect) -> Result<Vec<Failure>> {
+    async fn expect(&mut self, expect: &Expect) -> Result<Vec<Failure>> {
         let mut failures = Vec::new();
         for name in [TAG_CHANGES, SEGMENT_CHANGES] {
             for rows in self.bench.take(&tap(name)) {
-                if name == TAG_CHANGES {
-                    self.known.change(&rows)?;
-                } else {
-                    self.known.move_members(&rows)?;
+                if name == SEGMENT_CHANGES {
+                    self.members.take(&rows)?;
                 }
                 self.seen.entry(name).or_default().push(rows);
             }
@@ -268,19 +262,19 @@ impl Case<'_> {
             self.compare(name, expectation, &table, &mut failures)?;
         }
         for (key, row) in expect.tags.iter() {
-            self.tags(key, row, &mut failures)?;
+            self.tags(key, row, &mut failures).await?;
         }
         for (segment, members) in expect.segments.iter() {
             let mut expected: Vec<&str> = members.iter().map(|key| key.as_str()).collect();
             expected.sort_unstable();
-            let got = self.known.members(segment);
+            let got = self.members.of(segment);
             if got != expected {
                 failures.push(Failure {
                     at: segment.at(),
                     after: self.after.clone(),
                     node: format!("segments.{segment}"),
-                    expected: format!("[{}]", expected.join(", ")),
-                    got: format!("[{}]", got.join(", ")),
+                    expected: shown_keys(&expected),
+                    got: shown_keys(&got),
                 });
             }
         }
@@ -289,7 +283,8 @@ impl Case<'_> {
     }
 
     /// Compares each tag of a key by itself.
-    fn tags(&self, key: &Name, row: &TestRow, failures: &mut Vec<Failure>) -> Result<()> {
+    async fn tags(&mut self, key: &Name, row: &TestRow, failures: &mut Vec<Failure>) -> Result<()> {
+        let known = self.bench.known(key).await?;
         let profile = self.shapes.get(TAGS_CURRENT);
         let profile = profile.ok_or_else(|| Error::internal("the tags were not checked"))?;
         for (tag, value) in row.fields() {
@@ -298,8 +293,8 @@ impl Case<'_> {
                 content: Content::Fields(vec![(tag.clone(), value.clone())]),
             };
             let expected = self.read(&one, TAGS_CURRENT)?;
-            let got = self.known.row(key, &[tag], profile)?;
-            let got = Table::of(got.as_slice())?;
+            let got = known.as_ref().map(|known| known::row(known, tag, profile));
+            let got = Table::of(got.transpose()?.as_slice())?;
             if got.containing(&expected)?.is_empty() {
                 failures.push(Failure {
                     at: expected.at,
@@ -349,15 +344,31 @@ impl Case<'_> {
         }
         if let Some(equals) = equals {
             let mut left: Vec<usize> = (0..table.num_rows()).collect();
+            // Rows that occur less often than expected, with both numbers.
+            let mut too_few: Vec<(Expected, u64, u64)> = Vec::new();
             for row in equals {
                 let expected = self.read(row, name)?;
                 let equal = table.equal_to(&expected)?;
                 if let Some(place) = left.iter().position(|row| equal.contains(row)) {
                     left.remove(place);
-                } else {
+                } else if equal.is_empty() {
                     let got = nearest(table, &expected, |row| table.row(row))?;
                     fail(expected.at, expected.text()?, got);
+                } else {
+                    let there = equal.len() as u64;
+                    match too_few
+                        .iter_mut()
+                        .find(|it| it.0.text().ok() == expected.text().ok())
+                    {
+                        Some((_, wanted, _)) => *wanted += 1,
+                        None => too_few.push((expected, there + 1, there)),
+                    }
                 }
+            }
+            for (expected, wanted, there) in too_few {
+                let row = expected.text()?;
+                let wanted = format!("{} {row}", rows(wanted));
+                fail(expected.at, wanted, rows(there));
             }
             if let (Some(first), true) = (left.first(), equals.len() < table.num_rows()) {
                 let all = rows(table.num_rows() as u64);
@@ -403,7 +414,7 @@ impl Case<'_> {
     }
 }
 
-/// The counter `name`, as records of the commit log call it.
+/// The counter `name`, as in records of the commit log.
 pub(crate) fn counter(counts: &Counts, name: &str) -> Option<u64> {
     COUNTERS
         .iter()
@@ -413,8 +424,8 @@ pub(crate) fn counter(counts: &Counts, name: &str) -> Option<u64> {
 
 type Counter = (&'static str, fn(&Counts) -> u64);
 
-/// What can be counted. Not what contributed: to look at rows is to use them
-/// once more.
+/// The counters that tests can check. Contributed rows are missing, because inspecting rows
+/// contributes them once more.
 pub(crate) const COUNTERS: [Counter; 5] = [
     ("in", |counts| counts.rows_in),
     ("filtered", |counts| counts.filtered),
@@ -423,7 +434,7 @@ pub(crate) const COUNTERS: [Counter; 5] = [
     ("duplicate", |counts| counts.duplicate),
 ];
 
-/// What there is in place of an expected row, as `shown`.
+/// The rows in place of an expected row, as `shown`.
 fn nearest(
     table: &Table,
     expected: &Expected,
@@ -436,6 +447,11 @@ fn nearest(
         Some(row) => format!("{}, the nearest of {}", shown(row)?, rows(all)),
         None => format!("{}, such as {}", rows(all), shown(0)?),
     })
+}
+
+fn shown_keys(keys: &[&str]) -> String {
+    let keys: Vec<String> = keys.iter().map(|key| table::shown_text(key)).collect();
+    format!("[{}]", keys.join(", "))
 }
 
 fn rows(count: u64) -> String {

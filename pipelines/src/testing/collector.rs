@@ -1,4 +1,4 @@
-//! A sink that keeps its rows for a test to look at.
+//! A sink that keeps its rows for a test.
 
 use std::{
     collections::BTreeMap,
@@ -11,12 +11,12 @@ use async_trait::async_trait;
 use tagflow_engine::{
     Batch, Result,
     element::BarrierKind,
-    sink::{Sink, SinkContext, SinkCut, SinkFactory, Table},
+    sink::{PreparedCommit, Sink, SinkContext, SinkFactory},
 };
 
-use super::bench::Pulse;
+use super::harness::Pulse;
 
-/// The rows of one sink, of all lanes and over restarts.
+/// The rows of one sink, from all lanes and across restarts.
 #[derive(Clone)]
 pub(super) struct Collector {
     collected: Arc<Mutex<Collected>>,
@@ -26,12 +26,12 @@ pub(super) struct Collector {
 #[derive(Default)]
 struct Collected {
     batches: Vec<RecordBatch>,
-    /// How many barriers have come, by lane.
+    /// The number of barriers by lane.
     barriers: BTreeMap<usize, u64>,
 }
 
 impl Collector {
-    /// Tells `pulse` of barriers.
+    /// Reports barriers to `pulse`.
     pub(super) fn new(pulse: Pulse) -> Self {
         Self {
             collected: Arc::default(),
@@ -44,7 +44,7 @@ impl Collector {
         mem::take(&mut self.collected().batches)
     }
 
-    /// How many barriers have come on every lane.
+    /// The number of barriers that every lane has received.
     pub(super) fn barriers(&self) -> u64 {
         let collected = self.collected();
         collected.barriers.values().min().copied().unwrap_or(0)
@@ -65,10 +65,6 @@ impl SinkFactory for Collector {
             lane: context.lane,
         }))
     }
-
-    fn table(&self) -> Option<Table> {
-        None
-    }
 }
 
 struct Open {
@@ -83,10 +79,10 @@ impl Sink for Open {
         Ok(())
     }
 
-    async fn cut(&mut self, _kind: BarrierKind) -> Result<SinkCut> {
+    async fn prepare_commit(&mut self, _kind: BarrierKind) -> Result<PreparedCommit> {
         let mut collected = self.collector.collected();
         *collected.barriers.entry(self.lane).or_default() += 1;
         self.collector.pulse.beat();
-        Ok(SinkCut::default())
+        Ok(PreparedCommit::default())
     }
 }

@@ -1,4 +1,4 @@
-//! Rows of a test as what a source or table would read.
+//! Encodes a test's rows for a source or a table.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use tagflow_schemas::{Column, ColumnType, TimeUnit};
 
 use crate::spec::{Columns, Content, Format, TestRow};
 
-/// `rows` as they would be read in `format` with `columns`, the first at offset
-/// `first`; `received` is what their event times are judged against.
+/// `rows` in `format` with `columns`, the first at offset `first`. Their event times are checked
+/// against `received`.
 pub(super) fn encode(
     rows: &[TestRow],
     (format, columns): (&Format, &Columns),
@@ -92,6 +92,7 @@ fn texts(
         records: RecordBatch::try_new_with_options(schema, arrays, &options)?,
         first,
         reference: received.map_or(Reference::None, Reference::Received),
+        folders: None,
     })
 }
 
@@ -106,8 +107,8 @@ fn text(row: &TestRow, column: &Column) -> Option<String> {
     }
 }
 
-/// `value` as the input writes it: an instant, which is easier on the eye, as
-/// the number that the column's type asks for.
+/// `value` as the input writes it: a readable instant becomes the number that the column's type
+/// requires.
 fn written(value: &Value, column: Option<&Column>) -> Value {
     let micros = value.as_str().and_then(TestRow::instant);
     let (Some(micros), Some(column)) = (micros.map(EventTime::as_micros), column) else {

@@ -12,12 +12,12 @@ use tagflow_engine::{
 };
 use tokio::sync::Notify;
 
-use super::bench::Pulse;
+use super::harness::Pulse;
 
 /// The one partition of every source.
 const PARTITION: &str = "test";
 
-/// What is on its way to a source. It outlives the readers that take from it.
+/// The pending events of a source. It outlives its readers.
 pub(super) struct Inbox {
     waiting: Mutex<Waiting>,
     arrived: Notify,
@@ -34,7 +34,7 @@ struct Waiting {
 }
 
 impl Inbox {
-    /// Tells `pulse` when everything has been taken.
+    /// Reports to `pulse` when everything has been read.
     pub(super) fn new(pulse: Pulse) -> Self {
         Self {
             waiting: Mutex::default(),
@@ -88,8 +88,8 @@ impl Inbox {
         self.arrived.notify_one();
     }
 
-    /// The next event; `None` if there is none, and then all are passed on,
-    /// because the runtime asks for the next one when it is done with the last.
+    /// The next event; `None` if there is none. Then all events are processed, because the runtime
+    /// requests the next one only after the last is done.
     fn take(&self) -> Option<SourceEvent> {
         let mut waiting = self.waiting();
         let event = waiting.events.pop_front();

@@ -1,47 +1,29 @@
-//! What is known of users in a test, by all changes so far.
+//! The tags of keys and the members of segments in a test.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::{
-    array::{Array, AsArray, RecordBatch, StringArray},
+    array::{AsArray, RecordBatch, StringArray},
     compute::cast,
-    datatypes::{DataType, Field, Schema},
+    datatypes::{DataType, Schema},
 };
 use serde_json::Value;
 use tagflow_engine::{Error, Result};
 
 use super::table;
+use crate::profiles::KeyProfile;
 
-/// The tags of all keys, and who is in which segment.
+/// The members of each segment, by all changes so far.
 #[derive(Debug, Default)]
-pub(super) struct Known {
-    /// As text, by key and tag; none is null.
-    values: BTreeMap<String, BTreeMap<String, Option<String>>>,
-    members: BTreeMap<String, BTreeSet<String>>,
-}
+pub(super) struct Members(BTreeMap<String, BTreeSet<String>>);
 
-impl Known {
-    /// Takes rows of `tags.changes`.
-    pub(super) fn change(&mut self, rows: &RecordBatch) -> Result<()> {
-        let keys = text(rows, 0)?;
-        let (tags, news) = (named(rows, "tag")?, named(rows, "new")?);
-        for row in 0..rows.num_rows() {
-            let known = self.values.entry(keys.value(row).to_owned()).or_default();
-            let new = news.is_valid(row).then(|| news.value(row).to_owned());
-            known.insert(tags.value(row).to_owned(), new);
-        }
-        Ok(())
-    }
-
-    /// Takes rows of `segments.changes`.
-    pub(super) fn move_members(&mut self, rows: &RecordBatch) -> Result<()> {
+impl Members {
+    /// Applies rows of `segments.changes`.
+    pub(super) fn take(&mut self, rows: &RecordBatch) -> Result<()> {
         let keys = text(rows, 1)?;
         let (segments, ops) = (named(rows, "segment")?, named(rows, "op")?);
         for row in 0..rows.num_rows() {
-            let members = self
-                .members
-                .entry(segments.value(row).to_owned())
-                .or_default();
+            let members = self.0.entry(segments.value(row).to_owned()).or_default();
             let key = keys.value(row);
             if ops.value(row) == "entered" {
                 members.insert(key.to_owned());
@@ -52,60 +34,22 @@ impl Known {
         Ok(())
     }
 
-    /// Who is in a segment.
-    pub(super) fn members(&self, segment: &str) -> Vec<&str> {
-        let members = self.members.get(segment).into_iter().flatten();
+    /// The members of a segment.
+    pub(super) fn of(&self, segment: &str) -> Vec<&str> {
+        let members = self.0.get(segment).into_iter().flatten();
         members.map(String::as_str).collect()
     }
-
-    /// Some tags of a key, as one row of `profile`; none if it is not known. A tag
-    /// that never changed is what it is without an event.
-    pub(super) fn row(
-        &self,
-        key: &str,
-        tags: &[&str],
-        profile: &Schema,
-    ) -> Result<Option<RecordBatch>> {
-        let Some(known) = self.values.get(key) else {
-            return Ok(None);
-        };
-        let mut fields = Vec::with_capacity(tags.len());
-        let mut values = Vec::with_capacity(tags.len());
-        for tag in tags {
-            let field = profile.field_with_name(tag)?;
-            let value = match known.get(*tag) {
-                Some(text) => text
-                    .as_ref()
-                    .map_or(Ok(Value::Null), |text| value(text, field)),
-                None => Ok(without_event(field)),
-            };
-            let value = value.map_err(|error| {
-                Error::internal(format!("`{tag}` has no value of its type")).with_source(error)
-            })?;
-            fields.push(field.clone().with_nullable(true));
-            values.push((*tag, value));
-        }
-        let values: Vec<_> = values.iter().map(|(tag, value)| (*tag, value)).collect();
-        Ok(Some(table::read(&fields, &values)?))
-    }
 }
 
-/// The value of a tag that is written so in `tags.changes`.
-fn value(text: &str, field: &Field) -> serde_json::Result<Value> {
-    match field.data_type() {
-        DataType::Boolean | DataType::Int64 | DataType::Float64 | DataType::List(_) => {
-            serde_json::from_str(text)
-        }
-        _ => Ok(Value::from(text)),
-    }
-}
-
-fn without_event(field: &Field) -> Value {
-    match field.data_type() {
-        _ if field.is_nullable() => Value::Null,
-        DataType::Boolean => false.into(),
-        _ => 0.into(),
-    }
+/// The value of `tag`, as one row of `profile`.
+pub(super) fn row(known: &KeyProfile, tag: &str, profile: &Schema) -> Result<RecordBatch> {
+    let unreadable = || Error::internal(format!("`{tag}` has no value of its type"));
+    let known = known.tags.iter().find(|known| known.name == tag);
+    let json = &known.ok_or_else(unreadable)?.json;
+    let value: Value =
+        serde_json::from_str(json).map_err(|error| unreadable().with_source(error))?;
+    let field = profile.field_with_name(tag)?.clone().with_nullable(true);
+    Ok(table::read(&[field], &[(tag, &value)])?)
 }
 
 fn text(rows: &RecordBatch, column: usize) -> Result<StringArray> {

@@ -1,5 +1,4 @@
-//! How tests came out, as a person, a program and GitHub's pull-request view
-//! read it.
+//! Renders test results for people, for programs and for GitHub's pull-request view.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -8,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Failure, TestResult};
 use crate::diagnostic::Diagnostics;
 
-/// A line a test, with what was not as expected beneath, then how many.
+/// One line per test, with its failures beneath, then the counts.
 ///
 /// ```text
 /// ok    user-tags  a thirty-day count falls with no new event   2 ms
@@ -17,14 +16,20 @@ use crate::diagnostic::Diagnostics;
 /// 1 passed, 1 failed
 /// ```
 pub fn human(results: &[TestResult]) -> String {
+    human_with(results, |_, text| text.to_owned())
+}
+
+/// Like [`human`], with `paint` applied to each verdict; true is a passed test.
+pub fn human_with(results: &[TestResult], paint: impl Fn(bool, &str) -> String) -> String {
     let width = |result: &TestResult| result.pipeline.chars().count();
     let width = results.iter().map(width).max().unwrap_or(0);
     let mut text = String::new();
     for result in results {
-        let verdict = if result.has_passed() { "ok" } else { "FAIL" };
+        let verdict = if result.has_passed() { "ok  " } else { "FAIL" };
+        let verdict = paint(result.has_passed(), verdict);
         let TestResult { pipeline, name, .. } = result;
         let took = milliseconds(result.took);
-        let _ = writeln!(text, "{verdict:<4}  {pipeline:<width$}  {name}   {took}");
+        let _ = writeln!(text, "{verdict}  {pipeline:<width$}  {name}   {took}");
         for failure in &result.failures {
             let (file, line) = (&result.file, failure.at.line);
             let _ = writeln!(text, "      {}   ({file}:{line})", failure.text());
@@ -67,7 +72,7 @@ pub fn json(results: &[TestResult]) -> String {
     format!("{:#}\n", results.iter().map(result).collect::<Value>())
 }
 
-/// A workflow command a failure, which the pull request's view shows at the line.
+/// One workflow command per failure, which the pull request's view shows at the line.
 pub fn github(results: &[TestResult]) -> String {
     let mut text = String::new();
     for result in results {
@@ -82,14 +87,14 @@ pub fn github(results: &[TestResult]) -> String {
 }
 
 impl TestResult {
-    /// Whether all was as expected.
+    /// Whether all expectations were met.
     pub fn has_passed(&self) -> bool {
         self.failures.is_empty()
     }
 }
 
 impl Failure {
-    /// On one line, without its place.
+    /// On one line, without its position.
     fn text(&self) -> String {
         let Self {
             after,

@@ -1,9 +1,9 @@
-//! Rows that have come out, and rows that are expected.
+//! Actual rows, and expected rows.
 
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, RecordBatch},
+    array::{Array, AsArray, RecordBatch},
     compute::{cast, concat_batches},
     datatypes::{DataType, Field, Schema, SchemaRef},
     error::ArrowError,
@@ -18,21 +18,21 @@ use crate::{
     spec::TestRow,
 };
 
-/// How far two floating-point numbers may be apart and count as equal, for their
-/// size: nobody writes seventeen digits.
+/// The relative difference up to which two floating-point numbers count as equal: a test need not
+/// write seventeen digits.
 const FLOAT_TOLERANCE: f64 = 1e-9;
 
-/// Rows that have come out.
+/// Actual rows.
 pub(super) struct Table(RecordBatch);
 
-/// A row that is expected: one row, of the columns that it names.
+/// An expected row, with the columns that it names.
 pub(crate) struct Expected {
     pub(super) at: Position,
     row: RecordBatch,
 }
 
 impl Table {
-    /// Of `batches` of one shape.
+    /// A table of `batches` of one shape.
     pub(super) fn of(batches: &[RecordBatch]) -> Result<Self> {
         let Some(first) = batches.first() else {
             return Ok(Self(RecordBatch::new_empty(Arc::new(Schema::empty()))));
@@ -55,8 +55,7 @@ impl Table {
         self.matching(|row| self.misses(row, expected).map(|missed| missed == 0))
     }
 
-    /// The rows that have the values of `expected`, and null in every other
-    /// column.
+    /// The rows that have the values of `expected`, and null in every other column.
     pub(super) fn equal_to(&self, expected: &Expected) -> Result<Vec<usize>> {
         let fields = self.0.schema();
         let others = fields.fields().iter().zip(self.0.columns());
@@ -68,7 +67,7 @@ impl Table {
         self.matching(|row| Ok(is_else_null(row) && self.misses(row, expected)? == 0))
     }
 
-    /// The row that is most like `expected`, if any is.
+    /// The most similar row to `expected`, if any.
     pub(super) fn nearest(&self, expected: &Expected) -> Result<Option<usize>> {
         let mut nearest = None;
         for row in 0..self.num_rows() {
@@ -81,7 +80,7 @@ impl Table {
         Ok(nearest.map(|(_, row)| row))
     }
 
-    /// `{campaign_id: c1, clicks: 2}`: what is not null.
+    /// `{campaign_id: c1, clicks: 2}`: the non-null values.
     pub(super) fn row(&self, row: usize) -> Result<String> {
         let columns = self.0.columns().iter().enumerate();
         let places = columns.filter(|(_, column)| !column.is_null(row));
@@ -89,7 +88,7 @@ impl Table {
         shown(&self.0, row, &places)
     }
 
-    /// As [`Table::row`], of the columns that `of` names.
+    /// Like [`Table::row`], for the columns that `of` names.
     pub(super) fn row_of(&self, row: usize, of: &Expected) -> Result<String> {
         let (schema, named) = (self.0.schema(), of.row.schema());
         let names = named.fields().iter().map(|field| field.name());
@@ -99,7 +98,7 @@ impl Table {
         shown(&self.0, row, &places)
     }
 
-    /// In how many of its columns `row` is not as `expected`.
+    /// The number of columns in which `row` differs from `expected`.
     fn misses(&self, row: usize, expected: &Expected) -> Result<usize> {
         let mut missed = 0;
         let fields = expected.row.schema();
@@ -125,8 +124,8 @@ impl Table {
 }
 
 impl Expected {
-    /// Reads `row`, whose columns are some of `shape`. What cannot be is added
-    /// to `diagnostics`, and then there is none.
+    /// Reads `row`, whose columns are some of `shape`. Problems are added to `diagnostics`, and
+    /// then the result is `None`.
     pub(crate) fn read(
         row: &TestRow,
         shape: &Schema,
@@ -212,23 +211,70 @@ fn cell(column: &dyn Array, row: usize) -> Result<ScalarValue> {
 fn equal(got: &ScalarValue, wanted: &ScalarValue) -> bool {
     match (got, wanted) {
         (ScalarValue::Float64(Some(got)), ScalarValue::Float64(Some(wanted))) => {
-            (got - wanted).abs() <= FLOAT_TOLERANCE * got.abs().max(wanted.abs())
+            // The infinities equal only themselves; their difference is not a number.
+            got.total_cmp(wanted).is_eq()
+                || got.is_nan() && wanted.is_nan()
+                || (got - wanted).abs() <= FLOAT_TOLERANCE * got.abs().max(wanted.abs())
         }
         _ => got == wanted,
     }
 }
 
 fn shown(batch: &RecordBatch, row: usize, places: &[usize]) -> Result<String> {
-    let options = FormatOptions::default().with_null("null");
     let schema = batch.schema();
     let mut cells = Vec::with_capacity(places.len());
     for &place in places {
-        let value = ArrayFormatter::try_new(batch.column(place), &options)?;
-        cells.push(format!(
-            "{}: {}",
-            schema.field(place).name(),
-            value.value(row)
-        ));
+        let value = shown_value(batch.column(place), row)?;
+        cells.push(format!("{}: {value}", schema.field(place).name()));
     }
     Ok(format!("{{{}}}", cells.join(", ")))
+}
+
+/// A value, so that different values look different.
+fn shown_value(column: &dyn Array, row: usize) -> Result<String> {
+    if column.is_null(row) {
+        return Ok("null".to_owned());
+    }
+    if let Some(texts) = column.as_string_opt::<i32>() {
+        return Ok(shown_text(texts.value(row)));
+    }
+    if let Some(lists) = column.as_list_opt::<i32>() {
+        let items = lists.value(row);
+        let items = (0..items.len()).map(|item| shown_value(&items, item));
+        return Ok(format!(
+            "[{}]",
+            items.collect::<Result<Vec<_>>>()?.join(", ")
+        ));
+    }
+    if let Some(fields) = column.as_struct_opt() {
+        let fields = RecordBatch::from(fields);
+        let places: Vec<usize> = (0..fields.num_columns()).collect();
+        return shown(&fields, row, &places);
+    }
+    let options = FormatOptions::default();
+    let formatter = ArrayFormatter::try_new(column, &options)?;
+    Ok(formatter.value(row).to_string())
+}
+
+/// A text as it is if it is plain. Otherwise it is in quotes: `null` is no null, and one
+/// text with a comma is no list of two.
+pub(super) fn shown_text(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            '\'' => escaped.push(char),
+            _ => escaped.extend(char.escape_debug()),
+        }
+    }
+    let is_plain = escaped == text
+        && !text.is_empty()
+        && text != "null"
+        && text.trim() == text
+        && !text.contains("  ")
+        && !text.contains([',', '[', ']', '{', '}']);
+    if is_plain {
+        escaped
+    } else {
+        format!("\"{escaped}\"")
+    }
 }

@@ -1,4 +1,5 @@
 mod tags;
+mod types;
 
 use std::{fmt::Write as _, sync::Arc};
 
@@ -48,7 +49,7 @@ fn test(steps: &str) -> String {
     text
 }
 
-/// What fails, a line each, with the line's number in the steps.
+/// The failures, one per line, with line numbers within the steps.
 fn failures(file: &str, lanes: usize) -> Vec<String> {
     let pipeline = open(file).unwrap_or_else(|problems| panic!("{}", problems.human()));
     let head = FILE.lines().count() as u32 + 2;
@@ -71,7 +72,7 @@ fn failures(file: &str, lanes: usize) -> Vec<String> {
     failures.map(line).collect()
 }
 
-/// These steps fail so, on one lane and on four.
+/// Checks the failures of these steps, on one lane and on four.
 #[track_caller]
 fn check(steps: &str, expected: &[&str]) {
     for lanes in [1, 4] {
@@ -79,7 +80,7 @@ fn check(steps: &str, expected: &[&str]) {
     }
 }
 
-/// What is wrong with a file of these steps.
+/// The problems of a file with these steps.
 fn problems(steps: &str) -> Vec<String> {
     let head = FILE.lines().count() as u32 + 2;
     let Err(problems) = open(&test(steps)) else {
@@ -136,7 +137,7 @@ fn a_restart_goes_on_from_the_commit() {
     );
 }
 
-/// Every change of a key without a window: in order, late, forgotten, anew.
+/// Every change of a key without a window: in order, late, expired, new again.
 #[test]
 fn changes_come_out_by_key_until_it_is_forgotten() {
     let tally = r"  tally:
@@ -242,7 +243,7 @@ fn a_silent_source_is_left_out_when_the_clock_has_moved() {
         &steps("59s"),
         &["4: after send to b: minute: {who: x}: nothing"],
     );
-    // `a`, of which nothing has ever come, is caught up too.
+    // `a`, which never had a row, is caught up too.
     check(&steps("61s"), &[]);
 }
 
@@ -441,6 +442,86 @@ fn tests_of_one_file_have_different_names() {
         panic!("it is taken for right");
     };
     assert!(problems.human().contains("another test is called `t`"));
+}
+
+#[test]
+fn regression_a_failure_shows_two_different_sides() {
+    let row = "{who: x, at: \"2026-01-05T12:00:00Z\"}";
+    for (sent, expected, text) in [
+        (
+            1,
+            2,
+            "expected 2 rows {who: x, at: 2026-01-05T12:00:00Z}  got 1 row",
+        ),
+        (
+            2,
+            5,
+            "expected 5 rows {who: x, at: 2026-01-05T12:00:00Z}  got 2 rows",
+        ),
+        (2, 1, "expected 1 row  got 2 rows, such as {"),
+    ] {
+        let of = |count| vec![row; count].join(", ");
+        let (sent, expected) = (of(sent), of(expected));
+        let steps = format!("- send: {{b: [{sent}]}}\n- expect: {{b: {{equals: [{expected}]}}}}");
+        let pipeline = open(&test(&steps)).unwrap_or_else(|it| panic!("{}", it.human()));
+        let report = human(&run(&pipeline, 1).unwrap());
+        assert!(report.contains(text), "{report}");
+        assert_eq!(report.matches("expected").count(), 1, "{report}");
+    }
+}
+
+/// Texts that look like a null, a list, or another text are in quotes.
+#[test]
+fn regression_different_values_look_different() {
+    let file = r#"name: p
+sources:
+  a:
+    kafka: {brokers: "localhost:9092", topics: [a]}
+    format: {json: {}}
+    columns: {who: string?, all: list<string>?, at: timestamp(ms)}
+    time: {event_time: at}
+steps:
+  b: {from: a}
+sinks:
+  out: {from: b, blackhole: {}}
+tests:
+  - name: t
+    steps:
+"#;
+    for (sent, expected, shown) in [
+        ("who: null", "who: 'null'", r#"{who: "null"}: {who: null}"#),
+        ("who: null", "who: ''", r#"{who: ""}: {who: null}"#),
+        ("who: x", "who: 'x '", r#"{who: "x "}: {who: x}"#),
+        (
+            "who: é",
+            r#"who: "e\u0301""#,
+            r#"{who: "e\u{301}"}: {who: é}"#,
+        ),
+        ("who: 'it''s'", "who: its", "{who: its}: {who: it's}"),
+        (
+            "all: [x, y]",
+            "all: ['x, y']",
+            r#"{all: ["x, y"]}: {all: [x, y]}"#,
+        ),
+        (
+            "all: [null]",
+            "all: ['null']",
+            r#"{all: ["null"]}: {all: [null]}"#,
+        ),
+    ] {
+        let steps = format!(
+            "      - send: {{a: [{{{sent}, at: \"2026-01-05T00:00:00Z\"}}]}}\n      \
+             - expect: {{b: {{contains: [{{{expected}}}]}}}}\n"
+        );
+        let pipeline = open(&format!("{file}{steps}"));
+        let pipeline = pipeline.unwrap_or_else(|problems| panic!("{}", problems.human()));
+        let results = run(&pipeline, 1).unwrap();
+        let failures = results.iter().flat_map(|it| &it.failures);
+        let failures: Vec<_> = failures
+            .map(|it| format!("{}: {}", it.expected, it.got))
+            .collect();
+        assert_eq!(failures, [shown]);
+    }
 }
 
 #[test]

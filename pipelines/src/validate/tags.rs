@@ -1,4 +1,4 @@
-//! Tags, segments and scenes: their names, and what they say of each other.
+//! Tags, segments and scenes: their names, and their references to each other.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
 /// The columns of the profile that are no tags, beside the key.
 const PROFILE: [&str; 3] = ["as_of", "incomplete", "segments"];
 
-/// The blocks whose names nodes of the graph have.
+/// The blocks whose names are also names of nodes in the graph.
 const BLOCKS: [&str; 2] = ["tags", "segments"];
 
 /// The most folders of a snapshot.
@@ -56,7 +56,7 @@ impl Check<'_, '_> {
         self.scenes(tags);
     }
 
-    /// Nodes of the graph, and what tests expect, are called as the blocks are.
+    /// Nodes of the graph, and the expectations of tests, have the names of the blocks.
     fn reserved(&mut self) {
         let spec = self.spec;
         let names = spec.relations().chain(spec.tables.names());
@@ -95,7 +95,7 @@ impl Check<'_, '_> {
         }
     }
 
-    /// Tags that follow from others.
+    /// Tags that are derived from others.
     fn derived(&mut self, tags: &Tags) {
         let mut reported: Vec<&str> = Vec::new();
         for (name, tag) in tags.define.iter() {
@@ -124,7 +124,7 @@ impl Check<'_, '_> {
         }
     }
 
-    /// `wanted` is the column of no tag.
+    /// Reports that `wanted` is the column of no tag.
     fn no_tag(&mut self, tags: &Tags, wanted: &Setting<String>, path: &str) {
         let is_unreadable =
             |name: &Name| tags.define.is_unreadable(name) && wanted.starts_with(&**name);
@@ -164,7 +164,7 @@ impl Check<'_, '_> {
         }
     }
 
-    /// How often all tags come out, and where.
+    /// The intervals and the targets of full profiles.
     fn profiles(&mut self) {
         let spec = self.spec;
         let mut periods: Vec<(&Setting<Duration>, String)> = Vec::new();
@@ -227,7 +227,7 @@ impl Check<'_, '_> {
 }
 
 impl TagDefinition {
-    /// The tag that this one follows from.
+    /// The tag that this one is derived from.
     pub(super) fn reads(&self) -> Option<&Setting<String>> {
         match self {
             Self::TimeSince(tag) => Some(&tag.time_since),

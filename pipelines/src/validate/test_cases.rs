@@ -1,4 +1,4 @@
-//! Checks of `tests` that need no SQL: names, and a clock that goes forward.
+//! Checks of `tests` that need no SQL: names, and a clock that only advances.
 
 use std::collections::HashSet;
 
@@ -8,8 +8,8 @@ use super::Check;
 use crate::{
     diagnostic::{Position, unknown},
     spec::{
-        Action, Content, DEAD_LETTERS, Expect, Expectation, Format, LATE, Name, Promise,
-        TAG_CHANGES, Tags, TestCase, Tick, tags::TagDefinition,
+        Action, Content, DEAD_LETTERS, Expect, Expectation, Format, LATE, Name, TAG_CHANGES,
+        TestCase, Tick, WatermarkStep,
     },
     testing::COUNTERS,
 };
@@ -38,17 +38,19 @@ impl Check<'_, '_> {
                             }
                         }
                     }
-                    Action::Watermark(Promise::Of(sources)) => {
+                    Action::Watermark(WatermarkStep::Of(sources)) => {
                         sources.names().for_each(|name| self.sent_to(name));
                     }
                     Action::Expect(expect) => self.expect(expect),
-                    Action::Watermark(Promise::All(_)) | Action::Clock(_) | Action::Restart => {}
+                    Action::Watermark(WatermarkStep::All(_))
+                    | Action::Clock(_)
+                    | Action::Restart => {}
                 }
             }
         }
     }
 
-    /// The clock begins at the first time that the test tells.
+    /// The clock begins at the first time in the test.
     fn clock(&mut self, test: &TestCase) {
         let ticks = || {
             test.steps.iter().filter_map(|step| match &step.action {
@@ -85,7 +87,7 @@ impl Check<'_, '_> {
         self.diagnostics.error(name.at(), "tests", message);
     }
 
-    /// A columnar file has no rows to be broken.
+    /// A columnar file has no broken rows.
     fn text_to(&mut self, name: &Name, at: Position) {
         let source = self.spec.sources.get(name).map(|source| &source.format);
         let table = self.spec.tables.get(name).map(|table| &table.format);
@@ -133,16 +135,11 @@ impl Check<'_, '_> {
                 self.diagnostics.error(row.at, "tests", message);
             }
             for (name, _) in row.fields() {
-                // Of other names the plan tells, with the values that do not fit.
-                let message = match &spec.tags {
-                    None => format!("tag `{name}` not found: there is no block `tags`"),
-                    Some(tags) if is_time_since(tags, name) => format!(
-                        "`{name}` changes by time alone, which no row tells; expect a segment that \
-                         goes by it"
-                    ),
-                    Some(_) => continue,
-                };
-                self.diagnostics.error(name.at(), "tests", message);
+                // The plan knows the names and types of tags, and checks them.
+                if spec.tags.is_none() {
+                    let message = format!("tag `{name}` not found: there is no block `tags`");
+                    self.diagnostics.error(name.at(), "tests", message);
+                }
             }
         }
         for name in expect.segments.names() {
@@ -162,10 +159,4 @@ impl Check<'_, '_> {
             }
         }
     }
-}
-
-/// Whether the tag with the column `output` is the time since another's.
-fn is_time_since(tags: &Tags, output: &str) -> bool {
-    let tag = tags.output(output);
-    tag.is_some_and(|(_, tag)| matches!(tag, TagDefinition::TimeSince(_)))
 }

@@ -152,7 +152,7 @@ sinks: {o: {from: e, console: }}
         problems(kafka),
         [
             "3:3 the format `csv` is for `files` only",
-            "5:31 a delimiter is one ASCII character",
+            "5:31 a delimiter is one ASCII character, and neither a quote nor a line break",
         ]
     );
 }
@@ -162,7 +162,7 @@ fn tables() {
     let sinks = |a: &str, b: &str| {
         format!(
             "sinks:\n  a: {{from: events, parquet: {{url: \"{a}\"}}}}\n  \
-             b: {{from: events, parquet: {{url: \"{b}\"}}}}\n"
+             b: {{from: events, parquet: {{url: \"{b}\"}}}}\ncheckpoint: {{url: s3://state}}\n"
         )
     };
     check(&sinks("./lake/a", "./lake/ab"), &[]);
@@ -215,5 +215,84 @@ fn limits() {
             "2:34 must be at least 1",
             "2:56 `late`, `duplicates` and `broken` are more than all rows together",
         ]
+    );
+}
+
+#[test]
+fn regression_only_the_documented_units_make_a_duration() {
+    for (written, message) in [
+        ("1M", "expected a duration like `5s`, got the string `1M`"),
+        (
+            "1 month",
+            "expected a duration like `5s`, got the string `1 month`",
+        ),
+        ("2w", "expected a duration like `5s`, got the string `2w`"),
+        ("5us", "expected a duration like `5s`, got the string `5us`"),
+        (
+            "1h30",
+            "expected a duration like `5s`, got the string `1h30`",
+        ),
+        ("-1s", "expected a duration like `5s`, got the string `-1s`"),
+        ("\"\"", "expected a duration like `5s`, got the string ``"),
+        (
+            "999999999999d",
+            "expected a duration like `5s`, got the string `999999999999d`",
+        ),
+    ] {
+        let text = pipeline(&format!(
+            "checkpoint: {{every: {written}}}\nsinks: {{o: {{from: events, console: }}}}\n"
+        ));
+        assert_eq!(problems(&text), [format!("4:21 {message}")], "{written}");
+    }
+    for written in ["500ms", "1h 30m", "1h30m", "36525d", "5 s"] {
+        let text = pipeline(&format!(
+            "checkpoint: {{every: {written}}}\nsinks: {{o: {{from: events, console: }}}}\n"
+        ));
+        assert_eq!(problems(&text), [""; 0], "{written}");
+    }
+}
+
+#[test]
+fn regression_a_dot_in_a_json_field_is_no_path() {
+    let text = "\
+name: demo
+sources:
+  e:
+    files: {url: a.ndjson}
+    format: {json: }
+    columns: {id: string, \"properties.plan\": string?, ts: timestamp(ms)}
+    time: {event_time: ts}
+sinks: {o: {from: e, console: }}
+";
+    assert_eq!(
+        problems(text),
+        [
+            "6:27 `properties.plan` is a field of just this name: a field within `properties` is \
+             not read by it"
+        ]
+    );
+    assert_eq!(problems(&text.replace("json", "parquet")), [""; 0]);
+}
+
+#[test]
+fn time_zones() {
+    let text = |zone: &str| {
+        format!(
+            "\
+name: demo
+sources:
+  e:
+    files: {{url: a.ndjson}}
+    format: {{json: {{assume_timezone: {zone}}}}}
+    columns: {{ts: timestamp(rfc3339)}}
+    time: {{event_time: ts}}
+sinks: {{o: {{from: e, console: }}}}
+"
+        )
+    };
+    assert_eq!(problems(&text("Asia/Shanghai")), [""; 0]);
+    assert_eq!(
+        problems(&text("Asia/Shangai")),
+        ["5:38 there is no time zone `Asia/Shangai`; did you mean `Asia/Shanghai`?"]
     );
 }

@@ -1,30 +1,29 @@
-//! Where in the file each character of a scalar stands.
+//! Finds the position in the file of each character of a scalar.
 
 use super::{Scalar, Style};
 use crate::diagnostic::Position;
 
 impl Scalar {
-    /// The position in the file of each character of the text, and one more for
-    /// its end. `at` is where the scalar begins in `file`.
+    /// The position in the file of each character of the text, and one more for its end. `at` is
+    /// where the scalar begins in `file`.
     ///
-    /// Indentation, folded lines and quotes are in the file and not in the text,
-    /// so the two are walked together: a character of the text stands at the
-    /// next one like it in the file. A character written as an escape (`\t`)
-    /// stands where its escape begins.
+    /// Indentation, folded lines and quotes are in the file and not in the text, so both are walked
+    /// together. Each character of the text matches the next equal one in the file. The position of
+    /// an escape (`\t`) is where it begins.
     pub(crate) fn positions(&self, file: &str, at: Position) -> Vec<Position> {
         let mut source = Source {
             rest: file.get(self.source.clone()).unwrap_or_default(),
             at,
         };
         match self.style {
-            // The parser says where a block's text begins, not its `|`.
+            // The parser returns the start of a block's text, not of its `|`.
             Style::Plain | Style::Block => {}
             Style::SingleQuoted | Style::DoubleQuoted => source.skip(1),
         }
         let mut positions = Vec::with_capacity(self.text.len() + 1);
         let mut characters = self.text.chars().peekable();
         if self.style == Style::Block {
-            // Nor the empty lines before it.
+            // Nor of the empty lines before it.
             while characters.next_if_eq(&'\n').is_some() {
                 positions.push(at);
             }
@@ -55,7 +54,7 @@ impl Scalar {
     }
 }
 
-/// What is left of a scalar's source.
+/// The unread part of a scalar's source.
 struct Source<'a> {
     rest: &'a str,
     at: Position,

@@ -1,18 +1,21 @@
-//! From the parser's events to the tree.
+//! Builds the tree from the parser's events.
 
 use std::collections::HashMap;
 
 use serde_saphyr::granit_parser::{self, Event, Marker, Parser, ScalarStyle, Span, StrInput};
 
-use super::{Key, Node, Scalar, Style, Value};
+use super::{Key, Node, Scalar, Style, Value, flow};
 use crate::diagnostic::{Diagnostics, Position};
 
-/// Bounds what aliases of aliases can blow up to.
+/// Bounds the expansion of nested aliases.
 const MOST_NODES: usize = 100_000;
+/// Bounds the text of all values, including that of aliases.
+const MOST_BYTES: usize = 16 << 20;
+/// Bounds the depth of nested lists and maps.
+const DEEPEST: usize = 64;
 
-/// The document in `text`. Duplicate keys and the like are added to
-/// `diagnostics` and left out of the tree; `None` where there is no tree at
-/// all.
+/// The document in `text`. Errors such as duplicate keys are added to `diagnostics` and omitted
+/// from the tree; `None` without any tree.
 pub(crate) fn parse(text: &str, diagnostics: &mut Diagnostics) -> Option<Node> {
     let options = granit_parser::options! { emit_comments: false };
     let mut builder = Builder {
@@ -20,11 +23,16 @@ pub(crate) fn parse(text: &str, diagnostics: &mut Diagnostics) -> Option<Node> {
         diagnostics,
         anchors: HashMap::new(),
         nodes: 0,
+        bytes: 0,
+        depth: 0,
     };
     match builder.document() {
         Ok(root) => root,
         Err(Stop(at, message)) => {
-            builder.diagnostics.error(at, "", message);
+            let diagnostic = builder.diagnostics.error(at, "", message);
+            if let Some(help) = flow::help(text, at) {
+                diagnostic.help(help);
+            }
             None
         }
     }
@@ -40,6 +48,8 @@ struct Builder<'t, 'd> {
     diagnostics: &'d mut Diagnostics,
     anchors: HashMap<usize, Node>,
     nodes: usize,
+    bytes: usize,
+    depth: usize,
 }
 
 impl<'t> Builder<'t, '_> {
@@ -87,17 +97,38 @@ impl<'t> Builder<'t, '_> {
                 };
                 (Value::Scalar(scalar), anchor)
             }
-            Event::SequenceStart(_, anchor, _) => (self.list()?, anchor),
-            Event::MappingStart(_, anchor, _) => (self.map()?, anchor),
+            Event::SequenceStart(_, anchor, _) => (self.nested(at, Self::list)?, anchor),
+            Event::MappingStart(_, anchor, _) => (self.nested(at, Self::map)?, anchor),
             Event::Alias(anchor) => return self.alias(anchor, at),
             _ => return Err(Stop(at, "expected a value".into())),
         };
-        self.count(1, at)?;
+        let own = match &value {
+            Value::Scalar(scalar) => scalar.text.len(),
+            Value::List(_) => 0,
+            Value::Map(entries) => entries.iter().map(|(key, _)| key.text.len()).sum(),
+        };
+        self.count(Size::of_one(own), at)?;
         let node = Node { at, value };
         if anchor != 0 {
+            self.count(size(&node), at)?;
             self.anchors.insert(anchor, node.clone());
         }
         Ok(node)
+    }
+
+    fn nested(
+        &mut self,
+        at: Position,
+        read: impl FnOnce(&mut Self) -> Result<Value, Stop>,
+    ) -> Result<Value, Stop> {
+        self.depth += 1;
+        if self.depth > DEEPEST {
+            let message = format!("lists and maps are nested more than {DEEPEST} deep");
+            return Err(Stop(at, message));
+        }
+        let value = read(self)?;
+        self.depth -= 1;
+        Ok(value)
     }
 
     fn list(&mut self) -> Result<Value, Stop> {
@@ -112,6 +143,7 @@ impl<'t> Builder<'t, '_> {
 
     fn map(&mut self) -> Result<Value, Stop> {
         let mut entries: Vec<(Key, Node)> = Vec::new();
+        let mut first_at: HashMap<String, Position> = HashMap::new();
         loop {
             let (event, span) = self.next()?;
             if event == Event::MappingEnd {
@@ -125,27 +157,41 @@ impl<'t> Builder<'t, '_> {
                 self.diagnostics.error(key.at, "", message);
                 continue;
             };
-            if let Some((first, _)) = entries.iter().find(|(key, _)| key.text == text) {
-                let message = format!("duplicate key `{text}`; it is already at {}", first.at);
+            if let Some(first) = first_at.get(&text) {
+                let message = format!("duplicate key `{text}`; it is already at {first}");
                 self.diagnostics.error(key.at, "", message);
                 continue;
             }
+            first_at.insert(text.clone(), key.at);
             entries.push((Key { at: key.at, text }, value));
         }
     }
 
     fn alias(&mut self, anchor: usize, at: Position) -> Result<Node, Stop> {
-        let Some(node) = self.anchors.get(&anchor).cloned() else {
+        let Some(size) = self.anchors.get(&anchor).map(size) else {
             return Err(Stop(at, "an anchor cannot hold itself".into()));
         };
-        self.count(size(&node), at)?;
-        Ok(node)
+        self.count(size, at)?;
+        if self.depth + size.depth > DEEPEST {
+            let message = format!("lists and maps are nested more than {DEEPEST} deep");
+            return Err(Stop(at, message));
+        }
+        let node = self.anchors.get(&anchor).cloned();
+        node.ok_or_else(|| Stop(at, "an anchor cannot hold itself".into()))
     }
 
-    fn count(&mut self, nodes: usize, at: Position) -> Result<(), Stop> {
-        self.nodes += nodes;
+    fn count(&mut self, size: Size, at: Position) -> Result<(), Stop> {
+        self.nodes += size.nodes;
         if self.nodes > MOST_NODES {
             return Err(Stop(at, format!("more than {MOST_NODES} values")));
+        }
+        self.bytes += size.bytes;
+        if self.bytes > MOST_BYTES {
+            let most = MOST_BYTES >> 20;
+            return Err(Stop(
+                at,
+                format!("the values, with those of aliases, are more than {most} MiB"),
+            ));
         }
         Ok(())
     }
@@ -162,11 +208,45 @@ impl<'t> Builder<'t, '_> {
     }
 }
 
-fn size(node: &Node) -> usize {
-    1 + match &node.value {
-        Value::Scalar(_) => 0,
-        Value::List(items) => items.iter().map(size).sum(),
-        Value::Map(entries) => entries.iter().map(|(_, node)| size(node)).sum(),
+/// The size of a node with its content.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    nodes: usize,
+    /// The bytes of its texts.
+    bytes: usize,
+    /// The depth of nested lists and maps.
+    depth: usize,
+}
+
+impl Size {
+    fn of_one(bytes: usize) -> Self {
+        Self {
+            nodes: 1,
+            bytes,
+            depth: 0,
+        }
+    }
+
+    /// The size of a list or map: `self` and the `items` in it.
+    fn around(self, items: impl Iterator<Item = Self>) -> Self {
+        let mut around = Self { depth: 1, ..self };
+        for item in items {
+            around.nodes += item.nodes;
+            around.bytes += item.bytes;
+            around.depth = around.depth.max(item.depth + 1);
+        }
+        around
+    }
+}
+
+fn size(node: &Node) -> Size {
+    match &node.value {
+        Value::Scalar(scalar) => Size::of_one(scalar.text.len()),
+        Value::List(items) => Size::of_one(0).around(items.iter().map(size)),
+        Value::Map(entries) => {
+            let keys = entries.iter().map(|(key, _)| key.text.len());
+            Size::of_one(keys.sum()).around(entries.iter().map(|(_, node)| size(node)))
+        }
     }
 }
 

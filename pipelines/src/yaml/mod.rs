@@ -1,12 +1,12 @@
-//! YAML as a tree whose every node knows its place.
+//! YAML as a tree whose nodes know their positions.
 //!
-//! Deserializing straight into types stops at the first mistake, so the file
-//! becomes a tree first, and the readers of [`crate::spec`] walk it and collect
-//! all mistakes. Scalars follow YAML 1.2's core schema: `yes`, `no`, `on` and
-//! `off` are strings.
+//! Deserializing straight into types stops at the first mistake. So the file becomes a tree first,
+//! and the readers of [`crate::spec`] walk it and collect all mistakes. Scalars follow YAML 1.2's
+//! core schema: `yes`, `no`, `on` and `off` are strings.
 
 mod align;
 mod build;
+mod flow;
 mod scalar;
 #[cfg(test)]
 mod tests;
@@ -16,7 +16,7 @@ use crate::diagnostic::Position;
 pub(crate) use build::parse;
 pub(crate) use scalar::{Kind, Scalar, Style};
 
-/// A value and where it begins.
+/// A value and its position.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
     pub(crate) at: Position,
@@ -27,7 +27,7 @@ pub(crate) struct Node {
 pub(crate) enum Value {
     Scalar(Scalar),
     List(Vec<Node>),
-    /// In the file's order; no key twice.
+    /// In the file's order; keys are unique.
     Map(Vec<(Key, Node)>),
 }
 
@@ -39,12 +39,12 @@ pub(crate) struct Key {
 }
 
 impl Node {
-    /// Whether there is nothing: an empty value, `~` or `null`.
+    /// Whether it is empty: no value, `~` or `null`.
     pub(crate) fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar(scalar) if scalar.kind() == Kind::Null)
     }
 
-    /// What it is, for "got …".
+    /// Its description, for "got …".
     pub(crate) fn describe(&self) -> String {
         match &self.value {
             Value::Scalar(scalar) => scalar.describe(),

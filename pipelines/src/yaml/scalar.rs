@@ -1,4 +1,4 @@
-//! Scalars, and what YAML 1.2's core schema takes them for.
+//! Scalars, and their types in YAML 1.2's core schema.
 
 use std::ops::Range;
 
@@ -22,7 +22,7 @@ pub(crate) enum Style {
     Block,
 }
 
-/// What a scalar is.
+/// The type of a scalar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Null,
@@ -33,7 +33,7 @@ pub(crate) enum Kind {
 }
 
 impl Scalar {
-    /// What it is, by YAML 1.2's core schema.
+    /// Its type, by YAML 1.2's core schema.
     pub(crate) fn kind(&self) -> Kind {
         match self.style {
             Style::Plain => Kind::of_plain(&self.text),
@@ -41,7 +41,7 @@ impl Scalar {
         }
     }
 
-    /// What it is, for "got …".
+    /// Its description, for "got …".
     pub(crate) fn describe(&self) -> String {
         let text = shorten(&self.text);
         match self.kind() {
@@ -54,7 +54,7 @@ impl Scalar {
 }
 
 impl Kind {
-    /// What a plain scalar is.
+    /// The type of a plain scalar.
     pub(crate) fn of_plain(text: &str) -> Self {
         match text {
             "" | "~" | "null" | "Null" | "NULL" => Self::Null,
@@ -71,14 +71,14 @@ fn is_integer(text: &str) -> bool {
     !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Rust reads a superset (`inf`, `nan`, `infinity`) that begins with a letter.
+/// Rust parses a superset (`inf`, `nan`, `infinity`) that begins with a letter.
 fn is_float(text: &str) -> bool {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     digits.starts_with(|first: char| first.is_ascii_digit() || first == '.')
         && text.parse::<f64>().is_ok()
 }
 
-/// Enough of a text to recognize it by, on one line.
+/// A short form of a text to recognize it by, on one line.
 pub(crate) fn shorten(text: &str) -> String {
     const LONGEST: usize = 40;
     let line = text.trim().lines().next().unwrap_or_default();

@@ -120,6 +120,43 @@ fn all_duplicates_are_said_at_once() {
 }
 
 #[test]
+fn regression_aliases_of_long_texts_cannot_blow_up() {
+    let long = "x".repeat(1 << 20);
+    let aliases = "  - *long\n".repeat(5000);
+    let (_, messages) = tree(&format!("a: &long {long}\nb:\n{aliases}"));
+    let [message] = &messages[..] else { panic!() };
+    assert!(
+        message.ends_with("the values, with those of aliases, are more than 16 MiB"),
+        "{message}"
+    );
+}
+
+#[test]
+fn regression_deep_nesting_is_refused() {
+    let deep = "lists and maps are nested more than 64 deep";
+    for text in [
+        format!("a: {}{}", "[".repeat(100_000), "]".repeat(100_000)),
+        "{a: ".repeat(100_000),
+        (0..1000).fold(String::new(), |text, n| text + &" ".repeat(n) + "a:\n"),
+        // Each alias is one level deeper than the one before.
+        (1..1000).fold("a0: &a0 [1]\n".to_owned(), |text, n| {
+            text + &format!("a{n}: &a{n} [*a{}]\n", n - 1)
+        }),
+    ] {
+        let (_, messages) = tree(&text);
+        let [message] = &messages[..] else { panic!() };
+        // The parser has its own limit for brackets.
+        let refused = [deep, "recursion limit exceeded"];
+        assert!(
+            refused.iter().any(|said| message.ends_with(said)),
+            "{message}"
+        );
+    }
+    let (_, messages) = tree(&format!("a: {}1{}", "[".repeat(60), "]".repeat(60)));
+    assert!(messages.is_empty(), "{messages:?}");
+}
+
+#[test]
 fn aliases_stand_for_their_anchor_and_cannot_blow_up() {
     let (node, messages) = tree("a: &x {c: 1}\nb: *x\n");
     assert_eq!(messages, [""; 0]);
@@ -135,7 +172,7 @@ fn aliases_stand_for_their_anchor_and_cannot_blow_up() {
     );
 }
 
-/// Where each of `words` stands, by the alignment.
+/// The position of each of `words`, by the alignment.
 fn places(file: &str, words: &[&str]) -> Vec<String> {
     let (node, messages) = tree(file);
     assert_eq!(messages, [""; 0]);

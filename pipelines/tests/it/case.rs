@@ -6,15 +6,15 @@ use rand::{Rng, rngs::SmallRng, seq::IndexedRandom};
 
 use crate::cut::{Cut, Kind};
 
-/// A pipeline file, the rows for it, and the same query for a batch engine.
+/// A pipeline file, its rows, and the same query for a batch engine.
 pub(crate) struct Case {
     /// The pipeline file. Its one sink is `out`.
     pub(crate) file: String,
-    /// JSON rows by partition, in disorder within the file's `delay`.
+    /// JSON rows by partition, out of order by at most the file's `delay`.
     pub(crate) partitions: Vec<Vec<String>>,
     /// The query over `events`, in plain SQL.
     pub(crate) batch: String,
-    /// Its windows; none if it has none.
+    /// The query's windows; none if it has none.
     pub(crate) cut: Option<Cut>,
 }
 
@@ -28,7 +28,7 @@ pub(crate) const COLUMNS: &str = "
       b: bool?
       ts: timestamp(ms)";
 
-/// Aggregates over them.
+/// Aggregates over the columns.
 pub(crate) const AGGREGATES: [&str; 20] = [
     "count(*)",
     "count(n)",
@@ -54,7 +54,7 @@ pub(crate) const AGGREGATES: [&str; 20] = [
 
 const KEYS: [&str; 5] = ["k", "n", "coalesce(k, 'none')", "b", "n % 3"];
 
-/// Conditions over them.
+/// Conditions over the columns.
 pub(crate) const PREDICATES: [&str; 6] = [
     "n IS NOT NULL",
     "k IN ('a', 'b', 'c')",
@@ -65,8 +65,8 @@ pub(crate) const PREDICATES: [&str; 6] = [
 ];
 
 impl Case {
-    /// A random one with windows of `kind`. Rows repeat and have nulls;
-    /// partitions may be empty, or of one key.
+    /// A random case with windows of `kind`. Rows repeat and have nulls; partitions may
+    /// be empty, or have a single key.
     pub(crate) fn random(kind: Kind, random: &mut SmallRng) -> Self {
         let cut = Cut::random(kind, random);
         let delay_ms = random.random_range(0..10 * cut.step_ms);
@@ -86,7 +86,7 @@ impl Case {
         });
         let partitions = partitions.collect();
 
-        // What the query reads: the source, a step, or views on them.
+        // The relation that the query reads: the source, a step, or views on them.
         let mut steps = String::new();
         let mut views = Vec::new();
         let mut from = "events";
@@ -232,19 +232,19 @@ fn windowed(random: &mut SmallRng, cut: &Cut, from: &str, predicate: &str) -> (S
     )
 }
 
-/// How rows come.
+/// The arrival of rows.
 pub(crate) struct Arrival {
-    /// When the first happens, in milliseconds.
+    /// The time of the first row, in milliseconds.
     pub(crate) from_ms: i64,
-    /// How far neighbours are apart at most.
+    /// The maximum gap between consecutive rows.
     pub(crate) step_ms: i64,
-    /// How far out of order they come at most.
+    /// The maximum disorder of rows.
     pub(crate) delay_ms: i64,
-    /// Whether all have the same `k`.
+    /// Whether all rows have the same `k`.
     pub(crate) one_key: bool,
 }
 
-/// Rows whose time goes up by up to a step each, and back by at most the delay.
+/// Rows whose time increases by up to a step each, and decreases by at most the delay.
 pub(crate) fn rows_of(
     random: &mut SmallRng,
     partition: usize,
@@ -253,12 +253,12 @@ pub(crate) fn rows_of(
 ) -> Vec<String> {
     let (step, delay_ms) = (arrival.step_ms, arrival.delay_ms);
     let mut latest = arrival.from_ms;
-    // Some rows come at whole half seconds: at the ends of windows and gaps.
+    // Some rows are at whole half seconds: at the ends of windows and gaps.
     let grid = if random.random_bool(0.3) { 500 } else { 1 };
     let mut made: Vec<String> = Vec::with_capacity(rows);
     for row in 0..rows {
         latest += random.random_range(0..step);
-        // A repeated row is as old as it was, so repeat only the last one.
+        // A repeated row keeps its time, so only the last row is repeated.
         if let (true, Some(last)) = (random.random_bool(0.05) && delay_ms > step, made.last()) {
             made.push(last.clone());
             continue;

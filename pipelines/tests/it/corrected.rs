@@ -1,5 +1,5 @@
-//! Random windows that come out again and again: whatever comes out when, what holds in
-//! the end is what DataFusion gives in batch over all rows.
+//! Random windows that are emitted repeatedly: after any sequence of emissions, the final rows
+//! equal DataFusion's batch result over all rows.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::{
     seeds,
 };
 
-/// How many cases of each kind CI runs.
+/// The number of cases of each kind in CI.
 const CASES: u64 = 60;
 
 #[test]
@@ -55,23 +55,23 @@ fn check_all(kind: Kind) {
     assert!(rows as u64 > cases * 10, "too few rows to show anything");
 }
 
-/// How often it crashed, how many rows gave way to others, and how many hold.
+/// The number of crashes, of replaced rows, and of final rows.
 async fn check(kind: Kind, seed: u64) -> (u64, usize, usize) {
     let random = &mut SmallRng::seed_from_u64(seed);
     let (mut case, text) = loop {
         let mut case = Case::random(kind, random);
-        // An empty string and a null, which differ, are one in a line.
+        // In a line, an empty string and a null look the same.
         for sql in [&mut case.file, &mut case.batch] {
             *sql = sql.replace(" k AS key", " coalesce(k, '-') AS key");
         }
         let text = case.file.split_once("  result: |\n").unwrap().1;
         let text = text.split_once("\nsinks:").unwrap().0.trim().to_owned();
-        // What is not once and for all cannot be filtered.
+        // Rows that may be corrected cannot be filtered.
         if case.cut.is_some() && !text.contains("HAVING") {
             break (case, text);
         }
     };
-    // Rows come as they did, but the windows that they belong to have closed before.
+    // The order of arrival stays, but the rows' windows have closed before.
     let delay = case.file.split_once("delay: ").unwrap().1;
     let delay: i64 = delay.split_once("ms").unwrap().0.parse().unwrap();
     let waits = random.random_range(0..=delay);
@@ -98,7 +98,7 @@ async fn check(kind: Kind, seed: u64) -> (u64, usize, usize) {
         let retracted = kind == Kind::Session && last() == "true";
         assert!(["true", "false"].contains(&last()));
         let revision: i64 = last().parse().unwrap();
-        // The windows and keys; the four aggregates come after them.
+        // The windows and keys, followed by the four aggregates.
         let identity: Vec<&str> = rest.split(',').collect();
         let identity = identity[..identity.len() - 4].to_vec();
         let entry = newest

@@ -1,9 +1,9 @@
-//! Random windows, as the dialect says them and as plain SQL does.
+//! Random windows, in our dialect and in plain SQL.
 
 use chrono_tz::Tz;
 use rand::{Rng, rngs::SmallRng, seq::IndexedRandom};
 
-/// How event time is cut.
+/// The shape of the windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Tumble,
@@ -19,33 +19,33 @@ pub(crate) enum Kind {
 
 /// Windows of some size.
 pub(crate) struct Cut {
-    /// The call of the dialect.
+    /// The window call in our dialect.
     pub(crate) call: String,
-    /// Plain SQL for the rows of a query, once for each of their windows, with
+    /// Plain SQL for the rows of a query, one for each of their windows, with
     /// `window_start` and `window_end`; the second argument names their keys.
     pub(crate) place: Place,
-    /// For calendar windows: plain SQL tells the first day in this zone alone.
+    /// For calendar windows: plain SQL only returns the first day, in this zone.
     pub(crate) zone: Option<&'static str>,
-    /// The windows that these windows' results go into.
+    /// The windows that aggregate the results of these windows.
     pub(crate) outer: Option<Outer>,
-    /// When rows begin, in milliseconds.
+    /// The time of the first row, in milliseconds.
     pub(crate) from_ms: i64,
-    /// How far neighbours are apart at most.
+    /// The maximum gap between consecutive rows.
     pub(crate) step_ms: i64,
 }
 
 /// Windows over windows.
 pub(crate) struct Outer {
-    /// The call of the dialect, over the inner query.
+    /// The window call in our dialect, over the inner query.
     pub(crate) call: String,
-    /// As [`Cut::place`].
+    /// Like [`Cut::place`].
     pub(crate) place: Place,
 }
 
 type Place = Box<dyn Fn(&str, &[String]) -> String>;
 
-/// Zones and instants (RFC 3339, UTC) shortly before a clock is changed, or a
-/// day is skipped.
+/// Zones, and instants (RFC 3339, UTC) shortly before a change of clocks or a skipped
+/// day.
 const CHANGES: [(&str, &str); 16] = [
     ("Europe/Berlin", "2026-03-27T00:00:00Z"),
     ("Europe/London", "2026-10-23T00:00:00Z"),
@@ -66,7 +66,7 @@ const CHANGES: [(&str, &str); 16] = [
 ];
 
 impl Cut {
-    /// A line of a result as plain SQL tells it.
+    /// A line of a result in the format of plain SQL.
     pub(crate) fn plain(&self, line: &str) -> String {
         let Some(zone) = self.zone else {
             return line.to_owned();
@@ -81,7 +81,7 @@ impl Cut {
     }
 
     pub(crate) fn random(kind: Kind, random: &mut SmallRng) -> Self {
-        // Around the epoch too: windows must floor, not truncate.
+        // Also around the epoch: windows must floor, not truncate.
         let from_ms = [0, 1_767_571_200_000][random.random_range(0..2)];
         let unit = [1, 7, 60][random.random_range(0..3)];
         let seconds = |count: i64| format!("INTERVAL '{count} seconds'");
@@ -165,7 +165,7 @@ impl Cut {
         }
     }
 
-    /// Windows whose results go into wider ones, not always multiples.
+    /// Windows whose results are aggregated in wider ones, not always multiples.
     fn nested(random: &mut SmallRng, from_ms: i64) -> Self {
         let inner = [1, 7, 10][random.random_range(0..3)];
         let outer = inner * random.random_range(1..5) + random.random_range(0..2);
@@ -204,13 +204,13 @@ impl Cut {
             zone: Some(zone),
             outer: None,
             from_ms: from.timestamp_millis(),
-            // A quarter of an hour to some days a case.
+            // From a quarter of an hour to some days per case.
             step_ms: [60_000, 3_600_000][random.random_range(0..2)],
         }
     }
 }
 
-/// Windows of a width, one after the other.
+/// Consecutive windows of a width.
 fn tumbling(seconds: i64) -> Place {
     Box::new(move |rows, _| {
         let size = format!("INTERVAL '{seconds} seconds'");
@@ -226,8 +226,8 @@ fn values(steps: Vec<String>) -> String {
     format!("(VALUES ({})) AS steps(step)", steps.join("), ("))
 }
 
-/// Gaps and islands: a row opens a session where the one before it is more than a
-/// gap away. Of rows of one time, which may come in any order, that is the first.
+/// Gaps and islands: a row opens a session if the row before it is more than a gap away.
+/// Among rows with the same time, in any order, the first opens it.
 fn sessions(rows: &str, keys: &[String], gap: &str) -> String {
     let by = |more: &str| match keys.join(", ") {
         keys if keys.is_empty() && more.is_empty() => String::new(),

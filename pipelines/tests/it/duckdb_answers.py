@@ -15,7 +15,7 @@ import duckdb
 # What DataFusion has and DuckDB calls otherwise, or lacks.
 MACROS = """
 SET TimeZone = 'UTC';
-SET default_null_order = 'nulls_last_on_asc_first_on_desc';
+SET default_null_order = 'nulls_last';
 CREATE MACRO date_bin(width, t) AS time_bucket(width, t, TIMESTAMP '1970-01-01');
 CREATE MACRO tumble(t, width) AS {'start': date_bin(width, t), 'end': date_bin(width, t) + width};
 CREATE MACRO arrow_cast(t, kind) AS timezone(regexp_extract(kind, '"(.*)"', 1), timezone('UTC', t));

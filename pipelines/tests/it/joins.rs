@@ -1,4 +1,4 @@
-//! Random joins give what DataFusion gives in batch over the same rows.
+//! Random joins equal DataFusion's batch result over the same rows.
 
 use std::{collections::BTreeSet, fs, sync::Arc};
 
@@ -19,7 +19,7 @@ use crate::{
     seeds::{self, CASES},
 };
 
-/// What was seen in one case.
+/// The counts of one case.
 struct Checked {
     restarts: u64,
     rows: usize,
@@ -105,7 +105,7 @@ async fn check_table(seed: u64) -> Checked {
         vec![Feed::whole("events", events)]
     };
 
-    // The table has some of the keys; the longer key tells rows apart by `g` too.
+    // The table has some of the keys; the longer key also distinguishes rows by `g`.
     let key: &[&str] = [&["k"][..], &["k", "g"]][random.random_range(0..2)];
     let mut rows = Vec::new();
     for k in ["a", "b", "d\u{fc}r", "", "nobody"] {
@@ -223,7 +223,7 @@ sinks:
     let (status, restarts) = late::run(&mut rig, &feeds, random, seed).await;
     let most: u64 = feeds.iter().map(Feed::late).sum();
     let most = if is_windowed { most } else { 0 };
-    // Those without a row in the table may not come to the window.
+    // Rows without a row in the table must not reach the window.
     assert!(status.totals.late <= most, "seed {seed}");
     assert_eq!(status.totals.dead_letter, 0);
     let expected = answer(&context, &batch).await;
@@ -245,9 +245,9 @@ sinks:
     }
 }
 
-/// A pipeline of the sources `events` and `others`, whose queries are `views`
-/// and `result`, against `batch` over the same rows. Once for each that `reads` names,
-/// rows that are late are set aside.
+/// Compares a pipeline with `batch` over the same rows. The pipeline has the sources
+/// `events` and `others`, and the queries `views` and `result`. Late rows are emitted to
+/// the late output once per name in `reads`.
 async fn check_streams(
     random: &mut SmallRng,
     seed: u64,
@@ -268,7 +268,7 @@ async fn check_streams(
         sources.push_str(&source(name, delay_ms));
         match late {
             _ if !stops || !reads.contains(&name) => feeds.push(Feed::whole(name, rows)),
-            // A join of events knows one watermark, and each window its own.
+            // A join of events has one watermark, and each window its own.
             Late::Events { .. } => sharing.push((name, delay_ms, rows)),
             _ => feeds.extend(Feed::stopped(random, late, vec![(name, delay_ms, rows)])),
         }
@@ -306,7 +306,7 @@ sinks:
     let reading = |feed: &Feed| reads.iter().filter(|it| **it == feed.name).count() as u64;
     let set_aside: u64 = feeds.iter().map(|feed| reading(feed) * feed.late()).sum();
     match late {
-        // WHERE may keep some of them away.
+        // WHERE may drop some of them.
         Late::Events { .. } => assert!(status.totals.late <= set_aside, "{told}"),
         _ => assert_eq!(status.totals.late, set_aside, "{told}"),
     }
@@ -367,7 +367,7 @@ async fn check_top(seed: u64) -> Checked {
         ],
     );
     let filter = filter.replace('#', &most.to_string());
-    // Ties are told apart by all columns, in their order.
+    // Ties are broken by all columns, in their order.
     let ranked = |order: &str| {
         format!(
             "(SELECT *, ROW_NUMBER() OVER (PARTITION BY {partition} ORDER BY {order}) AS r FROM v)"
@@ -590,7 +590,7 @@ sinks:
         source("others", 0),
     );
     let mut rig = Rig::new(file);
-    // Both watermarks stand at 100 s when the rows at 5 s come.
+    // Both watermarks are at 100 s when the rows at 5 s arrive.
     let events = vec![vec![row(1, 1_000), row(2, 100_000), row(3, 5_000)]];
     let others = vec![vec![row(10, 2_000), row(20, 100_000), row(30, 5_000)]];
     rig.scripts.insert("events", script(&events));
@@ -598,7 +598,7 @@ sinks:
     rig.chunk = 1;
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let status = runtime.block_on(rig.start()).unwrap();
-    // Whoever is read last may find the other's watermark at its end, or not yet.
+    // The source that is read last may or may not see the other's watermark at its end.
     let lines = runtime.block_on(rig.lines("out"));
     assert!(lines.contains(&"1,10".to_owned()), "{lines:?}");
     assert!(lines.contains(&"2,20".to_owned()), "{lines:?}");
@@ -614,7 +614,7 @@ sinks:
     }
 }
 
-/// How many changed queries CI runs.
+/// The number of changed queries in CI.
 const CHANGES: u64 = 60;
 
 /// Aggregates over pairs: their SQL, and the one column that they read.
@@ -642,9 +642,9 @@ fn aggregates_over_a_join_come_and_go() {
     assert!(open as u64 > cases * 5, "too few windows were open");
 }
 
-/// Stops an aggregate over a join in the middle of its rows, and goes on with other
-/// aggregates. Those that were there are of all pairs; the new ones, of the pairs after the
-/// change, in which a column that nobody had read is null in rows of before.
+/// Stops an aggregate over a join in the middle of its rows, and continues with other
+/// aggregates. Aggregates that remain cover all pairs. New ones cover the pairs after the
+/// change; in these, a column that was unread before is null in earlier rows.
 async fn check_change(seed: u64) -> Checked {
     let random = &mut SmallRng::seed_from_u64(seed);
     let mut pool = OF_PAIRS.to_vec();

@@ -1,5 +1,5 @@
-//! Rows on both sides of the watermark, and which of them are late whatever is read
-//! when.
+//! Rows on both sides of the watermark. Which of them are late does not depend on the
+//! order of reading.
 
 use rand::{Rng, rngs::SmallRng};
 use tagflow_engine::{runtime::Until, status::JobStatus};
@@ -9,11 +9,11 @@ use crate::{oracle::with_crashes, rig::Rig};
 /// Which rows behind the watermark are late, in milliseconds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Late {
-    /// None comes.
+    /// No row is late.
     Never,
-    /// Those that lie more than this behind it.
+    /// Rows more than this behind the watermark.
     Events { within: i64 },
-    /// Those whose window, of this width, has closed.
+    /// Rows whose window, of this width, has closed.
     Windows { width: i64 },
 }
 
@@ -36,12 +36,12 @@ impl Late {
     }
 }
 
-/// The rows of a source, by partition: what is read before a stop, and after it.
+/// The rows of a source, by partition: those read before a stop, and those read after it.
 pub(crate) struct Feed {
     pub(crate) name: &'static str,
     parts: [Vec<Vec<String>>; 2],
     late: Late,
-    /// Where it stands at the stop.
+    /// The watermark at the stop.
     watermark: i64,
 }
 
@@ -56,18 +56,18 @@ impl Feed {
         }
     }
 
-    /// Stops somewhere in the rows of sources, each with its delay in milliseconds,
-    /// that share a watermark, and adds rows around that one.
+    /// Stops somewhere in the rows of sources that share a watermark, each with its delay
+    /// in milliseconds. Adds rows around that watermark.
     ///
-    /// Rows that are late by it are so wherever they come after the stop. Others come
-    /// first in the partition that holds it back, so they are not.
+    /// Rows behind it are late wherever they are after the stop. Other rows are first in
+    /// the partition that holds the watermark back, so they are not late.
     pub(crate) fn stopped(
         random: &mut SmallRng,
         late: Late,
         sources: Vec<(&'static str, i64, Vec<Vec<String>>)>,
     ) -> Vec<Self> {
         if sources.iter().any(|(_, _, rows)| rows.concat().is_empty()) {
-            // There is nothing to stop in, and no watermark.
+            // Without rows, a stop and a watermark are impossible.
             let whole = sources.into_iter();
             return whole
                 .map(|(name, _, rows)| Self::whole(name, rows))
@@ -77,7 +77,7 @@ impl Feed {
         let mut feeds = Vec::new();
         for (source, (name, delay_ms, rows)) in sources.into_iter().enumerate() {
             let mut parts = [Vec::new(), Vec::new()];
-            // A partition without a row would hold the watermark back for ever.
+            // A partition without a row would hold the watermark back forever.
             let rows = rows.into_iter().filter(|rows| !rows.is_empty());
             for (partition, mut before) in rows.enumerate() {
                 let after = before.split_off(random.random_range(1..=before.len()));
@@ -120,7 +120,8 @@ impl Feed {
             watermark,
         ];
         for ts in near {
-            // What steps make of a row that is behind and not late is told elsewhere.
+            // Other tests cover how steps process rows that are behind the watermark but
+            // not late.
             let counts = ts == watermark || matches!(late, Late::Windows { .. });
             if ts <= watermark && (counts || late.is(ts, watermark)) {
                 let row = row_at(random, ts);
@@ -141,14 +142,14 @@ impl Feed {
         self.parts[0].iter().flatten().chain(after.filter(on_time))
     }
 
-    /// How many are.
+    /// The number of late rows.
     pub(crate) fn late(&self) -> u64 {
         (self.all().count() - self.on_time().count()) as u64
     }
 }
 
-/// Runs a pipeline over the rows, to the stop and then to their end, with crashes; says
-/// how it ended and how often it crashed.
+/// Runs a pipeline over the rows, to the stop and then to their end, with crashes.
+/// Returns the final status and the number of crashes.
 pub(crate) async fn run(
     rig: &mut Rig,
     feeds: &[Feed],
@@ -175,7 +176,7 @@ pub(crate) async fn run(
     (status, before + after)
 }
 
-/// A row at `ts` without nulls; none from before 1970.
+/// A row at `ts` without nulls; none before 1970.
 fn row_at(random: &mut SmallRng, ts: i64) -> Option<String> {
     let key = ["a", "b", "c"][random.random_range(0..3)];
     let number = random.random_range(-3..9);

@@ -1,5 +1,5 @@
-//! Random `metrics` blocks give what DataFusion gives for plain SQL: each measure by
-//! a query of its own, joined by window and key.
+//! Random `metrics` blocks equal DataFusion's result for plain SQL: one query per
+//! measure, joined by window and key.
 
 use std::{collections::BTreeSet, fmt::Write};
 
@@ -18,10 +18,10 @@ use crate::{
     seeds,
 };
 
-/// How many cases of each kind CI runs.
+/// The number of cases of each kind in CI.
 const CASES: u64 = 100;
 
-/// And of blocks that are changed.
+/// The number of changed blocks in CI.
 const CHANGES: u64 = 50;
 
 #[test]
@@ -93,15 +93,15 @@ fn change_all(kind: Kind) {
 #[derive(Debug, Default)]
 struct Changed {
     restarts: u64,
-    /// Rows of windows that had not closed when the block was changed.
+    /// Rows of windows that were open when the block was changed.
     open: usize,
     known: usize,
     new: usize,
 }
 
-/// Stops a block in the middle of its rows, and goes on with some of its measures,
-/// in another order and under other names, and with new ones. Those that were there
-/// are what they are over all rows; the new ones, over the rows after the change.
+/// Stops a block in the middle of its rows, and continues with some of its measures,
+/// reordered and renamed, and with new ones. Measures that remain cover all rows; new
+/// ones cover the rows after the change.
 async fn check_change(kind: Kind, seed: u64) -> Changed {
     let random = &mut SmallRng::seed_from_u64(seed);
     let (cut, delay_ms, partitions) = events(kind, random);
@@ -200,7 +200,8 @@ const CONDITIONS: [&str; 5] = [
     "k IN ('a', 'b')",
 ];
 
-/// The YAML of a measure, its SQL over the rows that count, and what it is of none.
+/// The YAML of a measure, its SQL over the rows that it counts, and its value without
+/// rows.
 const MEASURES: [(&str, &str, &str); 9] = [
     ("agg: count", "count(*)", "0"),
     ("agg: count, arg: n", "count(n)", "0"),
@@ -227,12 +228,12 @@ struct Measure {
     name: String,
     from: &'static str,
     condition: Option<&'static str>,
-    /// Of [`MEASURES`]; none for a histogram of how often users came.
+    /// One of [`MEASURES`]; none for a histogram of events per user.
     of: Option<(&'static str, &'static str, &'static str)>,
 }
 
 impl PartialEq for Measure {
-    /// Whatever they are called.
+    /// Ignores the names.
     fn eq(&self, other: &Self) -> bool {
         (self.from, self.condition, self.of) == (other.from, other.condition, other.of)
     }
@@ -272,7 +273,8 @@ impl Measure {
         format!("      {name}: {{from: {from}, {of}{filter}}}\n")
     }
 
-    /// The rows that count, in their windows; the sources are those called so.
+    /// The rows that the measure counts, in their windows; `of` is the suffix of the
+    /// sources' names.
     fn placed(&self, cut: &Cut, keys: &[String], of: &str) -> String {
         let from = format!("{}{of}", self.from);
         let rows = match self.condition {
@@ -282,13 +284,13 @@ impl Measure {
         (cut.place)(&rows, keys)
     }
 
-    /// Its value of each group of its rows, and of none.
+    /// Its value for each group of its rows, and without rows.
     fn values(&self, rows: &str, by: &str) -> (String, &'static str) {
         if let Some((_, sql, of_none)) = self.of {
             let sql = format!("SELECT {by}, {sql} AS v FROM {rows} GROUP BY {by}");
             return (sql, of_none);
         }
-        // First each user, then all.
+        // First by user, then over all users.
         let bucket = |range: &str| format!("count(CASE WHEN c {range} THEN 1 END)");
         let sql = format!(
             "SELECT {by}, make_array({}, {}, {}) AS v FROM (SELECT {by}, n, count(*) AS c \
@@ -331,7 +333,7 @@ fn case(kind: Kind, random: &mut SmallRng) -> Case {
     let mut measures: Vec<Measure> = (0..random.random_range(1..6))
         .map(|index| Measure::random(index, random))
         .collect();
-    // One more that numbers can be divided by.
+    // One more column, by which numbers can be divided.
     measures.push(Measure::count("rows", "events", None));
     measures.push(Measure::count("bs", "some", Some("b")));
     let file = block(&cut, &keys, delay_ms, &measures);
@@ -354,10 +356,10 @@ fn case(kind: Kind, random: &mut SmallRng) -> Case {
     }
 }
 
-/// A measure, and what the sources that it counts are called.
+/// A measure, and the suffix of its sources' names.
 type Counted = (Measure, &'static str);
 
-/// The `values` of each group that one of `groups` counts a row of.
+/// The `values` of each group in which one of `groups` counts a row.
 fn batch_of(cut: &Cut, keys: &[String], groups: &[Counted], values: &[Counted]) -> String {
     let mut columns = vec!["window_start".to_owned(), "window_end".to_owned()];
     columns.extend(keys.iter().cloned());
@@ -428,8 +430,10 @@ steps:
     )
 }
 
-/// The window of a block that the call of a query stands for.
+/// The window of a block that corresponds to a query's window call.
 fn window(call: &str) -> String {
+    // An interval is written out in SQL; a duration of the file has the unit `s`.
+    let call = call.replace(" seconds", "s");
     let constants: Vec<&str> = call.split('\'').skip(1).step_by(2).collect();
     match (call.split('(').next().unwrap(), constants.as_slice()) {
         ("tumble", [width]) => format!("{{tumble: {width}}}"),

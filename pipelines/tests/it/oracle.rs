@@ -1,5 +1,5 @@
-//! Random pipelines give what DataFusion gives in batch over the same rows,
-//! however the rows are chunked, on however many lanes, wherever they crash.
+//! Random pipelines equal DataFusion's batch result over the same rows, for any chunks,
+//! any number of lanes and any crash.
 
 use std::{sync::Arc, time::Duration};
 
@@ -89,8 +89,8 @@ async fn check(kind: Kind, seed: u64) -> Checked {
     }
     let expected = batch(&case).await;
     assert_eq!(ours, expected, "seed {seed}\n{}\n{}", case.file, case.batch);
-    // Over the sessions of plain SQL, DuckDB 1.3.2 gave a group twice (seed 45) where an
-    // aggregate is of distinct values; why has not been found.
+    // For sessions in plain SQL, DuckDB 1.3.2 returned a group twice (seed 45) where an
+    // aggregate is over distinct values; the cause is unknown.
     let of_sessions = [Kind::Session, Kind::NestedSession].contains(&kind);
     if !of_sessions || !case.batch.contains("DISTINCT") {
         let events = case.partitions.iter().flatten().collect();
@@ -103,15 +103,15 @@ async fn check(kind: Kind, seed: u64) -> Checked {
     }
 }
 
-/// What a case gave.
+/// The result of a case.
 pub(crate) struct Ran {
-    /// The lines of its sink, sorted.
+    /// The lines of the sink, sorted.
     pub(crate) lines: Vec<String>,
     pub(crate) restarts: u64,
 }
 
-/// Runs a case to its end, on random lanes and in random chunks, with random
-/// crashes on the way. No row may be late or bad.
+/// Runs a case to its end, on random lanes and in random chunks, with random crashes. No
+/// row may be late or bad.
 pub(crate) async fn run(case: &Case, random: &mut SmallRng, seed: u64) -> Ran {
     let mut rig = Rig::new(case.file.clone());
     for (partition, rows) in case.partitions.iter().enumerate() {
@@ -133,8 +133,8 @@ pub(crate) async fn run(case: &Case, random: &mut SmallRng, seed: u64) -> Ran {
     }
 }
 
-/// Runs a pipeline to its end, with up to three crashes on the way, each time on
-/// another number of lanes; says how it ended and how often it crashed.
+/// Runs a pipeline to its end, with up to three crashes, each time on another number of
+/// lanes. Returns the final status and the number of crashes.
 pub(crate) async fn with_crashes(
     rig: &mut Rig,
     random: &mut SmallRng,
@@ -167,7 +167,7 @@ pub(crate) async fn with_crashes(
     }
 }
 
-/// The case's query by DataFusion, as sorted lines.
+/// DataFusion's result of the case's query, as sorted lines.
 pub(crate) async fn batch(case: &Case) -> Vec<String> {
     let context = context();
     let rows = case.partitions.iter().flatten();
@@ -177,7 +177,9 @@ pub(crate) async fn batch(case: &Case) -> Vec<String> {
 
 /// DataFusion, with the functions of our dialect.
 pub(crate) fn context() -> SessionContext {
-    let config = SessionConfig::new().with_target_partitions(1);
+    let config = SessionConfig::new()
+        .with_target_partitions(1)
+        .set_str("datafusion.sql_parser.default_null_ordering", "nulls_last");
     let context = SessionContext::new_with_config(config);
     for function in batch_functions() {
         context.register_udf(function);
@@ -185,7 +187,7 @@ pub(crate) fn context() -> SessionContext {
     context
 }
 
-/// Makes JSON `rows` of `columns`, as a pipeline file declares them, a table.
+/// Registers JSON `rows` as a table with `columns` in the syntax of a pipeline file.
 pub(crate) fn register<'a>(
     context: &SessionContext,
     name: &str,
@@ -236,7 +238,7 @@ pub(crate) async fn answer(context: &SessionContext, sql: &str) -> Vec<String> {
     lines
 }
 
-/// The row as Arrow's own reader takes it: numbers for timestamps are in the
+/// The row in the form that Arrow's own reader accepts: numbers for timestamps are in the
 /// column's unit there. Rows of a table have none.
 fn in_micros(row: &str) -> String {
     match row.strip_suffix('}') {

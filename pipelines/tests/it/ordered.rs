@@ -1,6 +1,6 @@
-//! Steps that need rows in order (`dedupe`, `flag_bots` with a rate, `sessions`)
-//! give what DataFusion gives in batch, in whatever order rows come, on however
-//! many lanes, wherever they crash.
+//! Steps that need rows in order (`dedupe`, `flag_bots` with a rate, `sessions`) equal
+//! DataFusion's batch result, for any order of arrival, any number of lanes and any
+//! crash.
 
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -39,7 +39,7 @@ fn sessions_equal_datafusion() {
     });
 }
 
-/// Which parts the step has.
+/// The parts of the step.
 #[derive(Clone, Copy, Default)]
 struct Stages {
     dedupe: bool,
@@ -47,7 +47,7 @@ struct Stages {
     sessions: bool,
 }
 
-/// Checks cases that have the parts `with`, and some of the others.
+/// Checks cases with the parts `with`, and some of the others.
 fn check_all(with: Stages) {
     let mut sum = Sum::default();
     let Some(cases) = seeds::check_all(CASES, async |seed| check(seed, with, &mut sum).await)
@@ -95,7 +95,7 @@ async fn check(seed: u64, with: Stages, sum: &mut Sum) {
     let told = || format!("seed {seed}\n{}\n{}", case.file, case.batch);
     let answered = batch(&case).await;
     let events = case.partitions.iter().flatten().collect();
-    // A time in the name of a session is spelt otherwise there.
+    // DuckDB formats the time in the name of a session differently.
     if !stages.sessions {
         duckdb::check(seed, &[("events", COLUMNS, events)], &case.batch, &answered);
     }
@@ -126,10 +126,10 @@ async fn check(seed: u64, with: Stages, sum: &mut Sum) {
 
 /// A pipeline with one step.
 struct Stepped {
-    /// Only the sessions' names differ from DataFusion's answer: a key and a start
-    /// there.
+    /// Only the sessions' names differ from DataFusion's, which consist of a key and a
+    /// start.
     case: Case,
-    /// A query for how many rows the step leaves.
+    /// A query that counts the rows that the step passes.
     remaining: String,
     delay_ms: i64,
     late: Late,
@@ -244,7 +244,7 @@ fn case(random: &mut SmallRng, stages: Stages) -> Stepped {
         views.push(format!("kept AS (SELECT * FROM {from} WHERE {filter})"));
         from = "kept";
     }
-    // Rows that part and meet again.
+    // Rows of two branches that are merged again.
     let mut read = "step";
     let mut queries = String::new();
     let is_parted = !stages.rate && !stages.sessions && matches!(late, Late::Never);
@@ -324,9 +324,8 @@ fn with(views: &[String], query: &str) -> String {
     format!("WITH RECURSIVE {} {query}", views.join(", "))
 }
 
-/// The lines with the names of sessions, the last column of rows, replaced by the
-/// place of the first line that has it, so that names can be compared that are
-/// the same but for spelling.
+/// The lines, with each session's name (the last column of rows) replaced by the position
+/// of the first line that has it. So names can be compared that differ only in format.
 fn renamed(lines: Vec<String>) -> Vec<String> {
     let mut names: BTreeMap<String, usize> = BTreeMap::new();
     let lines = lines.into_iter().enumerate().map(|(place, line)| {

@@ -2,41 +2,45 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
+use crate::files::Slow;
 use async_trait::async_trait;
 use object_store::{ObjectStore, memory::InMemory, path::Path};
 use tagflow_engine::{
     Clock, EventTime, RandomIds, SystemClock,
     commit::{LogConfig, Owner, Plan},
     graph::{Graph, NodeKind},
-    runtime::{End, JobConfig, Supervised, Until, supervise},
+    runtime::{End, JobConfig, OldFiles, Supervised, Until, supervise},
     source::{Positions, Reference, Source, SourceEvent, SourceReader},
     status::JobStatus,
     testing::{Bounded, LinesSink, Script, ScriptedSource},
 };
 use tagflow_pipelines::{LoadOptions, load_str, lower};
 
-/// A pipeline whose source is a script and whose sinks write lines to a store in
-/// memory; everything between is what runs for users.
+/// A pipeline whose source is a script and whose sinks write lines to a store in memory.
+/// Everything between is production code.
 pub(crate) struct Rig {
     pub(crate) file: String,
     pub(crate) script: Arc<Script>,
-    /// The rows of sources that have others than `script`.
+    /// The scripts of sources that do not read `script`.
     pub(crate) scripts: BTreeMap<&'static str, Arc<Script>>,
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) chunk: usize,
     pub(crate) lanes: usize,
-    /// How long the source takes for each chunk.
+    /// Whether sources without their own script read their files, with pauses seeded by
+    /// this.
+    pub(crate) slow_files: Option<Arc<AtomicU64>>,
+    /// The time that the source takes per chunk.
     pub(crate) pace: Duration,
     pub(crate) checkpoint_every: Duration,
     pub(crate) clock: Arc<dyn Clock>,
-    /// How it ends: at the end of its rows, with their windows, or where they are read
-    /// and more may come.
+    /// When the run ends: at the end of its rows, with their windows, or when all rows
+    /// are read and more may follow.
     pub(crate) until: Until,
-    /// How often a job is started again after a failure that may pass.
+    /// How often a job is restarted after a transient failure.
     pub(crate) restarts: u32,
 }
 
@@ -49,6 +53,7 @@ impl Rig {
             store: Arc::new(InMemory::new()),
             chunk: 100,
             lanes: 1,
+            slow_files: None,
             pace: Duration::ZERO,
             checkpoint_every: Duration::from_millis(2),
             clock: Arc::new(SystemClock),
@@ -65,6 +70,17 @@ impl Rig {
         let mut graph = lowered.graph;
         for node in &mut graph.nodes {
             match &mut node.kind {
+                NodeKind::Source(source)
+                    if let Some(random) = self
+                        .slow_files
+                        .as_ref()
+                        .filter(|_| !self.scripts.contains_key(&*node.name)) =>
+                {
+                    source.source = Arc::new(Slow {
+                        source: Arc::clone(&source.source),
+                        random: Arc::clone(random),
+                    });
+                }
                 NodeKind::Source(source) => {
                     source.source = Arc::new(Paced {
                         script: ScriptedSource {
@@ -104,6 +120,7 @@ impl Rig {
                 until: self.until,
                 end: End::Keep,
                 reset: BTreeSet::new(),
+                old_files: OldFiles::Keep,
                 stop_when: None,
                 memory: None,
             },
@@ -126,7 +143,9 @@ impl Rig {
             },
             clock: Arc::clone(&self.clock),
             restarts: self.restarts,
+            presence: None,
         });
+        let job = Box::pin(job);
         async { Ok(job.await?.status) }
     }
 
@@ -139,7 +158,7 @@ impl Rig {
     }
 }
 
-/// A script that is read no faster than it should be.
+/// A script with a limited rate of reading.
 struct Paced {
     script: ScriptedSource,
     pace: Duration,

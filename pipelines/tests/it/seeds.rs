@@ -1,11 +1,11 @@
-//! How many random cases a test checks.
+//! The number of random cases that a test checks.
 
-/// How many of most kinds CI runs.
+/// The number of cases of most kinds in CI.
 pub(crate) const CASES: u64 = 300;
 
-/// Checks the case of each seed: of `cases`, or as many as `TAGFLOW_ORACLE_CASES`
-/// says, or of `TAGFLOW_ORACLE_SEED` alone. Says how many there were; none where it
-/// was one alone, which shows nothing in sum.
+/// Checks the case of each seed: `cases` of them, or `TAGFLOW_ORACLE_CASES`, or the one
+/// of `TAGFLOW_ORACLE_SEED`. Returns the number of cases; none for a single case, whose
+/// sums prove nothing.
 pub(crate) fn check_all(cases: u64, mut check: impl AsyncFnMut(u64)) -> Option<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|it| it.parse().ok());
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -1,4 +1,4 @@
-//! The memory that a plan says its state will take is what it then takes.
+//! The state size that a plan estimates is the memory that the state uses.
 
 use std::{collections::BTreeMap, fmt::Write, sync::Arc};
 
@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tagflow_engine::{
     Batch, EventTime, Port,
     graph::{Graph, NodeId, NodeKind, OFFSET_COLUMN, SourceNode, WithOffsets, validate},
-    operator::{LaneContext, Operator, Output},
+    operator::{LaneContext, Operator, Output, emit_all},
     source::{EncodedRows, PartitionId, Rows},
 };
 use tagflow_pipelines::{
@@ -54,7 +54,8 @@ fn sessions_that_may_be_corrected() {
     check(query, "q", 10 * 60, 200, 10_000);
 }
 
-/// Of the sizes that users have: these take minutes and gigabytes, in a release build.
+/// At the sizes of real deployments: these tests take minutes and gigabytes, in a release
+/// build.
 mod large {
     use super::check;
 
@@ -83,8 +84,8 @@ mod large {
     }
 }
 
-/// Runs `query` for so many minutes, each with `rows` rows of `keys` keys from each
-/// of two sources, and compares what its node holds with what its plan says.
+/// Runs `query` for this many minutes, each with `rows` rows of `keys` keys from each of
+/// two sources. Compares the memory of its node with the plan's estimate.
 #[track_caller]
 fn check(query: &str, node: &str, minutes: i64, rows: u64, keys: u64) {
     let file = format!(
@@ -124,7 +125,7 @@ sinks:
     );
 }
 
-/// What the process has in memory that is in no file.
+/// The anonymous memory of the process.
 fn resident_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("RssAnon:"));
@@ -132,7 +133,7 @@ fn resident_mib() -> u64 {
     kib.unwrap_or_default() >> 10
 }
 
-/// A graph on one lane, a minute at a time.
+/// A graph on one lane, run minute by minute.
 struct Lane<'a> {
     graph: &'a Graph,
     order: Vec<NodeId>,
@@ -149,6 +150,7 @@ impl<'a> Lane<'a> {
                 node: Arc::clone(&graph.node(id).name),
                 lane: 0,
                 lanes: 1,
+                memory_bytes: None,
             };
             Some((id.0, (operator.factory)(&context).unwrap()))
         };
@@ -178,9 +180,11 @@ impl<'a> Lane<'a> {
                     }
                     let watermark = EventTime::from_micros((minute + 1) * MINUTE_US);
                     operator.on_watermark(watermark, &mut out).unwrap();
-                    // As a commit does, now and then.
+                    emit_all(operator.as_mut(), &mut out).unwrap();
+                    // Occasionally, like a commit.
                     if minute % 10 == 9 {
                         operator.flush(&mut out).unwrap();
+                        emit_all(operator.as_mut(), &mut out).unwrap();
                         operator.snapshot().unwrap();
                     }
                 }

@@ -1,4 +1,4 @@
-//! Random tags and segments, as of many times, are what DataFusion gives for plain SQL
+//! Random tags and segments, as of many times, equal DataFusion's result for plain SQL
 //! over the events up to each of these times.
 
 use std::fmt::Write;
@@ -10,11 +10,11 @@ use crate::{
     oracle::{batch, run},
 };
 
-/// How many cases CI runs; `TAGFLOW_ORACLE_CASES` runs more, `TAGFLOW_ORACLE_SEED`
-/// one alone.
+/// The number of cases in CI; `TAGFLOW_ORACLE_CASES` sets another number,
+/// `TAGFLOW_ORACLE_SEED` selects one.
 const CASES: u64 = 60;
 
-/// How far apart profiles are, in milliseconds.
+/// The interval between profiles, in milliseconds.
 const EVERY_MS: i64 = 60_000;
 
 #[test]
@@ -65,7 +65,7 @@ async fn check(seed: u64) -> (u64, usize) {
 
 const CONDITIONS: [&str; 4] = ["b", "f > 0", "k in ('a', 'b')", "d is not null and not b"];
 
-/// Aggregates of a tag, and of the events that count as SQL has them.
+/// Aggregates of a tag, and in SQL the events that they count.
 const AGGREGATES: [(&str, &str); 14] = [
     ("agg: count", "count(*) FILTER (WHERE {})"),
     ("agg: count, arg: d", "count(d) FILTER (WHERE {})"),
@@ -98,8 +98,8 @@ const AGGREGATES: [(&str, &str); 14] = [
     ("agg: min, arg: ts", "min(ts) FILTER (WHERE {})"),
 ];
 
-/// A pipeline with some tags of `n`, by way of a step or not, and its profile by plain
-/// SQL as of each time that there should be one of.
+/// A pipeline with some tags of `n`, with or without a step before them. Also its profile
+/// in plain SQL, as of each time of a profile.
 fn case(random: &mut SmallRng) -> Case {
     let from_ms = 1_767_571_200_000;
     let delay_ms = random.random_range(0..120_000);
@@ -115,7 +115,7 @@ fn case(random: &mut SmallRng) -> Case {
             rows_of(random, partition, rows, &arrival)
         })
         .collect();
-    // Rows of nobody take the time on, far enough for windows to run empty.
+    // Rows without a key advance time, far enough for windows to become empty.
     let end_ms = from_ms + 150 * 10_000 + delay_ms + 12 * EVERY_MS;
     for rows in &mut partitions {
         rows.push(format!("{{\"id\":-1,\"ts\":{end_ms}}}"));

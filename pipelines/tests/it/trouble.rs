@@ -1,6 +1,6 @@
-//! Random pipelines on a store that fails, run by processes that die, stop and
-//! wake, on one thread and in virtual time: what comes out is what DataFusion
-//! gives in batch over the same rows.
+//! Random pipelines on a failing store, in processes that die, stop and resume, on one
+//! thread and in virtual time. The output equals DataFusion's batch result over the same
+//! rows.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,8 +16,8 @@ use tagflow_engine::{
 
 use crate::{case::Case, cut::Kind, oracle::batch, rig::Rig};
 
-/// How many cases CI runs; `TAGFLOW_TROUBLE_CASES` runs more,
-/// `TAGFLOW_TROUBLE_SEED` one alone.
+/// The number of cases in CI; `TAGFLOW_TROUBLE_CASES` sets another number,
+/// `TAGFLOW_TROUBLE_SEED` selects one.
 const CASES: u64 = 240;
 
 const KINDS: [Kind; 6] = [
@@ -53,8 +53,7 @@ fn pipelines_in_trouble_equal_datafusion() {
     assert!(cases == 1 || rows as u64 > 10 * cases, "too few rows");
 }
 
-/// Runs a case to its end; says how many processes that took, and how many rows
-/// it gave.
+/// Runs a case to its end; returns the number of processes and the number of rows.
 async fn check(seed: u64) -> (u64, usize) {
     let mut random = SmallRng::seed_from_u64(seed);
     let case = Case::random(KINDS[seed as usize % KINDS.len()], &mut random);
@@ -120,7 +119,7 @@ async fn check(seed: u64) -> (u64, usize) {
 
 type Job = tokio::task::JoinHandle<tagflow_engine::Result<tagflow_engine::status::JobStatus>>;
 
-/// Starts a process of some shape.
+/// Starts a process with random settings.
 fn start(rig: &mut Rig, random: &mut SmallRng, store: &FaultyStore) -> Job {
     rig.store = Arc::new(store.clone());
     rig.lanes = random.random_range(1..5);
@@ -129,7 +128,7 @@ fn start(rig: &mut Rig, random: &mut SmallRng, store: &FaultyStore) -> Job {
     tokio::spawn(rig.start())
 }
 
-/// What a store does, so often.
+/// Random faults of a store, with probability `often`.
 fn faults(
     often: f64,
     seed: u64,

@@ -1,6 +1,6 @@
-//! Aggregates without a window say of each key what DataFusion says in batch, at
-//! each of their ticks, and forget it in time; in whatever order rows come, on
-//! however many lanes, wherever they crash.
+//! Aggregates without a window equal DataFusion's batch result for each key at each tick,
+//! and forget the key in time. This holds for any order of arrival, any number of lanes
+//! and any crash.
 
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -32,13 +32,13 @@ struct Sum {
     inserts: u64,
     updates: u64,
     deletes: u64,
-    /// Keys that came again after they had been forgotten.
+    /// Keys that reappeared after they had been forgotten.
     again: u64,
 }
 
-/// What a key is: when, until when if nothing more comes, and the values.
+/// The state of a key: its time, its expiry if no further row arrives, and the values.
 type State = (String, String, String);
-/// A change: when, of which key, what, and the values.
+/// A change: its time, the key, the operation, and the values.
 type Change = (String, String, String, String);
 
 async fn check(seed: u64, sum: &mut Sum) {
@@ -48,8 +48,8 @@ async fn check(seed: u64, sum: &mut Sum) {
     let mut ours: Vec<Change> = ran.lines.iter().map(|line| change(line, keys)).collect();
     ours.sort();
 
-    // What each key was at the ticks after its rows, with the tick at which it was
-    // forgotten and the number of its life.
+    // The state of each key at the ticks after its rows, with the tick at which it was
+    // forgotten, and the number of its life.
     let mut lives: BTreeMap<(String, String), Vec<State>> = BTreeMap::new();
     for line in batch(&case).await {
         let mut values = line.splitn(4, ',');
@@ -88,7 +88,7 @@ async fn check(seed: u64, sum: &mut Sum) {
             expected.push(delete);
             sum.again += 1;
         } else {
-            // How far the watermark came is not of the query.
+            // The query does not determine the final watermark.
             may_be.push(delete);
         }
     }
@@ -119,10 +119,10 @@ fn parted(line: &str, keys: usize) -> (String, String) {
     (key.join(","), values.join(","))
 }
 
-/// A pipeline, and the same for a batch engine: the life of a key (from a row that
-/// comes when nothing is known of it), a tick, the tick at which it would be
-/// forgotten after that, the keys and values of the rows of that life before that
-/// tick. And how many keys there are.
+/// A pipeline, and its equivalent for a batch engine. The batch result has: the life of a
+/// key, which begins with a row that arrives when the key is unknown; a tick; the tick at
+/// which the key would then be forgotten; and the keys and values of the rows of that
+/// life before the tick. Also returns the number of keys.
 fn case(random: &mut SmallRng) -> (Case, usize) {
     let delay_ms = random.random_range(0..20_000);
     let arrival = Arrival {
@@ -146,7 +146,7 @@ fn case(random: &mut SmallRng) -> (Case, usize) {
         .map(|(index, key)| format!("{key} AS key{index}"))
         .collect();
     let names: Vec<String> = (0..keys.len()).map(|index| format!("key{index}")).collect();
-    // An empty string and a null, which differ, are one in a line.
+    // In a line, an empty string and a null look the same.
     let texts = |text: &&str| text.starts_with("min(k)") || text.starts_with("max(k)");
     let aggregates: Vec<&str> = AGGREGATES.into_iter().filter(|it| !texts(it)).collect();
     let aggregates: Vec<String> = aggregates

@@ -16,6 +16,7 @@ fn decode(declared: &[&str], arrays: Vec<(&str, ArrayRef)>) -> Decoded {
             records,
             first: 0,
             reference: Reference::None,
+            folders: None,
         }))
         .unwrap()
 }

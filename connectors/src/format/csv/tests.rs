@@ -84,7 +84,7 @@ fn every_type_is_read() {
             "[1, 2]",
         ]
     );
-    // An empty text between quotes is a text; without quotes it is null.
+    // An empty quoted text is a text; without quotes it is null.
     assert_eq!(cells[1][0].as_deref(), Some(""));
     assert!(cells[1][1..].iter().all(Option::is_none));
 }

@@ -14,18 +14,17 @@ use super::{
 };
 use crate::format::{
     DEFAULT_MAX_ROW_BYTES,
+    decode_error::DecodeError,
     encoded::{decode_rows, encoded},
-    problem::Problem,
-    table::Table,
+    row_builder::RowBuilder,
 };
 
-/// How JSON rows are read.
+/// The options of the JSON format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JsonOptions {
-    /// A row of more bytes is rejected.
+    /// Longer rows are rejected, in bytes.
     pub max_row_bytes: usize,
-    /// The zone of `timestamp(rfc3339)` texts that name none; without it they
-    /// are rejected.
+    /// The zone of `timestamp(rfc3339)` texts without one; if `None`, such texts are rejected.
     pub assume_timezone: Option<Tz>,
 }
 
@@ -40,8 +39,8 @@ impl Default for JsonOptions {
 
 /// Rows of JSON objects.
 ///
-/// Fields that are no column are read over. Where a row has a field twice, each
-/// must fit and the last one counts. A null is the same as a missing field.
+/// Fields without a column are ignored. If a row repeats a field, each value must fit and the last
+/// one counts. A null equals a missing field.
 ///
 /// | type | in the row |
 /// | --- | --- |
@@ -49,26 +48,25 @@ impl Default for JsonOptions {
 /// | `int64` | a number without fraction or exponent |
 /// | `float64` | a number |
 /// | `bool` | `true`, `false` |
-/// | `decimal(p,s)` | a number or a string, read digit by digit; more than s places are refused unless they are zeros |
-/// | `timestamp(s)` | a number, with a fraction or not |
-/// | `timestamp(ms)`, `(us)`, `(ns)` | a whole number |
+/// | `decimal(p,s)` | a number or a string, parsed digit by digit; more than s places are refused unless they are zeros |
+/// | `timestamp(s)`, `(ms)`, `(us)`, `(ns)` | a number, with a fraction or exponent or not |
 /// | `timestamp(rfc3339)` | a string with a zone |
 /// | `date` | a string, `YYYY-MM-DD` |
 /// | `json` | any value, kept as it is written |
 /// | `list<T>` | an array of T and nulls |
 #[derive(Debug)]
 pub struct JsonFormat {
-    table: Table,
+    table: RowBuilder,
     fields: Fields,
     options: JsonOptions,
 }
 
 impl JsonFormat {
-    /// Reads `columns` out of each row, and nothing else.
+    /// Decodes only `columns` from each row.
     pub fn new(columns: Vec<Column>, options: JsonOptions) -> Self {
         Self {
             fields: Fields::new(columns.iter().map(|column| column.name.as_str())),
-            table: Table::new(columns),
+            table: RowBuilder::new(columns),
             options,
         }
     }
@@ -91,20 +89,20 @@ impl Decoder for JsonFormat {
     }
 }
 
-/// Reads the whole row even where a value does not fit, for a row that is not
-/// JSON is said to be that first of all.
+/// Parses the whole row even after a value that does not fit: invalid JSON is the more important
+/// reason.
 #[inline]
 fn read_row(
     text: &str,
-    table: &mut Table,
+    table: &mut RowBuilder,
     fields: &mut Fields,
     zone: Option<Tz>,
-) -> Result<(), Problem> {
+) -> Result<(), DecodeError> {
     let mut scanner = Scanner::new(text);
     match scanner.peek() {
         Some(b'{') => {}
         Some(_) => return Err(not_an_object(&mut scanner)),
-        None => return Err(Problem::empty()),
+        None => return Err(DecodeError::empty()),
     }
     let mut problem = None;
     fields.start_row();
@@ -113,7 +111,7 @@ fn read_row(
         let column = if scanner.take(fields.guess()) {
             fields.guessed()
         } else {
-            // A name that is not text is no column's name.
+            // A name that is not text names no column.
             let key = scanner.key()?.unescape().ok();
             key.and_then(|key| fields.column(&key))
         };
@@ -135,31 +133,31 @@ fn read_row(
 #[inline]
 fn put(
     value: Value<'_>,
-    table: &mut Table,
+    table: &mut RowBuilder,
     column: usize,
     zone: Option<Tz>,
-) -> Result<(), Problem> {
+) -> Result<(), DecodeError> {
     let (name, cell) = table.cell(column);
     match value {
-        // The cell is empty now.
+        // The cell stays empty.
         Value::Null => Ok(()),
         value => append(value, cell, name, zone),
     }
 }
 
 #[cold]
-fn not_an_object(scanner: &mut Scanner<'_>) -> Problem {
+fn not_an_object(scanner: &mut Scanner<'_>) -> DecodeError {
     let value = scanner.value().and_then(|value| {
         scanner.end()?;
         Ok(value)
     });
     match value {
-        Ok(value) => Problem::not_an_object(&describe(value)),
+        Ok(value) => DecodeError::not_an_object(&describe(value)),
         Err(error) => error.into(),
     }
 }
 
-impl From<SyntaxError> for Problem {
+impl From<SyntaxError> for DecodeError {
     fn from(error: SyntaxError) -> Self {
         Self::not_json(error.byte, error.what)
     }

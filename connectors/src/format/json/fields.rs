@@ -1,16 +1,15 @@
-//! Which column a field's name means.
+//! Maps field names to columns.
 
 use std::collections::HashMap;
 
-/// Names that no column has are remembered up to this many, so that rows with
-/// ever new names cost no memory.
+/// The most names without a column that are remembered, so that ever new names do not grow memory.
 const MAX_NAMES: usize = 1024;
 
-/// Field names, with a guess at which one comes next.
+/// Field names, with a prediction of the next one.
 ///
-/// Rows of one source mostly have the same fields in the same order, so each
-/// name remembers what followed it the last time. A right guess costs one
-/// comparison with the row's bytes; a wrong one a look into a map.
+/// Rows of a source mostly have the same fields in the same order, so each name remembers its
+/// last successor. A correct prediction costs one comparison with the row's bytes, a wrong one a
+/// map lookup.
 #[derive(Debug)]
 pub(super) struct Fields {
     names: Vec<Name>,
@@ -20,15 +19,14 @@ pub(super) struct Fields {
 
 #[derive(Debug)]
 struct Name {
-    /// As it is written in a row, with its quotes and the colon. Empty where
-    /// that takes escapes.
+    /// The name as a row contains it, with its quotes and the colon. Empty if it needs escapes.
     written: Box<[u8]>,
     column: Option<usize>,
-    /// The name that came after this one the last time.
+    /// The last name that followed this one.
     next: usize,
 }
 
-/// Stands before the first field of a row.
+/// The entry before the first field of a row.
 const START: usize = 0;
 
 impl Fields {
@@ -55,14 +53,14 @@ impl Fields {
         self.last = START;
     }
 
-    /// What the row's next field most likely begins with; empty if anything.
+    /// The predicted beginning of the row's next field; empty without a prediction.
     #[inline]
     pub(super) fn guess(&self) -> &[u8] {
         &self.names[self.names[self.last].next].written
     }
 
-    /// The column of the row's next field, which the guess is right about, if it
-    /// has one.
+    /// The column of the row's next field if the prediction is correct; `None` if the field has no
+    /// column.
     #[inline]
     pub(super) fn guessed(&mut self) -> Option<usize> {
         self.last = self.names[self.last].next;

@@ -1,11 +1,11 @@
-//! A row without what nobody is to see.
+//! Masks the personal values of a JSON row.
 
 use tagflow_schemas::personal::HIDDEN;
 
 use super::scanner::{Scanner, Value};
 
-/// `row` as it is but for the values of the fields that `hides` says; nulls
-/// stay. `None` where it is no JSON object.
+/// `row` with the values of the fields masked for which `hides` is true. Nulls stay. `None` if it
+/// is no JSON object.
 pub(in crate::format) fn masked(row: &str, hides: impl Fn(&str) -> bool) -> Option<String> {
     let mut scanner = Scanner::new(row);
     if scanner.peek() != Some(b'{') {
@@ -16,7 +16,7 @@ pub(in crate::format) fn masked(row: &str, hides: impl Fn(&str) -> bool) -> Opti
     let mut more = scanner.open(b'}');
     while more {
         let key = scanner.key().ok()?;
-        // A name that is not text may stand for any.
+        // A name that is not text may stand for any field.
         let hidden = key.unescape().map_or(true, |key| hides(&key));
         scanner.peek();
         let begin = scanner.at();

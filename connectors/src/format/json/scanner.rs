@@ -1,6 +1,6 @@
-//! JSON text to values that are slices of it (RFC 8259).
+//! Parses JSON text into values that are slices of it (RFC 8259).
 
-/// Containers may lie in each other this deep.
+/// The greatest depth of nested containers.
 const MAX_DEPTH: u32 = 128;
 
 /// A cursor in a JSON text.
@@ -10,7 +10,7 @@ pub(super) struct Scanner<'a> {
     at: usize,
 }
 
-/// A value that has been read over and found well formed.
+/// A parsed and well-formed value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Value<'a> {
     Null,
@@ -24,16 +24,16 @@ pub(super) enum Value<'a> {
     Object(&'a str),
 }
 
-/// What stands between two quotes.
+/// The text between two quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Text<'a> {
-    /// It means itself.
+    /// It has no escapes.
     Plain(&'a str),
     /// It has escapes, each of a valid form.
     Escaped(&'a str),
 }
 
-/// Where a text is not JSON, and why.
+/// The place and the reason of invalid JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SyntaxError {
     pub(super) byte: usize,
@@ -47,12 +47,12 @@ impl<'a> Scanner<'a> {
         Self { text, at: 0 }
     }
 
-    /// How many bytes it has taken.
+    /// The number of consumed bytes.
     pub(super) fn at(&self) -> usize {
         self.at
     }
 
-    /// The next byte after white space, which is not taken.
+    /// The next byte after white space, without consuming it.
     #[inline]
     pub(super) fn peek(&mut self) -> Option<u8> {
         let bytes = self.text.as_bytes();
@@ -65,8 +65,7 @@ impl<'a> Scanner<'a> {
         None
     }
 
-    /// Takes the `{` or `[` that was peeked, and says whether the container has
-    /// a first member.
+    /// Consumes the peeked `{` or `[`; returns whether the container has a first member.
     #[inline]
     pub(super) fn open(&mut self, close: u8) -> bool {
         self.at += 1;
@@ -75,7 +74,7 @@ impl<'a> Scanner<'a> {
         !empty
     }
 
-    /// Takes the comma and says that a member follows, or takes `close`.
+    /// Consumes the comma and returns that a member follows, or consumes `close`.
     #[inline]
     pub(super) fn more(&mut self, close: u8) -> Result<bool> {
         match self.peek() {
@@ -93,8 +92,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Takes `expected`, which is some bytes and then one of ASCII, if the text
-    /// goes on so after white space.
+    /// Consumes `expected` if it follows after white space. Its last byte is ASCII.
     #[inline]
     pub(super) fn take(&mut self, expected: &[u8]) -> bool {
         self.peek();
@@ -103,7 +101,7 @@ impl<'a> Scanner<'a> {
         found
     }
 
-    /// Takes a member's name and the colon.
+    /// Consumes a member's name and the colon.
     #[inline]
     pub(super) fn key(&mut self) -> Result<Text<'a>> {
         match self.peek() {
@@ -122,7 +120,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Takes a value.
+    /// Consumes a value.
     #[expect(
         clippy::inline_always,
         reason = "to hand a value over in memory takes longer than to read it"
@@ -151,7 +149,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Takes a value that nobody wants.
+    /// Skips a value.
     #[inline]
     pub(super) fn skip(&mut self) -> Result<()> {
         match self.peek() {
@@ -160,7 +158,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Nothing but white space may follow.
+    /// Only white space may follow.
     pub(super) fn end(&mut self) -> Result<()> {
         match self.peek() {
             None => Ok(()),
@@ -181,7 +179,7 @@ impl<'a> Scanner<'a> {
         })
     }
 
-    /// At the opening quote: takes the string and says whether it has escapes.
+    /// At the opening quote: consumes the string and returns whether it has escapes.
     fn string_escaped(&mut self) -> Result<bool> {
         let bytes = self.text.as_bytes();
         self.at += 1;
@@ -277,8 +275,8 @@ impl<'a> Scanner<'a> {
         self.fail("expected a value")
     }
 
-    /// At a `{` or `[`: reads over everything up to where it closes. What is
-    /// open is a stack of bits, not of calls.
+    /// At a `{` or `[`: skips to the matching end. The open containers are a stack of bits, not of
+    /// calls.
     fn container(&mut self) -> Result<()> {
         let mut objects = 0_u128;
         let mut depth = 0;
@@ -300,7 +298,7 @@ impl<'a> Scanner<'a> {
                 }
                 _ => self.skip()?,
             }
-            // A value has ended; close what ends with it.
+            // A value has ended; close the containers that end with it.
             loop {
                 if depth == 0 {
                     return Ok(());
@@ -340,8 +338,8 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// As `starts_with`, word by word: names are short, and a call would cost more
-/// than the comparison.
+/// Like `starts_with`, word by word: names are short, and a call would cost more than the
+/// comparison.
 #[inline]
 fn begins_with(text: &[u8], expected: &[u8]) -> bool {
     let Some(text) = text.get(..expected.len()) else {
@@ -355,7 +353,7 @@ fn begins_with(text: &[u8], expected: &[u8]) -> bool {
     words.eq(expected.as_chunks::<8>().0) && last == expected_last
 }
 
-/// How many bytes come before the first quote, backslash or control character.
+/// The number of bytes before the first quote, backslash or control character.
 #[inline]
 fn plain_len(bytes: &[u8]) -> usize {
     let (words, rest) = bytes.as_chunks::<8>();
@@ -371,9 +369,8 @@ fn plain_len(bytes: &[u8]) -> usize {
     words.len() * 8 + plain.count()
 }
 
-/// The high bit of each of eight bytes that ends a plain string; bits above the
-/// lowest may be wrong. ("Bit Twiddling Hacks", S. E. Anderson: `hasless`; none
-/// of what is looked for has a high bit.)
+/// The high bit of each of eight bytes that ends a plain string; bits above the lowest may be
+/// wrong. ("Bit Twiddling Hacks", S. E. Anderson: `hasless`; no searched byte has a high bit.)
 #[inline]
 fn stops(word: u64) -> u64 {
     const ONES: u64 = u64::from_le_bytes([1; 8]);

@@ -4,12 +4,12 @@ use std::{borrow::Cow, iter::Peekable, str::Chars};
 
 use super::scanner::Text;
 
-/// An escape that stands for half a character.
+/// An escape of half a character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LoneSurrogate;
 
 impl<'a> Text<'a> {
-    /// What the text means.
+    /// The text with its escapes decoded.
     #[inline]
     pub(super) fn unescape(self) -> Result<Cow<'a, str>, LoneSurrogate> {
         match self {
@@ -18,7 +18,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// The text as it is written, for messages.
+    /// The text as the row contains it, for messages.
     pub(super) fn raw(self) -> &'a str {
         match self {
             Self::Plain(text) | Self::Escaped(text) => text,
@@ -34,7 +34,7 @@ fn unescape(text: &str) -> Result<String, LoneSurrogate> {
             plain.push(char);
             continue;
         }
-        // The scanner has seen to it that the escape is complete.
+        // The scanner guarantees that the escape is complete.
         plain.push(match chars.next() {
             Some('b') => '\u{8}',
             Some('f') => '\u{c}',
@@ -49,7 +49,7 @@ fn unescape(text: &str) -> Result<String, LoneSurrogate> {
     Ok(plain)
 }
 
-/// After `\u`: a character, of one escape or of a pair.
+/// After `\u`: a character from one escape or from a pair.
 fn unicode(chars: &mut Peekable<Chars<'_>>) -> Result<char, LoneSurrogate> {
     let high = code_unit(chars);
     if !(0xd800..0xe000).contains(&high) {

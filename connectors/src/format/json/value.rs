@@ -1,4 +1,4 @@
-//! A JSON value into a column.
+//! Appends a JSON value to a column.
 
 use chrono_tz::Tz;
 use tagflow_schemas::ColumnType;
@@ -6,36 +6,35 @@ use tagflow_schemas::ColumnType;
 use super::scanner::{Scanner, Value};
 use crate::format::{
     buffer::{ColumnBuffer, Misfit},
-    problem::{Problem, shortened},
+    decode_error::{DecodeError, shortened},
 };
 
-/// Appends `value` to the column `name`. Null must have been dealt with.
+/// Appends `value` to the column `name`. The caller handles null.
 #[inline]
 pub(super) fn append(
     value: Value<'_>,
     column: &mut ColumnBuffer,
     name: &str,
     zone: Option<Tz>,
-) -> Result<(), Problem> {
+) -> Result<(), DecodeError> {
     match try_append(value, column, zone) {
         Ok(()) => Ok(()),
         Err(Refused::Misfit(misfit)) => {
             let mismatch = misfit.message(column.kind(), &describe(value));
-            Err(Problem::wrong_type(name, &mismatch))
+            Err(DecodeError::wrong_type(name, &mismatch))
         }
-        Err(Refused::Item(mismatch)) => Err(Problem::wrong_type(name, &mismatch)),
-        Err(Refused::LoneSurrogate) => Err(Problem::lone_surrogate(name)),
+        Err(Refused::Item(mismatch)) => Err(DecodeError::wrong_type(name, &mismatch)),
+        Err(Refused::LoneSurrogate) => Err(DecodeError::lone_surrogate(name)),
     }
 }
 
-/// Appends the value that the text `json` is, or null for `null`. `None` if it
-/// is not JSON.
+/// Appends the value of the text `json`; `null` becomes null. `None` if the text is not JSON.
 pub(in crate::format) fn append_json(
     json: &str,
     column: &mut ColumnBuffer,
     name: &str,
     zone: Option<Tz>,
-) -> Option<Result<(), Problem>> {
+) -> Option<Result<(), DecodeError>> {
     let mut scanner = Scanner::new(json);
     let value = scanner.value().ok()?;
     scanner.end().ok()?;
@@ -44,7 +43,7 @@ pub(in crate::format) fn append_json(
 
 enum Refused {
     Misfit(Misfit),
-    /// What is wrong with a list's item.
+    /// The problem of a list's item.
     Item(String),
     LoneSurrogate,
 }
@@ -89,7 +88,7 @@ fn append_list(json: &str, column: &mut ColumnBuffer, zone: Option<Tz>) -> Resul
     let mut more = scanner.open(b']');
     let mut index = 0;
     while more {
-        // The scanner has been over this array before.
+        // The scanner has validated this array before.
         let Ok(item) = scanner.value() else { break };
         if item == Value::Null {
             items.append_null();
@@ -110,7 +109,7 @@ fn append_list(json: &str, column: &mut ColumnBuffer, zone: Option<Tz>) -> Resul
     Ok(())
 }
 
-/// A value in the words of a message.
+/// Describes a value for a message.
 #[cold]
 pub(super) fn describe(value: Value<'_>) -> String {
     match value {

@@ -70,12 +70,50 @@ fn seconds_keep_their_fraction() {
 }
 
 #[test]
-fn other_units_are_whole_and_checked() {
+fn regression_other_units_have_fractions_too() {
     use TimeUnit::{Microsecond, Millisecond, Nanosecond};
     for (text, unit, expected) in [
         ("1500", Millisecond, Some(1_500_000)),
         ("-1", Millisecond, Some(-1_000)),
-        ("1.5", Millisecond, None),
+        ("1767614400000.5", Millisecond, Some(1_767_614_400_000_500)),
+        ("1767614400000.0", Millisecond, Some(1_767_614_400_000_000)),
+        ("1.7676144e12", Millisecond, Some(1_767_614_400_000_000)),
+        // A float has no more than 17 digits.
+        (
+            "1767614400000.4567",
+            Millisecond,
+            Some(1_767_614_400_000_456),
+        ),
+        ("-0.0001", Millisecond, Some(-1)),
+        (
+            "1767614400000000.0",
+            Microsecond,
+            Some(1_767_614_400_000_000),
+        ),
+        (
+            "1767614400000001.9",
+            Microsecond,
+            Some(1_767_614_400_000_001),
+        ),
+        (
+            "1.767614400000001e15",
+            Microsecond,
+            Some(1_767_614_400_000_001),
+        ),
+        (
+            "1767614400123456789.0",
+            Nanosecond,
+            Some(1_767_614_400_123_456),
+        ),
+        (
+            "1.767614400123456789e18",
+            Nanosecond,
+            Some(1_767_614_400_123_456),
+        ),
+        ("-0.5", Nanosecond, Some(-1)),
+        ("1e30", Nanosecond, None),
+        ("1.5.0", Millisecond, None),
+        ("NaN", Millisecond, None),
         ("9223372036854775807", Millisecond, None),
         ("9223372036854775807", Microsecond, Some(i64::MAX)),
         ("9223372036854775808", Microsecond, None),
@@ -126,11 +164,11 @@ fn dates_are_days() {
 
 proptest! {
     #[test]
-    fn a_decimal_reads_what_its_digits_say(value in -10_i128.pow(17)..10_i128.pow(17), scale in 0_u8..10) {
-        let unit = 10_i128.pow(u32::from(scale));
+    fn a_decimal_reads_what_its_digits_say(value in -10_i128.pow(17)..10_i128.pow(17), scale in 0_i8..10) {
+        let unit = 10_i128.pow(u32::from(scale.unsigned_abs()));
         let sign = if value < 0 { "-" } else { "" };
         let (whole, rest) = (value.abs() / unit, value.abs() % unit);
-        let text = format!("{sign}{whole}.{rest:0width$}", width = usize::from(scale));
+        let text = format!("{sign}{whole}.{rest:0width$}", width = usize::from(scale.unsigned_abs()));
         prop_assert_eq!(decimal(&text, scale, Excess::Refuse), Some(value));
     }
 

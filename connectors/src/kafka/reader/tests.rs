@@ -18,8 +18,8 @@ fn reader(reports: Sender) -> TopicReader {
     }
 }
 
-/// The mock cannot add partitions to a topic, so the reader is told of one
-/// partition only and finds the other as if it were new.
+/// The mock cannot add partitions to a topic. So the reader knows one partition only, and discovers
+/// the other as if it were new.
 #[tokio::test]
 async fn a_new_partition_is_found_while_running() {
     let broker = MockBroker::start(1).unwrap();
@@ -27,11 +27,20 @@ async fn a_new_partition_is_found_while_running() {
     let (sender, mut reports) = queue::bounded(1 << 20);
     let reader = reader(sender);
     let control = Arc::clone(&reader.control);
-    let consumer: BaseConsumer<Notes> = KafkaConfig::new(broker.bootstrap_servers(), ["events"])
-        .client("group")
-        .create_with_context(Notes::default())
-        .unwrap();
-    let mut reading = Reading::new(reader, "events".into(), broker.bootstrap_servers().into());
+    let consumer: BaseConsumer<EventContext> =
+        KafkaConfig::new(broker.bootstrap_servers(), ["events"])
+            .client("group")
+            .create_with_context(EventContext::default())
+            .unwrap();
+    let opening = Startup::new(
+        "events".into(),
+        TopicPositions::default(),
+        StartAt::Earliest,
+        Duration::from_secs(10),
+        broker.bootstrap_servers().into(),
+        "group".into(),
+    );
+    let mut reading = Reading::new(reader, &opening);
     reading.add(0, 0);
     let thread = thread::spawn(move || {
         reading.assign(&consumer, &[0]).map_err(drop).unwrap();
@@ -63,7 +72,7 @@ async fn a_new_partition_is_found_while_running() {
 async fn a_thread_that_dies_is_missed() {
     let (sender, mut reports) = queue::bounded(1 << 20);
     let died = thread::spawn(move || {
-        let _obituary = Obituary {
+        let _obituary = PanicReport {
             topic: "events".into(),
             reports: sender,
         };

@@ -1,23 +1,25 @@
-//! The files that one folder's rows are written to.
+//! The files of a folder's rows.
 
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use object_store::path::{Path, PathPart};
-use tagflow_engine::{Ids, Result, Urgency, sink::StagedFile};
+use tagflow_engine::{Ids, Priority, Result, files::StagedFile};
 
 use super::published::{Ends, WindowFile};
 use crate::parquet::{config::ParquetSinkConfig, layout::Layout, writer::FileWriter};
 
-/// A staged file, and what to remember of it.
+/// A staged file, and the facts to remember.
 pub(super) type NewFile = (StagedFile, WindowFile);
 
-/// Writes rows of one folder to one file after another, each of the target size.
+/// Writes rows of a folder to one file after another, each of the target size.
 pub(super) struct Files<'a> {
     pub(super) config: &'a ParquetSinkConfig,
     pub(super) layout: &'a Arc<Layout>,
     /// The staging folder, from the store's root.
     pub(super) staging: &'a Path,
+    /// The first part of the commit log's identity.
+    pub(super) log: &'a str,
     pub(super) folder: &'a Path,
     pub(super) ids: &'a dyn Ids,
     /// The ends of the windows of all rows.
@@ -35,21 +37,21 @@ impl Files<'_> {
         let (_, writer) = match &mut self.open {
             Some(open) => open,
             none => {
-                let name = self.ids.unique().simple().to_string();
+                let name = format!("{}-{}", self.log, self.ids.unique().simple());
                 let staged = self.staging.parts().chain([PathPart::from(name.as_str())]);
                 let store = Arc::clone(&self.config.store);
-                let writer = FileWriter::create(self.layout, store, staged.collect())?;
+                let writer = FileWriter::create(self.layout, self.folder, store, staged.collect())?;
                 none.insert((name, writer))
             }
         };
         writer.write(rows).await?;
-        if writer.encoded_bytes() >= self.config.files.target_bytes {
+        if writer.is_full(self.config.files.target_bytes) {
             self.end_file().await?;
         }
         Ok(())
     }
 
-    /// All files, complete; none if there were no rows.
+    /// Completes and returns all files; empty without rows.
     pub(super) async fn finish(mut self) -> Result<Vec<NewFile>> {
         self.end_file().await?;
         Ok(self.finished)
@@ -59,15 +61,15 @@ impl Files<'_> {
         let Some((name, writer)) = self.open.take() else {
             return Ok(());
         };
-        let (uploaded, rows) = writer.finish(Urgency::Pressing).await?;
+        let (uploaded, rows) = writer.finish(Priority::Normal).await?;
         let file = WindowFile {
             folder: self.folder.clone(),
             name: name.clone(),
             ends: self.ends,
             staged: Some(uploaded.path.clone()),
+            sha256: Some(uploaded.sha256.clone()),
         };
         let staged = StagedFile {
-            table: Arc::clone(&self.layout.url),
             staged: uploaded.path,
             folder: self.folder.clone(),
             name: Some(name),

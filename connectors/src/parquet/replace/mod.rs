@@ -1,24 +1,20 @@
-//! Rows that take the place of published ones: a window that comes out again is
-//! in the table once.
+//! Rows that replace published ones: a window that is emitted again is in the table once.
 //!
-//! Files are never changed. Where the newest row of a window and key is to
-//! replace one in a published file, that file is written anew without the old
-//! row and with the new one, in the same Hive folder; the commit that publishes
-//! the new file removes the old one.
+//! Files are immutable. If the newest row of a window and key replaces one in a published file,
+//! that file is rewritten in the same Hive folder. It then has the new row instead of the old one.
+//! The commit that publishes the new file removes the old one.
 //!
-//! Rows wait in memory (`pending`) and, for crashes, in the state, as those of
-//! an open file do, until their folder is due: a folder is rewritten once for
-//! all that changed in it since. Of what is published, the sink remembers the
-//! files with windows that may still come out again (`published`), each by its
-//! name and the ends of its windows, so that only files with a window in
-//! question are read back.
+//! Rows are buffered in memory (`pending`) and, for crashes, in the state, as those of an open file
+//! are, until their folder is due. A folder is rewritten once for all changes since the last time.
+//! The sink remembers the published files with windows that may still be emitted again
+//! (`published`), each by its name and the ends of its windows. So it reads back only files with an
+//! affected window.
 //!
-//! All rows come to one lane. At a barrier every window behind the table's
-//! newest final one is final on all lanes, so then it is known which files have
-//! settled.
+//! All rows arrive at one lane. At a barrier every window behind the table's newest final one is
+//! final on all lanes, which determines the settled files.
 //!
-//! Simpler are the rows of `snapshot`, all of which give way to those of a newer
-//! time. Each lane writes some of their folders.
+//! The rows of `snapshot` are simpler: rows of a newer time replace all of them. Each lane writes
+//! some of their folders.
 
 mod files;
 mod pending;

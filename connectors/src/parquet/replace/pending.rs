@@ -1,52 +1,52 @@
-//! Rows of one folder that are not in a file yet.
+//! Rows of a folder that are not in a file yet.
 
 use arrow::{compute::concat_batches, record_batch::RecordBatch};
-use tagflow_engine::{EventTime, Ids, Result};
+use tagflow_engine::{Ids, Result, Uptime};
 
-use crate::parquet::{carry::Carry, sink::CUT_CARRY_BYTES};
+use crate::parquet::{sink::CUT_CARRY_BYTES, unflushed::Unflushed};
 
-/// Rows of the table's shape, all revisions of them.
+/// Rows of the table's shape, with all their revisions.
 #[derive(Debug)]
 pub(super) struct Pending {
     batches: Vec<RecordBatch>,
     bytes: usize,
-    since: EventTime,
-    /// What a crash must not lose.
-    pub(super) carry: Carry,
+    since: Uptime,
+    /// The rows that a crash must not lose.
+    pub(super) carry: Unflushed,
 }
 
 impl Pending {
-    /// None yet, at `now`.
-    pub(super) fn new(now: EventTime, ids: &dyn Ids) -> Self {
+    /// No rows yet, at `now`.
+    pub(super) fn new(now: Uptime, ids: &dyn Ids) -> Self {
         Self {
             batches: Vec::new(),
             bytes: 0,
             since: now,
-            carry: Carry::new(ids.unique().simple().to_string()),
+            carry: Unflushed::new(ids.unique().simple().to_string()),
         }
     }
 
-    /// Takes rows.
+    /// Adds rows.
     pub(super) fn push(&mut self, rows: RecordBatch) {
         self.bytes += rows.get_array_memory_size();
         self.batches.push(rows.clone());
         self.carry.push(rows);
         if self.carry.pending_bytes() > CUT_CARRY_BYTES {
-            self.carry.give_up();
+            self.carry.discard();
         }
     }
 
-    /// Memory that they take.
+    /// The memory of the rows.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Since when there have been some.
-    pub(super) fn since(&self) -> EventTime {
+    /// The time of the first row.
+    pub(super) fn since(&self) -> Uptime {
         self.since
     }
 
-    /// All of them; there are some.
+    /// All rows; there is at least one.
     pub(super) fn rows(&self) -> Result<RecordBatch> {
         let first = self.batches.first().expect("rows wait from the first on");
         Ok(concat_batches(&first.schema(), &self.batches)?)

@@ -1,4 +1,4 @@
-//! The files with rows that may yet be replaced.
+//! The files with rows that may still be replaced.
 
 use std::{mem, sync::Arc};
 
@@ -13,7 +13,7 @@ use tagflow_engine::{
     state::{KEY_GROUP_COLUMN, Snapshot, StatePart},
 };
 
-/// The key of the part that holds them.
+/// The key of the part with these files.
 const PART: &str = "published";
 
 /// A file, from the cut that reports it until its windows have settled.
@@ -25,8 +25,10 @@ pub(super) struct WindowFile {
     pub(super) name: String,
     /// The ends of its windows.
     pub(super) ends: Ends,
-    /// Where it was staged, if in this run.
+    /// Its staged path, if this run wrote it.
     pub(super) staged: Option<Path>,
+    /// SHA-256 of its bytes, in hex; `None` if an older build wrote the state.
+    pub(super) sha256: Option<String>,
 }
 
 impl WindowFile {
@@ -44,10 +46,10 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    /// Of rows that are of no window.
+    /// The ends of rows without a window.
     pub(super) const NONE: Self = Self { first: 0, last: 0 };
 
-    /// Of these; `None` if there are none.
+    /// The range of `ends`; `None` if there are none.
     pub(super) fn of(ends: impl Iterator<Item = i64>) -> Option<Self> {
         ends.map(|end| Self {
             first: end,
@@ -65,13 +67,13 @@ impl Ends {
     }
 }
 
-/// All of a table's.
+/// All such files of a table.
 #[derive(Debug, Default)]
 pub(super) struct Published {
     files: Vec<WindowFile>,
     /// Whether there is a part.
     stored: bool,
-    /// Whether the part is not what it should be.
+    /// Whether the part is out of date.
     changed: bool,
 }
 
@@ -82,7 +84,7 @@ impl Published {
         self.changed = true;
     }
 
-    /// Takes out the files of `folder` that windows with these ends may be in.
+    /// Removes and returns the files of `folder` that may contain windows with these ends.
     pub(super) fn take(&mut self, folder: &Path, ends: &[i64]) -> Vec<WindowFile> {
         let concerned = |file: &mut WindowFile| {
             file.folder == *folder && ends.iter().any(|end| file.ends.contain(*end))
@@ -92,13 +94,13 @@ impl Published {
         taken
     }
 
-    /// Takes out all files.
+    /// Removes and returns all files.
     pub(super) fn take_all(&mut self) -> Vec<WindowFile> {
         self.changed |= !self.files.is_empty();
         mem::take(&mut self.files)
     }
 
-    /// Forgets the files that need no second look.
+    /// Keeps only the files that may still change.
     pub(super) fn retain(&mut self, is_open: impl Fn(&WindowFile) -> bool) {
         let before = self.files.len();
         self.files.retain(is_open);
@@ -122,12 +124,15 @@ impl Published {
             let number = |number: fn(&WindowFile) -> i64| -> ArrayRef {
                 Arc::new(Int64Array::from_iter_values(self.files.iter().map(number)))
             };
+            let sha256 = self.files.iter().map(|file| file.sha256.as_deref());
+            let sha256: ArrayRef = Arc::new(sha256.collect::<StringArray>());
             let groups = UInt8Array::from(vec![0; self.files.len()]);
             let rows = RecordBatch::try_from_iter([
                 ("folder", text(|file| file.folder.as_ref())),
                 ("name", text(|file| &file.name)),
                 ("first_end_us", number(|file| file.ends.first)),
                 ("last_end_us", number(|file| file.ends.last)),
+                ("sha256", sha256),
                 (KEY_GROUP_COLUMN, Arc::new(groups)),
             ])?;
             snapshot.put_rows(PART, rows);
@@ -135,8 +140,8 @@ impl Published {
         Ok(())
     }
 
-    /// Takes back a part; says whether it was one of these. The next snapshot
-    /// puts it anew, because the number of lanes may have changed.
+    /// Restores a part; returns whether it is a part of this kind. The next snapshot writes it
+    /// again, because the number of lanes may have changed.
     pub(super) fn restore(&mut self, part: &StatePart) -> Result<bool> {
         if part.key != PART {
             return Ok(false);
@@ -153,6 +158,8 @@ impl Published {
         };
         let (folders, names) = (text("folder")?, text("name")?);
         let (first, last) = (number("first_end_us")?, number("last_end_us")?);
+        let sha256 = part.rows.column_by_name("sha256");
+        let sha256 = sha256.and_then(|column| column.as_string_opt::<i32>());
         for row in 0..folders.len() {
             self.files.push(WindowFile {
                 folder: Path::parse(folders.value(row))
@@ -163,6 +170,9 @@ impl Published {
                     last: last.value(row),
                 },
                 staged: None,
+                sha256: sha256
+                    .filter(|all| all.is_valid(row))
+                    .map(|all| all.value(row).to_owned()),
             });
         }
         (self.stored, self.changed) = (true, true);

@@ -1,4 +1,4 @@
-//! Which rows are revisions of one another.
+//! Finds rows that are revisions of each other.
 
 use std::collections::{HashMap, hash_map::Entry};
 
@@ -9,14 +9,14 @@ use arrow::{
     record_batch::RecordBatch,
     row::{RowConverter, Rows, SortField},
 };
-use tagflow_engine::{Error, Result, time::micros};
+use tagflow_engine::{Error, Result, state::key_column, time::micros};
 
 use crate::parquet::{config::Revisions, layout::Layout};
 
-/// Where the columns of [`Revisions`] are in a table's rows.
+/// The indexes of the columns of [`Revisions`] in a table's rows.
 #[derive(Debug)]
 pub(in crate::parquet) struct RevisionColumns {
-    /// Those of the key that files hold; the others are in the folder's name.
+    /// The key columns that files contain; the others are in the folder's name.
     key: Vec<usize>,
     rows: RowConverter,
     window_end: usize,
@@ -68,30 +68,30 @@ impl RevisionColumns {
         })
     }
 
-    /// What determines the meaning of the sink's state, beside the table.
+    /// The part of the fingerprint of the sink's state that is specific to revisions.
     pub(in crate::parquet) fn fingerprint(&self, layout: &Layout) -> String {
         let names = self.key.iter();
         let names = names.map(|&column| layout.table.field(column).name().as_str());
         format!("replaced by {}", names.collect::<Vec<_>>().join(", "))
     }
 
-    /// What tells the rows of a table or of a file apart inside a folder.
+    /// The keys of the rows of a table or of a file, within one folder.
     pub(super) fn keys(&self, rows: &RecordBatch) -> Result<Rows> {
         let columns: Vec<_> = self
             .key
             .iter()
-            .map(|&column| rows.column(column).clone())
+            .map(|&column| key_column(rows.column(column)))
             .collect();
         Ok(self.rows.convert_columns(&columns)?)
     }
 
-    /// The end of each row's window, of rows of a table, in microseconds.
+    /// The end of each table row's window, in microseconds.
     pub(super) fn window_ends<'a>(&self, rows: &'a RecordBatch) -> &'a [i64] {
         let ends = rows.column(self.window_end);
         ends.as_primitive::<TimestampMicrosecondType>().values()
     }
 
-    /// The newest row of each key, of rows of one folder.
+    /// The newest row of each key, from rows of a single folder.
     pub(super) fn newest(&self, rows: &RecordBatch) -> Result<RecordBatch> {
         let keys = self.keys(rows)?;
         let revisions = rows.column(self.revision).as_primitive::<Int64Type>();
@@ -114,7 +114,7 @@ impl RevisionColumns {
         Ok(take_record_batch(rows, &UInt32Array::from(newest))?)
     }
 
-    /// Which rows of a table or a file are there, and not retracted.
+    /// Which rows of a table or a file are present, and not retracted.
     pub(super) fn hold(&self, rows: &RecordBatch) -> Result<BooleanArray> {
         match self.retracted {
             Some(retracted) => Ok(not(rows.column(retracted).as_boolean())?),
@@ -122,7 +122,7 @@ impl RevisionColumns {
         }
     }
 
-    /// The latest end of a window that has closed, of rows of a table.
+    /// The latest end of a closed window among table rows.
     pub(super) fn closed_through(&self, rows: &RecordBatch) -> Option<i64> {
         let revisions = rows.column(self.revision).as_primitive::<Int64Type>();
         let ends = self.window_ends(rows).iter().zip(revisions.values());
@@ -131,8 +131,8 @@ impl RevisionColumns {
             .max()
     }
 
-    /// Whether no window that ends at `end` or before comes out again, once one
-    /// that ends at `closed_through` has closed on all lanes.
+    /// Whether no window that ends at `end` or before is emitted again, once one that ends at
+    /// `closed_through` has closed on all lanes.
     pub(super) fn has_settled(&self, end: i64, closed_through: i64) -> bool {
         end.saturating_add(self.lateness_us) <= closed_through
     }

@@ -1,4 +1,4 @@
-//! The sink: rows wait, then take the place of those in published files.
+//! The sink that buffers rows, then replaces those in published files.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -13,10 +13,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use object_store::{Error as StoreError, ObjectStoreExt, path::Path};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use sha2::{Digest, Sha256};
 use tagflow_engine::{
     Batch, Clock, Error, Ids, Result,
     element::BarrierKind,
-    sink::{RemovedFile, Sink, SinkContext, SinkCut, StagedFile},
+    files::{PreparedFiles, RemovedFile, StagedFile},
+    sink::{PreparedCommit, Sink, SinkContext},
     state::{NewPart, StatePart},
     store_error,
 };
@@ -29,11 +31,11 @@ use super::{
 };
 use crate::parquet::{config::ParquetSinkConfig, layout::Layout, partition::Partitioner};
 
-/// Rows that are read back at a time.
+/// The most rows per batch that is read back.
 const BATCH_ROWS: usize = 8192;
 
-/// The sink of a table in which the newest revision of a row replaces the
-/// others; on one lane.
+/// The sink of a table in which the newest revision of a row replaces the others; it runs on one
+/// lane.
 pub(in crate::parquet) struct ReplacingSink {
     config: Arc<ParquetSinkConfig>,
     layout: Arc<Layout>,
@@ -41,20 +43,22 @@ pub(in crate::parquet) struct ReplacingSink {
     partitioner: Partitioner,
     /// The staging folder, from the store's root.
     staging: Path,
+    /// The first part of the commit log's identity.
+    log: Arc<str>,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
-    /// The rows of each Hive folder that are in no file.
+    /// The buffered rows of each Hive folder.
     pending: BTreeMap<Path, Pending>,
-    /// Their memory.
+    /// The memory of the buffered rows.
     pending_bytes: usize,
     published: Published,
-    /// A window that ends here has closed.
+    /// The latest end of a closed window.
     closed_through: i64,
     /// Files that the next cut reports.
     finished: Vec<StagedFile>,
-    /// Published files that it removes.
+    /// Published files that the next cut removes.
     removed: Vec<RemovedFile>,
-    /// State whose rows it has in files.
+    /// State whose rows are in files now.
     written: Vec<String>,
 }
 
@@ -68,6 +72,7 @@ impl ReplacingSink {
         let root = config.root.parts();
         Ok(Self {
             staging: root.chain(context.staging.parts()).collect(),
+            log: context.log,
             partitioner: Partitioner::new(&layout)?,
             config,
             layout,
@@ -91,12 +96,12 @@ impl ReplacingSink {
             let pending = self
                 .pending
                 .entry(folder)
-                .or_insert_with(|| Pending::new(self.clock.now(), self.ids.as_ref()));
+                .or_insert_with(|| Pending::new(self.clock.uptime(), self.ids.as_ref()));
             let before = pending.bytes();
             pending.push(rows);
             self.pending_bytes += pending.bytes() - before;
         }
-        // To put rows in their places takes their memory once more.
+        // Replacing rows needs their memory a second time.
         while self.pending_bytes > self.config.files.open_bytes / 2 {
             let largest = self.pending.iter().max_by_key(|(_, rows)| rows.bytes());
             let Some(folder) = largest.map(|(folder, _)| folder.clone()) else {
@@ -107,8 +112,8 @@ impl ReplacingSink {
         Ok(())
     }
 
-    /// Writes the rows that wait for a folder: those of windows that are in
-    /// files already, to those files written anew; the others to new ones.
+    /// Writes the buffered rows of a folder. Rows of windows in existing files cause those files to
+    /// be rewritten; the others are written to new files.
     async fn put_in_place(&mut self, folder: &Path) -> Result<()> {
         let Some(pending) = self.pending.remove(folder) else {
             return Ok(());
@@ -117,11 +122,11 @@ impl ReplacingSink {
         let rows = self.revisions.newest(&pending.rows()?)?;
         self.written.extend(pending.carry.into_parts());
         let ends = self.revisions.window_ends(&rows).to_vec();
-        let rows = self.layout.file_rows(&rows)?;
+        let rows = self.layout.file_rows(&rows, folder)?;
         let keys = self.revisions.keys(&rows)?;
         let keys: HashSet<Row<'_>> = keys.iter().collect();
 
-        // What is retracted only takes its revisions before away.
+        // A retraction only removes its earlier revisions.
         let holds = self.revisions.hold(&rows)?;
         let mut homeless: Vec<bool> = holds.values().iter().collect();
         for old in self.published.take(folder, &ends) {
@@ -164,6 +169,7 @@ impl ReplacingSink {
             config: &self.config,
             layout: &self.layout,
             staging: &self.staging,
+            log: &self.log,
             folder,
             ids: self.ids.as_ref(),
             ends,
@@ -179,7 +185,7 @@ impl ReplacingSink {
         }
     }
 
-    /// Lets a file go whose rows are in others now.
+    /// Removes a file whose rows are in other files now.
     async fn remove(&mut self, old: WindowFile) -> Result<()> {
         let unreported = self
             .finished
@@ -187,7 +193,6 @@ impl ReplacingSink {
             .position(|file| file.name.as_ref() == Some(&old.name));
         let Some(index) = unreported else {
             self.removed.push(RemovedFile {
-                table: Arc::clone(&self.layout.url),
                 published: old.path().to_string(),
             });
             return Ok(());
@@ -199,8 +204,7 @@ impl ReplacingSink {
         deleted.map_err(|error| store_error::failed(store.as_ref(), "delete", &staged, error))
     }
 
-    /// The bytes of a file. It may not be published yet, and be at any moment:
-    /// it is staged until it is published.
+    /// The bytes of a file: published or, until then, staged. It may be published at any moment.
     async fn read(&self, file: &WindowFile) -> Result<Bytes> {
         let store = &self.config.store;
         let published: Path = self
@@ -215,7 +219,10 @@ impl ReplacingSink {
         {
             let read = async { store.get(path).await?.bytes().await };
             match read.await {
-                Ok(bytes) => return Ok(bytes),
+                Ok(bytes) => {
+                    check(path, &bytes, file.sha256.as_deref())?;
+                    return Ok(bytes);
+                }
                 Err(StoreError::NotFound { .. }) => {}
                 Err(error) => {
                     return Err(store_error::failed(store.as_ref(), "read", path, error));
@@ -224,9 +231,8 @@ impl ReplacingSink {
         }
         Err(Error::data(format!(
             "file `{published}`, of which rows are to be replaced, is gone: someone else moved or \
-             deleted it, or another process has taken the pipeline over; restore it, or run with \
-             `--reset {}` to write the table on without it",
-            self.config.name
+             deleted it; restore it from a backup, or write the table anew by reading its sources \
+             again (`--reset SOURCE --replace-tables`)"
         )))
     }
 
@@ -244,7 +250,7 @@ impl ReplacingSink {
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
             .and_then(|builder| builder.with_batch_size(BATCH_ROWS).build())
             .map_err(&unsound)?;
-        let shape = Arc::clone(&self.layout.file);
+        let shape = Arc::clone(self.layout.file_in(&file.folder));
         Ok(reader.map(move |batch| {
             let batch = batch.map_err(|error| unsound(error.into()))?;
             Ok(batch.with_schema(Arc::clone(&shape))?)
@@ -253,7 +259,7 @@ impl ReplacingSink {
 
     /// The folders whose rows a cut writes.
     fn due(&self, kind: BarrierKind) -> Vec<Path> {
-        let now = self.clock.now();
+        let now = self.clock.uptime();
         let is_due = |pending: &Pending| {
             kind != BarrierKind::Checkpoint
                 || pending.carry.must_finish()
@@ -267,6 +273,22 @@ impl ReplacingSink {
     }
 }
 
+/// Rejects bytes that differ from the published ones: their rows would be written to new files,
+/// with valid checksums.
+fn check(path: &Path, bytes: &[u8], expected: Option<&str>) -> Result<()> {
+    let Some(expected) = expected else {
+        return Ok(());
+    };
+    if format!("{:x}", Sha256::digest(bytes)) == expected {
+        return Ok(());
+    }
+    Err(Error::data(format!(
+        "file `{path}`, of which rows are to be replaced, does not have the checksum that it had \
+         when it was written: someone else changed it, or the disk did; restore it from a backup, \
+         or write the table anew by reading its sources again (`--reset SOURCE --replace-tables`)"
+    )))
+}
+
 #[async_trait]
 impl Sink for ReplacingSink {
     async fn write(&mut self, batch: Batch) -> Result<()> {
@@ -274,21 +296,21 @@ impl Sink for ReplacingSink {
         self.write_rows(rows).await
     }
 
-    async fn cut(&mut self, kind: BarrierKind) -> Result<SinkCut> {
+    async fn prepare_commit(&mut self, kind: BarrierKind) -> Result<PreparedCommit> {
         for folder in self.due(kind) {
             self.put_in_place(&folder).await?;
         }
-        let mut cut = SinkCut {
+        let mut cut = PreparedFiles {
             files: mem::take(&mut self.finished),
             removed: mem::take(&mut self.removed),
-            ..SinkCut::default()
+            ..PreparedFiles::default()
         };
         cut.snapshot.removed = mem::take(&mut self.written);
         for (folder, pending) in &mut self.pending {
             let part = pending.carry.take_part(folder)?;
             cut.snapshot.put.extend(part.map(NewPart::from));
         }
-        // Rows that wait may be of any window.
+        // Buffered rows may belong to any window.
         self.published.retain(|file| {
             self.pending.contains_key(&file.folder)
                 || !self
@@ -296,11 +318,11 @@ impl Sink for ReplacingSink {
                     .has_settled(file.ends.last, self.closed_through)
         });
         self.published.snapshot(&mut cut.snapshot)?;
-        Ok(cut)
+        cut.into_commit(&self.config.root)
     }
 
-    /// The rows wait until the next cut, which puts them in place whatever their
-    /// age and removes them: so it does not matter which lane had put them.
+    /// The rows are buffered until the next cut, which writes them whatever their age and removes
+    /// their state. So the lane that stored them does not matter.
     async fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
         for part in parts {
             if self.published.restore(&part)? {
@@ -311,7 +333,7 @@ impl Sink for ReplacingSink {
             self.write_rows(rows).await?;
         }
         for pending in self.pending.values_mut() {
-            pending.carry.give_up();
+            pending.carry.discard();
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The sink: what came last is in the table.
+//! The sink of a table that contains only the latest snapshot.
 
 #[cfg(test)]
 mod tests;
@@ -13,23 +13,23 @@ use async_trait::async_trait;
 use tagflow_engine::{
     Batch, Error, Result,
     element::BarrierKind,
-    sink::{RemovedFile, Sink, SinkContext, SinkCut},
+    files::RemovedFile,
+    sink::{PreparedCommit, Sink, SinkContext},
     state::StatePart,
 };
 
 use super::published::{Ends, Published, WindowFile};
 use crate::parquet::{layout::Layout, sink::ParquetSink};
 
-/// The sink of a table in which the rows that came since the last cut, if any did,
-/// replace all others.
+/// The sink of a table in which the rows since the last cut, if any, replace all others.
 ///
-/// Every lane gets all rows and writes its share of them. So each knows of newer ones,
-/// even where none is its own, and lets the files go that it wrote.
+/// Every lane receives all rows and writes its share. So each lane knows of newer rows, even
+/// without a row of its own, and removes its earlier files.
 pub(in crate::parquet) struct SnapshotSink {
     rows: ParquetSink,
     layout: Arc<Layout>,
     share: Share,
-    /// Whether rows have come since the last cut.
+    /// Whether rows have arrived since the last cut.
     is_new: bool,
     /// The files that readers see.
     published: Published,
@@ -52,7 +52,7 @@ impl Share {
         }
     }
 
-    /// Which rows are of it.
+    /// Which rows belong to this share.
     fn of_rows(&self, rows: &RecordBatch) -> Result<BooleanArray> {
         let is_mine = |bucket: Option<&str>| {
             let bucket: usize = bucket?.parse().ok()?;
@@ -66,7 +66,7 @@ impl Share {
 }
 
 impl SnapshotSink {
-    /// Writes by `rows`.
+    /// Writes with the sink `rows`.
     pub(in crate::parquet) fn new(rows: ParquetSink, layout: Arc<Layout>, share: Share) -> Self {
         Self {
             rows,
@@ -90,16 +90,15 @@ impl Sink for SnapshotSink {
         self.rows.write_rows(self.layout.table_rows(&rows)?).await
     }
 
-    async fn cut(&mut self, _kind: BarrierKind) -> Result<SinkCut> {
-        // Complete, so all files are.
-        let mut cut = self.rows.cut(BarrierKind::Stop).await?;
+    async fn prepare_commit(&mut self, _kind: BarrierKind) -> Result<PreparedCommit> {
+        // A snapshot is complete, so all its files are.
+        let mut cut = self.rows.prepare_files(BarrierKind::Stop).await?;
         let removed = if mem::take(&mut self.is_new) {
             self.published.take_all()
         } else {
             Vec::new()
         };
         cut.removed.extend(removed.iter().map(|old| RemovedFile {
-            table: Arc::clone(&self.layout.url),
             published: old.path().to_string(),
         }));
         for file in &mut cut.files {
@@ -109,11 +108,12 @@ impl Sink for SnapshotSink {
                 name: name.clone(),
                 ends: Ends::NONE,
                 staged: None,
+                sha256: Some(file.sha256.clone()),
             });
             file.name = Some(name);
         }
         self.published.snapshot(&mut cut.snapshot)?;
-        Ok(cut)
+        self.rows.to_commit(cut)
     }
 
     async fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {

@@ -8,9 +8,10 @@ use arrow::{
 use object_store::{ObjectStoreExt, path::Path};
 use proptest::prelude::*;
 use tagflow_engine::{
-    Batch,
+    Batch, ErrorKind,
     element::BarrierKind,
-    sink::{Sink, SinkCut, SinkFactory},
+    files::prepared,
+    sink::{PreparedCommit, Sink, SinkFactory},
 };
 
 use crate::{
@@ -88,17 +89,18 @@ async fn conforms() {
     }
 }
 
-async fn cut(sink: &mut Box<dyn Sink>, rows: &[Row]) -> SinkCut {
+async fn cut(sink: &mut Box<dyn Sink>, rows: &[Row]) -> PreparedCommit {
     sink.write(Batch::derived(batch(rows))).await.unwrap();
-    sink.cut(BarrierKind::Checkpoint).await.unwrap()
+    sink.prepare_commit(BarrierKind::Checkpoint).await.unwrap()
 }
 
-/// How many files a cut brings, and how many it removes.
-fn counts(cut: &SinkCut) -> (usize, usize) {
-    (cut.files.len(), cut.removed.len())
+/// The number of files that a cut adds, and the number that it removes.
+fn counts(cut: &PreparedCommit) -> (usize, usize) {
+    let (files, removed) = prepared(&cut.committables, &Path::from("lake/campaigns")).unwrap();
+    (files.len(), removed.len())
 }
 
-/// Clicks of each window and key, as a reader sees them who takes every row.
+/// The clicks of each window and key for a reader of every row.
 async fn seen(log: &Log) -> Vec<(i64, String, i64)> {
     let mut seen = Vec::new();
     for (_, batches) in log.file_rows().await {
@@ -138,8 +140,8 @@ async fn a_window_that_comes_out_again_is_there_once() {
     log.commit(first).await;
     log.publish().await;
 
-    // A preview gives way to the next, and that to the result, with a key more;
-    // the other folder is let alone.
+    // The next preview replaces a preview, and the result with one more key replaces that one. The
+    // other folder does not change.
     let next = cut(
         &mut sink,
         &[(10, "a", -1, 2), (10, "a", 0, 3), (10, "c", 0, 7)],
@@ -165,7 +167,7 @@ async fn a_window_that_comes_out_again_is_there_once() {
     .await;
 }
 
-/// Rows with a column more: those without clicks are retracted.
+/// Rows with one more column: those without clicks are retracted.
 fn retracting(rows: &[Row]) -> RecordBatch {
     let rows_of = batch(rows);
     let retracted: BooleanArray = rows.iter().map(|row| Some(row.3 == 0)).collect();
@@ -196,21 +198,21 @@ async fn what_is_retracted_takes_its_row_away() {
     let mut cut = async |rows: &[Row]| {
         let rows = Batch::derived(retracting(rows));
         sink.write(rows).await.unwrap();
-        sink.cut(BarrierKind::Checkpoint).await.unwrap()
+        sink.prepare_commit(BarrierKind::Checkpoint).await.unwrap()
     };
     log.commit(cut(&[(10, "a", 0, 1), (20, "a", 0, 2), (60, "a", 0, 5)]).await)
         .await;
-    // Two become one, whose file takes the place of theirs.
+    // One new file replaces two old ones.
     let joined = cut(&[(10, "a", 1, 0), (20, "a", 1, 0), (30, "a", 1, 3)]).await;
     assert_eq!(counts(&joined), (1, 1));
     log.commit(joined).await;
     assert_seen(&log, &[(30, "a", 3), (60, "a", 5)]).await;
-    // The last row of a file takes the file away.
+    // The removal of the last row removes the file.
     let gone = cut(&[(60, "a", 1, 0)]).await;
     assert_eq!(counts(&gone), (0, 1));
     log.commit(gone).await;
     assert_seen(&log, &[(30, "a", 3)]).await;
-    // What has never been in a file leaves nothing.
+    // A row that was never in a file leaves nothing.
     let nothing = cut(&[(70, "b", 0, 4), (70, "b", 1, 0)]).await;
     assert_eq!(counts(&nothing), (0, 0));
 }
@@ -245,10 +247,11 @@ async fn files_are_forgotten_when_their_windows_have_settled() {
         log.commit(cut(&mut sink, &[(end, "a", 0, 1)]).await).await;
         assert_eq!(remembered(&log), files, "at {end}");
     }
-    // A preview says nothing of what has closed.
+    // A preview closes no window.
     log.commit(cut(&mut sink, &[(900, "a", -3, 1)]).await).await;
     assert_eq!(remembered(&log), 2);
-    log.commit(sink.cut(BarrierKind::Stop).await.unwrap()).await;
+    log.commit(sink.prepare_commit(BarrierKind::Stop).await.unwrap())
+        .await;
     assert_eq!(remembered(&log), 2, "they are of use after a stop");
 }
 
@@ -266,6 +269,7 @@ async fn rows_wait_until_their_folder_is_due() {
         log.commit(rows).await;
     }
     assert_eq!(log.parts.len(), 5);
+    clock.set_back(Duration::from_hours(1));
     clock.advance(Duration::from_mins(1));
     log.commit(cut(&mut sink, &[]).await).await;
     assert_seen(&log, &[(10, "a", -1)]).await;
@@ -279,12 +283,12 @@ async fn a_row_replaced_before_any_commit_leaves_no_file() {
     let (store, factory) = (config.store.clone(), factory(config));
     let mut log = Log::new(&factory);
     let mut sink = factory.open(context()).unwrap();
-    // Each batch is too much for the memory.
+    // Each batch exceeds the memory.
     for revision in -3..0 {
         let rows = batch(&[(10, "a", revision, revision)]);
         sink.write(Batch::derived(rows)).await.unwrap();
     }
-    let rows = sink.cut(BarrierKind::Checkpoint).await.unwrap();
+    let rows = sink.prepare_commit(BarrierKind::Checkpoint).await.unwrap();
     assert_eq!(counts(&rows), (1, 0));
     log.commit(rows).await;
     assert_seen(&log, &[(10, "a", -1)]).await;
@@ -317,13 +321,59 @@ async fn a_file_that_someone_took_away_is_named() {
     let (store, factory) = (config.store.clone(), factory(config));
     let mut sink = factory.open(context()).unwrap();
     let first = cut(&mut sink, &[(10, "a", -1, 1)]).await;
-    store.delete(&first.files[0].staged).await.unwrap();
+    let (files, _) = Log::new(&factory).changes(&first.committables);
+    store.delete(&files[0].staged).await.unwrap();
     sink.write(Batch::derived(batch(&[(10, "a", 0, 1)])))
         .await
         .unwrap();
-    let error = sink.cut(BarrierKind::Checkpoint).await.unwrap_err();
+    let error = sink
+        .prepare_commit(BarrierKind::Checkpoint)
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("/part=0/"), "{error}");
-    assert!(error.to_string().contains("`--reset campaigns`"), "{error}");
+    assert!(error.to_string().contains("--replace-tables"), "{error}");
+}
+
+#[tokio::test]
+async fn regression_a_file_that_was_changed_is_not_written_anew() {
+    for restarted in [false, true] {
+        let config = config();
+        let (store, factory) = (config.store.clone(), factory(config));
+        let mut log = Log::new(&factory);
+        let mut sink = factory.open(context()).unwrap();
+        let first = cut(&mut sink, &[(10, "a", -1, 1), (10, "b", -1, 7)]).await;
+        let staged = log.changes(&first.committables).0.remove(0).staged;
+        log.commit(first).await;
+        if restarted {
+            sink = log.recover(&factory, context()).await;
+        }
+        let mut bytes = store
+            .get(&staged)
+            .await
+            .unwrap()
+            .bytes()
+            .await
+            .unwrap()
+            .to_vec();
+        bytes[10] ^= 1;
+        let file = &log.files[0];
+        let name = file.name.as_deref().unwrap();
+        let published = format!("lake/campaigns/{}/{name}.parquet", file.folder);
+        let published = Path::parse(published).unwrap();
+        store.put(&published, bytes.into()).await.unwrap();
+        sink.write(Batch::derived(batch(&[(10, "a", 0, 2)])))
+            .await
+            .unwrap();
+        let error = sink
+            .prepare_commit(BarrierKind::Checkpoint)
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Data);
+        assert!(
+            error.to_string().contains("does not have the checksum"),
+            "{error}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -342,7 +392,7 @@ async fn what_the_state_means_is_in_the_fingerprint() {
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// The windows in order close; some keys of one come out again.
+    /// Windows close in order; some keys of a window are emitted again.
     Write {
         window: i64,
         keys: usize,
@@ -367,8 +417,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The newest of all rows that were written, against what readers and state
-/// have together.
+/// Compares the newest of all written rows with the rows in files and state together.
 async fn the_newest_is_there(steps: Vec<Step>, files: FileOptions) {
     let factory = factory(ParquetSinkConfig { files, ..config() });
     let clock = Arc::new(ManualClock::default());
@@ -404,12 +453,13 @@ async fn the_newest_is_there(steps: Vec<Step>, files: FileOptions) {
                 continue;
             }
             Step::Cut => {
-                log.commit(sink.cut(BarrierKind::Checkpoint).await.unwrap())
+                log.commit(sink.prepare_commit(BarrierKind::Checkpoint).await.unwrap())
                     .await;
                 committed = newest.clone();
             }
             Step::Stop => {
-                log.commit(sink.cut(BarrierKind::Stop).await.unwrap()).await;
+                log.commit(sink.prepare_commit(BarrierKind::Stop).await.unwrap())
+                    .await;
                 committed = newest.clone();
                 assert!(log.parts.keys().all(|key| key == "published"));
                 let rows: Vec<_> = seen(&log).await;
@@ -420,12 +470,12 @@ async fn the_newest_is_there(steps: Vec<Step>, files: FileOptions) {
                 assert_eq!(rows, expected);
             }
             Step::LostCommit => {
-                sink.cut(BarrierKind::Checkpoint).await.unwrap();
+                sink.prepare_commit(BarrierKind::Checkpoint).await.unwrap();
             }
             Step::Crash => {}
         }
         if !matches!(step, Step::Cut) {
-            // Whoever goes on has everything published first.
+            // The next process publishes everything first.
             log.publish().await;
             sink = log.recover(&factory, context_with(clock.clone())).await;
             newest = committed.clone();

@@ -1,8 +1,8 @@
 use super::*;
 use crate::parquet::{rolling::OpenFile, sink::ParquetSink};
 
-/// Writes `batches` of 2,000 rows over `days` days and holds the sink to its
-/// bound after each; the number of files at the end.
+/// Writes `batches` of 2,000 rows over `days` days and checks the sink's memory limit after each.
+/// Returns the final number of files.
 async fn check(days: i32, batches: i64, files: FileOptions) -> usize {
     let open_bytes = files.open_bytes;
     let mut config = partitioned(&numbered(0..1), &["dt"]);
@@ -23,11 +23,12 @@ async fn check(days: i32, batches: i64, files: FileOptions) -> usize {
             "{pending} bytes carried after batch {n}"
         );
         if n % 5 == 4 {
-            log.commit(sink.cut(BarrierKind::Checkpoint).await.unwrap())
+            log.commit(sink.prepare_commit(BarrierKind::Checkpoint).await.unwrap())
                 .await;
         }
     }
-    log.commit(sink.cut(BarrierKind::Stop).await.unwrap()).await;
+    log.commit(sink.prepare_commit(BarrierKind::Stop).await.unwrap())
+        .await;
     assert_eq!(log.row_counts(), (batches as u64 * 2_000, 0));
     log.files.len()
 }
@@ -66,7 +67,7 @@ async fn a_row_group_ends_where_that_frees_enough() {
         .map(|n| numbered(n * 2_000..(n + 1) * 2_000))
         .collect();
     let log = write_all(config, &batches).await.unwrap();
-    // The compressors of full pages take more than what is encoded.
+    // The compressors of full pages take more than the encoded data.
     assert_eq!(log.files.len(), 1);
     assert_eq!(metadata(&log, store.as_ref()).await.num_row_groups(), 3);
 }
@@ -81,8 +82,8 @@ async fn rows_that_are_too_many_to_carry_are_in_a_file_after_the_cut() {
         for _ in 0..batches {
             sink.write(Batch::derived(rows.clone())).await.unwrap();
         }
-        let cut = sink.cut(BarrierKind::Checkpoint).await.unwrap();
-        assert_eq!(cut.files.len(), files);
+        let cut = sink.prepare_commit(BarrierKind::Checkpoint).await.unwrap();
+        assert_eq!(cut.committables.len(), files);
         assert_eq!(cut.snapshot.put.len(), 1 - files, "{batches} batches");
     }
 }
@@ -96,7 +97,7 @@ async fn recovery_has_a_bounded_number_of_rows_to_read_back() {
     let mut sink = factory.open(context()).unwrap();
     for _ in 0..20 {
         sink.write(Batch::derived(rows.clone())).await.unwrap();
-        log.commit(sink.cut(BarrierKind::Checkpoint).await.unwrap())
+        log.commit(sink.prepare_commit(BarrierKind::Checkpoint).await.unwrap())
             .await;
         let carried = log.parts.values();
         let carried: usize = carried.map(RecordBatch::get_array_memory_size).sum();

@@ -24,8 +24,8 @@ async fn a_cut_carries_only_the_rows_since_the_cut_before() {
     for (ids, parts) in [(0..10, 5), (10..12, 2), (12..12, 0), (12..13, 1)] {
         let count = ids.clone().count();
         sink.write(Batch::derived(numbered(ids))).await.unwrap();
-        let cut = sink.cut(BarrierKind::Checkpoint).await.unwrap();
-        assert_eq!((cut.files.len(), cut.snapshot.removed.len()), (0, 0));
+        let cut = sink.prepare_commit(BarrierKind::Checkpoint).await.unwrap();
+        assert_eq!((cut.committables.len(), cut.snapshot.removed.len()), (0, 0));
         assert_eq!(cut.snapshot.put.len(), parts);
         let parts = cut.snapshot.put.into_iter();
         let parts: Vec<_> = parts.map(|part| part.load().unwrap()).collect();
@@ -33,8 +33,8 @@ async fn a_cut_carries_only_the_rows_since_the_cut_before() {
         assert_eq!(carried, count);
         keys.extend(parts.into_iter().map(|part| part.key));
     }
-    let cut = sink.cut(BarrierKind::Stop).await.unwrap();
-    assert_eq!(cut.files.len(), 5);
+    let cut = sink.prepare_commit(BarrierKind::Stop).await.unwrap();
+    assert_eq!(cut.committables.len(), 5);
     assert_eq!(
         cut.snapshot.removed.into_iter().collect::<BTreeSet<_>>(),
         keys
@@ -48,18 +48,18 @@ async fn restored_rows_are_in_a_file_after_the_next_cut() {
     let mut log = Log::new(&factory);
     let mut sink = factory.open(context()).unwrap();
     sink.write(Batch::derived(rows)).await.unwrap();
-    log.commit(sink.cut(BarrierKind::Checkpoint).await.unwrap())
+    log.commit(sink.prepare_commit(BarrierKind::Checkpoint).await.unwrap())
         .await;
 
     let mut sink = log.recover(&factory, context()).await;
     // A row that joins a restored file, and one that does not.
     sink.write(Batch::derived(numbered([10]))).await.unwrap();
-    log.commit(sink.cut(BarrierKind::Checkpoint).await.unwrap())
+    log.commit(sink.prepare_commit(BarrierKind::Checkpoint).await.unwrap())
         .await;
     assert_eq!(log.row_counts(), (11, 0));
     assert_eq!(log.files.len(), 5);
     sink.write(Batch::derived(numbered([11]))).await.unwrap();
-    log.commit(sink.cut(BarrierKind::Checkpoint).await.unwrap())
+    log.commit(sink.prepare_commit(BarrierKind::Checkpoint).await.unwrap())
         .await;
     assert_eq!(log.row_counts(), (11, 1));
 }
@@ -73,7 +73,7 @@ async fn rows_of_a_folder_go_to_one_lane_when_lanes_change() {
         let mut log = Log::new(&factory);
         let mut sink = factory.open(context()).unwrap();
         sink.write(Batch::derived(rows.clone())).await.unwrap();
-        log.commit(sink.cut(BarrierKind::Checkpoint).await.unwrap())
+        log.commit(sink.prepare_commit(BarrierKind::Checkpoint).await.unwrap())
             .await;
         let of_lane: BTreeSet<(i32, u8)> = log
             .parts
@@ -104,10 +104,10 @@ async fn rows_of_an_older_shape_are_restored_by_name() {
     let mut log = Log::new(&factory);
     let mut sink = factory.open(context()).unwrap();
     sink.write(Batch::derived(old)).await.unwrap();
-    log.commit(sink.cut(BarrierKind::Checkpoint).await.unwrap())
+    log.commit(sink.prepare_commit(BarrierKind::Checkpoint).await.unwrap())
         .await;
 
-    // `text` has gone, `dt` has moved, `clicks` is new.
+    // `text` was removed, `dt` was moved, `clicks` is new.
     let schema = Schema::new(vec![
         Field::new("dt", DataType::Date32, true),
         Field::new("clicks", DataType::Int64, false),
@@ -117,7 +117,7 @@ async fn rows_of_an_older_shape_are_restored_by_name() {
     let factory = ParquetSinkFactory::new(partitioned(&new, &["dt"])).unwrap();
     let mut sink = log.recover(&factory, context()).await;
     let mut log = Log::new(&factory);
-    let mut cut = sink.cut(BarrierKind::Checkpoint).await.unwrap();
+    let mut cut = sink.prepare_commit(BarrierKind::Checkpoint).await.unwrap();
     cut.snapshot.removed.clear();
     log.commit(cut).await;
     assert_eq!(committed_ids(&log).await, (0..10).collect::<Vec<_>>());
@@ -132,7 +132,7 @@ enum Step {
     Wait(u64),
     /// After a cut whose commit was written, or in the middle of an epoch.
     Crash,
-    /// A cut whose commit never landed, then a crash.
+    /// A cut whose commit was never written, then a crash.
     LostCommit,
     Stop,
 }
@@ -156,7 +156,7 @@ async fn every_row_once(steps: Vec<Step>, files: FileOptions) {
     let context = || context_with(clock.clone());
     let mut log = Log::new(&factory);
     let mut sink = factory.open(context()).unwrap();
-    // The source: what is committed, and what was read since.
+    // The source: the committed rows, and those read since.
     let (mut committed, mut read) = (0, 0);
     for step in steps {
         match step {
@@ -167,7 +167,7 @@ async fn every_row_once(steps: Vec<Step>, files: FileOptions) {
                 read += rows;
             }
             Step::Cut => {
-                log.commit(sink.cut(BarrierKind::Checkpoint).await.unwrap())
+                log.commit(sink.prepare_commit(BarrierKind::Checkpoint).await.unwrap())
                     .await;
                 committed = read;
             }
@@ -177,12 +177,13 @@ async fn every_row_once(steps: Vec<Step>, files: FileOptions) {
                 read = committed;
             }
             Step::LostCommit => {
-                sink.cut(BarrierKind::Checkpoint).await.unwrap();
+                sink.prepare_commit(BarrierKind::Checkpoint).await.unwrap();
                 sink = log.recover(&factory, context()).await;
                 read = committed;
             }
             Step::Stop => {
-                log.commit(sink.cut(BarrierKind::Stop).await.unwrap()).await;
+                log.commit(sink.prepare_commit(BarrierKind::Stop).await.unwrap())
+                    .await;
                 committed = read;
                 assert!(log.parts.is_empty());
                 sink = log.recover(&factory, context()).await;
@@ -193,7 +194,8 @@ async fn every_row_once(steps: Vec<Step>, files: FileOptions) {
             (0..committed).collect::<Vec<_>>()
         );
     }
-    log.commit(sink.cut(BarrierKind::Stop).await.unwrap()).await;
+    log.commit(sink.prepare_commit(BarrierKind::Stop).await.unwrap())
+        .await;
     assert_eq!(committed_ids(&log).await, (0..read).collect::<Vec<_>>());
     assert!(log.parts.is_empty());
 }

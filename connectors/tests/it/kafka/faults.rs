@@ -1,5 +1,5 @@
-//! What can go wrong at the brokers, one thing at a time: every row is read
-//! once all the same, or the reader stops and says why. Nothing hangs.
+//! Faults of the brokers, one at a time: every row is still read once, or the reader stops and
+//! states why. Nothing hangs.
 
 use std::time::Duration;
 
@@ -54,28 +54,28 @@ use super::harness::*;
 const TOPIC: &str = "events";
 const BROKERS: i32 = 3;
 const PARTITIONS: i32 = 2;
-/// What is sent before the fault, and again after it.
+/// The rows sent before the fault, and again after it.
 const ROWS: u32 = 200;
-/// How many requests a fault of theirs strikes.
+/// How many requests a limited fault affects.
 const STRIKES: usize = 3;
-/// So many that it never ends.
+/// Enough for a fault without end.
 const FOR_GOOD: usize = 100_000;
 /// How long a fault of the cluster lasts.
 const A_WHILE: Duration = Duration::from_secs(2);
 
 type Cluster = MockCluster<'static, DefaultProducerContext>;
 
-/// What goes wrong.
+/// A fault.
 #[derive(Debug, Clone, Copy)]
 enum Fault {
-    /// The next so many requests of a kind are answered with an error;
-    /// `CUT` cuts the connection instead.
+    /// The next requests of a kind, this many, are answered with an error; `CUT` closes the
+    /// connection instead.
     Answers(Request, Answer, usize),
     /// The topic's metadata is an error, for a while.
     Metadata(Answer),
     /// No broker answers, for a while.
     Down,
-    /// One of the brokers does not, for a while.
+    /// One of the brokers does not answer, for a while.
     OneDown,
     /// Every answer takes two seconds.
     Slow,
@@ -87,18 +87,18 @@ enum Fault {
     NewCoordinator,
 }
 
-/// How reading goes on.
+/// The outcome of reading.
 #[derive(Debug, Clone, Copy)]
 enum Then {
-    /// To the last row.
+    /// All rows are read.
     AllIsRead,
-    /// With an error that has this in it.
+    /// An error that contains this text.
     Stops(ErrorKind, &'static str),
-    /// Not, but the reader says that it is waiting, and for what.
+    /// Reading waits, and the reader reports this reason.
     IsSaid(&'static str),
 }
 
-/// When it goes wrong.
+/// When the fault happens.
 #[derive(Debug, Clone, Copy)]
 enum When {
     /// Before the topic is opened.
@@ -110,8 +110,8 @@ enum When {
 use Then::{AllIsRead, IsSaid, Stops};
 use When::{Opening, Reading};
 
-/// Every error that the broker of a fetch can answer (Kafka's protocol guide),
-/// and what a proxy or a broker of another make might.
+/// Every error that a broker can answer to a fetch (Kafka's protocol guide), and those that a proxy
+/// or another make of broker might answer.
 const OF_FETCH: &[Answer] = &[
     UNKNOWN,
     OFFSET_OUT_OF_RANGE,
@@ -154,7 +154,7 @@ const OF_COORDINATOR: &[Answer] = &[
     CUT,
 ];
 
-/// Errors of a commit to the group that no repetition mends.
+/// Errors of a commit to the group that no retry resolves.
 const OF_COMMIT: &[Answer] = &[
     ILLEGAL_GENERATION,
     UNKNOWN_MEMBER_ID,
@@ -297,12 +297,12 @@ async fn case(when: When, fault: Fault) -> (Read, Result<Met>) {
     (read, ended)
 }
 
-/// What reading met.
+/// The result of reading.
 #[derive(Debug)]
 enum Met {
-    /// As many rows as were wanted.
+    /// All expected rows.
     Rows,
-    /// Nothing for long: why, in the reader's words.
+    /// Nothing for long; the reader's reason.
     Silence(String),
 }
 
@@ -311,8 +311,8 @@ async fn read_rows(config: KafkaConfig, read: &mut Read) -> Result<Met> {
     go_on(&mut reader, read, ROWS).await
 }
 
-/// Reads until there are so many rows, or there is nothing for long. That none
-/// comes twice and none is left out, [`absorb`] sees.
+/// Reads until `rows` rows have arrived, or none arrives for long. [`absorb`] checks that no row is
+/// repeated or missing.
 async fn go_on(reader: &mut Reader, read: &mut Read, rows: u32) -> Result<Met> {
     let mut said = String::new();
     while read.values().map(Vec::len).sum::<usize>() < rows as usize {
@@ -344,7 +344,7 @@ fn strike(cluster: &Cluster, fault: Fault) {
             }
         }
         Fault::NoLeader => {
-            // From version 12 on the mock looks at the leader that is not there.
+            // From version 12 on the mock checks the missing leader.
             let versions = (Some(4), Some(11));
             cluster
                 .apiversion(Request::Fetch, versions.0, versions.1)
@@ -358,7 +358,7 @@ fn strike(cluster: &Cluster, fault: Fault) {
     }
 }
 
-/// Ends what lasts for a while.
+/// Ends a temporary fault.
 async fn mend(cluster: &Cluster, fault: Fault) {
     match fault {
         Fault::Metadata(_) => {
@@ -377,8 +377,8 @@ async fn mend(cluster: &Cluster, fault: Fault) {
     }
 }
 
-/// The client's own question for both ends of a log answered with the end twice,
-/// so a topic opened in a bad moment was read from its end.
+/// The client's own request for both bounds of a log returned the end twice, so a topic opened at a
+/// bad moment was read from its end.
 #[tokio::test]
 async fn regression_a_failed_question_for_the_start_is_not_answered_with_the_end() {
     let cluster = MockCluster::new(1).unwrap();
@@ -391,8 +391,8 @@ async fn regression_a_failed_question_for_the_start_is_not_answered_with_the_end
     assert_eq!(assigned(&mut reader).await["events/0"], 0);
 }
 
-/// The log's start moves past the position of a reader that is held up. What
-/// was lost, and the offsets that were read after it.
+/// The log's start moves past the position of a reader that is held up. Returns the lost range, and
+/// the offsets read after it.
 async fn read_across_a_loss(on_data_loss: OnDataLoss) -> Result<((Offset, Offset), Vec<Offset>)> {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic(TOPIC, 1, 1).unwrap();
@@ -403,9 +403,9 @@ async fn read_across_a_loss(on_data_loss: OnDataLoss) -> Result<((Offset, Offset
     let mut reader = open(config, &Positions::new()).await?;
     go_on(&mut reader, &mut Read::new(), 10).await?;
     reader.pause("events/0");
-    // Once the wish is taken the partition no longer moves.
+    // Once the thread has read the command, the partition no longer moves.
     sleep(Duration::from_millis(500)).await;
-    // The mock throws away all but the last 5 MiB.
+    // The mock deletes all but the last 5 MiB.
     let filler = "x".repeat(10_000);
     let rows = numbered(10..1_000).map(|row| format!("{row} {filler}"));
     produce_at(&servers, TOPIC, rows).await;

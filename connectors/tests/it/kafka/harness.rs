@@ -1,20 +1,20 @@
-//! What the tests of the Kafka source share.
+//! Shared parts of the tests of the Kafka source.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tagflow_connectors::kafka::{KafkaConfig, KafkaSource, MockBroker, Producer};
 use tagflow_engine::{
     Result, SystemClock,
-    source::{Chunk, Offset, Positions, Rows, Source, SourceEvent, SourceReader},
+    source::{Chunk, Offset, Positions, Rows, Source, SourceEvent, SourceReader, Systems},
 };
 use tokio::time::timeout;
 
-/// Nothing here takes this long unless it hangs.
+/// Only a hang takes this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) type Reader = Box<dyn SourceReader>;
 
-/// The rows of each partition, as they came.
+/// The rows of each partition, in order of arrival.
 pub(crate) type Read = BTreeMap<String, Vec<(Offset, Option<Vec<u8>>)>>;
 
 pub(crate) fn broker(topics: &[(&str, u16)]) -> MockBroker {
@@ -36,7 +36,7 @@ pub(crate) fn config_at(servers: &str, topics: &[&str]) -> KafkaConfig {
 }
 
 pub(crate) fn producer(servers: &str) -> Producer {
-    // The mock counts the bytes that it keeps as they were sent.
+    // The mock counts the stored bytes as they were sent.
     let properties = [
         ("message.max.bytes", "8000000"),
         ("compression.type", "none"),
@@ -78,8 +78,21 @@ pub(crate) fn positions(positions: &[(&str, Offset)]) -> Positions {
 }
 
 pub(crate) async fn open(config: KafkaConfig, positions: &Positions) -> Result<Reader> {
+    open_in(config, positions, &[]).await
+}
+
+/// Opens a source whose topics were read in these clusters.
+pub(crate) async fn open_in(
+    config: KafkaConfig,
+    positions: &Positions,
+    clusters: &[(&str, &str)],
+) -> Result<Reader> {
     let source = KafkaSource::new(config, "test", Arc::new(SystemClock));
-    timeout(PATIENCE, source.open(positions))
+    let clusters = clusters.iter();
+    let clusters: Systems = clusters
+        .map(|(topic, id)| ((*topic).into(), (*id).into()))
+        .collect();
+    timeout(PATIENCE, source.open_in(positions, &clusters))
         .await
         .expect("opened in time")
 }
@@ -90,7 +103,7 @@ pub(crate) async fn next(reader: &mut Reader) -> Result<SourceEvent> {
         .expect("an event in time")
 }
 
-/// Says what came, without the rows of a chunk.
+/// Panics with the event, without the rows of a chunk.
 pub(crate) fn unexpected(event: &SourceEvent) -> ! {
     match event {
         SourceEvent::Chunk(chunk) => {
@@ -113,7 +126,7 @@ pub(crate) async fn assigned(reader: &mut Reader) -> BTreeMap<String, Offset> {
     }
 }
 
-/// Adds a chunk to what was read, and checks that it joins what came before.
+/// Adds a chunk to the rows read so far, and checks that it continues them.
 pub(crate) fn absorb(read: &mut Read, chunk: &Chunk) {
     let Rows::Encoded(rows) = &chunk.rows else {
         panic!("Kafka rows are encoded")
@@ -135,9 +148,8 @@ pub(crate) fn absorb(read: &mut Read, chunk: &Chunk) {
     }
 }
 
-/// Reads until every one of `partitions` has answered that it is at its end. That
-/// the broker cannot be reached has to be taken back by then: the client says it
-/// late, even when it is connected again.
+/// Reads until each of `partitions` has reported its end. An unreachable broker must be reported
+/// reachable again by then: the client reports it late, even when it is connected again.
 pub(crate) async fn read_to_end(reader: &mut Reader, partitions: usize) -> Read {
     let mut read = Read::new();
     let mut ends = BTreeMap::new();
@@ -158,8 +170,19 @@ pub(crate) async fn read_to_end(reader: &mut Reader, partitions: usize) -> Read 
             }
             SourceEvent::Unreachable(_) if reachable => reachable = false,
             SourceEvent::Reachable if !reachable => reachable = true,
-            SourceEvent::Lag { .. } => {}
+            SourceEvent::Lag { .. } | SourceEvent::System { .. } => {}
             other => unexpected(&other),
+        }
+    }
+    read
+}
+
+/// Reads until there are `rows` rows.
+pub(crate) async fn read_rows(reader: &mut Reader, rows: usize) -> Read {
+    let mut read = Read::new();
+    while read.values().map(Vec::len).sum::<usize>() < rows {
+        if let SourceEvent::Chunk(chunk) = next(reader).await.unwrap() {
+            absorb(&mut read, &chunk);
         }
     }
     read

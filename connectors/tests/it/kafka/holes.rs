@@ -1,7 +1,7 @@
-//! A compacted topic: offsets whose messages are gone, in the middle of the log.
+//! A compacted topic: offsets without messages, in the middle of the log.
 //!
-//! The mock cluster does not compact, so what compaction leaves is sent to it as it
-//! is on the wire: a batch with fewer records than offsets.
+//! The mock cluster does not compact. So the test sends it the result of compaction in wire format:
+//! a batch with fewer records than offsets.
 
 use std::{
     collections::BTreeMap,
@@ -14,15 +14,15 @@ use tagflow_engine::source::{Offset, Positions, Rows, SourceEvent};
 
 use super::harness::*;
 
-/// Offsets 0, 4 and 5 of six that were there, and ten more after them.
+/// Offsets 0, 4 and 5 remain of the first six, and ten more follow.
 const LEFT: [Offset; 3] = [0, 4, 5];
 
 #[tokio::test]
 async fn a_compacted_hole_is_no_loss() {
     let broker = broker(&[("events", 1)]);
     let server = broker.bootstrap_servers().to_owned();
-    // The mock counts records, not offsets: what it takes for the next three are
-    // those that the first batch has already.
+    // The mock counts records, not offsets: it takes the next three for those that the first batch
+    // has already.
     for offsets in [LEFT, [0, 1, 2]] {
         let server = server.clone();
         let sent = tokio::task::spawn_blocking(move || send(&server, "events", &offsets));
@@ -32,7 +32,7 @@ async fn a_compacted_hole_is_no_loss() {
 
     for (from, expected) in [
         (None, [LEFT.to_vec(), (6..16).collect()].concat()),
-        // From where there is nothing any more.
+        // From an offset without a message.
         (Some(2), (4..16).collect()),
     ] {
         let mut config = config(&broker, &["events"]);
@@ -63,13 +63,14 @@ async fn offsets_to_end(reader: &mut Reader) -> Vec<Offset> {
                 assert_eq!(chunk.next, read[read.len() - 1] + 1);
             }
             SourceEvent::CaughtUp { end: 16, .. } => return read,
-            SourceEvent::CaughtUp { .. } | SourceEvent::Lag { .. } => {}
+            SourceEvent::CaughtUp { .. } | SourceEvent::Lag { .. } | SourceEvent::System { .. } => {
+            }
             other => unexpected(&other),
         }
     }
 }
 
-/// Sends one batch with records at these offsets from where it begins.
+/// Sends one batch with records at these offsets, relative to its start.
 fn send(server: &str, topic: &str, offsets: &[Offset]) {
     let batch = batch(offsets);
     let mut request = Vec::new();
@@ -102,7 +103,7 @@ fn send(server: &str, topic: &str, offsets: &[Offset]) {
 }
 
 /// A batch of Kafka's message format 2, uncompressed.
-fn batch(offsets: &[Offset]) -> Vec<u8> {
+pub(crate) fn batch(offsets: &[Offset]) -> Vec<u8> {
     let mut summed = Vec::new();
     let last = offsets[offsets.len() - 1] as i32;
     summed.extend(0_i16.to_be_bytes()); // attributes

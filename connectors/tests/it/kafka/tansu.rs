@@ -1,4 +1,4 @@
-//! The source against Tansu, where `TAGFLOW_TEST_TANSU` names it.
+//! The source against Tansu, if `TAGFLOW_TEST_TANSU` is set.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use std::{
 use tagflow_connectors::kafka::{EnsuredTopic, KafkaConfig, Producer};
 use tagflow_engine::source::{Offset, Positions};
 
-use super::harness::{numbered, open, read_all_of, sorted, values};
+use super::harness::{numbered, open, open_in, positions, read_all_of, sorted, values};
 
 /// A Tansu that ends with the test.
 struct Tansu {
@@ -21,11 +21,11 @@ struct Tansu {
 }
 
 impl Tansu {
-    /// The broker that `TAGFLOW_TEST_TANSU` names by address, or one started
-    /// from the binary that it names by path.
+    /// The broker at the address in `TAGFLOW_TEST_TANSU`, or one started from the binary at that
+    /// path.
     fn from_env() -> Option<Self> {
         let Ok(named) = env::var("TAGFLOW_TEST_TANSU") else {
-            // Not by the macro, whose output a passing test does not show.
+            // Not with the macro, because its output is hidden when a test passes.
             let note = "NOT RUN: set TAGFLOW_TEST_TANSU to the Tansu binary or a broker's address";
             let _ = writeln!(io::stderr(), "{note}");
             return None;
@@ -36,23 +36,29 @@ impl Tansu {
                 process: None,
             });
         }
+        Some(Self::cluster(&named, "tansu_cluster"))
+    }
+
+    /// A cluster of its own from `binary`, with this id.
+    fn cluster(binary: &str, id: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
             .unwrap()
             .port();
         let url = format!("tcp://127.0.0.1:{port}");
-        let process = Command::new(named)
+        let process = Command::new(binary)
             .args(["broker", "--storage-engine", "memory://tansu/"])
             .args(["--listener-url", &url, "--advertised-listener-url", &url])
+            .args(["--cluster-id", id])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("`TAGFLOW_TEST_TANSU` names a binary");
-        Some(Self {
+        Self {
             bootstrap_servers: format!("127.0.0.1:{port}"),
             process: Some(process),
-        })
+        }
     }
 }
 
@@ -132,4 +138,35 @@ async fn a_row_of_20_mb_arrives_from_tansu() {
         .map(|(_, value)| value.as_ref().map_or(0, Vec::len))
         .collect();
     assert_eq!(lengths, [6, 20_000_000, 5]);
+}
+
+#[tokio::test]
+async fn regression_a_second_tansu_is_another_cluster() {
+    let binary = env::var("TAGFLOW_TEST_TANSU").unwrap_or_default();
+    if !binary.contains('/') {
+        let _ = writeln!(
+            io::stderr(),
+            "NOT RUN: set TAGFLOW_TEST_TANSU to the Tansu binary"
+        );
+        return;
+    }
+    let cluster = Tansu::cluster(&binary, "second");
+    let producer = Producer::new(&cluster.bootstrap_servers, &BTreeMap::new()).unwrap();
+    producer.ensure_topic("events", 1).await.unwrap();
+    for row in numbered(0..20) {
+        producer
+            .send("events", None, Some(row.as_bytes()))
+            .await
+            .unwrap();
+    }
+    producer.flush().await.unwrap();
+    let config = KafkaConfig::new(&cluster.bootstrap_servers, ["events"]);
+    let at = positions(&[("events/0", 10)]);
+    let refused = open_in(config.clone(), &at, &[("events", "first")]).await;
+    let error = refused.err().expect("refused").to_string();
+    assert!(error.contains("cluster `first`"), "{error}");
+    assert!(error.contains("cluster `second`"), "{error}");
+    let mut reader = open_in(config, &at, &[("events", "second")]).await.unwrap();
+    let read = read_all_of(&mut reader, 1).await;
+    assert_eq!(values(&read), sorted(numbered(10..20)));
 }

@@ -1,20 +1,17 @@
-//! Whether records are one history. Pure.
+//! Checks that records form a single history. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    super::{
-        driver::table_totals,
-        record::{Checkpoint, Kind, Record},
-    },
+    super::record::{Checkpoint, Kind, Record},
     finding::{Finding, Subject, name},
 };
 
-/// What to do about a log that no crash explains.
+/// The advice for a log that no crash explains.
 const RESTORE: &str = "restore the state folder from a backup";
 
-/// What is wrong with the `records` of a log with these `slots`; those that do
-/// not read are not among the records.
+/// The findings in the `records` of a log with these `slots`. Unreadable records are missing in
+/// `records`.
 pub(super) fn check(slots: &BTreeSet<u64>, records: &BTreeMap<u64, Record>) -> Vec<Finding> {
     let collected_upto = records
         .values()
@@ -27,14 +24,24 @@ pub(super) fn check(slots: &BTreeSet<u64>, records: &BTreeMap<u64, Record>) -> V
     }
     for (older, newer) in records.values().zip(records.values().skip(1)) {
         if newer.seq == older.seq + 1 && !landed_late(older, newer, collected_upto) {
-            findings.extend(follows(older, newer));
+            findings.extend(follows(older, newer, records));
         }
-        findings.extend(never_back(older, newer));
+        findings.extend(never_back(older, newer, records));
     }
     findings
 }
 
-/// Slots that ought to be in use and are not.
+/// The current checkpoint after a record. `None` before the first commit, and if the commit that a
+/// claim follows was collected or is unreadable.
+pub(super) fn checkpoint<'a>(
+    record: &'a Record,
+    records: &'a BTreeMap<u64, Record>,
+) -> Option<&'a Checkpoint> {
+    let own = record.checkpoint.as_ref();
+    own.or_else(|| records.get(&record.follows?)?.checkpoint.as_ref())
+}
+
+/// Slots that should be in use but are empty.
 fn holes(slots: &BTreeSet<u64>, collected_upto: u64) -> Vec<Finding> {
     let mut findings = Vec::new();
     if !slots.contains(&1) {
@@ -80,7 +87,7 @@ fn rows(record: &Record) -> Vec<Finding> {
     findings
 }
 
-/// The claim under which a record was written is there.
+/// Checks the claim under which a record was written.
 fn claimed(
     record: &Record,
     slots: &BTreeSet<u64>,
@@ -90,7 +97,7 @@ fn claimed(
     let what = match records.get(&claim_seq) {
         Some(claim) if claim.kind == Kind::Claim => return None,
         Some(_) => "is no claim",
-        // It does not read, which is said already.
+        // It is unreadable, which another finding reports.
         None if slots.contains(&claim_seq) => return None,
         None => "is missing",
     };
@@ -101,14 +108,14 @@ fn claimed(
     Some(Finding::wrong(Subject::Log, message))
 }
 
-/// Whether a claim lies in the slot of a commit that was collected before the
-/// claim landed. Nobody owned the log by it.
+/// Whether a claim is in the slot of a commit that was collected before the claim was written. No
+/// process owned the log by it.
 fn landed_late(claim: &Record, next: &Record, collected_upto: u64) -> bool {
     claim.kind == Kind::Claim && claim.seq <= collected_upto && next.previous != Some(claim.attempt)
 }
 
-/// What must hold between a record and the next.
-fn follows(older: &Record, newer: &Record) -> Vec<Finding> {
+/// Checks a record against the next one.
+fn follows(older: &Record, newer: &Record, records: &BTreeMap<u64, Record>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let (this, last) = (name(newer), name(older));
     let mut wrong = |subject, what: &str| {
@@ -117,13 +124,14 @@ fn follows(older: &Record, newer: &Record) -> Vec<Finding> {
     if newer.previous != Some(older.attempt) {
         wrong(Subject::Log, &format!("was not written to {last} as it is"));
     }
-    let before = older.checkpoint.as_ref();
+    let before = checkpoint(older, records);
     match (newer.kind, &newer.checkpoint) {
-        (Kind::Claim, after) => {
-            if after.as_ref() != before {
+        (Kind::Claim, repeated) => {
+            let differs = repeated.is_some() && repeated.as_ref() != before;
+            if differs || newer.last_commit() != older.last_commit() {
                 wrong(
                     Subject::Log,
-                    &format!("does not repeat the checkpoint of {last}"),
+                    &format!("does not name the last commit as of {last}"),
                 );
             }
         }
@@ -134,12 +142,12 @@ fn follows(older: &Record, newer: &Record) -> Vec<Finding> {
                     &format!("follows {last}, which another owner wrote"),
                 );
             }
+            if before.is_none() && older.last_commit().is_some() {
+                // The commit to compare with was collected, or does not read.
+                return findings;
+            }
             for what in offsets(before, after, newer) {
                 wrong(Subject::Offsets, &what);
-            }
-            let tables = table_totals(before, &newer.files, &newer.removed);
-            if after.tables.is_some() && after.tables != tables {
-                wrong(Subject::Tables, "counts other files than it names");
             }
             let mut totals = before.map(|before| before.totals).unwrap_or_default();
             for counts in newer.counters.values().flat_map(BTreeMap::values) {
@@ -155,13 +163,13 @@ fn follows(older: &Record, newer: &Record) -> Vec<Finding> {
                 );
             }
         }
-        // No such record reads.
+        // There is no such readable record.
         (Kind::Commit, None) => {}
     }
     findings
 }
 
-/// How a commit's positions do not follow from those before it.
+/// The positions of a commit that do not follow from those before it.
 fn offsets(before: Option<&Checkpoint>, after: &Checkpoint, commit: &Record) -> Vec<String> {
     let mut findings = Vec::new();
     let old = before.map(|before| &before.positions);
@@ -201,13 +209,15 @@ fn offsets(before: Option<&Checkpoint>, after: &Checkpoint, commit: &Record) -> 
     findings
 }
 
-/// What grows from record to record, whether or not there were others between.
-fn never_back(older: &Record, newer: &Record) -> Option<Finding> {
-    let (before, after) = (older.checkpoint.as_ref(), newer.checkpoint.as_ref());
-    let grows = |of: fn(&Checkpoint) -> u64| before.map_or(0, of) <= after.map_or(0, of);
+/// Checks the values that never decrease, whether or not there were records between.
+fn never_back(older: &Record, newer: &Record, records: &BTreeMap<u64, Record>) -> Option<Finding> {
+    let (before, after) = (checkpoint(older, records), checkpoint(newer, records));
+    let is_known = after.is_some() || newer.last_commit().is_none();
+    let grows =
+        |of: fn(&Checkpoint) -> u64| !is_known || before.map_or(0, of) <= after.map_or(0, of);
     let holds = older.published_upto <= newer.published_upto
         && older.collected_upto <= newer.collected_upto
-        && grows(|checkpoint| checkpoint.seq)
+        && older.last_commit() <= newer.last_commit()
         && grows(|checkpoint| checkpoint.epoch.0)
         && grows(|checkpoint| checkpoint.totals.rows_in)
         && grows(|checkpoint| checkpoint.totals.settled());

@@ -1,31 +1,31 @@
-//! What an audit finds.
+//! The findings of an audit.
 
 use serde::Serialize;
 
 use super::super::record::{Kind, Record};
 
-/// Something that is not as it should be.
+/// A deviation from the expected content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
-    /// What it is about.
+    /// Its subject.
     pub subject: Subject,
-    /// What it is, where, and what to do.
+    /// The deviation, its location, and the repair.
     pub message: String,
 }
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// It costs nothing but space, and somebody may want to know.
+    /// It costs only space.
     Odd,
-    /// No crash explains it: rows may be lost, doubled or foreign.
+    /// No crash explains it: rows may be lost, duplicated or foreign.
     Wrong,
 }
 
-/// What is proved.
+/// The subject of a proof.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
@@ -35,14 +35,14 @@ pub enum Subject {
     Offsets,
     /// The counts of rows.
     Rows,
-    /// The files that readers see.
+    /// The visible files.
     Tables,
     /// The state parts.
     State,
 }
 
 impl Finding {
-    /// What no crash explains.
+    /// A finding that no crash explains.
     pub fn wrong(subject: Subject, message: impl Into<String>) -> Self {
         Self {
             severity: Severity::Wrong,
@@ -51,7 +51,7 @@ impl Finding {
         }
     }
 
-    /// What harms nobody.
+    /// A harmless finding.
     pub fn odd(subject: Subject, message: impl Into<String>) -> Self {
         Self {
             severity: Severity::Odd,
@@ -60,7 +60,7 @@ impl Finding {
     }
 }
 
-/// A record as messages name it.
+/// The name of a record in messages.
 pub(super) fn name(record: &Record) -> String {
     let kind = match record.kind {
         Kind::Claim => "claim",

@@ -1,4 +1,4 @@
-//! All that a log holds.
+//! The complete content of a log.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,6 +11,7 @@ use object_store::{ObjectStore, path::Path};
 use super::{
     super::{
         driver::published_upto,
+        identity::LogId,
         paths::{self, Paths},
         reader::LogReader,
         record::{Checkpoint, Kind, Record},
@@ -21,40 +22,41 @@ use super::{
 };
 use crate::{ErrorKind, Result, SystemClock};
 
-/// The records of a task, and what is wrong with them.
+/// The records of a task, and their findings.
 pub struct History {
-    pub(super) reader: LogReader,
-    pub(super) records: BTreeMap<u64, Record>,
-    /// The last record that reads.
-    pub(super) tail: Record,
+    pub(crate) reader: LogReader,
+    /// The identity of the log; `None` if its first record is unreadable.
+    pub(crate) id: Option<LogId>,
+    pub(crate) records: BTreeMap<u64, Record>,
+    /// The last readable record, with the current checkpoint.
+    pub(crate) tail: Record,
     /// Every commit up to here has been published.
-    pub(super) published_upto: u64,
-    /// Whether each slot that is not collected holds a record that reads.
-    pub(super) is_whole: bool,
+    pub(crate) published_upto: u64,
+    /// Whether each slot that is not collected contains a readable record.
+    pub(crate) is_whole: bool,
     span: Span,
     findings: Vec<Finding>,
 }
 
-/// How much of a log there is.
+/// The extent of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     /// The last slot in use.
     pub last: u64,
-    /// Claims that are there.
+    /// The number of claims.
     pub claims: u64,
-    /// Commits that are there.
+    /// The number of commits.
     pub commits: u64,
-    /// Commits that were collected.
+    /// The number of collected commits.
     pub collected: u64,
 }
 
 impl History {
-    /// Reads every record of a task; none where there is no log. Takes nothing
-    /// over, and writes nothing.
+    /// Reads every record of a task; `None` if there is no log. Read-only.
     ///
     /// # Errors
-    /// `Config` where a newer Tagflow wrote it; `Data` where no record reads;
-    /// `External` where the store fails.
+    /// `Config` if a newer Tagflow wrote the log; `Data` if no record is readable; `External` if
+    /// the store fails.
     pub async fn read(
         store: &Arc<dyn ObjectStore>,
         root: &Path,
@@ -99,9 +101,10 @@ impl History {
             }
         }
         drop(reads);
-        let Some(tail) = records.values().next_back().cloned() else {
+        let Some(mut tail) = records.values().next_back().cloned() else {
             return unreadable.map_or(Ok(None), Err);
         };
+        tail.checkpoint = chain::checkpoint(&tail, &records).cloned();
         findings.sort_by(|a, b| a.message.cmp(&b.message));
         findings.extend(chain::check(&slots, &records));
         let of_kind = |kind| {
@@ -120,6 +123,7 @@ impl History {
             published_upto: published_upto(&reader, &tail).await?,
             is_whole: records.range(tail.collected_upto + 1..).count() as u64
                 == last - tail.collected_upto,
+            id: records.get(&1).map(LogId::of),
             reader,
             records,
             tail,
@@ -128,33 +132,33 @@ impl History {
         }))
     }
 
-    /// What is wrong with the records.
+    /// The findings in the records.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
     }
 
-    /// How much of the log there is.
+    /// The extent of the log.
     pub fn span(&self) -> Span {
         self.span
     }
 
-    /// Whether the log has gone on since it was read, so that what was found
-    /// may be what a commit was about to do.
+    /// Whether the log has grown since it was read. Then a finding may be a step of a commit under
+    /// way.
     ///
     /// # Errors
-    /// `External` where the store fails.
+    /// `External` if the store fails.
     pub async fn has_moved(&self) -> Result<bool> {
         let slots = self.reader.slots().await?;
         let collected = self.records.keys().any(|seq| !slots.contains(seq));
         Ok(collected || slots.last().is_some_and(|last| *last > self.span.last))
     }
 
-    /// The last record that reads.
+    /// The last readable record.
     pub fn tail(&self) -> &Record {
         &self.tail
     }
 
-    /// Where the stream stood at the last commit.
+    /// The checkpoint of the last commit.
     pub fn checkpoint(&self) -> Option<&Checkpoint> {
         self.tail.checkpoint.as_ref()
     }
@@ -170,19 +174,16 @@ impl History {
         plans
     }
 
-    /// The tables that commits have put files into, by URL.
-    pub fn tables(&self) -> BTreeSet<Arc<str>> {
-        let counted = self.checkpoint().and_then(|last| last.tables.as_ref());
-        let counted = counted.into_iter().flat_map(BTreeMap::keys);
-        let named = self.commits().flat_map(|commit| &commit.files);
-        counted
-            .chain(named.map(|file| &file.table))
-            .cloned()
-            .collect()
+    /// The targets that commits had output for.
+    pub fn targets(&self) -> BTreeSet<Arc<str>> {
+        let noted = self.checkpoint().and_then(|last| last.notes.as_ref());
+        let noted = noted.into_iter().flat_map(BTreeMap::keys);
+        let named = self.commits().flat_map(|commit| commit.outbox.keys());
+        noted.chain(named).cloned().collect()
     }
 
     /// The commits that are not collected and read, oldest first.
-    pub(super) fn commits(&self) -> impl Iterator<Item = &Record> {
+    pub(crate) fn commits(&self) -> impl Iterator<Item = &Record> {
         let retained = self.records.range(self.tail.collected_upto + 1..);
         retained
             .map(|(_, record)| record)

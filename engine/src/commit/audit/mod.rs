@@ -1,43 +1,41 @@
-//! Proves that a log is whole and that the tables hold what it says, from the
-//! log, from listings, and from nothing else.
+//! Proves that a log is complete and that the tables match it, from the log and from listings
+//! alone.
 //!
-//! | what | how it is proved |
+//! | subject | proof |
 //! | --- | --- |
-//! | [`Subject::Log`] | every slot after the collected ones holds a record that is byte for byte what was written, after the one that it says it follows |
-//! | [`Subject::Offsets`] | a commit goes on where the one before ended, by at least the rows that it counts; positions go back only where a record says that they were reset |
+//! | [`Subject::Log`] | every slot after the collected ones contains a record with the written bytes, and each record follows the one that it names |
+//! | [`Subject::Offsets`] | a commit starts at the end of the one before, and advances by at least the rows that it counts; positions decrease only where a record resets them |
 //! | [`Subject::Rows`] | the conservation law, for each partition, each commit and all together |
-//! | [`Subject::Tables`] | the files that commits name are there, with their bytes; those that they remove are not; no others are |
-//! | [`Subject::State`] | the state that commits name is there, with its bytes |
+//! | [`Subject::Tables`] | the files that commits name exist, with their bytes; removed files do not; no others do |
+//! | [`Subject::State`] | the state that commits name exists, with its bytes |
 //!
-//! Old commits are collected, and their files stay. What proves those is that
-//! the last checkpoint says how many files were published and removed in all, and,
-//! where none was removed, a sum of their hashes ([`FileSet`](super::FileSet)).
+//! Old commits are collected, and their files stay. The last checkpoint has the number of all
+//! published and removed files. If none was removed, it also has a sum of their hashes
+//! ([`FileSet`](crate::files::FileSet)).
 //!
-//! [`History::read`] reads the log. Whoever knows where the tables lie then asks
-//! for [`History::check_table`] one by one.
+//! [`History::read`] reads the log. The caller, which knows the location of the tables, then calls
+//! [`History::check_table`](crate::files::audit) for each.
 
 mod chain;
 mod finding;
 mod history;
 mod state;
-mod table;
 
 pub use finding::{Finding, Severity, Subject};
 pub use history::{History, Span};
 pub use state::AuditedState;
-pub use table::{AuditedTable, Place, VisibleFile};
 
-/// How far an audit looks.
+/// The depth of an audit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
-    /// At names and sizes.
+    /// Names and sizes.
     Sizes,
-    /// At every byte of what the log names.
+    /// Every byte of the objects that the log names.
     Bytes,
 }
 
-/// How many objects are read at once where only sizes are compared.
+/// The number of objects to read at the same time if only sizes are compared.
 const CONCURRENT_READS: usize = 64;
 
-/// How many objects are read at once where they may be large.
-const CONCURRENT_DIGESTS: usize = 8;
+/// The number of objects to read at the same time if they may be large.
+pub(crate) const CONCURRENT_DIGESTS: usize = 8;

@@ -1,4 +1,4 @@
-//! Whether the state that commits name is there.
+//! Checks that the state that commits name exists.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,11 +19,11 @@ use crate::{Error, Result};
 /// The state that commits name.
 #[derive(Debug, Default)]
 pub struct AuditedState {
-    /// How many parts.
+    /// The number of parts.
     pub parts: u64,
-    /// Their bytes.
+    /// Their size in bytes.
     pub bytes: u64,
-    /// What is wrong with them.
+    /// The findings in the parts.
     pub findings: Vec<Finding>,
 }
 
@@ -31,7 +31,7 @@ impl History {
     /// Checks the state of all commits that are not collected.
     ///
     /// # Errors
-    /// `External` where the store fails.
+    /// `External` if the store fails.
     pub async fn check_state(&self, depth: Depth) -> Result<AuditedState> {
         let log = &self.reader;
         let folder = log.paths.state();
@@ -72,7 +72,7 @@ impl History {
                 damaged.buffered(CONCURRENT_DIGESTS).try_collect().await?;
             audited.findings.extend(damaged.into_iter().flatten());
         }
-        // Where a record does not read, who knows what it named.
+        // An unreadable record may name any state.
         if self.is_whole {
             audited
                 .findings
@@ -81,8 +81,8 @@ impl History {
         Ok(audited)
     }
 
-    /// State that neither a commit names nor the owner of the last claim may be
-    /// about to commit. That of collected commits goes with their records.
+    /// State that no commit names and that the owner of the last claim cannot be about to commit.
+    /// The state of collected commits is deleted with their records.
     fn unnamed_state<'a>(
         &self,
         folder: &Path,

@@ -1,4 +1,4 @@
-//! Laws of the decisions, one by one; `model` checks what they add up to.
+//! Laws of the single decisions. `model` checks their combination.
 
 use std::collections::BTreeSet;
 
@@ -41,7 +41,7 @@ fn a_claim_owns_the_log_only_at_its_end() {
     assert_eq!(after_listing(6), ClaimStep::Put { seq: 7 });
     assert_eq!(after_relist(7, 7), ClaimStep::Own { seq: 7 });
     assert_eq!(after_relist(7, 8), ClaimStep::List);
-    // It has just been read there: such a listing is not to be trusted.
+    // The claim was just read there, so this listing is not reliable.
     assert_eq!(after_relist(7, 6), ClaimStep::List);
 }
 
@@ -65,10 +65,17 @@ fn a_file_is_published_as_committed_or_lost() {
     ] {
         assert_eq!(after_copy(answer), FileStep::Measure);
         assert_eq!(
-            after_measure(answer, found, 5),
+            after_measure(answer, found, 5, false),
             step,
             "{answer:?} {found:?}"
         );
+        let superseded = (answer, found) == (Copied::SourceMissing, None);
+        let step = if superseded {
+            FileStep::Superseded
+        } else {
+            step
+        };
+        assert_eq!(after_measure(answer, found, 5, true), step);
     }
 }
 
@@ -87,8 +94,8 @@ proptest! {
     }
 
     #[test]
-    fn what_is_due_is_published_in_order(commits in prop::collection::btree_set(1_u64..50, 0..20), upto in 0_u64..50) {
-        let due = to_publish(commits.iter().rev().copied(), upto);
+    fn what_is_due_is_delivered_in_order(commits in prop::collection::btree_set(1_u64..50, 0..20), upto in 0_u64..50) {
+        let due = to_deliver(commits.iter().rev().copied(), upto);
         prop_assert!(due.is_sorted());
         for commit in commits {
             prop_assert_eq!(due.contains(&commit), commit > upto);
@@ -104,7 +111,7 @@ proptest! {
     ) {
         let commits: Vec<u64> = commits.into_iter().collect();
         let last = *commits.last().unwrap();
-        // An owner's bound so far never covers what is still in its log.
+        // An owner's bound never includes the commits in its log.
         let collected = collected.min(commits[0] - 1);
         let bound = collect_bound(&commits, published, collected, keep);
         prop_assert!(bound >= collected);

@@ -1,16 +1,19 @@
-//! Logs and tables as any crash may leave them are found sound, and what no
-//! crash explains is named.
+//! Logs and tables after any crash have no findings, and damage that no crash explains is found.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use object_store::{ObjectStoreExt, path::Path};
 
-use super::world::{World, cut, position, record_path};
+use super::world::{World, cut, files_of, position, record_path};
 use crate::{
     commit::{
-        Reason, Record,
-        audit::{Depth, Finding, History, Place, Severity, Subject},
+        LogId, Reason, Record,
+        audit::{Depth, Finding, History, Severity, Subject},
     },
+    files::audit::Place,
     ledger::Counts,
     testing::store::{Fault, Moment},
 };
@@ -23,7 +26,7 @@ async fn history(world: &World) -> Option<History> {
     History::read(&world.store, &root, "main").await.unwrap()
 }
 
-/// All that is found; nothing where there is no log yet.
+/// All findings; none if there is no log yet.
 async fn audit(world: &World, shared: bool) -> Vec<Finding> {
     let Some(history) = history(world).await else {
         return Vec::new();
@@ -35,6 +38,7 @@ async fn audit(world: &World, shared: bool) -> Vec<Finding> {
         root: Path::from("lake/t"),
         others: vec![Path::from("lake/t/inner")],
         shared,
+        suffix: "lines",
     };
     let table = history.check_table(&place, Depth::Bytes).await.unwrap();
     findings.extend(table.findings);
@@ -43,8 +47,8 @@ async fn audit(world: &World, shared: bool) -> Vec<Finding> {
     findings
 }
 
-/// Three owners one after the other, of whom none stops: claims #1, #4 and #7,
-/// and two commits of each, of which the first three are collected.
+/// Three owners one after the other, without a stop: claims #1, #4 and #7, and two commits of each
+/// owner. The first three commits are collected.
 async fn ran(replaces: bool) -> World {
     let world = World::new();
     for owner in 1..=3 {
@@ -56,7 +60,7 @@ async fn ran(replaces: bool) -> World {
         for row in position(last)..i64::from(owner) * 2 {
             let epoch = process.epoch(&mut log, &mut state, row, Reason::Checkpoint);
             epoch.await.unwrap();
-            log.publish().await.unwrap();
+            log.deliver().await.unwrap();
             log.collect().await.unwrap();
         }
     }
@@ -128,7 +132,7 @@ async fn puts_that_land_late_are_explained() {
     }
 }
 
-/// Does damage to what [`ran`] has left, and expects these findings.
+/// Damages the result of [`ran`], and expects these findings.
 struct Damaged {
     world: World,
     shared: bool,
@@ -157,7 +161,7 @@ impl Damaged {
         self
     }
 
-    /// Writes a record anew, with a checksum that fits.
+    /// Writes a record again, with a fitting checksum.
     async fn rewrite(self, seq: u64, change: impl FnOnce(&mut Record)) -> Self {
         let mut record = self.world.record(seq).await;
         change(&mut record);
@@ -168,17 +172,17 @@ impl Damaged {
     /// The file that commit `seq` published.
     async fn file(&self, seq: u64) -> String {
         let record = self.world.record(seq).await;
-        format!("lake/t/{}", record.files[0].published)
+        format!("lake/t/{}", files_of(&record).0[0].published)
     }
 
-    /// A file of a commit that is collected.
+    /// A file of a collected commit.
     async fn collected(&self) -> String {
         let files = self.world.objects("lake/t").await;
         let mut files = files.into_iter();
-        files.find(|path| path.contains("main-2-0-")).unwrap()
+        files.find(|path| path.contains("-2-0-")).unwrap()
     }
 
-    /// One of the state parts that the last commit names.
+    /// A state part that the last commit names.
     async fn part(&self) -> String {
         let last = self.world.record(9).await.checkpoint.unwrap();
         format!("state/p/{}", last.state[0].path)
@@ -250,13 +254,16 @@ async fn damage_to_the_log_is_named() {
         .has_wrong(log, &["commit #9 was not written to commit #8 as it is"])
         .await;
     let claim = damaged().await.rewrite(7, |record| {
-        record.checkpoint.as_mut().unwrap().lanes = 5;
+        record.follows = Some(5);
     });
     claim
         .await
         .has_wrong(
             log,
-            &["claim #7 does not repeat the checkpoint of commit #6"],
+            &[
+                "claim #7 does not name the last commit as of commit #6",
+                "claim #7 says less than commit #6",
+            ],
         )
         .await;
     let intruder = damaged()
@@ -302,7 +309,7 @@ async fn rows_and_offsets_that_do_not_add_up_are_named() {
         contributed,
         ..Counts::default()
     };
-    // What commit #9 counts, and what the last checkpoint adds up to.
+    // The counts of commit #9, and the totals of the last checkpoint.
     let counted = |one: Counts, all: Counts| {
         damaged_with(move |record| {
             record.counters = [("s".into(), [("0".into(), one)].into())].into();
@@ -384,10 +391,7 @@ async fn damage_to_a_table_is_named() {
         .has_wrong(tables, &["does not have the checksum"])
         .await;
 
-    for foreign in [
-        "lake/t/part-0.parquet",
-        "lake/t/dt=1/main-9-1-0123abcd.parquet",
-    ] {
+    for foreign in ["lake/t/part-0.lines", "lake/t/dt=1/main-9-1-0123abcd.lines"] {
         let world = damaged().await.put(foreign, "x").await;
         world
             .has_wrong(tables, &["is of no commit, and readers count its rows"])
@@ -396,12 +400,9 @@ async fn damage_to_a_table_is_named() {
         shared.shared = true;
         shared.has(&[]).await;
     }
-    let nested = damaged()
-        .await
-        .put("lake/t/inner/part-0.parquet", "x")
-        .await;
+    let nested = damaged().await.put("lake/t/inner/part-0.lines", "x").await;
     nested.has(&[]).await;
-    for odd in ["lake/t/_SUCCESS", "lake/t/_old/part-0.parquet"] {
+    for odd in ["lake/t/_SUCCESS", "lake/t/_old/part-0.lines"] {
         let world = damaged().await.put(odd, "x").await;
         world
             .has(&[(Severity::Odd, tables, "is nothing that Tagflow wrote")])
@@ -409,8 +410,8 @@ async fn damage_to_a_table_is_named() {
     }
 
     for more in [
-        "lake/t/dt=0/main-3-4-0123abcd.parquet",
-        "lake/t/0123456789abcdef0123456789abcdef.parquet",
+        "lake/t/dt=0/main-3-4-0123abcd.lines",
+        "lake/t/0123456789abcdef0123456789abcdef.lines",
     ] {
         let world = damaged().await.put(more, "x").await;
         world
@@ -443,17 +444,19 @@ async fn damage_to_a_table_is_named() {
     replaced
         .delete(&collected)
         .await
-        .put("lake/t/dt=0/main-2-0-0123abcd.parquet", "0")
+        .put("lake/t/dt=0/main-2-0-0123abcd.lines", "0")
         .await
         .has_wrong(tables, &["some have other names or sizes"])
         .await;
-    damaged_with(|record| record.files[0].rows = 7)
+    damaged_with(|record| record.outbox.get_mut(TABLE).unwrap()[0].rows = 7)
         .await
         .has_wrong(tables, &["commit #9 counts other files than it names"])
         .await;
 
     let replaced = Damaged::new(true).await;
-    let removed = replaced.world.record(8).await.removed[0].published.clone();
+    let removed = files_of(&replaced.world.record(8).await).1[0]
+        .published
+        .clone();
     replaced
         .put(&format!("lake/t/{removed}"), "4")
         .await
@@ -462,13 +465,21 @@ async fn damage_to_a_table_is_named() {
             &["which commit #8 removed, is there, so that its rows count twice"],
         )
         .await;
-    let staged = damaged().await.put("lake/t/_staging/p/main/4/x", "x").await;
+    let staged = damaged().await;
+    let log = LogId::of(&staged.world.record(1).await).short();
+    let staged = staged
+        .put(&format!("lake/t/_staging/p/main/{log}/4/x"), "x")
+        .await;
     staged
         .has(&[(Severity::Odd, tables, "was staged and never committed")])
         .await;
     let staged = damaged().await.put("lake/t/_staging/q/main/4/x", "x").await;
     staged
-        .has(&[(Severity::Odd, tables, "was staged by another pipeline")])
+        .has(&[(
+            Severity::Odd,
+            tables,
+            "was staged by another log, or by an older build",
+        )])
         .await;
 }
 
@@ -516,7 +527,7 @@ async fn damage_to_state_is_named() {
 async fn a_reset_is_told_once() {
     let world = ran(false).await;
     let (mut log, _) = world.process(4).open().await.unwrap();
-    let mut back = cut(2, Reason::Checkpoint, Vec::new(), Vec::new());
+    let mut back = cut(2, Reason::Checkpoint, BTreeMap::new(), Vec::new());
     (back.epoch, back.reset) = (crate::Epoch(9), BTreeSet::from(["s".into()]));
     log.commit(back).await.unwrap();
     assert_eq!(audit(&world, false).await, []);

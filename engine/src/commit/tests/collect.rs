@@ -1,8 +1,8 @@
-//! What goes, what stays, and for how long.
+//! Which objects are deleted, which stay, and how long.
 
-use super::world::World;
+use super::world::{World, files_of};
 use crate::{
-    ErrorKind, Urgency,
+    ErrorKind, Priority,
     commit::{Kind, Reason},
     testing::store::{Fault, Operation},
 };
@@ -71,7 +71,7 @@ async fn a_collection_that_failed_is_made_up_for() {
             .epoch(&mut log, &mut state, row, Reason::Checkpoint)
             .await
             .unwrap();
-        log.publish().await.unwrap();
+        log.deliver().await.unwrap();
         let _ = log.collect().await;
     }
     assert_eq!(world.slots().await, [1, 2, 3, 4, 5]);
@@ -86,19 +86,20 @@ async fn orphans_go_when_the_next_owner_comes() {
     let process = world.process(1);
     let (log, _) = process.open().await.unwrap();
     process.stage(&log, 7).await.unwrap();
-    log.put_state("n", 0, super::world::part(7).into(), || Urgency::Pressing)
+    log.put_state("n", 0, super::world::part(7).into(), || Priority::Normal)
         .await
         .unwrap();
     let (heir, _) = world.process(2).open().await.unwrap();
     assert!(world.staged().await.is_empty());
     assert!(world.objects("state/p/state").await.is_empty());
-    // What the new owner uploads is its own business.
+    // The uploads of the new owner stay.
     let process = world.process(2);
     process.stage(&heir, 8).await.unwrap();
-    heir.put_state("n", 0, super::world::part(8).into(), || Urgency::Pressing)
+    heir.put_state("n", 0, super::world::part(8).into(), || Priority::Normal)
         .await
         .unwrap();
-    assert_eq!(heir.staging().as_ref(), "_staging/p/main/2");
+    let log = heir.short_id();
+    assert_eq!(heir.staging().as_ref(), format!("_staging/p/main/{log}/2"));
     assert_eq!(world.staged().await.len(), 1);
 }
 
@@ -131,15 +132,16 @@ async fn a_published_file_is_named_after_its_commit() {
     let world = World::new();
     world.process(1).run(1).await.unwrap();
     let record = world.record(2).await;
-    let unique = String::from(record.attempt)[..8].to_owned();
+    let short = |attempt| String::from(attempt)[..8].to_owned();
+    let (log, unique) = (short(world.record(1).await.attempt), short(record.attempt));
     assert_eq!(
-        record.files[0].published,
-        format!("dt=0/main-2-0-{unique}.parquet")
+        files_of(&record).0[0].published,
+        format!("dt=0/main-{log}-2-0-{unique}.lines")
     );
     assert!(
         world
             .objects("lake/t")
             .await
-            .contains(&format!("lake/t/{}", record.files[0].published))
+            .contains(&format!("lake/t/{}", files_of(&record).0[0].published))
     );
 }

@@ -1,5 +1,6 @@
-//! The table of crashes, exhaustively: the process dies, or one write goes
-//! wrong, at every write that there is.
+//! The table of crashes, exhaustively: the process dies, or a write fails, at every write.
+
+use std::collections::BTreeMap;
 
 use super::world::World;
 use crate::{
@@ -27,7 +28,7 @@ async fn death_at_every_write() {
             let world = World::new();
             let mortal = world.process(1);
             mortal.faults.die_at_write(at, moment);
-            // It may have been done by the time it died.
+            // It may have finished before its death.
             let _ = mortal.run(ROWS).await;
             world.process(2).run(ROWS).await.unwrap();
             world.process(3).run(ROWS).await.unwrap();
@@ -129,7 +130,7 @@ async fn a_commit_survives_each_ambiguous_answer() {
             .unwrap();
         assert_eq!(seq, 2, "{fault:?}");
         assert_eq!(world.slots().await, [1, 2], "{fault:?}");
-        log.publish().await.unwrap();
+        log.deliver().await.unwrap();
         assert_eq!(world.rows().await, [0], "{fault:?}");
     }
 }
@@ -165,7 +166,12 @@ async fn a_full_disk_is_not_tried_again() {
         .faults
         .fail(Operation::Put, "/log/", usize::MAX, Fault::Full);
     let error = log
-        .commit(super::world::cut(1, Reason::Checkpoint, vec![], vec![]))
+        .commit(super::world::cut(
+            1,
+            Reason::Checkpoint,
+            BTreeMap::new(),
+            vec![],
+        ))
         .await
         .unwrap_err();
     assert!(

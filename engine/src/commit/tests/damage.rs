@@ -1,11 +1,11 @@
-//! What no crash explains stops the job, with an error that names the object.
+//! Damage that no crash explains stops the job, with an error that names the object.
 
 use object_store::{ObjectStoreExt, path::Path};
 
 use super::world::{World, record_path};
 use crate::{
     Error, ErrorKind,
-    commit::{Reason, record::sha256_hex},
+    commit::{Reason, VERSION, record::sha256_hex},
     testing::store::{Fault, Operation},
 };
 
@@ -25,7 +25,7 @@ async fn delete(world: &World, path: &str) {
     world.store.delete(&Path::from(path)).await.unwrap();
 }
 
-/// A log with claim 1 and commits 2 to 5, of which 2 and 3 may be collected.
+/// A log with claim 1 and commits 2 to 5. Commits 2 and 3 may be collected.
 async fn ran() -> World {
     let world = World::new();
     let mut process = world.process(1);
@@ -37,7 +37,7 @@ async fn ran() -> World {
             .epoch(&mut log, &mut state, row, Reason::Checkpoint)
             .await
             .unwrap();
-        log.publish().await.unwrap();
+        log.deliver().await.unwrap();
     }
     world
 }
@@ -70,7 +70,8 @@ async fn any_flipped_character_of_the_last_record_is_noticed() {
 #[tokio::test]
 async fn a_newer_format_is_refused_by_name() {
     let world = ran().await;
-    let body = r#"{"version":2,"whatever":true}"#;
+    let newer = VERSION + 1;
+    let body = format!(r#"{{"version":{newer},"whatever":true}}"#);
     let text = format!(
         r#"{{"sha256":"{}","record":{body}}}"#,
         sha256_hex(body.as_bytes())
@@ -80,8 +81,11 @@ async fn a_newer_format_is_refused_by_name() {
     assert_eq!(error.kind(), ErrorKind::Config);
     assert_eq!(
         error.to_string(),
-        "commit record `state/p/log/main/00000000000000000006.json` has format version 2, \
-         and this Tagflow reads up to 1: run the Tagflow that wrote it, or a newer one"
+        format!(
+            "commit record `state/p/log/main/00000000000000000006.json` has format version \
+             {newer}, and this Tagflow reads up to {VERSION}: run the Tagflow that wrote it, or a \
+             newer one"
+        )
     );
 }
 

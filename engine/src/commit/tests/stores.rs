@@ -1,4 +1,4 @@
-//! The same log on every store there is a test double for.
+//! The same log on every store with a test double.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
     testing::store::{Copies, FaultyStore, Moment, conformance},
 };
 
-/// Every promise that a store must keep, in one go.
+/// Checks every guarantee that a store must give.
 async fn conforms(store: Arc<dyn ObjectStore>, name: &str) {
     conformance(store.as_ref(), &Path::from("suite")).await;
     let world = World::on(store);
@@ -62,9 +62,9 @@ async fn publishing_again_on_local_files_leaves_no_trace() {
         .await
         .unwrap();
     let at = process.faults.writes();
-    // The copy, and the staged file is still there.
+    // After the copy, while the staged file still exists.
     process.faults.die_at_write(at, Moment::After);
-    log.publish().await.unwrap_err();
+    log.deliver().await.unwrap_err();
     assert_eq!(world.staged().await.len(), 1);
     world.process(2).open().await.unwrap();
     let published = std::fs::read_dir(folder.path().join("lake/t/dt=0")).unwrap();

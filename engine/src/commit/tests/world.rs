@@ -2,51 +2,30 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::Duration,
+    sync::Arc,
 };
 
 use arrow::{
     array::{AsArray, Int64Array, RecordBatch, StringArray},
     datatypes::{DataType, Field, Int64Type, Schema},
 };
-use async_trait::async_trait;
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path};
 
 use crate::{
-    Clock, Epoch, EventTime, Ids, RandomIds, Result, Urgency,
+    Clock, Epoch, EventTime, Ids, Priority, RandomIds, Result,
     commit::{
-        Checkpoint, CommitLog, Cut, Kind, LogConfig, Owner, Plan, Reason, Record, Recovered,
-        StateRef, record::sha256_hex,
+        Checkpoint, CommitLog, CommitRequest, Committers, Kind, LogConfig, Owner, Plan, Reason,
+        Record, Recovered, StateRef, Unclaimed, record::sha256_hex,
     },
+    committer::{Committable, CommitterContext},
+    files::{CommittedFile, FileCommitter, PreparedFiles, RemovedFile, StagedFile, Table, changes},
     ledger::Counts,
-    sink::{RemovedFile, StagedFile, Table},
     state::StatePart,
-    testing::store::FaultyStore,
+    testing::{InstantClock, store::FaultyStore},
 };
 
-/// A clock on which waiting takes no time.
-#[derive(Default)]
-pub(super) struct InstantClock(AtomicI64);
-
-#[async_trait]
-impl Clock for InstantClock {
-    fn now(&self) -> EventTime {
-        EventTime::from_micros(self.0.fetch_add(1, Ordering::Relaxed))
-    }
-
-    async fn sleep(&self, duration: Duration) {
-        self.0
-            .fetch_add(crate::time::micros(duration), Ordering::Relaxed);
-        tokio::task::yield_now().await;
-    }
-}
-
-/// What outlives every process.
+/// The objects that survive every process.
 pub(super) struct World {
     pub(super) store: Arc<dyn ObjectStore>,
 }
@@ -65,7 +44,9 @@ impl World {
             faults: FaultyStore::new(Arc::clone(&self.store)),
             pid,
             keep_commits: 1,
+            root: "state/p",
             table: "memory:///lake/t",
+            shared: false,
             replaces: false,
         }
     }
@@ -101,11 +82,11 @@ impl World {
         Record::decode(&bytes.bytes().await.unwrap(), &path, seq).unwrap()
     }
 
-    /// What readers of the table see, sorted.
+    /// The visible rows of the table, sorted.
     pub(super) async fn rows(&self) -> Vec<i64> {
         let mut rows = Vec::new();
         for path in self.objects("lake/t").await {
-            if !path.contains("/_staging/") {
+            if Path::from(path.as_str()).extension() == Some("lines") {
                 rows.push(self.text(&path).await.parse().unwrap());
             }
         }
@@ -117,12 +98,12 @@ impl World {
         self.objects("lake/t/_staging").await
     }
 
-    /// Every row from 0 to `rows` is there once, and nothing else is left.
+    /// Checks that every row from 0 to `rows` exists once, and that nothing else does.
     pub(super) async fn check(&self, rows: i64, case: &str) {
         self.check_rows((0..rows).collect(), case).await;
     }
 
-    /// These rows are there, and nothing else is left.
+    /// Checks that these rows exist, and that nothing else does.
     pub(super) async fn check_rows(&self, rows: Vec<i64>, case: &str) {
         assert_eq!(self.rows().await, rows, "rows, {case}");
         assert!(self.staged().await.is_empty(), "staged files, {case}");
@@ -144,25 +125,37 @@ impl World {
     }
 }
 
+/// The files that a commit adds to the table and removes.
+pub(super) fn files_of(record: &Record) -> (Vec<CommittedFile>, Vec<RemovedFile>) {
+    changes(record.output("memory:///lake/t")).unwrap()
+}
+
 pub(super) fn record_path(seq: u64) -> String {
     format!("state/p/log/main/{seq:020}.json")
 }
 
-/// A process, with the store as it sees it.
+/// A process, with its view of the store.
 pub(super) struct Process {
     pub(super) faults: FaultyStore,
     pub(super) pid: u32,
     pub(super) keep_commits: usize,
+    /// The pipeline's folder.
+    pub(super) root: &'static str,
     pub(super) table: &'static str,
+    pub(super) shared: bool,
     /// Whether each file replaces the one before.
     pub(super) replaces: bool,
 }
 
 impl Process {
     pub(super) async fn open(&self) -> Result<(CommitLog, Recovered)> {
+        self.look().await?.claim().await
+    }
+
+    pub(super) async fn look(&self) -> Result<Unclaimed> {
         let config = LogConfig {
             store: Arc::new(self.faults.clone()),
-            root: Path::from("state/p"),
+            root: Path::from(self.root),
             task: "main".to_owned(),
             owner: Owner {
                 host: "h".to_owned(),
@@ -183,11 +176,22 @@ impl Process {
             store: Arc::new(self.faults.clone()),
             root: Path::from("lake/t"),
             schema: Arc::new(Schema::empty()),
+            shared: self.shared,
+            suffix: "lines",
         };
-        CommitLog::open(config, vec![table], Arc::new(InstantClock::default())).await
+        let clock: Arc<dyn Clock> = Arc::new(InstantClock::default());
+        let context = CommitterContext {
+            task: "main".into(),
+            clock: Arc::clone(&clock),
+            folders: vec![table.root.clone()],
+        };
+        let mut committers = Committers::new();
+        let target = Arc::clone(&table.url);
+        committers.insert(target, Box::new(FileCommitter::new(table, context)));
+        CommitLog::look(config, committers, clock).await
     }
 
-    /// Stages a file that holds one number. A sink has retries of its own.
+    /// Stages a file with one number. A sink has retries of its own.
     pub(super) async fn stage(&self, log: &CommitLog, row: i64) -> Result<StagedFile> {
         let inside = log.staging();
         let staged: Path = Path::from("lake/t")
@@ -202,7 +206,6 @@ impl Process {
             }
         }
         Ok(StagedFile {
-            table: self.table.into(),
             name: self.replaces.then(|| RandomIds.unique().to_string()),
             staged,
             folder: Path::from(format!("dt={}", row % 2)),
@@ -212,7 +215,7 @@ impl Process {
         })
     }
 
-    /// One epoch of the job: row `row` goes into a file and into the state.
+    /// One epoch of the job: row `row` is written to a file and to the state.
     pub(super) async fn epoch(
         &self,
         log: &mut CommitLog,
@@ -226,27 +229,30 @@ impl Process {
             && let Some(last) = state.last()
         {
             removed.push(RemovedFile {
-                table: self.table.into(),
                 published: file_in(&log.load(last).await?),
             });
         }
         let name = file.name.as_deref().unwrap_or_default();
-        let part = part_with_file(row, &format!("{}/{name}.parquet", file.folder));
+        let part = part_with_file(row, &format!("{}/{name}.lines", file.folder));
         let part = log
-            .put_state("count", 0, part.into(), || Urgency::Pressing)
+            .put_state("count", 0, part.into(), || Priority::Normal)
             .await?;
         if state.len() == 2 {
             state.remove(0);
         }
         state.push(part);
-        let cut = Cut {
+        let prepared = PreparedFiles {
+            files: vec![file],
             removed,
-            ..cut(row + 1, reason, vec![file], state.clone())
+            ..PreparedFiles::default()
         };
+        let prepared = prepared.into_commit(&Path::from("lake/t"))?;
+        let outbox = BTreeMap::from([(self.table.into(), prepared.committables)]);
+        let cut = cut(row + 1, reason, outbox, state.clone());
         Ok(log.commit(cut).await?.seq)
     }
 
-    /// Runs the job from where it stands up to row `upto`, and stops.
+    /// Runs the job from its position to row `upto`, and stops.
     pub(super) async fn run(&self, upto: i64) -> Result<()> {
         let (mut log, recovered) = self.open().await?;
         let mut state = check_state(&log, recovered.last.as_ref()).await?;
@@ -257,14 +263,14 @@ impl Process {
                 Reason::Checkpoint
             };
             self.epoch(&mut log, &mut state, row, reason).await?;
-            log.publish().await?;
+            log.deliver().await?;
             log.collect().await?;
         }
         Ok(())
     }
 }
 
-/// The state is that of the position, and reads back.
+/// The state matches the position, and can be read.
 async fn check_state(log: &CommitLog, last: Option<&Checkpoint>) -> Result<Vec<StateRef>> {
     let state = last.map_or_else(Vec::new, |last| last.state.clone());
     let mut newest = None;
@@ -284,7 +290,7 @@ pub(super) fn part(row: i64) -> StatePart {
     part_with_file(row, "")
 }
 
-/// A part that remembers the path of a file.
+/// A part that stores the path of a file.
 fn part_with_file(row: i64, file: &str) -> StatePart {
     let schema = Schema::new(vec![
         Field::new("row", DataType::Int64, false),
@@ -310,20 +316,20 @@ fn file_in(part: &RecordBatch) -> String {
 pub(super) fn cut(
     position: i64,
     reason: Reason,
-    files: Vec<StagedFile>,
+    outbox: BTreeMap<Arc<str>, Vec<Committable>>,
     state: Vec<StateRef>,
-) -> Cut {
-    Cut {
+) -> CommitRequest {
+    CommitRequest {
         epoch: Epoch(position as u64),
         reason,
         lanes: 1,
         positions: BTreeMap::from([("s".into(), BTreeMap::from([("0".into(), position)]))]),
+        systems: BTreeMap::new(),
         watermarks: BTreeMap::new(),
         finished: BTreeMap::new(),
         state,
         fingerprints: BTreeMap::new(),
-        files,
-        removed: Vec::new(),
+        outbox,
         reset: BTreeSet::new(),
         counters: BTreeMap::new(),
         totals: Counts::default(),

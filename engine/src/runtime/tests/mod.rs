@@ -1,6 +1,7 @@
-//! Whole jobs, with a naive tumbling count as their operator and the rows
-//! themselves as the oracle.
+//! Whole jobs, with a naive tumbling count as their operator and the rows themselves as the oracle.
 
+mod bursts;
+mod idle;
 mod memory;
 mod tally;
 
@@ -12,11 +13,12 @@ use std::{
 
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
+use futures::{FutureExt as _, future::BoxFuture};
 use object_store::{ObjectStore, memory::InMemory, path::Path};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 use self::tally::{Fault, Tally};
-use super::{Control, End, JobConfig, Outcome, Supervised, Until, supervise};
+use super::{Control, End, JobConfig, OldFiles, Outcome, Supervised, Until, supervise};
 use crate::{
     Clock, ErrorKind, EventTime, Port, RandomIds, Result,
     commit::{LogConfig, Owner, Plan},
@@ -35,7 +37,7 @@ use crate::{
 const WINDOW: i64 = 100;
 const DELAY: i64 = 40;
 
-/// A pipeline that can be started again and again on one store.
+/// A pipeline that can be started repeatedly on one store.
 struct Rig {
     store: Arc<dyn ObjectStore>,
     script: Arc<Script>,
@@ -50,9 +52,10 @@ struct Rig {
     reference: Reference,
     window: i64,
     reset: BTreeSet<String>,
+    old_files: OldFiles,
     memory: Option<MemoryLimit>,
     when_idle: WhenIdle,
-    /// What to read instead of the script.
+    /// A source in place of the script.
     source: Option<Arc<dyn Source>>,
 }
 
@@ -72,6 +75,7 @@ impl Rig {
             reference: Reference::None,
             window: WINDOW,
             reset: BTreeSet::new(),
+            old_files: OldFiles::Keep,
             memory: None,
             when_idle: WhenIdle::Hold,
             source: None,
@@ -127,27 +131,22 @@ impl Rig {
         );
         for (from, name) in [
             ((tally, Port::MAIN), "counts"),
-            ((tally, Port::ASIDE), "late"),
+            ((tally, Port::SIDE), "late"),
         ] {
             let sink = graph.add(name, "", NodeKind::Sink(Arc::new(self.sink(name))));
             graph.connect(from, (sink, Port::MAIN), Partitioning::Gather);
         }
         let dead = graph.add("dead", "", NodeKind::Sink(Arc::new(self.sink("dead"))));
         graph.connect(
-            (source, Port::ASIDE),
+            (source, Port::SIDE),
             (dead, Port::MAIN),
             Partitioning::Gather,
         );
         graph
     }
 
-    fn start(
-        &self,
-    ) -> (
-        Control,
-        impl Future<Output = Result<Outcome>> + Send + use<>,
-    ) {
-        supervise(Supervised {
+    fn start(&self) -> (Control, BoxFuture<'static, Result<Outcome>>) {
+        let (control, job) = supervise(Supervised {
             graph: self.graph(),
             config: JobConfig {
                 pipeline: "test".to_owned(),
@@ -157,6 +156,7 @@ impl Rig {
                 until: self.until,
                 end: self.end,
                 reset: self.reset.clone(),
+                old_files: self.old_files,
                 stop_when: None,
                 memory: self.memory.clone(),
             },
@@ -179,11 +179,13 @@ impl Rig {
             },
             clock: Arc::clone(&self.clock),
             restarts: 0,
-        })
+            presence: None,
+        });
+        (control, job.boxed())
     }
 
     async fn run(&self) -> Result<Outcome> {
-        Box::pin(self.start().1).await
+        self.start().1.await
     }
 
     async fn counts(&self) -> Vec<String> {
@@ -204,7 +206,7 @@ impl DeadLetters for Letters {
     }
 }
 
-/// What the counts must be: by window and key, rows and their sum.
+/// The expected counts: by window and key, the number of rows and their sum.
 fn expected(rows: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut counts: BTreeMap<(i64, String), (i64, i64)> = BTreeMap::new();
     for row in rows {
@@ -221,7 +223,7 @@ fn expected(rows: impl IntoIterator<Item = String>) -> Vec<String> {
     lines
 }
 
-/// Rows in disorder within the delay.
+/// Rows with disorder within the delay.
 fn orderly(random: &mut SmallRng, rows: usize) -> Vec<String> {
     (0..rows as i64)
         .map(|row| {
@@ -288,7 +290,7 @@ async fn lateness_depends_on_the_rows_only() {
             )
         })
         .collect();
-    // The rule, row by row.
+    // The rule for late rows, row by row.
     let (mut highest, mut late, mut in_time) = (i64::MIN, 0, Vec::new());
     for row in &rows {
         let (time, _, _) = parse(row).unwrap();
@@ -378,7 +380,7 @@ async fn a_run_goes_on_where_the_last_stopped() {
         rig.run().await.unwrap();
     }
     assert_eq!(rig.counts().await, expected(rows));
-    // The windows are closed: what comes for them now is late.
+    // The windows are closed: further rows for them are late.
     rig.script.push("p", ["8000,k1,1".to_owned()]);
     assert_eq!(rig.run().await.unwrap().status.totals.late, 1);
 }
@@ -406,6 +408,85 @@ async fn the_second_owner_fences_the_first() {
     assert_eq!(rig.counts().await, expected(rows));
 }
 
+#[tokio::test(start_paused = true)]
+async fn regression_a_job_that_cannot_start_leaves_the_owner_alone() {
+    let mut rig = Rig::new();
+    rig.bounded = Bounded::No;
+    let rows = orderly(&mut SmallRng::seed_from_u64(3), 600);
+    rig.script.push("p", rows[..200].to_vec());
+    let (control, owner) = rig.start();
+    let owner = tokio::spawn(owner);
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    // Its windows differ, so the state does not fit.
+    rig.window = 200;
+    let error = rig.run().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    rig.window = WINDOW;
+    rig.script.push("p", rows[200..].to_vec());
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    control.stop.cancel();
+    owner.await.unwrap().unwrap();
+    (rig.until, rig.end) = (Until::CaughtUp, End::Drain);
+    rig.run().await.unwrap();
+    assert_eq!(rig.counts().await, expected(rows));
+}
+
+#[tokio::test(start_paused = true)]
+async fn regression_whatever_a_fenced_job_meets_it_ends_as_fenced() {
+    for taken_over in [false, true] {
+        let mut rig = Rig::new();
+        rig.bounded = Bounded::No;
+        rig.fault = Fault::LosesRows;
+        rig.script.push("p", []);
+        let (_control, job) = rig.start();
+        let job = tokio::spawn(job);
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        rig.fault = Fault::None;
+        let (_other_control, other) = rig.start();
+        let other = taken_over.then(|| tokio::spawn(other));
+        tokio::time::sleep(Duration::from_micros(500)).await;
+        let rows = orderly(&mut SmallRng::seed_from_u64(3), 200);
+        rig.script.push("p", rows);
+        let kind = job.await.unwrap().unwrap_err().kind();
+        let expected = if taken_over {
+            ErrorKind::Fenced
+        } else {
+            ErrorKind::Internal
+        };
+        assert_eq!(kind, expected);
+        drop(other);
+    }
+}
+
+#[tokio::test]
+async fn regression_a_source_that_is_read_again_counts_once() {
+    let mut rig = Rig::new();
+    (rig.bounded, rig.until, rig.end) = (Bounded::No, Until::CaughtUp, End::Drain);
+    let rows = orderly(&mut SmallRng::seed_from_u64(5), 400);
+    rig.script.push("p", rows.clone());
+    rig.run().await.unwrap();
+    assert_eq!(rig.counts().await, expected(rows.clone()));
+
+    rig.reset.insert("events".to_owned());
+    let error = rig.run().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    let said = error.to_string();
+    assert!(said.contains("`counts` ("), "{said}");
+    assert!(said.contains("--reset events --replace-tables"), "{said}");
+    assert_eq!(rig.counts().await, expected(rows.clone()));
+
+    rig.old_files = OldFiles::Replace;
+    for lanes in [1, 3] {
+        rig.lanes = lanes;
+        rig.run().await.unwrap();
+        assert_eq!(rig.counts().await, expected(rows.clone()));
+    }
+    // Without the flags it continues from there.
+    (rig.reset, rig.old_files) = (BTreeSet::new(), OldFiles::Keep);
+    rig.run().await.unwrap();
+    assert_eq!(rig.counts().await, expected(rows));
+}
+
 #[tokio::test]
 async fn changed_state_is_refused_by_name() {
     let mut rig = Rig::new();
@@ -422,7 +503,7 @@ async fn changed_state_is_refused_by_name() {
     rig.run().await.unwrap();
 }
 
-/// Says what it is told to, and then nothing.
+/// Returns the given events, and then nothing.
 struct Told(Vec<SourceEvent>);
 
 #[async_trait]
@@ -457,9 +538,9 @@ impl Source for Told {
     }
 }
 
-/// The source says once that a partition is at its end. An outage made the reader
-/// forget it for good: the partition was never idle and held all others up, and
-/// with `max_drift` they were paused for ever (simulation, seed 208).
+/// The source reports once that a partition is at its end. An outage made the reader forget it: the
+/// partition was never idle and held back all others, and `max_drift` paused them forever
+/// (simulation, seed 208).
 #[tokio::test(start_paused = true)]
 async fn regression_an_outage_does_not_make_a_quiet_partition_hold_up_the_others() {
     let mut rig = Rig::new();
@@ -504,7 +585,7 @@ async fn a_silent_partition_becomes_idle_and_holds_nobody_back() {
     assert_eq!((totals.rows_in, totals.late), (201, 0));
 }
 
-/// No event comes, and time passes all the same; also where it was stopped meanwhile.
+/// Time passes without events, also while the job was stopped.
 #[tokio::test(start_paused = true)]
 async fn the_watermark_of_an_idle_partition_can_follow_the_clock() {
     let mut rig = Rig::new();
@@ -519,7 +600,7 @@ async fn the_watermark_of_an_idle_partition_can_follow_the_clock() {
     tokio::time::sleep(Duration::from_secs(20)).await;
     assert_eq!(rig.counts().await, ["0 a 1 1"]);
     assert!(!control.status.borrow().partitions["events:p"].idle);
-    // From before what the clock has reached, and from after it.
+    // One row from before the time that the clock has reached, and one from after it.
     rig.script
         .push("p", ["20,a,1", "200000000,a,5"].map(str::to_owned));
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -527,7 +608,7 @@ async fn the_watermark_of_an_idle_partition_can_follow_the_clock() {
     let totals = job.await.unwrap().unwrap().status.totals;
     assert_eq!((totals.rows_in, totals.late), (3, 1));
 
-    // What the clock had reached is in the commit: as late as before.
+    // The commit contains the time that the clock had reached: as late as before.
     let (control, job) = rig.start();
     let job = tokio::spawn(job);
     rig.script.push("p", ["30,a,1".to_owned()]);

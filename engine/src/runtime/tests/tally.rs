@@ -1,4 +1,4 @@
-//! The tests' operator: counts and sums by window and key, row by row.
+//! The operator of the tests: counts and sums by window and key, row by row.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -22,7 +22,7 @@ pub(super) struct Tally {
     written: bool,
 }
 
-/// A defect to be found.
+/// A defect that the tests must find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     None,
@@ -82,7 +82,7 @@ impl Operator for Tally {
             Fault::CountsTwice => out.contributed(&batch.origin, in_time * 2),
         }
         out.late(&batch.origin, late.len());
-        out.emit_to(Port::ASIDE, Batch::derived(lines(late.into_iter())?));
+        out.emit_to(Port::SIDE, Batch::derived(lines(late.into_iter())?));
         Ok(())
     }
 
@@ -185,7 +185,7 @@ impl Operator for Tally {
     }
 }
 
-/// A batch of one column of text.
+/// A batch with one text column.
 pub(super) fn lines(lines: impl Iterator<Item = String>) -> Result<RecordBatch> {
     let schema = Schema::new(vec![Field::new("line", DataType::Utf8, false)]);
     let lines: StringArray = lines.map(Some).collect();

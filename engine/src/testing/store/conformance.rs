@@ -1,14 +1,14 @@
-//! What every store must do, as a test that each of them passes.
+//! The conformance suite for object stores.
 
 use bytes::Bytes;
 use futures::{TryStreamExt, stream};
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, path::Path};
 
-/// Holds a store to what Tagflow needs of it, in an empty folder of it, and
-/// leaves nothing there.
+/// Checks the guarantees that Tagflow needs of a store, in an empty folder, and leaves the folder
+/// empty.
 ///
 /// # Panics
-/// Where it keeps one of these promises not.
+/// If the store violates a guarantee.
 pub async fn conformance(store: &dyn ObjectStore, folder: &Path) {
     put_if_absent_has_one_winner(store, &folder.clone().join("log")).await;
     objects_are_read_as_they_were_written(store, &folder.clone().join("a b=ü%")).await;
@@ -81,14 +81,14 @@ async fn objects_are_read_as_they_were_written(store: &dyn ObjectStore, folder: 
     let prefix = Path::parse(&inside[..inside.len() - 1]);
     let prefix = prefix.expect("a shorter path is one");
     assert_eq!(list(store, &prefix).await, []);
-    // What is gone already is no error.
+    // A missing object is no error.
     delete(store, &[inner.clone(), missing, outer]).await;
     delete(store, &[inner]).await;
 }
 
 async fn uploads_appear_whole(store: &dyn ObjectStore, folder: &Path) {
     let path = folder.clone().join("large");
-    // As large as parts must be on S3, which the last one need not.
+    // The minimum size of a part on S3, except for the last one.
     let part = Bytes::from(vec![7; 5 << 20]);
     let mut upload = store.put_multipart(&path).await.expect("it takes parts");
     upload
@@ -115,7 +115,7 @@ async fn copies_stay(store: &dyn ObjectStore, folder: &Path) {
         .put(&from, "rows".into())
         .await
         .expect("it takes bytes");
-    // Not every store can refuse to copy onto what is there.
+    // Not every store can refuse to copy onto an existing object.
     match store.copy_if_not_exists(&from, &to).await {
         Ok(()) => {
             let again = store.copy_if_not_exists(&from, &to).await;
@@ -148,7 +148,7 @@ async fn read(store: &dyn ObjectStore, path: &Path) -> Bytes {
     object.bytes().await.expect("it is read to its end")
 }
 
-/// The objects in a folder, in the order of their paths.
+/// The objects in a folder, sorted by path.
 async fn list(store: &dyn ObjectStore, folder: &Path) -> Vec<Path> {
     let listed = store.list(Some(folder)).map_ok(|object| object.location);
     let mut listed: Vec<Path> = listed.try_collect().await.expect("it lists");

@@ -1,74 +1,75 @@
-//! What can go wrong with an operation on an object store.
+//! The faults of operations on an object store.
 
 use std::time::Duration;
 
-/// What an operation on the store is.
+/// A kind of operation on the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operation {
-    /// Writing an object.
+    /// Write an object.
     Put,
-    /// Beginning an upload in parts.
+    /// Begin an upload in parts.
     UploadBegin,
-    /// Sending a part of an upload.
+    /// Send a part of an upload.
     UploadPart,
-    /// Ending an upload, which makes the object appear.
+    /// End an upload, which makes the object visible.
     UploadEnd,
-    /// Reading an object or its size.
+    /// Read an object or its size.
     Get,
-    /// Listing a folder.
+    /// List a folder.
     List,
-    /// Copying an object; its source is the path.
+    /// Copy an object; the path is its source.
     Copy,
-    /// Deleting an object.
+    /// Delete an object.
     Delete,
 }
 
 impl Operation {
-    pub(super) fn writes(self) -> bool {
+    /// Whether it changes the store.
+    pub fn writes(self) -> bool {
         !matches!(self, Self::Get | Self::List)
     }
 }
 
-/// What goes wrong with an operation.
+/// A fault of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fault {
     /// An error, and no effect.
     ErrorBefore,
     /// The effect, and an error.
     ErrorAfter,
-    /// The effect twice, and the second answer: a client that retried after an
-    /// answer was lost, and met its own write. A listing shows everything twice.
+    /// The effect twice, and the second answer: a client that retried after a lost answer, and met
+    /// its own write. A listing contains everything twice.
     Twice,
     /// The effect, and the answer that the object existed already.
     ExistsThoughMine,
     /// No effect, and the answer that the object exists: a 409.
     ConflictNothingLanded,
-    /// An error now, the effect at [`FaultyStore::release`]. Of puts only.
+    /// An error now, the effect at [`FaultyStore::release`]. Only for puts.
     ///
     /// [`FaultyStore::release`]: super::FaultyStore::release
     LandsLate,
-    /// An error now, and the effect after a while, whatever becomes of the
-    /// process. Of puts, copies and deletes; others meet the error alone.
+    /// An error now, and the effect after a while, even after the death of the process. For puts,
+    /// copies and deletes; others only fail.
     LandsAfter(Duration),
     /// No answer and no effect until [`FaultyStore::release`].
     ///
     /// [`FaultyStore::release`]: super::FaultyStore::release
     Waits,
-    /// The effect after a while, and the answer after as long again.
+    /// The effect after a while, and the answer after the same time again.
     Slow(Duration),
-    /// The privilege is missing.
+    /// The permission is missing.
     Denied,
     /// The device is full.
     Full,
-    /// A put overwrites what is there: a store without put-if-absent.
+    /// A put overwrites an existing object: a store without put-if-absent.
     Overwrites,
-    /// A listing shows nothing.
+    /// A listing is empty.
     Hidden,
-    /// A listing shows what the last one of the folder showed, to whomever.
+    /// A listing repeats the last one of the folder, in any process.
     Stale,
     /// A listing is in the reverse order.
     Reversed,
-    /// The connection breaks in the middle of what is read.
+    /// The connection breaks during the read.
     Truncated,
     /// The process dies, and there is no effect.
     DiesBefore,

@@ -1,4 +1,4 @@
-//! The store of one process, as a test directs it.
+//! The object store of a process, under the control of a test.
 
 use std::{
     collections::BTreeMap,
@@ -27,10 +27,10 @@ use super::{
     upload::FaultyUpload,
 };
 
-/// A store that does to chosen operations what a test says, and everything else
-/// as the store that it wraps.
+/// A store with the faults of a test for selected operations. Other operations behave as in the
+/// wrapped store.
 ///
-/// Clones share the script: give one to the code under test, keep one to direct.
+/// Clones share the script: give one to the code under test, and keep one for control.
 #[derive(Clone)]
 pub struct FaultyStore {
     inner: Arc<dyn ObjectStore>,
@@ -42,8 +42,8 @@ pub struct FaultyStore {
     copies: Copies,
 }
 
-/// Whether a process is stopped. Those that wait for it go on in the order in which
-/// they came; where a `watch` wakes many, chance decides.
+/// Whether a process is stopped. The waiting tasks continue in the order of their arrival. A
+/// `watch` that wakes many would continue in random order.
 #[derive(Default)]
 struct Freezer {
     is_on: AtomicBool,
@@ -55,11 +55,11 @@ struct Freezer {
 pub enum Copies {
     /// It can.
     IfAbsent,
-    /// It overwrites what is there, or refuses.
+    /// It overwrites an existing object, or refuses.
     Overwrite,
 }
 
-/// Says what each operation meets.
+/// Returns the fault of each operation.
 type Director = Box<dyn FnMut(Operation, &Path) -> Option<Fault> + Send>;
 
 #[derive(Default)]
@@ -101,7 +101,7 @@ impl FaultyStore {
         self
     }
 
-    /// The same objects as another process sees them, with a script of its own.
+    /// The same objects for another process, with a script of its own.
     #[must_use]
     pub fn of_another_process(&self) -> Self {
         Self {
@@ -111,30 +111,30 @@ impl FaultyStore {
         }
     }
 
-    /// Lets `director` say, before everything else, what each operation meets.
+    /// Lets `director` choose the fault of each operation, before all other rules.
     pub fn direct(&self, director: impl FnMut(Operation, &Path) -> Option<Fault> + Send + 'static) {
         self.script().director = Some(Box::new(director));
     }
 
-    /// The process dies: whatever it tries from now on fails, and of what it is
-    /// about, only what it has sent takes effect.
+    /// Kills the process: every operation from now on fails. Of the current operation, only the
+    /// part that was sent takes effect.
     pub fn kill(&self) {
         self.died.send_replace(true);
     }
 
     /// Waits for the process to die.
     pub async fn died(&self) {
-        // The sender lives in `self`, so this cannot fail.
+        // The sender is in `self`, so this cannot fail.
         let _ = self.died.subscribe().wait_for(|died| *died).await;
     }
 
-    /// Stops the process (SIGSTOP): from now on it starts nothing and hears no
-    /// answer, until [`FaultyStore::thaw`].
+    /// Stops the process (SIGSTOP): it starts no operation and receives no answer until
+    /// [`FaultyStore::thaw`].
     pub fn freeze(&self) {
         self.frozen.is_on.store(true, Ordering::Relaxed);
     }
 
-    /// Lets a stopped process go on.
+    /// Lets a stopped process continue.
     pub fn thaw(&self) {
         self.frozen.is_on.store(false, Ordering::Relaxed);
         self.frozen.thawed.notify_waiters();
@@ -151,8 +151,8 @@ impl FaultyStore {
         }
     }
 
-    /// The next `times` operations of this kind, on a path with `path_part` in
-    /// it, meet `fault`.
+    /// The next `times` operations of this kind fail with `fault`, on paths that contain
+    /// `path_part`.
     pub fn fail(&self, operation: Operation, path_part: &str, times: usize, fault: Fault) {
         self.script().rules.push(Rule {
             operation,
@@ -162,32 +162,32 @@ impl FaultyStore {
         });
     }
 
-    /// The write number `index`, from 0, meets `fault`.
+    /// The write number `index`, from 0, fails with `fault`.
     pub fn fail_write(&self, index: u64, fault: Fault) {
         self.script().single = Some((index, fault));
     }
 
-    /// The process that uses this handle dies at its write number `index`, from
-    /// 0: whatever it tries from then on fails.
+    /// The process with this handle dies at its write number `index`, from 0: every later operation
+    /// fails.
     pub fn die_at_write(&self, index: u64, moment: Moment) {
         self.script().death = Some((index, moment));
     }
 
-    /// How many writes were tried.
+    /// The number of writes, including failed ones.
     pub fn writes(&self) -> u64 {
         self.script().writes
     }
 
-    /// How many operations wait for [`FaultyStore::release`].
+    /// The number of operations that wait for [`FaultyStore::release`].
     pub fn waiting(&self) -> usize {
         self.script().waiting
     }
 
-    /// Lets land what is late, and goes on with what waits.
+    /// Executes late writes, and continues waiting operations.
     pub async fn release(&self) {
         let late = std::mem::take(&mut self.script().late);
         for (path, payload, options) in late {
-            // A late write may find its slot taken: that is the point of it.
+            // A late write may find its slot taken, which is its purpose.
             let _ = self.inner.put_opts(&path, payload, options).await;
         }
         self.released.send_modify(|releases| *releases += 1);
@@ -197,7 +197,7 @@ impl FaultyStore {
         self.script.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The fault that this operation meets.
+    /// The fault of this operation.
     pub(super) fn meet(&self, operation: Operation, path: &Path) -> Option<Fault> {
         if self.is_dead() {
             return Some(Fault::ErrorBefore);
@@ -240,12 +240,12 @@ impl FaultyStore {
     async fn wait(&self) {
         let mut released = self.released.subscribe();
         self.script().waiting += 1;
-        // The sender lives in `self`, so this cannot fail.
+        // The sender is in `self`, so this cannot fail.
         let _ = released.changed().await;
         self.script().waiting -= 1;
     }
 
-    /// Does what can be done again with the fault that it meets.
+    /// Executes a repeatable operation with its fault.
     async fn suffer<T: Send + 'static>(
         &self,
         fault: Option<Fault>,
@@ -255,7 +255,7 @@ impl FaultyStore {
         let effect = || effect(Arc::clone(&self.inner));
         match fault {
             Some(Fault::Twice) => {
-                // Whatever the first try met, the second one meets as well.
+                // The second try has the same conditions as the first one.
                 let again = effect();
                 let both = effect().then(|_| again);
                 self.suffer_once(None, path, both).await
@@ -264,7 +264,7 @@ impl FaultyStore {
                 let late = effect();
                 tokio::spawn(async move {
                     tokio::time::sleep(while_).await;
-                    // It may find that the world has moved on.
+                    // The objects may have changed meanwhile.
                     let _ = late.await;
                 });
                 self.suffer_once(Some(Fault::ErrorBefore), path, effect())
@@ -274,7 +274,7 @@ impl FaultyStore {
         }
     }
 
-    /// Does what can be done once with the fault that it meets.
+    /// Executes an operation that cannot be repeated with its fault.
     pub(super) async fn suffer_once<T>(
         &self,
         fault: Option<Fault>,
@@ -328,7 +328,7 @@ impl FaultyStore {
         answer
     }
 
-    /// What a listing shows.
+    /// The result of a listing.
     async fn listing(
         &self,
         fault: Option<Fault>,
@@ -339,7 +339,7 @@ impl FaultyStore {
             let listed = store.list(prefix.as_ref());
             listed.try_collect().boxed()
         };
-        // What is done twice here is the showing.
+        // `Twice` repeats the result of a listing, not the request.
         let once = fault.filter(|fault| *fault != Fault::Twice);
         let mut listed = self.suffer(once, folder, list).await?;
         let before = self
@@ -490,7 +490,7 @@ impl ObjectStore for FaultyStore {
     }
 }
 
-/// Half of what was read, and then an error.
+/// Half of the bytes, and then an error.
 async fn truncated(got: GetResult) -> Result<GetResult> {
     let (meta, range) = (got.meta.clone(), got.range.clone());
     let (attributes, bytes) = (got.attributes.clone(), got.bytes().await?);

@@ -1,4 +1,4 @@
-//! Uploads in parts, each of which may fail.
+//! Uploads in parts, which may fail at each part.
 
 use async_trait::async_trait;
 use futures::FutureExt;
@@ -6,7 +6,7 @@ use object_store::{MultipartUpload, PutPayload, PutResult, Result, UploadPart, p
 
 use super::{FaultyStore, Operation};
 
-/// An upload of one process. Nothing is visible before its end.
+/// An upload of a process. Nothing is visible before its end.
 #[derive(Debug)]
 pub(super) struct FaultyUpload {
     pub(super) store: FaultyStore,
@@ -19,8 +19,7 @@ impl MultipartUpload for FaultyUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
         let (store, path) = (self.store.clone(), self.path.clone());
         let fault = store.meet(Operation::UploadPart, &path);
-        // What is sent is in a place of its own until the end: only its answer
-        // can be wrong.
+        // Parts stay invisible until the end, so only the answer can be wrong.
         let sent = self.inner.put_part(data);
         async move { store.suffer_once(fault, &path, sent).await }.boxed()
     }

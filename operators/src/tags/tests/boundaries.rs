@@ -1,4 +1,4 @@
-//! What happens at the very instants at which something begins or ends.
+//! The exact instants at which something begins or ends.
 
 use std::time::Duration;
 
@@ -12,22 +12,24 @@ use tagflow_engine::Port;
 use super::{
     definitions::{Condition, rule, spec},
     driver::Driver,
-    event::{Event, FLAG, INT},
+    event::{Event, FLAG, FLOAT, INT},
 };
+use crate::row_errors::RowErrors;
 use crate::tags::{
-    Again, Cuts, Function, FunnelMode, Over, Profile, Segment, Segments, Tag, TagKind, Tags,
-    TagsSpec,
+    Again, Function, FunnelMode, Over, Profile, Segment, Segments, Tag, TagKind, Tags, TagsSpec,
+    Thresholds,
 };
 
 const A: [bool; 3] = [true, false, false];
 const B: [bool; 3] = [false, true, false];
+const C: [bool; 3] = [false, false, true];
 const BOTH: [bool; 3] = [true, true, false];
 
 pub(super) fn us(length: u64) -> Duration {
     Duration::from_micros(length)
 }
 
-/// Profiles as of the multiples of so much.
+/// Profiles at the multiples of `length`.
 pub(super) fn every(length: u64) -> Profile {
     Profile {
         every: Some(us(length)),
@@ -108,7 +110,7 @@ pub(super) fn changes(driver: &Driver) -> Vec<String> {
     lines
 }
 
-/// Who entered and left: `segment op @effective why`.
+/// The moves: `segment op @effective why`.
 pub(super) fn moves(driver: &Driver) -> Vec<String> {
     let mut lines = Vec::new();
     for batch in driver.output(Tags::SEGMENTS) {
@@ -127,7 +129,7 @@ pub(super) fn moves(driver: &Driver) -> Vec<String> {
     lines
 }
 
-/// The changes of one tag through `events` up to `until`.
+/// The changes of a tag through `events` up to `until`.
 fn told(kind: TagKind, ttl: Option<Duration>, events: &[Event], until: i64) -> Vec<String> {
     let tag = Tag {
         ttl,
@@ -164,7 +166,7 @@ fn an_exact_window_is_open_at_its_begin() {
 
 #[test]
 fn a_tile_leaves_with_its_last_instant() {
-    // 100 to 104 are one tile; 105 is of the next.
+    // 100 to 104 are one tile; 105 belongs to the next.
     let rows = told(
         count(rolling(10, 5)),
         None,
@@ -181,7 +183,7 @@ fn a_tile_leaves_with_its_last_instant() {
             "x set 0 @119 expiry"
         ]
     );
-    // Before 1970 too: -5 to -1 are one.
+    // Also before 1970: -5 to -1 are one tile.
     let rows = told(count(rolling(10, 5)), None, &events(A, &[-5, -1, 0]), 8);
     assert_eq!(rows[2..], ["x set 3 @0 event"]);
 }
@@ -219,7 +221,7 @@ fn what_is_expected_may_come_at_the_last_instant() {
     for again in [Again::Each, Again::First, Again::Restart] {
         assert!(told(absence(10, again), None, &met, 50).is_empty());
         assert_eq!(told(absence(10, again), None, &missed, 50), [fired]);
-        // At the same instant in any order, or as one event.
+        // At the same instant in any order, or as a single event.
         let mut at_once = [events(A, &[0]), events(B, &[0])].concat();
         assert!(told(absence(10, again), None, &at_once, 50).is_empty());
         at_once.swap(0, 1);
@@ -271,8 +273,9 @@ fn a_late_event_takes_back_what_fired() {
     );
     // 49 - 100 is the last instant that counts.
     driver.send(&events(A, &[-50, -51]));
-    assert_eq!(driver.rows(Port::ASIDE), 1);
-    assert_eq!(changes(&driver)[2..], ["x set true @-40 late_event"]);
+    assert_eq!(driver.rows(Port::SIDE), 1);
+    // It was due at -40, before the rows that have been told.
+    assert_eq!(changes(&driver)[2..], ["x set true @10 late_event"]);
 }
 
 #[test]
@@ -316,7 +319,7 @@ fn a_funnel_knows_the_last_within() {
     assert_eq!(stage(FunnelMode::StrictIncrease), ["x set a @0 event"]);
 }
 
-/// Members have 2 events or more, and leave with fewer, or after 30 without one.
+/// Members have 2 events or more. They leave with fewer, or after 30 without an event.
 fn segments(hold: u64) -> TagsSpec {
     let since = TagKind::TimeSince {
         tag: 0,
@@ -334,6 +337,7 @@ fn segments(hold: u64) -> TagsSpec {
     let exit = Condition::And(Box::new(few), Box::new(old));
     TagsSpec {
         segments: Segments {
+            errors: RowErrors::default(),
             tags: vec![1, 2],
             segments: vec![Segment {
                 name: "busy".into(),
@@ -359,7 +363,7 @@ fn a_segment_is_left_by_time_alone() {
 
 #[test]
 fn regression_a_hold_ends_the_same_however_rows_come() {
-    // It may leave at 105; at that instant an event comes with which it would stay.
+    // It may leave at 105. An event at that instant would let it stay.
     let rows = events(A, &[0, 5, 105, 105]);
     let expected = [
         "busy entered @5 enter (events = 2)",
@@ -401,7 +405,7 @@ fn a_key_is_forgotten_after_its_last_event() {
     );
     driver.watermark(201);
     assert_eq!(changes(&driver)[3..], ["x forget null @200 state_ttl"]);
-    // A late event of somebody whom it would have been time to forget.
+    // A late event of a key that should have been forgotten.
     driver.watermark(300);
     driver.send(&events(A, &[150]));
     let late = ["x set 1 @150 late_event", "x forget null @299 state_ttl"];
@@ -454,10 +458,10 @@ fn regression_a_time_that_comes_back_is_due_once() {
 
 #[test]
 fn regression_a_score_changes_with_what_it_is_made_of() {
-    let cuts = Cuts::At(vec![2.0, 4.0]);
+    let thresholds = Thresholds::At(vec![2.0, 4.0]);
     let score = |tag| TagKind::Score {
         tag,
-        cuts: cuts.clone(),
+        thresholds: thresholds.clone(),
         is_reversed: true,
     };
     let since = TagKind::TimeSince {
@@ -502,7 +506,7 @@ fn regression_a_score_of_a_time_goes_on_from_what_was_told() {
     };
     let recency = TagKind::Score {
         tag: 1,
-        cuts: Cuts::Quantiles(2),
+        thresholds: Thresholds::Quantiles(2),
         is_reversed: false,
     };
     let tags = vec![
@@ -513,13 +517,13 @@ fn regression_a_score_of_a_time_goes_on_from_what_was_told() {
     let mut driver = driver(spec(tags.clone()));
     driver.send(&[Event::new("a", 0, A), Event::new("b", 20, A)]);
     driver.watermark(102);
-    // The cut rises at 60, past what the time was when it was looked at last.
+    // The threshold rises at 60, above the time at the last evaluation.
     assert_eq!(
         recency_of_a(&driver),
         [["null", "1"], ["1", "2"], ["2", "null"]]
     );
 
-    // So it does here, and the score stays as it is: what is forgotten is a 2.
+    // It also rises here, and the score stays unchanged: the forgotten score is a 2.
     let mut driver = self::driver(TagsSpec {
         state_ttl: Some(us(70)),
         ..spec(tags)
@@ -534,7 +538,7 @@ fn regression_a_score_of_a_time_goes_on_from_what_was_told() {
     );
 }
 
-/// The old and the new values that were told.
+/// The emitted old and new values.
 fn recency_of_a(driver: &Driver) -> Vec<[String; 2]> {
     let mut told = Vec::new();
     for batch in driver.output(Port::MAIN) {
@@ -561,23 +565,195 @@ fn regression_a_funnel_has_a_ttl() {
     assert_eq!(rows, ["x set a @0 event", "x set null @10 ttl"]);
 }
 
-#[test]
-fn wrong_sums_do_not_wrap() {
-    let sum = TagKind::Aggregate {
-        function: Function::Sum,
-        argument: Some(INT),
+/// The changes of an aggregate until 14 µs.
+fn told_of(function: Function, argument: usize, over: Over, events: &[Event]) -> Vec<String> {
+    let kind = TagKind::Aggregate {
+        function,
+        argument: Some(argument),
         filter: None,
-        over: rolling(10, 1),
+        over,
     };
-    let mut rows = events(A, &[0, 5]);
-    for row in &mut rows {
-        row.int = Some(i64::MAX);
+    told(kind, None, events, 14)
+}
+
+#[test]
+fn regression_sums_that_do_not_fit_are_null() {
+    let ints = |values: [i64; 3]| {
+        let mut rows = events(A, &[0, 5, 6]);
+        for (row, value) in rows.iter_mut().zip(values) {
+            row.int = Some(value);
+        }
+        rows
+    };
+    let most = i64::MAX;
+    let first = format!("x set {most} @0 event");
+    let again = format!("x set {} @6 event", most - 2);
+    for over in [Over::Lifetime, rolling(10, 1)] {
+        let rows = ints([most, 1, -3]);
+        let mut expected = vec![first.as_str(), "x set null @5 event", again.as_str()];
+        if over != Over::Lifetime {
+            expected.push("x set -2 @10 expiry");
+        }
+        assert_eq!(told_of(Function::Sum, INT, over, &rows), expected);
     }
+    let means = told_of(
+        Function::Avg,
+        INT,
+        Over::Lifetime,
+        &ints([most, most, most]),
+    );
+    assert_eq!(means, [format!("x set {} @0 event", most as f64)]);
+}
+
+#[test]
+fn regression_a_deviation_of_nan_is_nan() {
+    let floats = |values: &[f64]| {
+        let times: Vec<i64> = (0..values.len() as i64).collect();
+        let mut rows = events(A, &times);
+        for (row, value) in rows.iter_mut().zip(values) {
+            row.float = Some(*value);
+        }
+        rows
+    };
+    let told = |function, over, values: &[f64]| told_of(function, FLOAT, over, &floats(values));
+    let rows = [1.0, f64::NAN, 3.0];
+    for over in [Over::Lifetime, rolling(20, 1)] {
+        assert_eq!(told(Function::Std, over, &rows), ["x set NaN @1 event"]);
+        let means = ["x set 1 @0 event", "x set NaN @1 event"];
+        assert_eq!(told(Function::Avg, over, &rows), means);
+    }
+    // As soon as NaN has left, the value is a number again.
+    let rows = [f64::NAN, 1.0, 3.0];
+    let left = format!("x set {} @10 expiry", 2_f64.sqrt());
+    let expected = ["x set NaN @1 event", &left, "x set null @11 expiry"];
+    assert_eq!(told(Function::Std, rolling(10, 1), &rows), expected);
     assert_eq!(
-        told(sum, None, &rows, 100),
+        told(Function::Std, Over::Lifetime, &[2.5; 9]),
+        ["x set 0 @1 event"]
+    );
+}
+
+#[test]
+fn regression_zeros_are_one_value_and_so_are_nans() {
+    let nan = f64::from_bits(0xfff8_0000_0000_0001);
+    let mut rows = events(A, &[0, 1, 2, 3, 4]);
+    for (row, value) in rows.iter_mut().zip([0.0, -0.0, f64::NAN, nan, -0.0]) {
+        row.float = Some(value);
+    }
+    let distinct = Function::Distinct { exact_up_to: 100 };
+    assert_eq!(
+        told_of(distinct, FLOAT, Over::Lifetime, &rows),
+        ["x set 1 @0 event", "x set 2 @2 event"]
+    );
+    let top = TagKind::TopK {
+        argument: FLOAT,
+        weight: None,
+        filter: None,
+        k: 5,
+        half_life: us(1000),
+    };
+    assert_eq!(
+        told(top, None, &rows, 14),
         [
-            format!("x set {} @0 event", i64::MAX),
-            "x set 0 @15 expiry".into()
+            "x set [0] @0 event",
+            "x set [0,\"NaN\"] @2 event",
+            "x set [\"NaN\",0] @3 event",
+            "x set [0,\"NaN\"] @4 event"
+        ]
+    );
+}
+
+#[test]
+fn regression_an_empty_text_is_not_null_to_an_absence() {
+    let kind = TagKind::Absence {
+        after: FLAG,
+        expect: FLAG + 1,
+        same: vec![super::event::TEXT],
+        within: us(10),
+        again: Again::Each,
+    };
+    let fired = |after: Option<&str>, expected: Option<&str>| {
+        let mut rows = [events(A, &[0]), events(B, &[5])].concat();
+        rows[0].text = after.map(Into::into);
+        rows[1].text = expected.map(Into::into);
+        !told(kind.clone(), None, &rows, 14).is_empty()
+    };
+    for (one, other) in [(None, Some("")), (Some(""), None), (Some("c"), None)] {
+        assert!(fired(one, other), "{one:?} {other:?}");
+    }
+    for same in [None, Some(""), Some("c")] {
+        assert!(!fired(same, same), "{same:?}");
+    }
+}
+
+#[test]
+fn regression_a_strict_funnel_remembers_earlier_steps() {
+    let furthest = |mode, rows: &[(i64, [bool; 3])]| {
+        let kind = TagKind::Funnel {
+            within: us(100),
+            mode,
+            steps: vec![
+                ("a".into(), FLAG),
+                ("b".into(), FLAG + 1),
+                ("c".into(), FLAG + 2),
+            ],
+        };
+        let rows = rows
+            .iter()
+            .flat_map(|(time, flags)| events(*flags, &[*time]));
+        let rows: Vec<Event> = rows.collect();
+        let changes = told(kind, None, &rows, 50);
+        let last = changes.last().unwrap();
+        last.split(' ').nth(2).unwrap().to_owned()
+    };
+    // A step at the time of the next one does not replace an earlier one.
+    let again = [(0, A), (5, A), (5, B), (9, C)];
+    assert_eq!(furthest(FunnelMode::StrictIncrease, &again), "c");
+    let at_once = [(5, A), (5, B), (9, C)];
+    assert_eq!(furthest(FunnelMode::StrictIncrease, &at_once), "a");
+    // A first step that is always true.
+    let any = [(0, A), (5, BOTH), (9, [true, false, true])];
+    assert_eq!(furthest(FunnelMode::StrictIncrease, &any), "c");
+    // As in ClickHouse: a repeated first step ends nothing, and neither does, in strict order, a
+    // step that was reached.
+    let cases: [(&str, [bool; 3], [&str; 2]); 3] = [
+        ("abac", A, ["c", "c"]),
+        ("abbc", B, ["c", "b"]),
+        ("abc, no step between", [false; 3], ["b", "c"]),
+    ];
+    for (name, between, expected) in cases {
+        let rows = [(0, A), (1, B), (2, between), (3, C)];
+        let modes = [FunnelMode::StrictOrder, FunnelMode::StrictDeduplication];
+        assert_eq!(modes.map(|mode| furthest(mode, &rows)), expected, "{name}");
+    }
+    // Events at the same time have the order of their steps, for any arrival order.
+    assert_eq!(
+        furthest(FunnelMode::Default, &[(5, C), (5, B), (5, A)]),
+        "c"
+    );
+    let twice = [(0, A), (5, B), (5, B), (6, C)];
+    assert_eq!(furthest(FunnelMode::StrictDeduplication, &twice), "b");
+}
+
+#[test]
+fn regression_events_of_one_time_leave_a_funnel_together() {
+    let funnel = TagKind::Funnel {
+        within: us(10),
+        mode: FunnelMode::Default,
+        steps: vec![("a".into(), FLAG), ("b".into(), FLAG + 1)],
+    };
+    // The second step precedes the first of its time.
+    let rows = [(0, A), (5, B), (5, A)];
+    let rows = rows
+        .iter()
+        .flat_map(|(time, flags)| events(*flags, &[*time]));
+    let rows: Vec<Event> = rows.collect();
+    assert_eq!(
+        told(funnel, None, &rows, 50),
+        [
+            "x set a @0 event",
+            "x set b @5 event",
+            "x set null @15 expiry"
         ]
     );
 }

@@ -25,14 +25,15 @@ use tagflow_engine::time::micros;
 
 use super::{
     event::{AT, DAY, DECIMAL, FLAG, FLOAT, ID, INT, TEXT, TEXT_ID, TIME, USER, WEIGHT, schema},
-    reference::{Cuts, Reference},
+    reference::{Reference, Thresholds},
 };
+use crate::row_errors::RowErrors;
 use crate::tags::{
     self, Again, Function, FunnelMode, Over, Profile, Rule, Segment, Segments, Tag, TagKind, Tags,
     TagsSpec, value::Value,
 };
 
-/// What there is to keep.
+/// Random definitions.
 #[derive(Clone)]
 pub(super) struct Case {
     pub(super) spec: TagsSpec,
@@ -86,16 +87,16 @@ impl Case {
         Tags::new(self.spec.clone()).unwrap()
     }
 
-    /// What its tags mean, where `cuts` were in force.
-    pub(super) fn reference<'a>(&'a self, cuts: &'a Cuts) -> Reference<'a> {
+    /// The meaning of its tags with `thresholds` as the thresholds.
+    pub(super) fn reference<'a>(&'a self, thresholds: &'a Thresholds) -> Reference<'a> {
         Reference {
             spec: &self.spec,
             types: &self.types,
-            cuts,
+            thresholds,
         }
     }
 
-    /// Whether a tag is the same to the last bit however it is computed.
+    /// Whether the bits of a tag are independent of the order of computation.
     pub(super) fn is_exact(&self, tag: usize) -> bool {
         !matches!(
             self.spec.tags[tag].kind,
@@ -107,8 +108,8 @@ impl Case {
         )
     }
 
-    /// The numbers at which conditions and scores look, where `cuts` were in force.
-    pub(super) fn looks(&self, cuts: &Cuts) -> BTreeSet<i64> {
+    /// The numbers that conditions and scores compare, with `thresholds` as the thresholds.
+    pub(super) fn looks(&self, thresholds: &Thresholds) -> BTreeSet<i64> {
         let conditions = self.segments.iter();
         let conditions = conditions.flat_map(|it| [Some(&it.enter), it.exit.as_ref()]);
         let mut looks: BTreeSet<i64> = conditions
@@ -117,16 +118,16 @@ impl Case {
             .collect();
         for tag in &self.spec.tags {
             if let TagKind::Score {
-                cuts: tags::Cuts::At(cuts),
+                thresholds: tags::Thresholds::At(thresholds),
                 ..
             } = &tag.kind
             {
-                looks.extend(cuts.iter().map(|cut| cut.ceil() as i64));
+                looks.extend(thresholds.iter().map(|cut| cut.ceil() as i64));
             }
         }
-        let cuts = cuts.values().flat_map(BTreeMap::values).flatten();
-        let cuts = cuts.filter(|cut| cut.is_finite());
-        looks.extend(cuts.map(|cut| cut.ceil() as i64));
+        let thresholds = thresholds.values().flat_map(BTreeMap::values).flatten();
+        let thresholds = thresholds.filter(|cut| cut.is_finite());
+        looks.extend(thresholds.map(|cut| cut.ceil() as i64));
         looks
     }
 }
@@ -172,7 +173,7 @@ impl Condition {
         }
     }
 
-    /// The numbers with which `column`, or any, is compared.
+    /// The numbers that are compared with `column`, or with any column.
     fn numbers(&self, of: Option<usize>) -> Vec<i64> {
         match self {
             Self::Compare(column, _, number) if of.is_none_or(|of| of == *column) => vec![*number],
@@ -202,7 +203,7 @@ impl Condition {
     }
 }
 
-/// How often scores by quantiles are cut.
+/// The interval of thresholds for scores by quantiles.
 pub(super) const RECUT_US: i64 = 30;
 
 fn us(length: i64) -> Duration {
@@ -294,23 +295,23 @@ fn kind() -> impl Strategy<Value = TagKind> {
     ]
 }
 
-/// A tag of another one, whichever that may be of.
+/// A tag that depends on any other one.
 #[derive(Debug, Clone)]
 enum Derived {
     TimeSince(Duration),
-    Score(tags::Cuts, bool),
+    Score(tags::Thresholds, bool),
 }
 
 fn derived() -> impl Strategy<Value = (Derived, Index, Option<Duration>)> {
     let cut = (-8..40_i32).prop_map(|cut| f64::from(cut) / 2.0);
     let kind = prop_oneof![
         durations(&[1, 5, 7]).prop_map(Derived::TimeSince),
-        (vec(cut, 0..3), any::<bool>()).prop_map(|(mut cuts, is_reversed)| {
-            cuts.sort_by(f64::total_cmp);
-            Derived::Score(tags::Cuts::At(cuts), is_reversed)
+        (vec(cut, 0..3), any::<bool>()).prop_map(|(mut thresholds, is_reversed)| {
+            thresholds.sort_by(f64::total_cmp);
+            Derived::Score(tags::Thresholds::At(thresholds), is_reversed)
         }),
         (2..5_usize, any::<bool>()).prop_map(|(parts, is_reversed)| {
-            Derived::Score(tags::Cuts::Quantiles(parts), is_reversed)
+            Derived::Score(tags::Thresholds::Quantiles(parts), is_reversed)
         }),
     ];
     (kind, any::<Index>(), weighted(0.15, durations(&[3, 20])))
@@ -368,8 +369,8 @@ impl Draft {
     }
 }
 
-/// Tags and segments. Where `is_late`, events may be late: then there is nothing
-/// that depends on what was believed before.
+/// Tags and segments. If `is_late`, events may be late, and no definition depends on earlier
+/// results.
 pub(super) fn case(is_late: bool) -> impl Strategy<Value = Case> {
     let tags = vec((kind(), weighted(0.3, durations(&[3, 10, 50]))), 1..8);
     let hold = if is_late { vec![0] } else { vec![0, 5, 40] };
@@ -432,12 +433,12 @@ pub(super) fn case(is_late: bool) -> impl Strategy<Value = Case> {
                     let (enter, exit) = (enter.of(&is_bool), exit.map(|exit| exit.of(&is_bool)));
                     let rule = |text: &str, condition: &Condition| {
                         let columns = condition.columns().into_iter();
-                        let ticks = columns.filter(|column| since.contains(column));
-                        let ticks = ticks.map(|column| {
+                        let time_triggers = columns.filter(|column| since.contains(column));
+                        let time_triggers = time_triggers.map(|column| {
                             let numbers = condition.numbers(Some(column));
                             (column, if has_values { numbers } else { Vec::new() })
                         });
-                        rule(text, condition, &names, ticks.collect())
+                        rule(text, condition, &names, time_triggers.collect())
                     };
                     rules.push(Segment {
                         name: format!("segment_{}", rules.len()).into(),
@@ -463,6 +464,7 @@ pub(super) fn case(is_late: bool) -> impl Strategy<Value = Case> {
                         segments: Segments {
                             tags: rule_tags,
                             segments: rules,
+                            errors: RowErrors::default(),
                         },
                         ..spec(tags)
                     },
@@ -478,16 +480,16 @@ pub(super) fn rule(
     text: &str,
     condition: &Condition,
     names: &[String],
-    ticks: Vec<(usize, Vec<i64>)>,
+    time_triggers: Vec<(usize, Vec<i64>)>,
 ) -> Rule {
     Rule {
         condition: condition.physical(names),
         text: text.into(),
-        ticks,
+        time_triggers,
     }
 }
 
-/// Tags without anything else.
+/// Only these tags.
 pub(super) fn spec(tags: Vec<Tag>) -> TagsSpec {
     TagsSpec {
         pipeline: "test".into(),
@@ -502,14 +504,14 @@ pub(super) fn spec(tags: Vec<Tag>) -> TagsSpec {
         lateness: Duration::ZERO,
         state_ttl: None,
         profile: Profile::default(),
-        recut_every: us(RECUT_US),
+        rescore_every: us(RECUT_US),
         counted: Vec::new(),
         tags,
         segments: Segments::default(),
     }
 }
 
-/// Gives tags names, and derived ones what they are of.
+/// Sets the names of tags, and the inputs of derived ones.
 fn named(
     kinds: Vec<(TagKind, Option<Duration>)>,
     derived: Vec<(Derived, Index, Option<Duration>)>,
@@ -527,12 +529,12 @@ fn named(
         let is_candidate = |place: &usize| match (&kind, fields[*place].data_type()) {
             (Derived::TimeSince(_), DataType::Timestamp(..)) => true,
             (
-                Derived::Score(cuts, _),
+                Derived::Score(thresholds, _),
                 DataType::Int64 | DataType::Float64 | DataType::Decimal128(..),
             ) => {
-                let by_quantiles = matches!(cuts, tags::Cuts::Quantiles(_));
-                // What is not the same to the last bit may be cut otherwise; of scores by
-                // quantiles no others can be made.
+                let by_quantiles = matches!(thresholds, tags::Thresholds::Quantiles(_));
+                // Inexact tags may have different thresholds, and scores by quantiles cannot be
+                // inputs.
                 let is_vague = match &tags[*place].kind {
                     TagKind::Aggregate { function, .. } => *function == Function::Std,
                     TagKind::Score { .. } => by_quantiles,
@@ -551,9 +553,9 @@ fn named(
             name: format!("tag_{}", tags.len()),
             kind: match kind {
                 Derived::TimeSince(unit) => TagKind::TimeSince { tag, unit },
-                Derived::Score(cuts, is_reversed) => TagKind::Score {
+                Derived::Score(thresholds, is_reversed) => TagKind::Score {
                     tag,
-                    cuts,
+                    thresholds,
                     is_reversed,
                 },
             },

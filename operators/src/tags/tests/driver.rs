@@ -3,26 +3,26 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
-    array::{AsArray, BooleanArray, RecordBatch},
+    array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray},
     compute::filter_record_batch,
-    datatypes::UInt8Type,
+    datatypes::{TimestampMicrosecondType, UInt8Type},
 };
 use tagflow_engine::{
     Batch, EventTime, Port, Result,
     ledger::{Counts, Ledger},
     operator::{self, LaneContext, Operator, Output},
     source::PartitionId,
-    state::{KEY_GROUP_COLUMN, KeyHasher, LaneState, Lanes, Snapshot, StatePart, lane_of},
+    state::{KEY_GROUP_COLUMN, KeyHasher, LaneState, Restore, Snapshot, StatePart, lane_of},
 };
 
 use super::event::{Event, PARTITIONS, batch};
 use crate::tags::Tags;
 
-/// Lanes to which rows come by key group.
+/// Lanes that receive rows by key group.
 pub(super) struct Driver {
     pub(super) tags: Arc<Tags>,
     lanes: Vec<Lane>,
-    /// What counts keys, if something does.
+    /// The operators that count keys, if there are any.
     population: Option<Box<Driver>>,
     has_ended: bool,
     now: Progress,
@@ -31,9 +31,9 @@ pub(super) struct Driver {
     writing: Vec<Snapshot>,
     /// The parts of each lane, at the last snapshot that was written.
     store: Vec<Parts>,
-    /// Rows that the snapshot written last put.
+    /// The rows of the last written snapshot.
     pub(super) put_rows: usize,
-    /// Bytes that the snapshot written last put.
+    /// The bytes of the last written snapshot.
     pub(super) put_bytes: usize,
 }
 
@@ -44,10 +44,12 @@ struct Lane {
     out: Output,
 }
 
-/// What a crash takes back to the last commit.
+/// The progress that a crash resets to the last commit.
 #[derive(Clone)]
 struct Progress {
     watermark: i64,
+    /// The time of the last event.
+    last: i64,
     outputs: BTreeMap<Port, Vec<RecordBatch>>,
     ledger: Ledger,
     rows_in: u64,
@@ -57,6 +59,7 @@ impl Driver {
     pub(super) fn new(tags: &Arc<Tags>, lanes: usize) -> Self {
         let start = Progress {
             watermark: i64::MIN,
+            last: i64::MIN,
             outputs: BTreeMap::new(),
             ledger: Ledger::default(),
             rows_in: 0,
@@ -75,7 +78,7 @@ impl Driver {
         }
     }
 
-    /// Sends events in the order of their arrival, a batch a partition.
+    /// Sends events in the order of their arrival, one batch for each partition.
     pub(super) fn send(&mut self, events: &[Event]) {
         for partition in 0..PARTITIONS {
             let events = events.iter().filter(|it| it.partition == partition);
@@ -86,12 +89,16 @@ impl Driver {
         }
     }
 
-    /// Sends rows of one partition.
+    /// Sends rows of a partition.
     pub(super) fn send_batch(&mut self, partition: usize, rows: &RecordBatch) {
         if let Some(population) = &mut self.population {
             population.send_batch(partition, rows);
         }
         self.now.rows_in += rows.num_rows() as u64;
+        let times = rows.column(self.tags.spec.time);
+        let times = times.as_primitive::<TimestampMicrosecondType>();
+        let last = times.values().iter().max().copied();
+        self.now.last = self.now.last.max(last.unwrap_or(i64::MIN));
         let id = Arc::new(PartitionId::new("s", partition.to_string()));
         let keys = Arc::clone(rows.column(self.tags.spec.key));
         let hasher = KeyHasher::new([keys.data_type().clone()]).unwrap();
@@ -124,17 +131,23 @@ impl Driver {
             }
             self.each(|operator, out| {
                 operator.on_watermark(EventTime::from_micros(to), out)?;
-                while operator.go_on(out)? == operator::Progress::More {}
+                while operator.poll_output(out)? == operator::Progress::More {}
                 Ok(())
             });
         }
     }
 
-    pub(super) fn has_ended(&self) -> bool {
-        self.has_ended
+    /// How far all lanes agree to have come: at the end, past the last event.
+    pub(super) fn agreed(&self) -> i64 {
+        let end = if self.has_ended {
+            self.now.last.saturating_add(1)
+        } else {
+            i64::MIN
+        };
+        self.now.watermark.max(end)
     }
 
-    /// Whether profiles come out at the next barrier, by periods of `every`.
+    /// Whether the next barrier emits profiles, with periods of `every`.
     pub(super) fn is_newest_due(&self, every: i64) -> bool {
         let place = |watermark: i64| (watermark - 1).div_euclid(every);
         let (before, now) = (self.committed.watermark, self.now.watermark);
@@ -156,17 +169,17 @@ impl Driver {
         self.each(|operator, out| operator.on_end(out));
     }
 
-    /// Ends an epoch. What lanes snapshot is written when the next one ends, or before a
-    /// restart: rows go on meanwhile.
+    /// Ends an epoch. Snapshots of lanes are written when the next epoch ends, or before a restart:
+    /// rows continue meanwhile.
     pub(super) fn barrier(&mut self) {
         self.write();
         if let Some(population) = &mut self.population {
             population.barrier();
         }
-        let agreed = (self.now.watermark > i64::MIN).then_some(self.now.watermark);
+        let agreed = Some(self.agreed()).filter(|it| *it > i64::MIN);
         self.each(|operator, out| {
             operator.on_barrier(agreed.map(EventTime::from_micros), out)?;
-            while operator.go_on(out)? == operator::Progress::More {}
+            while operator.poll_output(out)? == operator::Progress::More {}
             Ok(())
         });
         let lanes = self.lanes.iter_mut();
@@ -175,7 +188,7 @@ impl Driver {
         self.committed = self.now.clone();
     }
 
-    /// Writes what lanes have snapshotted.
+    /// Writes the snapshots of the lanes.
     pub(super) fn write(&mut self) {
         if self.writing.is_empty() {
             return;
@@ -183,7 +196,7 @@ impl Driver {
         (self.put_rows, self.put_bytes) = (0, 0);
         let snapshots = std::mem::take(&mut self.writing);
         if self.store.len() != snapshots.len() {
-            // What other lanes had stored, these have put anew.
+            // These lanes have stored the parts of other lanes again.
             self.store = vec![Parts::new(); snapshots.len()];
         }
         for (snapshot, parts) in snapshots.into_iter().zip(&mut self.store) {
@@ -194,13 +207,13 @@ impl Driver {
         }
     }
 
-    /// Goes back to the last barrier, with new operators on `lanes` lanes.
+    /// Returns to the last barrier, with new operators on `lanes` lanes.
     pub(super) fn restart(&mut self, lanes: usize) {
         let tags = Arc::clone(&self.tags);
         self.restart_as(&tags, lanes);
     }
 
-    /// Goes back to the last barrier, with other tags.
+    /// Returns to the last barrier, with other tags.
     pub(super) fn restart_as(&mut self, tags: &Arc<Tags>, lanes: usize) {
         self.tags = Arc::clone(tags);
         match (population(tags), &mut self.population) {
@@ -221,7 +234,11 @@ impl Driver {
                 let of_lane = |group| lane_of(group, lanes) == place;
                 old.iter().flat_map(|old| parts_of(old, of_lane)).collect()
             };
-            let lanes = if is_same { Lanes::Same } else { Lanes::Changed };
+            let lanes = if is_same {
+                Restore::InPlace
+            } else {
+                Restore::Rescaled
+            };
             if !parts.is_empty() {
                 let state = LaneState { parts, lanes };
                 state.restore(lane.operator.as_mut()).unwrap();
@@ -229,7 +246,33 @@ impl Driver {
         }
     }
 
-    /// What came out at `port`.
+    /// Replaces a text in the stored layouts of keys.
+    pub(super) fn edit_layouts(&mut self, from: &str, to: &str) {
+        self.write();
+        for part in self
+            .store
+            .iter_mut()
+            .filter_map(|parts| parts.get_mut("layout"))
+        {
+            let texts = part.column(0).as_string::<i32>();
+            assert!(texts.value(0).contains(from), "{}", texts.value(0));
+            let texts = StringArray::from(vec![texts.value(0).replace(from, to)]);
+            let columns = vec![Arc::new(texts) as ArrayRef, Arc::clone(part.column(1))];
+            *part = RecordBatch::try_new(part.schema(), columns).unwrap();
+        }
+    }
+
+    /// The stored layouts of keys.
+    pub(super) fn layouts(&mut self) -> Vec<StatePart> {
+        self.write();
+        let parts = self.store.iter();
+        parts
+            .flat_map(|parts| parts_of(parts, |_| true))
+            .filter(|part| part.key == "layout")
+            .collect()
+    }
+
+    /// The batches of `port`.
     pub(super) fn output(&self, port: Port) -> &[RecordBatch] {
         self.now.outputs.get(&port).map_or(&[], Vec::as_slice)
     }
@@ -241,12 +284,12 @@ impl Driver {
         parts.map(RecordBatch::num_rows).sum()
     }
 
-    /// Forgets what came out.
+    /// Discards the output.
     pub(super) fn clear_outputs(&mut self) {
         self.now.outputs.clear();
     }
 
-    /// Rows that came out at `port`.
+    /// The number of rows of `port`.
     pub(super) fn rows(&self, port: Port) -> usize {
         self.output(port).iter().map(RecordBatch::num_rows).sum()
     }
@@ -294,6 +337,7 @@ fn make_lanes(tags: &Arc<Tags>, lanes: usize) -> Vec<Lane> {
             node: "tags".into(),
             lane,
             lanes,
+            memory_bytes: None,
         };
         Lane {
             operator: tags.factory()(&context).unwrap(),
@@ -303,7 +347,7 @@ fn make_lanes(tags: &Arc<Tags>, lanes: usize) -> Vec<Lane> {
     (0..lanes).map(lane).collect()
 }
 
-/// Holds a snapshot to its contract; what it put.
+/// Checks the contract of a snapshot, and returns its rows.
 fn apply(parts: &mut Parts, snapshot: Snapshot) -> Vec<RecordBatch> {
     let mut put = Vec::new();
     for key in snapshot.removed {

@@ -15,7 +15,7 @@ use tagflow_engine::graph::OFFSET_COLUMN;
 use crate::tags::value::Value;
 
 pub(super) const PARTITIONS: usize = 3;
-/// Rows come so much out of order, and the watermark waits for them.
+/// The largest disorder of rows, and the delay of the watermark.
 pub(super) const DELAY_US: i64 = 10;
 
 pub(super) const TIME: usize = 0;
@@ -49,7 +49,7 @@ pub(super) struct Event {
     pub(super) offset: i64,
 }
 
-/// Rows that arrive, and the watermark behind them.
+/// Rows that arrive, and the watermark after them.
 #[derive(Debug, Clone)]
 pub(super) struct Arrival {
     pub(super) events: Vec<Event>,
@@ -57,7 +57,7 @@ pub(super) struct Arrival {
 }
 
 impl Event {
-    /// Of user `user`, with nothing but its time, and the flags of `flags`.
+    /// An event of `key_state` with only its time and the flags of `flags`.
     pub(super) fn new(user: &str, time: i64, flags: [bool; 3]) -> Self {
         Self {
             time,
@@ -100,7 +100,7 @@ impl Event {
         filter.is_none_or(|column| self.flags[column - FLAG] == Some(true))
     }
 
-    /// Its place among the events of its user.
+    /// Its position among the events of its user.
     pub(super) fn place(&self, has_id: bool) -> (i64, Option<i64>, usize, i64) {
         let id = self.id.filter(|_| has_id);
         (self.time, id, self.partition, self.offset)
@@ -160,7 +160,7 @@ pub(super) fn batch(events: &[&Event]) -> RecordBatch {
     RecordBatch::try_new(schema(), columns).unwrap()
 }
 
-/// An event without time, and how far the clock goes on before it and lies back.
+/// An event without time, the advance of the clock before it, and its distance behind the clock.
 fn event(back: BoxedStrategy<i64>) -> impl Strategy<Value = (i64, i64, Event)> {
     let step = prop_oneof![4 => Just(0), 4 => 1..4_i64, 1 => 5..20_i64];
     let user = prop_oneof![
@@ -222,7 +222,7 @@ fn event(back: BoxedStrategy<i64>) -> impl Strategy<Value = (i64, i64, Event)> {
         )
 }
 
-/// Up to `count` arrivals of some events each. Events lie back by `back`; where
+/// Up to `count` arrivals of some events each. Events are `back` behind the clock. If
 /// `has_own_ids`, each has an id of its own.
 pub(super) fn arrivals(
     count: usize,

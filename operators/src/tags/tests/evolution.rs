@@ -1,5 +1,6 @@
-//! Tags and segments that come and go over a restart.
+//! Tags and segments that are added and removed at a restart.
 
+use arrow::{array::AsArray, datatypes::Int64Type};
 use datafusion::logical_expr::Operator;
 use proptest::{collection::vec, prelude::*};
 use tagflow_engine::Port;
@@ -12,11 +13,13 @@ use super::{
     event::{Arrival, FLAG, INT, arrivals},
     model::Model,
 };
+use crate::row_errors::RowErrors;
+use crate::tags::state_schema::StateSchema;
 use crate::tags::{Again, Function, Over, Segment, Segments, TagKind, Tags, TagsSpec};
 
 const A: [bool; 3] = [true, false, false];
 
-/// A case with those of its tags that are made of events, and not of other tags.
+/// A case with some of its tags, without those that depend on other tags.
 fn part(case: &Case, keeps: &[bool]) -> Case {
     let mut part = case.clone();
     let places = (0..case.spec.tags.len()).filter(|place| {
@@ -31,7 +34,7 @@ fn part(case: &Case, keeps: &[bool]) -> Case {
         .iter()
         .map(|tag| case.spec.tags[*tag].clone())
         .collect();
-    // In another order too.
+    // Also in another order.
     if keeps[0] {
         part.types.reverse();
         part.spec.tags.reverse();
@@ -39,8 +42,8 @@ fn part(case: &Case, keeps: &[bool]) -> Case {
     part
 }
 
-/// Runs `arrivals` and has their model.
-fn go_on<'a>(driver: &mut Driver, model: &mut Model<'a>, arrivals: &'a [Arrival]) {
+/// Runs `arrivals` in the operator and the model.
+fn proceed<'a>(driver: &mut Driver, model: &mut Model<'a>, arrivals: &'a [Arrival]) {
     for arrival in arrivals {
         driver.send(&arrival.events);
         for event in &arrival.events {
@@ -56,7 +59,7 @@ fn go_on<'a>(driver: &mut Driver, model: &mut Model<'a>, arrivals: &'a [Arrival]
 proptest! {
     #![proptest_config(config(60))]
 
-    /// The tags that stay are as if nothing had happened; those that are new begin.
+    /// Kept tags are as if nothing had happened; new ones begin empty.
     #[test]
     fn tags_that_stay_are_kept(
         case in case(false),
@@ -70,19 +73,19 @@ proptest! {
         let (first, second) = arrivals.split_at(half.min(arrivals.len()));
         let mut driver = Driver::new(&before.tags(), lanes.0);
         let mut model = Model::new(&before);
-        go_on(&mut driver, &mut model, first);
+        proceed(&mut driver, &mut model, first);
         driver.barrier();
         assert_same_profiles(&before, &driver, &model, |_| true, false);
         let (events, watermark) = (model.events.clone(), model.watermark);
 
         driver.restart_as(&after.tags(), lanes.1);
         driver.clear_outputs();
-        // What was restored must be in the next commit.
+        // The next commit must contain the restored state.
         driver.barrier();
         driver.restart(lanes.1);
         let mut kept = Model::new(&after);
         (kept.events, kept.watermark) = (events, watermark);
-        go_on(&mut driver, &mut kept, second);
+        proceed(&mut driver, &mut kept, second);
         let tags = &after.spec.tags;
         let was_there = |tag: usize| before.spec.tags.contains(&tags[tag]);
         assert_same_profiles(&after, &driver, &kept, was_there, false);
@@ -98,7 +101,7 @@ fn sum(over: Over) -> TagKind {
     }
 }
 
-/// Goes on with other tags, on as many lanes or two.
+/// Continues with other tags, on `lanes` lanes.
 fn restarted(driver: &mut Driver, spec: TagsSpec, lanes: usize) {
     driver.barrier();
     driver.restart_as(&Tags::new(spec).unwrap(), lanes);
@@ -178,7 +181,7 @@ fn another_window_shares_what_is_there() {
     );
 }
 
-/// Events, their age, and segments over these.
+/// Events, their age, and segments over both.
 fn with_segments(segments: &[(&str, Condition)]) -> TagsSpec {
     let names = ["events".to_owned(), "age".to_owned()];
     let since = TagKind::TimeSince {
@@ -195,6 +198,7 @@ fn with_segments(segments: &[(&str, Condition)]) -> TagsSpec {
         segments: Segments {
             tags: vec![1, 2],
             segments: segments.collect(),
+            errors: RowErrors::default(),
         },
         ..spec(vec![
             tag("last", last_at()),
@@ -224,7 +228,7 @@ fn regression_a_new_segment_has_its_members_at_once() {
             "twice entered @8 twice (events = 2)"
         ]
     );
-    // Other rules by the same name.
+    // Other rules with the same name.
     let thrice = Condition::Compare(0, Operator::GtEq, 3);
     restarted(
         &mut driver,
@@ -257,13 +261,71 @@ fn regression_a_lateness_that_is_raised_leaves_waits_alone() {
     driver.send(&events(A, &[0, 15]));
     driver.watermark(20);
     restarted(&mut driver, absence(100), 1);
-    // It has no part in the wait that goes on, nor in the firing.
+    // It contributes neither to the current wait nor to the firing.
     driver.send(&events(A, &[12]));
     assert!(changes(&driver).is_empty(), "{:?}", changes(&driver));
     driver.watermark(100);
-    assert_eq!(
-        changes(&driver),
-        ["x set true @22 absence", "x set true @25 absence"]
-    );
-    assert_eq!(driver.rows(Port::ASIDE), 0);
+    // The tag is true since the firing at 10, so the waits that end at 22 and 25 change
+    // nothing.
+    assert!(changes(&driver).is_empty(), "{:?}", changes(&driver));
+    assert_eq!(driver.rows(Port::SIDE), 0);
+}
+
+/// The numbers of changes.
+fn seqs(driver: &Driver) -> Vec<i64> {
+    let batches = driver.output(Port::MAIN).iter();
+    let seqs = batches.flat_map(|batch| {
+        let seqs = batch.column_by_name("seq").unwrap();
+        seqs.as_primitive::<Int64Type>().values().to_vec()
+    });
+    seqs.collect()
+}
+
+#[test]
+fn keys_of_older_formats_are_read_and_newer_ones_refused() {
+    let mut driver = driver(spec(vec![tag("n", count(Over::Lifetime))]));
+    driver.send(&events(A, &[0, 15]));
+    driver.watermark(20);
+    assert_eq!(seqs(&driver), [1, 2]);
+    driver.barrier();
+    // Versions that read formats 2 and 3 alone must not read these keys.
+    driver.edit_layouts(r#""format":4"#, r#""format":3"#);
+    driver.restart(1);
+    driver.clear_outputs();
+    driver.send(&events(A, &[30]));
+    driver.watermark(40);
+    assert_eq!(changes(&driver), ["n set 3 @30 event"]);
+    assert_eq!(seqs(&driver), [3]);
+    driver.barrier();
+    // The next commit has the new format.
+    driver.edit_layouts(r#""format":4"#, r#""format":5"#);
+    let newer = StateSchema::read(&driver.layouts()[0], "tags").unwrap_err();
+    assert!(newer.to_string().contains("`run --reset tags`"), "{newer}");
+}
+
+#[test]
+fn changes_are_numbered_anew_when_the_state_expires() {
+    let spec = TagsSpec {
+        state_ttl: Some(us(100)),
+        ..spec(vec![tag("n", count(rolling(50, 1)))])
+    };
+    for lanes in [1, 2] {
+        let mut driver = Driver::new(&Tags::new(spec.clone()).unwrap(), lanes);
+        driver.send(&events(A, &[0, 10]));
+        driver.watermark(20);
+        driver.barrier();
+        driver.restart(lanes);
+        driver.watermark(120);
+        driver.send(&events(A, &[130]));
+        driver.watermark(140);
+        let expected = [
+            "n set 1 @0 event",
+            "n set 2 @10 event",
+            "n set 1 @50 expiry",
+            "n set 0 @60 expiry",
+            "n set 1 @130 event",
+        ];
+        assert_eq!(changes(&driver), expected);
+        assert_eq!(seqs(&driver), [1, 2, 3, 4, 1]);
+    }
 }

@@ -1,4 +1,4 @@
-//! What becomes of a key's tags and segments over time, step by step.
+//! A key's tags and segments over time, step by step.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,22 +8,22 @@ use tagflow_engine::{EventTime, time::micros};
 use super::{
     definitions::{Case, Condition},
     event::Event,
-    reference::{Cuts, Phase, Reference, firings},
+    reference::{Phase, Reference, Thresholds, firings},
 };
 use crate::tags::{Over, TagKind, value::Value};
 
-/// All rows that tell of one key.
+/// All rows of a key.
 #[derive(Debug, Default)]
 pub(super) struct History {
     pub(super) changes: Vec<String>,
     pub(super) moves: Vec<String>,
 }
 
-/// What a key is to a segment.
+/// The membership of a key in a segment.
 #[derive(Clone, Default)]
 struct Membership {
     since: Option<i64>,
-    /// Why it leaves as soon as it may.
+    /// The reason to leave at the end of the shortest membership.
     leaving: Option<String>,
 }
 
@@ -34,21 +34,21 @@ struct Run<'a> {
     live: Vec<Event>,
     values: Vec<Value>,
     members: Vec<Membership>,
-    /// Instants at which something may happen.
+    /// Instants at which a change may happen.
     ahead: BTreeSet<i64>,
     history: History,
 }
 
-/// The history of `user` up to `until`, from its events in their order, where `cuts`
-/// were in force. No event is late.
+/// The history of `key_state` up to `until`, from its ordered events, with `thresholds` as the thresholds. No
+/// event is late.
 pub(super) fn history(
     case: &Case,
     user: &str,
     events: &[Event],
     until: i64,
-    cuts: &Cuts,
+    thresholds: &Thresholds,
 ) -> History {
-    let reference = case.reference(cuts);
+    let reference = case.reference(thresholds);
     let tags = case.spec.tags.len();
     let mut run = Run {
         case,
@@ -57,7 +57,7 @@ pub(super) fn history(
         live: Vec::new(),
         values: (0..tags).map(|tag| reference.before_any(tag)).collect(),
         members: vec![Membership::default(); case.segments.len()],
-        ahead: instants(case, events, cuts),
+        ahead: instants(case, events, thresholds),
         history: History::default(),
     };
     while let Some(now) = run.ahead.pop_first().filter(|now| *now <= until) {
@@ -78,7 +78,7 @@ impl Run<'_> {
             self.forget(now);
         } else if newest.is_some() {
             let falls: Vec<Vec<i64>> = (0..self.values.len())
-                .map(|tag| self.reference.falls_at(tag, &self.live))
+                .map(|tag| self.reference.expires_at(tag, &self.live))
                 .collect();
             let cause = |tag: usize| {
                 if falls[tag].contains(&now) {
@@ -87,11 +87,11 @@ impl Run<'_> {
                     "expiry"
                 }
             };
-            self.go_on(now, Phase::Before, None, cause);
+            self.proceed(now, Phase::Before, None, cause);
         }
         for event in events.iter().filter(|it| it.time == now) {
             self.live.push(event.clone());
-            self.go_on(now, Phase::Before, Some(now), |_| "event");
+            self.proceed(now, Phase::Before, Some(now), |_| "event");
         }
         if self.live.is_empty() {
             return;
@@ -105,18 +105,21 @@ impl Run<'_> {
                     .filter(|at| *at == now);
                 for _ in ended {
                     let new = Value::Bool(true);
+                    if old == new {
+                        continue;
+                    }
                     self.change(tag, "set", &old, &new, None, now, "absence");
                     old = new;
                 }
                 self.values[tag] = old;
             }
         }
-        self.go_on(now, Phase::End, None, |_| "nothing changes here");
-        self.go_on(now, Phase::Recut, None, |_| "quantiles");
+        self.proceed(now, Phase::End, None, |_| "nothing changes here");
+        self.proceed(now, Phase::Rescore, None, |_| "quantiles");
     }
 
-    /// Finds all values anew.
-    fn go_on(
+    /// Computes all values again.
+    fn proceed(
         &mut self,
         now: i64,
         phase: Phase,
@@ -175,7 +178,7 @@ impl Run<'_> {
         self.history.changes.push(row(&columns));
     }
 
-    /// Who was to leave as soon as it might does so before all else.
+    /// Keys that wait for the end of the shortest membership leave first.
     fn end_holds(&mut self, now: i64) {
         for place in 0..self.members.len() {
             let member = &self.members[place];
@@ -258,10 +261,10 @@ pub(super) fn row(columns: &[Option<String>]) -> String {
     columns.collect::<Vec<_>>().join(" | ")
 }
 
-/// At least all instants at which a tag or a condition may change.
-fn instants(case: &Case, events: &[Event], cuts: &Cuts) -> BTreeSet<i64> {
+/// A superset of the instants at which a tag or a condition may change.
+fn instants(case: &Case, events: &[Event], thresholds: &Thresholds) -> BTreeSet<i64> {
     let mut instants: BTreeSet<i64> = events.iter().map(|it| it.time).collect();
-    instants.extend(cuts.values().flat_map(BTreeMap::keys));
+    instants.extend(thresholds.values().flat_map(BTreeMap::keys));
     let mut after = |length: i64| instants.extend(events.iter().map(|it| it.time + length));
     for tag in &case.spec.tags {
         let ttl = tag.ttl.map(micros);
@@ -302,7 +305,10 @@ fn instants(case: &Case, events: &[Event], cuts: &Cuts) -> BTreeSet<i64> {
                     let Value::Int(since) = event.value(argument) else {
                         continue;
                     };
-                    let looks = case.looks(cuts).into_iter().flat_map(|it| [it, it + 1]);
+                    let looks = case
+                        .looks(thresholds)
+                        .into_iter()
+                        .flat_map(|it| [it, it + 1]);
                     instants.extend(looks.map(|units| since + units * micros(*unit)));
                 }
             }
@@ -314,7 +320,7 @@ fn instants(case: &Case, events: &[Event], cuts: &Cuts) -> BTreeSet<i64> {
     instants
 }
 
-/// Whether two values of a tag are one, as far as numbers can tell.
+/// Whether two values of a tag are equal, up to rounding.
 pub(super) fn is_same(data_type: &DataType, one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Float(one), Value::Float(other)) => {

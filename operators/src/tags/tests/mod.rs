@@ -1,13 +1,12 @@
-//! Tags against a naive reference: keep all events, and find each tag at any time
-//! by its definition.
+//! Tags against a naive reference, which keeps all events and computes each tag at any time from
+//! its definition.
 //!
-//! - [`event`]: random events and how they arrive; [`definitions`]: random tags and
-//!   segments;
+//! - [`event`]: random events and their arrival; [`definitions`]: random tags and segments;
 //! - [`driver`]: operators on some lanes, with the store of their state;
-//! - [`reference`]: what tags mean, [`history`]: what becomes of them over time,
-//!   [`model`]: which events count when some are late;
+//! - [`reference`]: the meaning of tags, [`history`]: their changes over time, [`model`]: the
+//!   events that count when some are late;
 //! - [`differential`]: the operator equals the reference, and rule 12;
-//! - the others: what random cases do not reach.
+//! - the others: cases that random ones do not reach.
 
 mod boundaries;
 mod definitions;

@@ -1,4 +1,4 @@
-//! Which events count, and what profiles must show, when some come late.
+//! The events that count, and the expected profiles, with late events.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,33 +7,33 @@ use tagflow_engine::time::micros;
 use super::{
     definitions::{Case, RECUT_US, lateness_us},
     event::Event,
-    reference::{Cuts, Phase},
+    reference::{Phase, Thresholds},
 };
 use crate::tags::value::Value;
 
-/// All accepted events of each user, as of a watermark.
+/// All accepted events of each user, at a watermark.
 pub(super) struct Model<'a> {
     case: &'a Case,
     pub(super) watermark: i64,
-    /// In their order.
+    /// In order.
     pub(super) events: BTreeMap<String, Vec<Event>>,
-    /// The profiles that come out, by user and time.
+    /// The expected profiles, by user and time.
     pub(super) profiles: BTreeMap<(String, i64), Shown>,
-    /// Partition and offset of events that are too late.
+    /// Partition and offset of late events.
     pub(super) late: Vec<(String, i64)>,
     pub(super) without_user: usize,
-    /// Events that were late and count.
+    /// Events behind the watermark that count.
     pub(super) corrections: usize,
-    pub(super) cuts: Cuts,
+    pub(super) thresholds: Thresholds,
 }
 
-/// What a profile shows.
+/// The content of a profile.
 #[derive(Debug)]
 pub(super) struct Shown {
     pub(super) values: Vec<Value>,
     /// By tag, the weights of a ranking.
     pub(super) weights: Vec<Vec<(Value, f64)>>,
-    /// Which segments the user is in, by their enter rules alone.
+    /// The segments of the user, by their enter rules alone.
     pub(super) segments: Vec<bool>,
 }
 
@@ -47,7 +47,7 @@ impl<'a> Model<'a> {
             late: Vec::new(),
             without_user: 0,
             corrections: 0,
-            cuts: Cuts::new(),
+            thresholds: Thresholds::new(),
         }
     }
 
@@ -78,9 +78,12 @@ impl<'a> Model<'a> {
             if !is_profile {
                 let live: Vec<Vec<Event>> = users.iter().map(|user| self.live(user, at)).collect();
                 let known: Vec<Vec<Event>> = live.into_iter().filter(|it| !it.is_empty()).collect();
-                let found = self.case.reference(&self.cuts).cuts_at(&known, at);
-                for (tag, cuts) in found {
-                    self.cuts.entry(tag).or_default().insert(at, cuts);
+                let found = self.case.reference(&self.thresholds).cuts_at(&known, at);
+                for (tag, thresholds) in found {
+                    self.thresholds
+                        .entry(tag)
+                        .or_default()
+                        .insert(at, thresholds);
                 }
                 continue;
             }
@@ -91,7 +94,7 @@ impl<'a> Model<'a> {
             }
         }
         self.watermark = to;
-        // What has been forgotten is so though a late event come.
+        // A forgotten key stays forgotten even if a late event follows.
         for user in self.events.keys().cloned().collect::<Vec<_>>() {
             let live = self.live(&user, to - 1).len();
             let events = self.events.get_mut(&user).unwrap();
@@ -100,8 +103,8 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// The multiples of `every` that the watermark passes on its way to `to`, from the
-    /// first event on.
+    /// The multiples of `every` that the watermark passes on its way to `to`, from the first event
+    /// on.
     fn multiples(&self, every: i64, to: i64) -> impl Iterator<Item = i64> + use<> {
         let first = self.events.values().flatten().map(|it| it.time).min();
         let first = first.unwrap_or(i64::MAX).max(self.watermark);
@@ -133,13 +136,10 @@ impl<'a> Model<'a> {
         live
     }
 
-    /// What is known of each user as of how far all have come or, when the rows have
-    /// ended, as of its last event where that is later.
-    pub(super) fn newest(&self, has_ended: bool) -> BTreeMap<(String, i64), Shown> {
-        let users = self.events.iter().filter_map(|(user, events)| {
-            let done = self.watermark.saturating_sub(1);
-            let last = events.last().filter(|_| has_ended);
-            let at = last.map_or(done, |last| last.time.max(done));
+    /// The profile of each user just before `agreed`, the common watermark of all lanes.
+    pub(super) fn newest(&self, agreed: i64) -> BTreeMap<(String, i64), Shown> {
+        let at = agreed.saturating_sub(1);
+        let users = self.events.keys().filter_map(|user| {
             let shown = self.shown(user, at)?;
             Some(((user.clone(), at), shown))
         });
@@ -149,11 +149,11 @@ impl<'a> Model<'a> {
     fn shown(&self, user: &str, at: i64) -> Option<Shown> {
         let live = self.live(user, at);
         live.last()?;
-        let reference = self.case.reference(&self.cuts);
+        let reference = self.case.reference(&self.thresholds);
         let tags = 0..self.case.spec.tags.len();
         let values: Vec<Value> = tags
             .clone()
-            .map(|tag| reference.value(tag, &live, at, Phase::Recut))
+            .map(|tag| reference.value(tag, &live, at, Phase::Rescore))
             .collect();
         let column = |column: usize| values[self.case.spec.segments.tags[column]].clone();
         let segments = self.case.segments.iter();

@@ -1,4 +1,4 @@
-//! What tags mean: each from all events of its key, by its definition.
+//! The meaning of tags: each is computed from all events of its key, by its definition.
 
 use std::collections::BTreeMap;
 
@@ -12,28 +12,28 @@ use tagflow_engine::time::micros;
 /// Whether waits that end at an instant have ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Not yet: events of that instant may come.
+    /// Not yet: events of that instant may follow.
     Before,
     /// They have.
     End,
-    /// And scores go by the cuts of that instant.
-    Recut,
+    /// They have, and scores use the thresholds of that instant.
+    Rescore,
 }
 
-/// When which cuts came in force, for scores by quantiles, by tag.
-pub(super) type Cuts = BTreeMap<usize, BTreeMap<i64, Vec<f64>>>;
+/// The thresholds of scores by quantiles, by tag and by the time from which they are valid.
+pub(super) type Thresholds = BTreeMap<usize, BTreeMap<i64, Vec<f64>>>;
 
-/// Tags of events of one key.
+/// Tags of a key's events.
 #[derive(Clone, Copy)]
 pub(super) struct Reference<'a> {
     pub(super) spec: &'a TagsSpec,
     /// The type of each tag.
     pub(super) types: &'a [DataType],
-    pub(super) cuts: &'a Cuts,
+    pub(super) thresholds: &'a Thresholds,
 }
 
 impl Reference<'_> {
-    /// The value of a tag as of `at`, from all events up to then, in their order.
+    /// The value of a tag at `at`, from all events up to then, in order.
     pub(super) fn value(&self, tag: usize, events: &[Event], at: i64, phase: Phase) -> Value {
         let definition = &self.spec.tags[tag];
         if let (Some(ttl), Some(newest)) = (definition.ttl, self.newest(definition, events))
@@ -81,23 +81,28 @@ impl Reference<'_> {
             },
             TagKind::Score {
                 tag: of,
-                cuts,
+                thresholds,
                 is_reversed,
             } => {
                 let Some(number) = self.number(*of, events, at, phase) else {
                     return Value::Null;
                 };
-                let known = self.cuts.get(&tag);
-                let in_force = |at_cut: i64| at_cut < at || (at_cut == at && phase == Phase::Recut);
+                let known = self.thresholds.get(&tag);
+                let in_force =
+                    |at_cut: i64| at_cut < at || (at_cut == at && phase == Phase::Rescore);
                 let known = known.into_iter().flatten().rfind(|(at, _)| in_force(**at));
-                let cuts = match (cuts, known) {
-                    (tags::Cuts::At(cuts), _) => cuts,
-                    (tags::Cuts::Quantiles(_), Some((_, cuts))) if !events.is_empty() => cuts,
-                    (tags::Cuts::Quantiles(_), _) => return Value::Null,
+                let thresholds = match (thresholds, known) {
+                    (tags::Thresholds::At(thresholds), _) => thresholds,
+                    (tags::Thresholds::Quantiles(_), Some((_, thresholds)))
+                        if !events.is_empty() =>
+                    {
+                        thresholds
+                    }
+                    (tags::Thresholds::Quantiles(_), _) => return Value::Null,
                 };
-                let passed = cuts.iter().filter(|cut| **cut <= number).count();
+                let passed = thresholds.iter().filter(|cut| **cut <= number).count();
                 let passed = if *is_reversed {
-                    cuts.len() - passed
+                    thresholds.len() - passed
                 } else {
                     passed
                 };
@@ -118,14 +123,14 @@ impl Reference<'_> {
         }
     }
 
-    /// The cuts as of `at`, by tag, from the events of each key up to then: the least
-    /// numbers above the lowest 1/n, 2/n … of all.
+    /// The thresholds at `at`, by tag, from the events of each key up to then: the least numbers
+    /// above the lowest 1/n, 2/n … of all.
     pub(super) fn cuts_at(&self, users: &[Vec<Event>], at: i64) -> BTreeMap<usize, Vec<f64>> {
         let mut found = BTreeMap::new();
         for (place, tag) in self.spec.tags.iter().enumerate() {
             let TagKind::Score {
                 tag,
-                cuts: tags::Cuts::Quantiles(parts),
+                thresholds: tags::Thresholds::Quantiles(parts),
                 ..
             } = tag.kind
             else {
@@ -134,14 +139,14 @@ impl Reference<'_> {
             let numbers = users.iter().map(|it| self.number(tag, it, at, Phase::End));
             let mut numbers: Vec<f64> = numbers.flatten().map(rounded).collect();
             numbers.sort_by(f64::total_cmp);
-            let cuts = (1..parts).map(|part| {
+            let thresholds = (1..parts).map(|part| {
                 let lowest = (numbers.len() * part).div_ceil(parts);
                 let highest = numbers[lowest - 1];
                 let mut above = numbers.iter().filter(|number| **number > highest);
                 *above.next().unwrap_or(&f64::INFINITY)
             });
             if !numbers.is_empty() {
-                found.insert(place, cuts.collect());
+                found.insert(place, thresholds.collect());
             }
         }
         found
@@ -180,8 +185,7 @@ impl Reference<'_> {
         weights
     }
 
-    /// The time of the newest event that a tag is made of. That of a firing is
-    /// another matter.
+    /// The time of the newest event that contributes to a tag, without the time of a firing.
     fn newest(&self, tag: &Tag, events: &[Event]) -> Option<i64> {
         match tag.kind {
             TagKind::TimeSince { tag, .. } | TagKind::Score { tag, .. } => {
@@ -195,8 +199,8 @@ impl Reference<'_> {
         }
     }
 
-    /// When a tag falls because it, or one that it is made of, is old.
-    pub(super) fn falls_at(&self, tag: usize, events: &[Event]) -> Vec<i64> {
+    /// The times at which a tag, or its input, expires.
+    pub(super) fn expires_at(&self, tag: usize, events: &[Event]) -> Vec<i64> {
         let definition = &self.spec.tags[tag];
         let ttl = definition.ttl.map(micros);
         let newest = self.newest(definition, events);
@@ -207,7 +211,7 @@ impl Reference<'_> {
             .collect();
         match definition.kind {
             TagKind::TimeSince { tag, .. } | TagKind::Score { tag, .. } => {
-                falls.extend(self.falls_at(tag, events));
+                falls.extend(self.expires_at(tag, events));
             }
             TagKind::Absence { .. } => {
                 let firings = firings(&definition.kind, events);
@@ -219,7 +223,7 @@ impl Reference<'_> {
     }
 }
 
-/// Down to 14 binary digits.
+/// Rounded down to 14 binary digits.
 fn rounded(number: f64) -> f64 {
     if number == 0.0 {
         return 0.0;
@@ -228,7 +232,7 @@ fn rounded(number: f64) -> f64 {
     (number / unit).floor() * unit
 }
 
-/// Whether an event has part in a tag's value.
+/// Whether an event contributes to a tag's value.
 fn is_made_of(tag: &Tag, event: &Event) -> bool {
     match &tag.kind {
         TagKind::Aggregate {
@@ -337,7 +341,7 @@ fn aggregate(tag: &Tag, function: Function, events: &[&Event]) -> Value {
             if hashes.len() <= bound {
                 return Value::Int(hashes.len() as i64);
             }
-            // The lowest hashes lie as densely as all.
+            // The lowest hashes have the same density as all.
             let share = hashes[bound] as f64 / 2_f64.powi(64);
             Value::Int((bound as f64 / share).round() as i64)
         }
@@ -353,11 +357,12 @@ fn hash(value: &Value) -> u64 {
     }
 }
 
-/// `ClickHouse`'s `windowFunnel` over events in their order, all within its window;
-/// what its documentation says, one clause at a time.
+/// `ClickHouse`'s `windowFunnel` over events that are all within its window, one clause of its
+/// documentation at a time. At the same time, events that are no step are first, then those of the
+/// first step, and so on. If each step must be later, every passage is followed, as with
+/// `strict_once`.
 fn level<'a>(mode: FunnelMode, steps: &[usize], events: impl Iterator<Item = &'a Event>) -> usize {
-    // Each step of each event, 0 for none; an event that is several is the earlier
-    // one first.
+    // Each step of each event, 0 for none.
     let mut passed: Vec<(i64, usize)> = Vec::new();
     for event in events {
         let is = |step: &usize| event.flags[steps[*step - 1] - FLAG] == Some(true);
@@ -367,35 +372,39 @@ fn level<'a>(mode: FunnelMode, steps: &[usize], events: impl Iterator<Item = &'a
         }
         passed.extend(of.into_iter().map(|step| (event.time, step)));
     }
-    let mut reached = vec![None; steps.len() + 1];
+    passed.sort_unstable();
+    // The times at which passages reach each step.
+    let mut reached: Vec<Vec<i64>> = vec![Vec::new(); steps.len() + 1];
     let mut highest = 0;
     for (time, step) in passed {
         match (mode, step) {
             (FunnelMode::StrictOrder, 0) if highest > 0 => return highest,
             (_, 0) => {}
             (_, 1) => {
-                reached[1] = Some(time);
+                reached[1].push(time);
                 highest = highest.max(1);
             }
-            (FunnelMode::StrictDeduplication, step) if reached[step].is_some() => return highest,
+            (FunnelMode::StrictDeduplication, step) if !reached[step].is_empty() => {
+                return highest;
+            }
             (FunnelMode::StrictOrder, step) if highest > 0 && step > highest + 1 => return highest,
             (_, step) => {
-                let follows = reached[step - 1]
-                    .is_some_and(|before| mode != FunnelMode::StrictIncrease || before < time);
-                if follows {
-                    reached[step] = Some(time);
+                let is_later = mode == FunnelMode::StrictIncrease;
+                let mut before = reached[step - 1].iter();
+                if before.any(|before| !is_later || *before < time) {
+                    reached[step].push(time);
                     highest = highest.max(step);
                 }
-                if highest == steps.len() {
-                    return highest;
-                }
             }
+        }
+        if highest == steps.len() {
+            return highest;
         }
     }
     highest
 }
 
-/// When an absence fires, if no further event comes; in order.
+/// When an absence fires without further events, in order.
 pub(super) fn firings(kind: &TagKind, events: &[Event]) -> Vec<i64> {
     let TagKind::Absence {
         after,
@@ -409,7 +418,7 @@ pub(super) fn firings(kind: &TagKind, events: &[Event]) -> Vec<i64> {
     };
     let within = micros(*within);
     let of = |event: &Event| -> Vec<Value> { same.iter().map(|it| event.value(*it)).collect() };
-    // Whether something expected comes in [from, to].
+    // Whether an expected event occurs in [from, to].
     let is_met = |key: &[Value], from: i64, to: i64| {
         let mut events = events.iter();
         events

@@ -1,5 +1,4 @@
-//! Much of something: events of one user, users that are due at once, long keys,
-//! state.
+//! Large amounts: events of a user, users that are due at the same time, long keys, state.
 
 use std::sync::Arc;
 
@@ -14,11 +13,11 @@ use super::{
     definitions::spec,
     driver::Driver,
     event::{AT, DECIMAL, Event, FLOAT, INT, TEXT, TIME},
-    reference::{Cuts, Phase, Reference},
+    reference::{Phase, Reference, Thresholds},
 };
 use crate::tags::{Again, Function, Over, Profile, Tag, TagKind, Tags, TagsSpec, value::Value};
 
-/// Those from which the events that leave can be taken out.
+/// Functions from whose result expired events can be subtracted.
 const SUBTRACTED: [(Function, Option<usize>); 6] = [
     (Function::Count, None),
     (Function::Sum, Some(DECIMAL)),
@@ -28,7 +27,7 @@ const SUBTRACTED: [(Function, Option<usize>); 6] = [
     (Function::LastK { k: 20 }, Some(INT)),
 ];
 
-/// Those that are found anew from the tiles that stay.
+/// Functions that are computed again from the remaining tiles.
 const FOLDED: [(Function, Option<usize>); 3] = [
     (Function::Sum, Some(FLOAT)),
     (Function::Std, Some(INT)),
@@ -69,7 +68,7 @@ fn one_user(count: i64) -> Vec<Event> {
     (0..count).map(event).collect()
 }
 
-/// The tags of a user of so many events over half of these.
+/// The tags of a user with `events` events over half of them.
 fn heavy(functions: &[(Function, Option<usize>)], events: i64, tile: u64) {
     let window = events as u64 * 5;
     let spec = TagsSpec {
@@ -94,7 +93,7 @@ fn heavy(functions: &[(Function, Option<usize>)], events: i64, tile: u64) {
     let reference = Reference {
         spec: &spec,
         types: &types,
-        cuts: &Cuts::new(),
+        thresholds: &Thresholds::new(),
     };
     let mut seen = 0;
     for profile in driver.output(Tags::PROFILE) {
@@ -130,7 +129,7 @@ fn a_user_of_many_events_is_kept_exactly() {
     heavy(&FOLDED, 2_000, 1);
 }
 
-/// An event of each of some users.
+/// One event of each of some users.
 fn users(users: std::ops::Range<usize>, time: i64) -> Vec<Event> {
     let events = users.map(|user| Event::new(&format!("user_{user}"), time, [true, false, false]));
     events.collect()
@@ -149,7 +148,7 @@ fn an_expiry_storm_is_taken_in_parts() {
     driver.barrier();
     let second = driver.rows(Port::MAIN);
     assert!(second - first <= 50_000);
-    // Those who are done are not due again, and the others are not forgotten.
+    // Processed users are not due again, and the others are not forgotten.
     driver.restart(2);
     for _ in 0..4 {
         driver.flush();
@@ -179,7 +178,7 @@ fn a_backlog_is_done_before_a_profile() {
     assert_eq!(driver.rows(Tags::PROFILE), 120_000);
     driver.barrier();
     assert_eq!(driver.rows(Tags::newest(0)), 60_000);
-    // Nothing has passed since.
+    // No time has passed since.
     driver.watermark(150);
     driver.barrier();
     assert_eq!(driver.rows(Tags::newest(0)), 60_000);
@@ -321,7 +320,7 @@ fn what_is_forgotten_is_not_kept() {
     driver.restart(1);
     driver.send(&users(0..USERS / 2, 101));
     driver.watermark(102);
-    // The one that had an event at 50 goes on, the others begin.
+    // The user with an event at 50 continues, the others begin.
     let again = changes(&driver)
         .into_iter()
         .filter(|it| it.starts_with("x set"));

@@ -1,4 +1,4 @@
-//! When sessions begin and end, and which rows are of one.
+//! The bounds of sessions, and the rows within a session.
 
 use arrow::{
     array::{AsArray, RecordBatch, TimestampMicrosecondArray},
@@ -6,7 +6,7 @@ use arrow::{
     row::Rows,
 };
 
-/// The event times of the first and the last row of a session, or of a part of it.
+/// The event times of the first and the last row of a session, or of a part of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Bounds {
     pub(super) first: i64,
@@ -14,7 +14,7 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    /// Of a single row.
+    /// The bounds of a single row.
     pub(super) fn at(time: i64) -> Self {
         Self {
             first: time,
@@ -22,7 +22,7 @@ impl Bounds {
         }
     }
 
-    /// Those of session states: their last columns.
+    /// The bounds of session states: their last columns.
     pub(super) fn of(states: &RecordBatch) -> impl Iterator<Item = Self> + use<> {
         let width = states.num_columns();
         let times = |column: usize| {
@@ -39,7 +39,7 @@ impl Bounds {
         })
     }
 
-    /// Whether no more than `gap` lies between the two.
+    /// Whether no more than `gap` is between the two.
     pub(super) fn is_near(self, other: Self, gap: i64) -> bool {
         self.first.saturating_sub(other.last) <= gap && other.first.saturating_sub(self.last) <= gap
     }
@@ -53,8 +53,8 @@ impl Bounds {
     }
 }
 
-/// The bounds of the session that each row is of: rows of one key, of which no
-/// two neighbours are more than `gap` apart.
+/// The bounds of each row's session: rows of a key in which no two neighbours are more than `gap`
+/// apart.
 pub(super) fn join(keys: &Rows, bounds: &[Bounds], gap: i64) -> Vec<Bounds> {
     let mut order: Vec<usize> = (0..bounds.len()).collect();
     order.sort_unstable_by(|a, b| {

@@ -1,4 +1,4 @@
-//! Sessions that have come out and may yet be corrected.
+//! Emitted sessions that may still be corrected.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -13,48 +13,47 @@ use arrow::{
 };
 use tagflow_engine::{
     Error, Result,
-    state::{KeyHasher, Lanes, Snapshot, StatePart},
+    state::{KeyHasher, Restore, Snapshot, StatePart},
 };
 
 use super::bounds::Bounds;
 use crate::window::{pane::with_key_groups, spec::Aggregation, stored::Restored};
 
-/// What the names of stored parts begin with.
+/// The prefix of the names of stored parts.
 const PART: &str = "closed-";
 /// The column of a stored part with the revision of each session.
 const REVISION: &str = "_revision";
 
-/// Sessions that come out are added to the last chunk while that has fewer.
+/// Emitted sessions are added to the last chunk while it has fewer rows than this.
 const CHUNK_ROWS: usize = 8192;
 
-/// The sessions of one lane that have come out, as they last did, for as long as a row
-/// may join them.
+/// The emitted sessions of a lane with their last results, for as long as a row may join them.
 #[derive(Default)]
 pub(super) struct Closed {
-    /// By number, in the order in which they came out.
+    /// By number, in the order of emission.
     chunks: BTreeMap<u64, Chunk>,
     next_chunk: u64,
     next_part: u64,
-    /// Stored parts that are not needed any more.
+    /// Stored parts that are no longer needed.
     removed: Vec<String>,
 }
 
-/// Sessions that came out at about the same time.
+/// Sessions that were emitted at about the same time.
 struct Chunk {
-    /// The name of the part in the store; none before a snapshot has put it.
+    /// The name of the stored part; `None` before the first snapshot.
     key: Option<String>,
-    /// Of [`Aggregation::partial_schema`].
+    /// States of [`Aggregation::partial_schema`].
     states: RecordBatch,
     revisions: Int64Array,
-    /// From the first row of any of them to the last.
+    /// From the first row of all its sessions to the last.
     bounds: Bounds,
-    /// The rows whose sessions have been taken.
+    /// The rows whose sessions were removed.
     taken: BTreeSet<u32>,
-    /// The rows of each key, once they are asked for.
+    /// The rows of each key, computed on demand.
     index: Option<HashMap<OwnedRow, Vec<u32>>>,
 }
 
-/// Where a closed session is.
+/// The location of a closed session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     chunk: u64,
@@ -63,13 +62,13 @@ pub(super) struct Place {
 
 /// Sessions that were closed.
 pub(super) struct Taken {
-    /// Of [`Aggregation::partial_schema`].
+    /// States of [`Aggregation::partial_schema`].
     pub(super) states: RecordBatch,
     pub(super) revisions: Vec<i64>,
 }
 
 impl Closed {
-    /// Adds sessions as they came out.
+    /// Adds emitted sessions.
     pub(super) fn add(&mut self, states: RecordBatch, revisions: Int64Array) -> Result<()> {
         let Some(bounds) = Bounds::of(&states).reduce(Bounds::with) else {
             return Ok(());
@@ -90,7 +89,7 @@ impl Closed {
         Ok(())
     }
 
-    /// The sessions of the same keys that lie no more than `gap` from `bounds`, each once.
+    /// The sessions of the same keys at most `gap` from `bounds`, each once.
     pub(super) fn near(
         &mut self,
         keys: &Rows,
@@ -128,7 +127,7 @@ impl Closed {
         Ok(places.into_iter().collect())
     }
 
-    /// The sessions at `places`, which stay.
+    /// The sessions at `places`, without removing them.
     pub(super) fn get(&self, aggregation: &Aggregation, places: &[Place]) -> Result<Taken> {
         let mut states = Vec::new();
         let mut revisions = Vec::with_capacity(places.len());
@@ -145,7 +144,7 @@ impl Closed {
         })
     }
 
-    /// The sessions at `places` are other ones now.
+    /// Removes the sessions at `places`, because other sessions replace them.
     pub(super) fn take(&mut self, places: impl IntoIterator<Item = Place>) {
         for place in places {
             if let Some(chunk) = self.chunks.get_mut(&place.chunk) {
@@ -154,7 +153,7 @@ impl Closed {
         }
     }
 
-    /// Lets go of the chunks whose sessions all end before `first`.
+    /// Drops the chunks whose sessions all end before `first`.
     pub(super) fn retire(&mut self, first: i64) {
         let over = self
             .chunks
@@ -162,7 +161,7 @@ impl Closed {
         self.removed.extend(over.filter_map(|(_, chunk)| chunk.key));
     }
 
-    /// Adds what is not stored yet to `snapshot`.
+    /// Adds the parts that are not stored yet to `snapshot`.
     pub(super) fn snapshot(
         &mut self,
         aggregation: &Aggregation,
@@ -190,12 +189,12 @@ impl Closed {
         Ok(())
     }
 
-    /// Takes back a part; says whether it was one of these.
+    /// Restores a part. Returns whether it contains closed sessions.
     pub(super) fn restore(
         &mut self,
         aggregation: &Aggregation,
         part: &StatePart,
-        lanes: Lanes,
+        lanes: Restore,
     ) -> Result<bool> {
         let Some(number) = part.key.strip_prefix(PART) else {
             return Ok(false);

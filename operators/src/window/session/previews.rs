@@ -1,4 +1,4 @@
-//! Open sessions that have come out as they were so far.
+//! Previews of open sessions.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,7 +13,7 @@ use arrow::{
 };
 use tagflow_engine::{
     Error, EventTime, Result,
-    state::{KEY_GROUP_COLUMN, KeyHasher, Lanes, Snapshot, StatePart},
+    state::{KEY_GROUP_COLUMN, KeyHasher, Restore, Snapshot, StatePart},
     time::micros,
 };
 
@@ -25,17 +25,17 @@ const FIRST: &str = "_first_us";
 const LAST: &str = "_last_us";
 const REVISION: &str = "_revision";
 
-/// What the open sessions of one lane last came out as, so that it can be taken back when
-/// they have grown, or were joined.
+/// The last previews of a lane's open sessions, so that they can be retracted when the sessions
+/// have grown or were joined.
 pub(super) struct Previews {
-    /// How far apart; none where there are no more of them than a run before made.
+    /// The interval; `None` if only previews of an earlier run remain.
     every_us: Option<i64>,
-    /// How many times `every_us` the watermark was at the last previews.
+    /// The multiple of `every_us` that the watermark had reached at the last previews.
     tick: i64,
-    /// The keys that changed since; all of them after a restart, which forgets which.
+    /// The keys that changed since then; all keys after a restart, which forgets them.
     changed: Changed,
     shown: HashMap<OwnedRow, Vec<Shown>>,
-    /// Whether a part is stored, and whether it is not what there is now.
+    /// Whether a part is stored, and whether it is outdated.
     is_stored: bool,
     is_stale: bool,
 }
@@ -45,7 +45,7 @@ enum Changed {
     Some(HashSet<OwnedRow>),
 }
 
-/// A session as it came out before it was over.
+/// A session as emitted before it was over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shown {
     pub(super) bounds: Bounds,
@@ -53,7 +53,7 @@ pub(super) struct Shown {
 }
 
 impl Previews {
-    /// None yet; so far apart in event time.
+    /// No previews yet, with this interval in event time.
     pub(super) fn new(every: Option<Duration>) -> Self {
         Self {
             every_us: every.map(micros),
@@ -65,19 +65,19 @@ impl Previews {
         }
     }
 
-    /// Sessions of `keys` changed.
+    /// Records that sessions of `keys` changed.
     pub(super) fn change(&mut self, keys: &Rows) {
         if let Changed::Some(changed) = &mut self.changed {
             changed.extend(keys.iter().map(|key| key.owned()));
         }
     }
 
-    /// Whether the watermark passes a multiple of the distance with this.
+    /// Whether `watermark` passes a multiple of the interval.
     pub(super) fn are_due(&self, watermark: EventTime) -> bool {
         self.every_us.is_some() && self.ticks(watermark.as_micros()) > self.tick
     }
 
-    /// Which of `keys` changed since the last previews.
+    /// Whether each of `keys` changed since the last previews.
     pub(super) fn which_changed(&self, keys: &Rows) -> BooleanArray {
         let changed = keys.iter().map(|key| match &self.changed {
             Changed::All => Some(true),
@@ -86,24 +86,24 @@ impl Previews {
         changed.collect()
     }
 
-    /// The previews at `watermark` have come out.
+    /// Records that the previews at `watermark` are emitted.
     pub(super) fn are_out(&mut self, watermark: EventTime) {
         self.tick = self.ticks(watermark.as_micros());
         self.changed = Changed::Some(HashSet::new());
     }
 
-    /// The number of a preview at `watermark` of a session that ends at `end`, after that:
-    /// the last is -2, and the number after it may take it back.
+    /// The number of a preview at `watermark` of a session that ends at `end`, which is later. The
+    /// last preview is -2, so the number after it may retract it.
     pub(super) fn revision(&self, watermark: EventTime, end: i64) -> i64 {
         self.ticks(watermark.as_micros()) - self.ticks(end - 1) - 2
     }
 
-    /// Whether there are none that may have to be retracted.
+    /// Whether there are no previews that may have to be retracted.
     pub(super) fn is_empty(&self) -> bool {
         self.shown.is_empty()
     }
 
-    /// What has come out of `key` that is `session` now, but for what has its bounds.
+    /// The previews of `key` that `session` replaces, without one that has the same bounds.
     pub(super) fn supersede(&mut self, key: &OwnedRow, session: Bounds) -> Vec<Shown> {
         let Some(shown) = self.shown.get_mut(key) else {
             return Vec::new();
@@ -118,19 +118,19 @@ impl Previews {
         parts
     }
 
-    /// A session of `key` has come out.
+    /// Records a preview of `key`.
     pub(super) fn show(&mut self, key: OwnedRow, shown: Shown) {
         self.shown.entry(key).or_default().push(shown);
         self.is_stale = true;
     }
 
-    /// Lets go of what has come out: the results have no column more that could retract it.
+    /// Forgets all previews: the results no longer have a column for retractions.
     pub(super) fn forget(&mut self) {
         self.is_stale |= !self.shown.is_empty();
         self.shown.clear();
     }
 
-    /// Adds the part to `snapshot` where it has changed. `rows` made the keys.
+    /// Adds the part to `snapshot` if it has changed. `rows` created the keys.
     pub(super) fn snapshot(
         &mut self,
         rows: &RowConverter,
@@ -174,12 +174,12 @@ impl Previews {
         Ok(())
     }
 
-    /// Takes back a part; says whether it was this one. Sessions end `gap_us` after their
+    /// Restores a part. Returns whether it contains previews. Sessions end `gap_us` after their
     /// last rows.
     pub(super) fn restore(
         &mut self,
         part: &StatePart,
-        lanes: Lanes,
+        lanes: Restore,
         rows: &RowConverter,
         gap_us: i64,
     ) -> Result<bool> {
@@ -203,15 +203,15 @@ impl Previews {
                 },
                 revision: revisions.value(row),
             };
-            // When it came out, so that the next previews have higher numbers.
+            // The tick of its emission, so that the next previews have higher numbers.
             let end = shown.bounds.last.saturating_add(gap_us);
             let tick = shown.revision + 2 + self.ticks(end - 1);
             self.tick = self.tick.max(tick);
             self.shown.entry(key.owned()).or_default().push(shown);
         }
         match lanes {
-            Lanes::Same => self.is_stored = true,
-            Lanes::Changed => self.is_stale = true,
+            Restore::InPlace => self.is_stored = true,
+            Restore::Rescaled => self.is_stale = true,
         }
         Ok(true)
     }

@@ -1,5 +1,5 @@
-//! Every aggregate that `DataFusion` has by default: it answers as in batch, over
-//! lanes and restarts, or it is refused.
+//! Every default aggregate of `DataFusion`: its results over lanes and restarts equal those in
+//! batch, or it is refused.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::window::check;
 
-/// An aggregate, what it must equal in batch, and how closely.
+/// An aggregate, its equivalent in batch, and the tolerance.
 pub(super) struct Case {
     pub(super) sql: &'static str,
     pub(super) oracle: &'static str,

@@ -1,4 +1,4 @@
-//! Rule 8: windows that come out again, against a naive model.
+//! Rule 8: windows with several revisions, against a naive model.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,7 @@ use tagflow_engine::EventTime;
 use super::{
     driver::Driver,
     oracle,
-    rows::{PARTITIONS, Row, row, rows},
+    rows::{PARTITIONS, Row, portion, row, rows},
 };
 use crate::window::{Emission, Period, Windows};
 
@@ -41,7 +41,7 @@ fn windows() -> impl Strategy<Value = Windows> {
     ]
 }
 
-/// The windows that a time lies in, by the words of their kind.
+/// The windows that contain a time, by the definition of their kind.
 fn around(windows: &Windows, time: i64) -> Vec<(i64, i64)> {
     let all: Vec<(i64, i64)> = match *windows {
         Windows::Tumble(_) => vec![(time.div_euclid(60) * 60, time.div_euclid(60) * 60 + 60)],
@@ -68,8 +68,7 @@ fn around(windows: &Windows, time: i64) -> Vec<(i64, i64)> {
 
 type Counts = BTreeMap<(i64, i64, Option<i64>), i64>;
 
-/// Row by row, by the words of the rule: the last count of each window and
-/// item, and how many rows were late.
+/// The rule, row by row: the last count of each window and item, and the number of late rows.
 fn naive(
     windows: &Windows,
     rows: &[Row],
@@ -138,6 +137,7 @@ proptest! {
         windows in windows(),
         rows in rows(200, 300),
         chunk in 1..20_usize,
+        portion in portion(),
         delay in 0..40_i64,
         lateness in 1..200_i64,
         lanes in prop_oneof![Just(1_usize), Just(2), Just(4)],
@@ -148,7 +148,7 @@ proptest! {
     ) {
         let emission = Emission { lateness: us(lateness), ..Emission::default() };
         let plan = oracle::plan_windows(windows.clone(), emission, &["item"], &["count(*)"]);
-        let mut driver = Driver::new(&plan.unwrap(), lanes, delay);
+        let mut driver = Driver::new(&plan.unwrap(), lanes, delay).in_portions(portion);
         for (i, chunk) in rows.chunks(chunk).enumerate() {
             driver.send(chunk);
             match barriers.get(i) {
@@ -170,7 +170,7 @@ proptest! {
             let before = last.insert((start, end, item), (revision, count));
             prop_assert!(revision >= 0);
             prop_assert!(before.is_none_or(|(before, _)| before < revision));
-            // It comes out again only because it changed.
+            // It is emitted again only because it changed.
             prop_assert!(before.is_none_or(|(_, before)| before < count));
         }
         let last: Counts = last.into_iter().map(|(key, (_, count))| (key, count)).collect();
@@ -178,7 +178,7 @@ proptest! {
     }
 }
 
-/// The open windows with a row that no window before them has, and what they hold.
+/// The open windows with a row that no earlier window has, and their counts.
 fn leading(windows: &Windows, rows: &[Row], watermark: i64) -> Counts {
     let first = |row: &Row| around(windows, row.ts).into_iter().min_by_key(|it| it.1);
     let firsts: BTreeSet<(i64, i64)> = rows.iter().filter_map(first).collect();
@@ -201,6 +201,7 @@ proptest! {
         windows in windows(),
         rows in rows(200, 60),
         chunk in 1..20_usize,
+        portion in portion(),
         every in 1..50_i64,
         lateness in prop_oneof![Just(0_i64), 1..100_i64],
         restarts in proptest::collection::vec(proptest::bool::weighted(0.3), 0..100),
@@ -211,8 +212,8 @@ proptest! {
             ..Emission::default()
         };
         let plan = oracle::plan_windows(windows.clone(), emission, &["item"], &["count(*)"]);
-        // Of several lanes, one may have rows that it has not sent on yet.
-        let mut driver = Driver::new(&plan.unwrap(), 1, 60);
+        // With several lanes, a lane may have rows that it has not sent yet.
+        let mut driver = Driver::new(&plan.unwrap(), 1, 60).in_portions(portion);
         let mut came: Vec<Row> = Vec::new();
         for (i, chunk) in rows.chunks(chunk).enumerate() {
             for partition in 0..PARTITIONS {
@@ -249,7 +250,7 @@ proptest! {
                 closed.insert((start, end, item), count);
             }
         }
-        // As they come within the delay, no row is late.
+        // The disorder is within the delay, so no row is late.
         let mut expected = Counts::new();
         for row in &rows {
             for (start, end) in around(&windows, row.ts) {
@@ -283,7 +284,7 @@ fn previews_count_up_to_the_close() {
     driver.send(&all_at(5, 1));
     driver.send(&all_at(21, 2));
     driver.send(&all_at(24, 2));
-    // Nothing changed for item 1.
+    // No change for item 1.
     driver.send(&all_at(52, 2));
     driver.send(&all_at(60, 3));
     let mut results = results(driver.results());

@@ -1,6 +1,5 @@
-//! Rule 12: however the input was chunked, in whatever order it came within
-//! the delay, wherever it was stopped and on however many lanes, the results are
-//! those of the batch.
+//! Rule 12: the results equal those of the batch, for any chunking, any order within the delay, any
+//! stops and any number of lanes.
 
 use proptest::{prelude::*, sample::subsequence};
 
@@ -8,17 +7,17 @@ use super::{
     aggregates::CASES,
     driver::Driver,
     oracle::{self, Tolerance, assert_same},
-    rows::{Row, rows},
+    rows::{Row, portion, rows},
 };
 
 const DELAY_US: i64 = 100;
 
-/// What happens after a chunk.
+/// An event after a chunk.
 #[derive(Debug, Clone, Copy)]
 enum Event {
     Nothing,
     Barrier,
-    /// A barrier, then new operators on so many lanes.
+    /// A barrier, then new operators on this number of lanes.
     Restart(usize),
     /// New operators from the last barrier, and its rows again.
     Crash(usize),
@@ -49,7 +48,7 @@ fn run(driver: &mut Driver, rows: &[Row], chunk: usize, events: &[Event]) {
             Some(Event::Restart(lanes)) => {
                 driver.barrier();
                 driver.restart(*lanes);
-                // What was restored must be in the next commit again.
+                // The next commit must contain the restored state again.
                 driver.barrier();
                 driver.restart(*lanes);
                 committed = next;
@@ -71,6 +70,7 @@ proptest! {
     fn windows_answer_as_in_batch(
         rows in rows(250, DELAY_US),
         chunk in prop_oneof![1..8_usize, 8..1000_usize],
+        portion in portion(),
         lanes in prop_oneof![Just(1_usize), Just(4)],
         keys in prop_oneof![
             Just(vec![]),
@@ -81,14 +81,14 @@ proptest! {
         cases in subsequence((0..CASES.len()).collect::<Vec<_>>(), 0..4),
         events in proptest::collection::vec(event(), 0..60),
     ) {
-        // Named, because two of them may have one name by themselves.
+        // With names, because two of the aggregates may have the same default name.
         let ours = cases.iter().map(|case| format!("{} AS a{case}", CASES[*case].sql));
         let ours: Vec<String> = ours.collect();
         let ours: Vec<&str> = ours.iter().map(String::as_str).collect();
         let oracle: Vec<_> = cases.iter().map(|case| CASES[*case].oracle).collect();
         let tolerances: Vec<Tolerance> = cases.iter().map(|case| CASES[*case].tolerance).collect();
         let aggregation = oracle::plan(&keys, &ours).unwrap();
-        let mut driver = Driver::new(&aggregation, lanes, DELAY_US);
+        let mut driver = Driver::new(&aggregation, lanes, DELAY_US).in_portions(portion);
         run(&mut driver, &rows, chunk, &events);
 
         let counts = driver.counts();

@@ -10,16 +10,16 @@ use arrow::{
 use tagflow_engine::{
     Batch, EventTime, Port,
     ledger::{Counts, Ledger},
-    operator::{LaneContext, Operator, Output},
+    operator::{self, LaneContext, Operator, Output},
     source::PartitionId,
-    state::{KEY_GROUP_COLUMN, KeyHasher, LaneState, Lanes, Snapshot, StatePart, lane_of},
+    state::{KEY_GROUP_COLUMN, KeyHasher, LaneState, Restore, Snapshot, StatePart, lane_of},
 };
 
 use super::rows::{PARTITIONS, Row, batch};
 use crate::window::Aggregation;
 
-/// Partial lanes ⇄ exchange ⇄ final lanes. Partition p is read on lane p modulo
-/// the number of lanes; the watermark of a partition trails its latest row.
+/// Partial lanes ⇄ exchange ⇄ final lanes. Partition p is read on lane p modulo the number of
+/// lanes. The watermark of a partition follows its latest row.
 pub(super) struct Driver {
     aggregation: Arc<Aggregation>,
     delay_us: i64,
@@ -30,6 +30,7 @@ pub(super) struct Driver {
     store: Vec<[Parts; 2]>,
     /// The parts at the last barrier.
     committed_store: Vec<[Parts; 2]>,
+    largest_part: usize,
 }
 
 type Parts = BTreeMap<String, RecordBatch>;
@@ -39,12 +40,13 @@ struct Lane {
     outs: [Output; 2],
 }
 
-/// What a crash takes back to the last commit.
+/// The progress that a crash resets to the last commit.
 #[derive(Clone)]
 struct Progress {
     watermarks: [EventTime; PARTITIONS],
     results: Vec<RecordBatch>,
     late: Vec<RecordBatch>,
+    dead_letters: Vec<RecordBatch>,
     ledger: Ledger,
     rows_in: u64,
 }
@@ -55,6 +57,7 @@ impl Driver {
             watermarks: [EventTime::MIN; PARTITIONS],
             results: Vec::new(),
             late: Vec::new(),
+            dead_letters: Vec::new(),
             ledger: Ledger::default(),
             rows_in: 0,
         };
@@ -66,10 +69,20 @@ impl Driver {
             committed: start,
             store: empty_store(lanes),
             committed_store: empty_store(lanes),
+            largest_part: 0,
         }
     }
 
-    /// Sends rows in the order of their arrival, a batch a partition.
+    /// Sets the number of bytes of groups that the final stages turn into output at a time.
+    pub(super) fn in_portions(mut self, bytes: usize) -> Self {
+        let mut aggregation = self.aggregation.as_ref().clone();
+        aggregation.portion_bytes = bytes;
+        self.aggregation = Arc::new(aggregation);
+        self.lanes = make_lanes(&self.aggregation, self.lanes.len());
+        self
+    }
+
+    /// Sends rows in the order of their arrival, one batch for each partition.
     pub(super) fn send(&mut self, rows: &[Row]) {
         for partition in 0..PARTITIONS {
             let rows: Vec<&Row> = rows
@@ -116,7 +129,7 @@ impl Driver {
         self.committed_store = self.store.clone();
     }
 
-    /// Goes back to the last barrier, with new operators on `lanes` lanes.
+    /// Returns to the last barrier, with new operators on `lanes` lanes.
     pub(super) fn restart(&mut self, lanes: usize) {
         let old = &self.committed_store;
         let same = lanes == old.len();
@@ -132,16 +145,20 @@ impl Driver {
                     olds.flat_map(|old| parts_of(&old[stage], of_lane))
                         .collect()
                 };
-                let lanes = if same { Lanes::Same } else { Lanes::Changed };
+                let lanes = if same {
+                    Restore::InPlace
+                } else {
+                    Restore::Rescaled
+                };
                 let state = LaneState { parts, lanes };
                 state.restore(operator.as_mut()).unwrap();
             }
         }
-        // As the runtime does: the final stages may have been further.
+        // As the runtime does: the final stages may have been ahead.
         let finals = self.lanes.iter().filter_map(|lane| lane.stages.last());
         let closed = finals.map(|stage| stage.closed_through()).max();
         for lane in &mut self.lanes {
-            lane.stages[0].expect_stragglers(closed.unwrap_or(EventTime::MIN));
+            lane.stages[0].set_lateness_bound(closed.unwrap_or(EventTime::MIN));
         }
         self.store = if same {
             old.clone()
@@ -164,12 +181,21 @@ impl Driver {
         }
     }
 
+    /// The bytes of the largest part that a stage has emitted after a call.
+    pub(super) fn largest_part(&self) -> usize {
+        self.largest_part
+    }
+
     pub(super) fn results(&self) -> &[RecordBatch] {
         &self.now.results
     }
 
     pub(super) fn late(&self) -> &[RecordBatch] {
         &self.now.late
+    }
+
+    pub(super) fn dead_letters(&self) -> &[RecordBatch] {
+        &self.now.dead_letters
     }
 
     /// The keys of the final stage's stored parts, by lane.
@@ -182,7 +208,7 @@ impl Driver {
         parts_of(&self.store[lane][1], |_| true)
     }
 
-    /// Whether a final stage holds rows that have not come out.
+    /// Whether a final stage holds rows that are not emitted.
     pub(super) fn holds_rows(&self) -> bool {
         let mut lanes = self.lanes.iter();
         lanes.any(|lane| lane.stages[1].holds_rows())
@@ -229,11 +255,25 @@ impl Driver {
     ) {
         let Lane { stages, outs } = &mut self.lanes[lane];
         call(stages[stage].as_mut(), &mut outs[stage]).unwrap();
+        let mut emitted = outs[stage].take();
+        loop {
+            let progress = stages[stage].poll_output(&mut outs[stage]).unwrap();
+            let part = outs[stage].take();
+            let bytes = part
+                .iter()
+                .map(|(_, it)| it.records.get_array_memory_size());
+            self.largest_part = self.largest_part.max(bytes.sum());
+            emitted.extend(part);
+            if progress == operator::Progress::Done {
+                break;
+            }
+        }
         self.now.ledger.merge(&outs[stage].ledger().take());
-        for (port, batch) in outs[stage].take() {
+        for (port, batch) in emitted {
             match (stage, port) {
                 (0, _) => self.exchange(port, &batch),
                 (_, Port::MAIN) => self.now.results.push(batch.records),
+                (_, Port::DEAD_LETTERS) => self.now.dead_letters.push(batch.records),
                 _ => self.now.late.push(batch.records),
             }
         }
@@ -277,6 +317,7 @@ fn make_lanes(aggregation: &Arc<Aggregation>, lanes: usize) -> Vec<Lane> {
                 node: "q".into(),
                 lane,
                 lanes,
+                memory_bytes: None,
             };
             let stages = [aggregation.partial(), aggregation.finalize()];
             Lane {
@@ -287,7 +328,7 @@ fn make_lanes(aggregation: &Arc<Aggregation>, lanes: usize) -> Vec<Lane> {
         .collect()
 }
 
-/// Holds a snapshot to its contract.
+/// Checks the contract of a snapshot.
 fn apply(parts: &mut Parts, snapshot: Snapshot) {
     for key in snapshot.removed {
         assert!(parts.remove(&key).is_some(), "`{key}` was not there");

@@ -1,5 +1,5 @@
-//! Aggregates come and go: who stays goes on, who is new begins with the rows that
-//! come next.
+//! Aggregates are added and removed. The remaining ones continue, and new ones begin with the next
+//! rows.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use arrow::{
 use tagflow_engine::{
     ErrorKind,
     operator::LaneContext,
-    state::{LaneState, Lanes},
+    state::{LaneState, Restore},
 };
 
 use super::{
@@ -21,14 +21,14 @@ use super::{
 };
 use crate::window::{Aggregation, Emission, Windows};
 
-/// More than all rows are apart: windows stay open.
+/// More than the distance of all rows: windows stay open.
 const DELAY_US: i64 = 1_000_000_000;
 
 fn plan(aggregates: &[&str]) -> Arc<Aggregation> {
     oracle::plan(&["campaign"], aggregates).unwrap()
 }
 
-/// Takes in the rows on three lanes in two halves, with another plan for the second.
+/// Processes the rows on three lanes in two halves, with another plan for the second.
 fn halves(rows: &[Row], first: &[&str], second: &[&str], lanes: usize) -> Driver {
     let (before, after) = rows.split_at(rows.len() / 2);
     let mut driver = Driver::new(&plan(first), 3, DELAY_US);
@@ -39,7 +39,7 @@ fn halves(rows: &[Row], first: &[&str], second: &[&str], lanes: usize) -> Driver
     driver.restart_as(&plan(second), lanes);
     driver.send(after);
     driver.barrier();
-    // What was adapted must have been in that commit.
+    // That commit must contain the adapted parts.
     driver.restart(lanes);
     driver
 }
@@ -108,15 +108,16 @@ fn state_of_which_no_aggregate_is_known_is_refused() {
             node: "q".into(),
             lane: 0,
             lanes: 1,
+            memory_bytes: None,
         };
         let mut stage = plan(aggregates).finalize()(&context).unwrap();
         stage.restore(LaneState {
             parts: driver.stored_parts(0),
-            lanes: Lanes::Same,
+            lanes: Restore::InPlace,
         })
     };
     restored(&["count(*)", "min(s)"]).unwrap();
-    // Groups alone mean what they meant.
+    // Groups alone keep their meaning.
     restored(&[]).unwrap();
     let error = restored(&["count(*)", "max(s)"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
@@ -156,11 +157,11 @@ fn a_session_that_goes_on_has_a_new_aggregate_from_now_on() {
             oracle::plan_windows(windows.clone(), Emission::default(), &["item"], aggregates);
         plan.unwrap()
     };
-    // The last event time bounds sessions, too: the new aggregate is its equal.
+    // The last event time also bounds sessions: the new aggregate is its equal.
     for lanes in [1, 4] {
         let mut driver = Driver::new(&of(&["count(*)"]), 1, 0);
         driver.send(&[numbered(0, 0, 1), numbered(0, 5, 2)]);
-        // Pane and open sessions alike.
+        // Both pane and open sessions.
         let watermark = (0..PARTITIONS).map(|partition| numbered(partition, 60, 3));
         driver.send(&watermark.collect::<Vec<_>>());
         driver.barrier();
@@ -199,7 +200,7 @@ fn a_key_without_a_window_has_a_new_aggregate_from_now_on() {
         driver.barrier();
         driver.restart(lanes);
         driver.end();
-        // Of the second tick: nothing changed for the item 2.
+        // Of the second tick: no change for item 2.
         assert_eq!(
             driver
                 .results()

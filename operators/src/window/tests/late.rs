@@ -12,7 +12,7 @@ use tagflow_engine::EventTime;
 use super::{
     driver::Driver,
     oracle,
-    rows::{PARTITIONS, Row, SIZE_US, rows},
+    rows::{PARTITIONS, Row, SIZE_US, portion, rows},
 };
 
 /// Counts by window, and the late rows: event time, window end, watermark.
@@ -22,7 +22,7 @@ struct Answer {
     late: Vec<(i64, i64, i64)>,
 }
 
-/// Row by row, by the words of the rule.
+/// The rule, row by row.
 fn naive(rows: &[Row], chunk: usize, delay: i64) -> Answer {
     let mut answer = Answer::default();
     let mut watermarks = [EventTime::MIN.as_micros(); PARTITIONS];
@@ -76,12 +76,13 @@ proptest! {
     fn late_rows_are_those_of_the_rule(
         rows in rows(200, 300),
         chunk in 1..20_usize,
+        portion in portion(),
         delay in 0..40_i64,
         lanes in prop_oneof![Just(1_usize), Just(2), Just(4)],
         restarts in proptest::collection::vec(prop_oneof![8 => Just(None), 1 => Just(Some(1_usize)), 1 => Just(Some(4))], 0..100),
     ) {
         let aggregation = oracle::plan(&[], &["count(*)"]).unwrap();
-        let mut driver = Driver::new(&aggregation, lanes, delay);
+        let mut driver = Driver::new(&aggregation, lanes, delay).in_portions(portion);
         for (i, chunk) in rows.chunks(chunk).enumerate() {
             driver.send(chunk);
             if let Some(Some(lanes)) = restarts.get(i) {

@@ -1,6 +1,7 @@
-//! Windows against models: `DataFusion` in batch, and a naive one for lateness.
+//! Windows against models: `DataFusion` in batch, and a naive model for lateness.
 
 mod aggregates;
+mod closing;
 mod corrections;
 mod differential;
 mod driver;
@@ -11,4 +12,5 @@ mod rows;
 mod sessions;
 mod size;
 mod state;
+mod sums;
 mod totals;

@@ -1,6 +1,10 @@
 //! Plans a query's aggregates, and runs it in batch with `DataFusion`.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch},
@@ -15,22 +19,23 @@ use datafusion::{
     optimizer::Analyzer,
     prelude::SessionContext,
 };
-use tagflow_engine::Result;
+use tagflow_engine::{Result, SystemClock};
 
 use super::rows::{self, Row, SIZE_US, TIME};
 use crate::{
     expr::physical,
+    row_errors::{DeadLetterPolicy, RowErrors},
     window::{Aggregate, Aggregation, AggregationSpec, Emission, Key, Period, Windows},
 };
 
-/// How close a value must be to the oracle's.
+/// The tolerance of a comparison with the oracle.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Tolerance {
     /// Equal.
     Exact,
-    /// A float equal but for rounding.
+    /// A float equal except for rounding.
     Rounding,
-    /// An estimate, at most this far off.
+    /// An estimate, with at most this relative error.
     Within(f64),
 }
 
@@ -69,12 +74,21 @@ pub(super) fn plan_windows(
         aggregates: aggregates
             .map(|aggregate| Aggregate::new(aggregate, input))
             .collect::<Result<_>>()?,
+        errors: RowErrors {
+            dead_letters: Some(DeadLetterPolicy {
+                pipeline: "test".into(),
+                clock: Arc::new(SystemClock),
+                on_error: BTreeMap::new(),
+            }),
+            ..RowErrors::default()
+        },
+        personal_results: BTreeSet::new(),
     })
 }
 
-/// What `DataFusion` answers in batch, by window and keys: the window's start,
-/// the keys, the aggregates. Each aggregate is a query of its own: in one, two
-/// that order their rows differently cannot be planned.
+/// The results of `DataFusion` in batch, by window and keys: the window's start, the keys, the
+/// aggregates. Each aggregate is a query of its own: two that order their rows differently cannot
+/// be planned in the same query.
 pub(super) fn batch(rows: &[Row], keys: &[&str], aggregates: &[&str]) -> Vec<RecordBatch> {
     let context = context(rows::batch(rows));
     let answer = |aggregates: &[&str]| {
@@ -101,8 +115,8 @@ pub(super) fn batch(rows: &[Row], keys: &[&str], aggregates: &[&str]) -> Vec<Rec
     vec![named(columns)]
 }
 
-/// As [`batch`], of one aggregate over the rows from `since` on; groups that have
-/// none of these have what it is of no row.
+/// As [`batch`], for an aggregate over the rows from `since` on. Groups without such rows have its
+/// value of no row.
 pub(super) fn batch_since(
     rows: &[Row],
     since: usize,
@@ -124,7 +138,7 @@ pub(super) fn batch_since(
     block_on(async { context.sql(&query).await.unwrap().collect().await.unwrap() })
 }
 
-/// Asserts that a window's results (`actual`) are what the oracle says.
+/// Asserts that a window's results (`actual`) equal those of the oracle.
 pub(super) fn assert_same(
     actual: &[RecordBatch],
     expected: &[RecordBatch],

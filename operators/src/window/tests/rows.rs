@@ -12,11 +12,11 @@ use arrow::{
 use proptest::{collection::vec, option::weighted, prelude::*};
 use tagflow_engine::graph::OFFSET_COLUMN;
 
-use crate::window::spec::utc;
+use crate::{portions::PORTION_BYTES, window::spec::utc};
 
 pub(super) const PARTITIONS: usize = 4;
 pub(super) const SIZE_US: i64 = 60;
-/// The place of the event time in [`schema`].
+/// The index of the event time in [`schema`].
 pub(super) const TIME: usize = 0;
 
 #[derive(Debug, Clone)]
@@ -39,7 +39,7 @@ impl Row {
     }
 }
 
-/// A row of `item` with nothing else in it.
+/// A row of `item` with no other values.
 pub(super) fn row(partition: usize, ts: i64, item: i64) -> Row {
     Row {
         partition,
@@ -54,8 +54,7 @@ pub(super) fn row(partition: usize, ts: i64, item: i64) -> Row {
     }
 }
 
-/// Up to `count` rows whose event times advance with what is at most `disorder`
-/// of disorder.
+/// Up to `count` rows whose event times advance, with at most `disorder` of disorder.
 pub(super) fn rows(count: usize, disorder: i64) -> impl Strategy<Value = Vec<Row>> {
     let origin = prop_oneof![Just(0), Just(-1_000), Just(1_767_000_000_000_000_i64)];
     let row = (
@@ -89,10 +88,15 @@ pub(super) fn rows(count: usize, disorder: i64) -> impl Strategy<Value = Vec<Row
     })
 }
 
+/// The number of bytes of groups that become output at a time: mostly all, sometimes few.
+pub(super) fn portion() -> impl Strategy<Value = usize> {
+    prop_oneof![4 => Just(PORTION_BYTES), 1 => Just(256)]
+}
+
 pub(super) fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("ts", utc(), false),
-        // What the batch oracle groups by.
+        // The group columns of the batch oracle.
         Field::new("start", utc(), false),
         Field::new("campaign", DataType::Utf8, true),
         Field::new("item", DataType::Int64, true),
@@ -138,7 +142,7 @@ pub(super) fn batch<'a>(rows: impl IntoIterator<Item = &'a Row>) -> RecordBatch 
             strings(|row| row.s.as_deref()),
             Arc::new(bools),
             ints(|row| Some(row.o)),
-            // Every row's event time is as good an offset as any.
+            // The event time of a row serves as its offset.
             ints(|row| Some(row.ts)),
         ],
     )

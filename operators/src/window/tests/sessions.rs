@@ -1,5 +1,4 @@
-//! Sessions where rows come late. That they answer as in batch is shown over
-//! whole pipelines.
+//! Sessions with late rows. Tests of whole pipelines show that sessions equal those in batch.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,7 +11,7 @@ use proptest::prelude::*;
 use super::{
     driver::Driver,
     oracle,
-    rows::{PARTITIONS, Row, row, rows},
+    rows::{PARTITIONS, Row, portion, row, rows},
 };
 use crate::window::{Emission, Windows};
 
@@ -25,7 +24,7 @@ fn driver() -> Driver {
     Driver::new(&plan.unwrap(), 1, 0)
 }
 
-/// Moves the watermark to `ts` by rows of an item of their own.
+/// Advances the watermark to `ts` with rows of another item.
 fn advance(driver: &mut Driver, ts: i64) {
     let rows: Vec<Row> = (0..PARTITIONS)
         .map(|partition| row(partition, ts, 9))
@@ -66,7 +65,7 @@ fn more_than_a_gap_ends_a_session() {
 fn rows_are_held_until_their_session_is_over() {
     let mut driver = driver();
     assert!(!driver.holds_rows());
-    // In a pane that is open, then in a session.
+    // First in an open pane, then in a session.
     driver.send(&[row(0, 100, 9)]);
     driver.barrier();
     assert!(driver.holds_rows());
@@ -83,7 +82,7 @@ fn a_session_waits_for_a_row_at_its_end() {
     driver.send(&[row(0, 100, 1)]);
     advance(&mut driver, 180);
     assert_eq!(sessions(&driver, 1), []);
-    // 100 is just the gap behind the watermark, so not late.
+    // 100 is exactly the gap behind the watermark, so not late.
     driver.send(&[row(1, 180, 1), row(0, 100, 2)]);
     driver.end();
     assert_eq!(driver.counts().late, 0);
@@ -114,7 +113,7 @@ fn a_row_whose_gap_has_passed_counts_if_it_joins_an_open_session() {
     let mut driver = driver();
     driver.send(&[row(0, 100, 1)]);
     advance(&mut driver, 170);
-    // 40 + 80 has passed, and so has 10 + 80; only the first is near 100.
+    // Both 40 + 80 and 10 + 80 have passed; only the first is near 100.
     driver.send(&[row(1, 40, 1), row(1, 10, 2)]);
     assert_eq!(driver.counts().late, 1);
     driver.end();
@@ -156,7 +155,7 @@ fn corrected(lateness_us: u64, lanes: usize) -> Driver {
     Driver::new(&plan.unwrap(), lanes, 0)
 }
 
-/// Sessions that come out every `every` before they are over.
+/// Sessions with previews at the interval `every`.
 fn previewed(every: u64, lateness: u64, lanes: usize, delay: i64) -> Driver {
     let windows = Windows::Session {
         gap: Duration::from_micros(GAP_US as u64),
@@ -171,7 +170,7 @@ fn previewed(every: u64, lateness: u64, lanes: usize, delay: i64) -> Driver {
     Driver::new(&plan.unwrap(), lanes, delay)
 }
 
-/// What came out of sessions: item, start, end, count, revision, whether it is retracted.
+/// The results of sessions: item, start, end, count, revision, whether it is retracted.
 type Story = (Option<i64>, i64, i64, i64, i64, bool);
 
 fn stories(results: &[RecordBatch]) -> Vec<Story> {
@@ -188,7 +187,7 @@ fn stories(results: &[RecordBatch]) -> Vec<Story> {
             let retracted = flag("is_retracted").value(row);
             let revision = revisions.as_primitive::<Int64Type>().value(row);
             assert_eq!(flag("is_final").value(row), revision >= 0);
-            // What is retracted has the values of no row.
+            // A retraction has the values of no row.
             assert!(!retracted || int(2).value(row) == 0 && int(3).is_null(row));
             stories.push((
                 int(1).is_valid(row).then(|| int(1).value(row)),
@@ -229,7 +228,7 @@ fn a_late_row_makes_a_session_longer() {
             of_item(&driver, 1),
             [
                 one(100, 180, 1, 0, false),
-                // A batch of a partition at a time.
+                // One batch of a partition at a time.
                 one(100, 180, 0, 1, true),
                 one(100, 230, 2, 1, false),
                 one(100, 230, 0, 2, true),
@@ -287,7 +286,7 @@ fn a_late_row_alone_is_a_session_of_its_own() {
     advance(&mut driver, 400);
     driver.send(&[row(1, 200, 1)]);
     assert_eq!(of_item(&driver, 1), [(Some(1), 200, 280, 1, 1, false)]);
-    // Its session closed more than 200 ago, as the last sealed pane has it.
+    // Its session closed more than 200 ago, at the last sealed pane.
     driver.send(&[row(1, 100, 2)]);
     assert_eq!(driver.counts().late, 1);
     assert!(driver.counts().balances());
@@ -328,9 +327,9 @@ fn a_preview_gives_way_to_what_the_session_has_grown_to() {
         assert_eq!(
             of_item(&driver, 1),
             [
-                // It would close in the tick after this.
+                // It would close in the tick after this one.
                 one(100, 180, 1, -3, false),
-                // After a restart all come out again.
+                // After a restart all are emitted again.
                 one(100, 180, 1, -2, false),
                 one(100, 180, 0, -1, true),
                 one(100, 250, 2, -2, false),
@@ -389,7 +388,7 @@ fn a_preview_that_never_was_a_session_is_retracted_when_it_closes() {
     );
 }
 
-/// A session: item, start, end, and how many rows.
+/// A session: item, start, end, and number of rows.
 type Session = (Option<i64>, i64, i64, i64);
 
 /// The sessions of rows, by gaps between them.
@@ -408,7 +407,7 @@ fn sessions_of(mut rows: Vec<(Option<i64>, i64)>) -> Vec<Session> {
     sessions
 }
 
-/// What holds of all that came out: the newest revisions, where they are not retracted.
+/// The valid results: the newest revisions that are not retracted.
 fn holds(driver: &Driver) -> Result<Vec<Session>, TestCaseError> {
     let mut newest = BTreeMap::new();
     for (item, start, end, count, revision, retracted) in stories(driver.results()) {
@@ -428,12 +427,13 @@ fn holds(driver: &Driver) -> Result<Vec<Session>, TestCaseError> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 150, max_shrink_iters: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever comes when, what holds in the end are the sessions of all rows that
+    /// For any order of the rows, the valid results in the end are the sessions of all rows that
     /// were not late.
     #[test]
     fn what_is_not_retracted_is_the_truth(
         rows in rows(150, 400),
         chunk in 1..20_usize,
+        portion in portion(),
         lateness in prop_oneof![1..50_u64, 50..1_000_u64],
         lanes in prop_oneof![Just(1_usize), Just(4)],
         barriers in proptest::collection::vec(
@@ -441,7 +441,7 @@ proptest! {
             0..100,
         ),
     ) {
-        let mut driver = corrected(lateness, lanes);
+        let mut driver = corrected(lateness, lanes).in_portions(portion);
         for (i, chunk) in rows.chunks(chunk).enumerate() {
             driver.send(chunk);
             if let Some(Some(lanes)) = barriers.get(i) {
@@ -477,12 +477,13 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 150, max_shrink_iters: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// After each preview what holds are the open sessions of the rows so far; in the
-    /// end, the sessions of all rows.
+    /// After each preview the valid results are the open sessions of the rows so far. In the end
+    /// they are the sessions of all rows.
     #[test]
     fn previews_are_the_sessions_so_far(
         rows in rows(200, 60),
         chunk in 1..20_usize,
+        portion in portion(),
         every in 1..200_u64,
         lateness in prop_oneof![Just(0_u64), 1..100_u64],
         barriers in proptest::collection::vec(
@@ -490,7 +491,7 @@ proptest! {
             0..100,
         ),
     ) {
-        let mut driver = previewed(every, lateness, 1, 60);
+        let mut driver = previewed(every, lateness, 1, 60).in_portions(portion);
         let mut lanes = 1;
         let mut came: Vec<(Option<i64>, i64)> = Vec::new();
         for (i, chunk) in rows.chunks(chunk).enumerate() {
@@ -502,7 +503,7 @@ proptest! {
                 came.extend(of_partition.iter().map(|row| (row.item, row.ts)));
                 let watermark = driver.watermark().as_micros();
                 let tick = |time: i64| time.div_euclid(every as i64);
-                // Of several lanes, one may have rows that it has not sent on yet.
+                // With several lanes, a lane may have rows that it has not sent yet.
                 if tick(watermark) == tick(before) || lanes > 1 {
                     continue;
                 }
@@ -511,7 +512,7 @@ proptest! {
                 let (open, over): (Vec<_>, Vec<_>) = holds(&driver)?.into_iter().partition(is_open);
                 let expected = sessions.iter().copied().filter(is_open);
                 prop_assert_eq!(open, expected.collect::<Vec<_>>());
-                // Those that are over and have not closed may come out as they were.
+                // Sessions that are over but not closed may have their state before.
                 let is_part = |part: &Session| {
                     let mut sessions = sessions.iter();
                     sessions.any(|it| it.0 == part.0 && it.1 <= part.1 && part.2 <= it.2)

@@ -1,4 +1,4 @@
-//! What an aggregation says that it will hold is what it then holds.
+//! The estimated state of an aggregation equals its real state.
 
 use std::time::Duration;
 
@@ -20,11 +20,11 @@ const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
-/// Rows as they come: one each `step`, of a key by chance.
+/// A stream of rows: one each `step`, with a random key.
 struct Stream {
     step: Duration,
     keys: u64,
-    /// For how long.
+    /// Its length.
     length: Duration,
 }
 
@@ -47,7 +47,7 @@ impl Stream {
         rows.collect()
     }
 
-    /// How many keys each stretch as long as `pane` has from `from` on, together.
+    /// The total number of keys in each span of `pane`, from `from` on.
     fn panes(&self, pane: Duration, from: Duration) -> usize {
         let rows = self.rows().into_iter();
         let rows = rows.filter(|(at, _)| *at >= from.as_secs() as i64);
@@ -59,12 +59,12 @@ impl Stream {
         panes.len()
     }
 
-    /// How many keys have a row from `from` on.
+    /// The number of keys with a row from `from` on.
     fn keys(&self, from: Duration) -> usize {
         self.panes(Duration::from_hours(1 << 20), from)
     }
 
-    /// How many sessions are open at the end, and how many ended since `from`.
+    /// The number of open sessions at the end, and of sessions that ended since `from`.
     fn sessions(&self, gap: Duration, from: Duration) -> (usize, usize) {
         let mut rows: Vec<_> = self.rows().into_iter().map(|(at, key)| (key, at)).collect();
         rows.sort_unstable();
@@ -82,8 +82,8 @@ impl Stream {
     }
 }
 
-/// Takes the rows in, and compares what is held with what was said, in bytes and in
-/// `entries`, which the test counts.
+/// Processes the rows, and compares the state with the estimate, in bytes and in `entries`, which
+/// the test counts.
 #[track_caller]
 fn check(stream: &Stream, windows: &Windows, emission: Emission, entries: usize) {
     let plan = oracle::plan_windows(
@@ -102,8 +102,8 @@ fn check(stream: &Stream, windows: &Windows, emission: Emission, entries: usize)
         .collect();
     for rows in rows.chunks(1_000) {
         driver.send(rows);
-        // Sessions that have come out stay in one chunk until it is stored; parts of
-        // panes that are stored are apart.
+        // Emitted sessions stay in one chunk until it is stored. Stored parts of panes are
+        // separate.
         match windows {
             Windows::Session { .. } => driver.barrier(),
             _ => driver.flush(),

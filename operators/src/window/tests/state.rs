@@ -1,4 +1,4 @@
-//! What snapshots hold, and fingerprints.
+//! The content of snapshots, and fingerprints.
 
 use std::time::Duration;
 
@@ -91,7 +91,7 @@ fn a_fingerprint_is_of_what_the_groups_mean() {
     for keys in [&["item"][..], &[], &["campaign", "item"]] {
         assert_ne!(of(keys), same);
     }
-    // Panes go with the time for corrections, and previews leave no trace.
+    // Panes depend on the time for corrections, but not on previews.
     let emitted = |previews, lateness| {
         let size = Duration::from_micros(60);
         let windows = Windows::Tumble(Period::Fixed(size));
@@ -133,7 +133,7 @@ fn a_definition_is_of_what_the_state_of_an_aggregate_means() {
     ] {
         assert_ne!(of(other), same);
     }
-    // A string is not the column of that name, and its quotes are its own.
+    // A string is not the column of that name, and keeps its quotes.
     let text = of("count(*) FILTER (WHERE s = 'campaign')");
     assert!(text.contains("s = 'campaign'"), "{text}");
     assert_ne!(text, of("count(*) FILTER (WHERE s = campaign)"));

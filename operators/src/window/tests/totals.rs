@@ -1,5 +1,5 @@
-//! Aggregates without a window: how their state is stored and comes back. That they
-//! answer as in batch is shown over whole pipelines.
+//! Aggregates without a window: how their state is stored and restored. Tests of whole pipelines
+//! show that their results equal those in batch.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,7 +13,7 @@ use super::{
 use crate::window::{Emission, Period, Windows};
 
 const EVERY: Duration = Duration::from_micros(10);
-/// Of the rows that only move the watermark.
+/// The item of rows that only advance the watermark.
 const NOBODY: i64 = 99;
 
 fn driver() -> Driver {
@@ -27,7 +27,7 @@ fn driver() -> Driver {
     Driver::new(&plan.unwrap(), 1, 0)
 }
 
-/// A row of each of `items` at `ts`, and a snapshot once they are counted.
+/// Processes a row of each of `items` at `ts`, and takes a snapshot after they are counted.
 fn commit(driver: &mut Driver, ts: i64, items: impl Iterator<Item = i64>) {
     driver.send(&items.map(|item| row(0, ts, item)).collect::<Vec<_>>());
     let others = (0..PARTITIONS).map(|partition| row(partition, ts + 10, NOBODY));
@@ -35,7 +35,7 @@ fn commit(driver: &mut Driver, ts: i64, items: impl Iterator<Item = i64>) {
     driver.barrier();
 }
 
-/// How many rows of totals each stored part has.
+/// The number of rows of totals in each stored part.
 fn parts(driver: &Driver) -> Vec<usize> {
     let parts = driver.stored_parts(0).into_iter();
     let totals = parts.filter(|part| part.key.starts_with("totals-"));

@@ -1,4 +1,4 @@
-//! Windows and panes against a search through all windows there are.
+//! Windows and panes against a search through all windows.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -26,7 +26,7 @@ fn windows() -> impl Strategy<Value = Windows> {
     ]
 }
 
-/// Every window that touches the horizon, by the words of its kind.
+/// Every window that touches the horizon, by the definition of its kind.
 fn all(windows: &Windows) -> BTreeSet<Span> {
     let mut all = BTreeSet::new();
     for start in -2 * HORIZON..2 * HORIZON {

@@ -10,20 +10,19 @@ use arrow::{
 use tagflow_engine::{
     Batch, Port,
     graph::{NodeKind, OFFSET_COLUMN, SourceNode, WithOffsets, validate},
-    operator::{LaneContext, Output},
+    operator::{LaneContext, Output, emit_all},
     source::{EncodedRows, PartitionId, Rows},
 };
 
 use super::Lowered;
 
-/// What each sink gets of `input`, NDJSON by source, sorted, as a table; `-` for
-/// null.
+/// The rows of each sink for `input` (NDJSON by source), sorted, as a table; `-` for null.
 pub(super) fn run(lowered: &Lowered, input: &[(&str, &str)]) -> BTreeMap<String, String> {
     let graph = &lowered.graph;
     let mut waiting: BTreeMap<usize, Vec<(Port, Batch)>> = BTreeMap::new();
     let mut results = BTreeMap::new();
     let mut order = validate(graph).unwrap();
-    // What comes first is read first, whatever order edges leave open.
+    // The first input is read first, whatever order edges leave open.
     order.sort_by_key(|id| matches!(graph.node(*id).kind, NodeKind::Sink(_)));
     for id in order {
         let node = graph.node(id);
@@ -40,6 +39,7 @@ pub(super) fn run(lowered: &Lowered, input: &[(&str, &str)]) -> BTreeMap<String,
                     node: Arc::clone(&node.name),
                     lane: 0,
                     lanes: 1,
+                    memory_bytes: None,
                 };
                 let mut operator = (operator.factory)(&context).unwrap();
                 let mut out = Output::default();
@@ -47,6 +47,7 @@ pub(super) fn run(lowered: &Lowered, input: &[(&str, &str)]) -> BTreeMap<String,
                     operator.on_batch(port, batch, &mut out).unwrap();
                 }
                 operator.on_end(&mut out).unwrap();
+                emit_all(operator.as_mut(), &mut out).unwrap();
                 out.take()
             }
             NodeKind::Sink(_) => {

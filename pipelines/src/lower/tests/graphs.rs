@@ -51,8 +51,6 @@ nodes
     columns window_start, window_end, campaign_id, clicks, dt
   clicks  (sink, 1 lane)
     parquet ./lake/clicks
-  errors.dead_letters.columns  (operator, 4 lanes)
-    the day of failed_at
   errors.dead_letters  (sink, 1 lane)
     parquet ${env:TAGFLOW_STATE:-./.tagflow}/_dead_letters/test
   errors.late.columns  (operator, 4 lanes)
@@ -68,14 +66,14 @@ edges
   minutely -> minutely.select: the same lane
   minutely.select -> clicks.columns: the same lane
   clicks.columns -> clicks: to lane 0
-  events (aside) -> errors.dead_letters.columns: the same lane
-  errors.dead_letters.columns -> errors.dead_letters: to lane 0
+  events (aside) -> errors.dead_letters: to lane 0
+  clicks.columns (dead letters) -> errors.dead_letters: to lane 0
   minutely (aside) -> errors.late.columns: the same lane
   errors.late.columns -> errors.late: to lane 0
 
 tables
   clicks: window_start, window_end, campaign_id, clicks, dt
-  dead_letters: pipeline, source, partition, offset, reason, field, error, payload, failed_at, dt
+  dead_letters: pipeline, source, partition, offset, reason, field, error, payload, failed_at, node, expression, hint, dt
   late: pipeline, query, source, partition, offset, event_time, window_end, watermark, delay_us, reason, row, dt
 ",
     );
@@ -95,10 +93,9 @@ fn a_pipeline_drawn() {
   n4 [shape=box, label="minutely.select\nselect window, campaign_id, clicks"];
   n5 [shape=box, label="clicks.columns\ncolumns window_start, window_end, campaign_id, clicks, dt"];
   n6 [shape=cylinder, label="clicks\nparquet ./lake/clicks"];
-  n7 [shape=box, label="errors.dead_letters.columns\nthe day of failed_at"];
-  n8 [shape=cylinder, label="errors.dead_letters\nparquet ${env:TAGFLOW_STATE:-./.tagflow}/_dead_letters/test"];
-  n9 [shape=box, label="errors.late.columns\nthe day of event_time"];
-  n10 [shape=cylinder, label="errors.late\nparquet ${env:TAGFLOW_STATE:-./.tagflow}/_late/test"];
+  n7 [shape=cylinder, label="errors.dead_letters\nparquet ${env:TAGFLOW_STATE:-./.tagflow}/_dead_letters/test"];
+  n8 [shape=box, label="errors.late.columns\nthe day of event_time"];
+  n9 [shape=cylinder, label="errors.late\nparquet ${env:TAGFLOW_STATE:-./.tagflow}/_late/test"];
   n0 -> n1 [label="the same lane"];
   n1 -> n2 [label="the same lane"];
   n2 -> n3 [label="by key (1 column)", style=bold];
@@ -106,10 +103,10 @@ fn a_pipeline_drawn() {
   n3 -> n4 [label="the same lane"];
   n4 -> n5 [label="the same lane"];
   n5 -> n6 [label="to lane 0", style=bold];
-  n0 -> n7 [label="the same lane", style=dashed];
-  n7 -> n8 [label="to lane 0", style=bold];
-  n3 -> n9 [label="the same lane", style=dashed];
-  n9 -> n10 [label="to lane 0", style=bold];
+  n0 -> n7 [label="to lane 0", style=dashed];
+  n5 -> n7 [label="to lane 0", style=dashed];
+  n3 -> n8 [label="the same lane", style=dashed];
+  n8 -> n9 [label="to lane 0", style=bold];
 }
 "#,
     );
@@ -143,10 +140,10 @@ sinks:
     let events = time_of(&lowered, "events");
     assert_eq!(events.granularity, Duration::from_secs(30));
     assert_eq!(events.offsets, WithOffsets::Yes);
-    assert_eq!(events.max_future, Duration::MAX);
+    assert_eq!(events.max_future, Duration::from_hours(24));
     let orders = time_of(&lowered, "orders");
     assert_eq!(orders.granularity, Duration::from_micros(1));
-    assert_eq!(orders.offsets, WithOffsets::No);
+    assert_eq!(orders.offsets, WithOffsets::Yes);
     assert_eq!(orders.max_future, Duration::from_mins(5));
     assert_eq!(orders.delay, Duration::from_mins(1));
     assert!(!lowered.bounded);
@@ -165,13 +162,7 @@ sinks:
     let names: Vec<&str> = lowered.graph.nodes.iter().map(|node| &*node.name).collect();
     assert_eq!(
         names,
-        [
-            "events",
-            "out.columns",
-            "out",
-            "errors.dead_letters.columns",
-            "errors.dead_letters"
-        ]
+        ["events", "out.columns", "out", "errors.dead_letters"]
     );
     assert!(lowered.bounded);
     let tables: Vec<&str> = lowered.tables.iter().map(|table| &*table.name).collect();
@@ -202,8 +193,7 @@ fn a_step_holds_whole_rows_and_needs_an_exact_watermark() {
     shown("    state: sessions(1800000000us); key user_id; time occurred_at; ");
 }
 
-/// What the state of `q` in a pipeline depends on: first of all its groups, then
-/// each aggregate.
+/// The fingerprint of the state of `q`: first of all its groups, then each aggregate.
 fn state(blocks: &str) -> Vec<String> {
     let Lowered {
         graph, aggregates, ..
@@ -271,7 +261,7 @@ fn state_is_another_when_what_comes_in_is() {
     let plain = counting("occurred_at, amount", "amount > 1", MAX, "");
     let other = counting("occurred_at, amount", "amount > 2", MAX, "");
     assert!(other.iter().all(|part| !plain.contains(part)), "{other:?}");
-    // The rows are chosen and the values computed of it.
+    // It determines the selected rows and their values.
     let doubled = counting("occurred_at, amount * 2 AS amount", "amount > 1", MAX, "");
     assert!(
         doubled.iter().all(|part| !plain.contains(part)),

@@ -368,3 +368,23 @@ sinks: {out: {from: b, console: {}}}
         ],
     );
 }
+
+#[test]
+fn regression_a_text_that_is_compared_with_a_number_is_a_warning() {
+    let blocks = "steps:\n  s: {from: events, where: \"event_type > 5\"}\n\
+                  sinks: {out: {from: s, console: {}}}\n";
+    assert_eq!(
+        problems(blocks),
+        [
+            "2:3 s: `event_type > 5` casts the text `event_type` to a number: a row with any \
+          other text becomes a dead letter [`TRY_CAST(event_type AS BIGINT)` is null there; or declare \
+          the column as a number]"
+        ]
+    );
+    let blocks = one_query("SELECT event_id FROM events WHERE event_type BETWEEN 1.5 AND 2");
+    assert!(problems(&blocks)[0].contains("TRY_CAST(event_type AS DOUBLE)"));
+    let blocks = one_query("SELECT event_id FROM events WHERE event_type IN (1, 2)");
+    assert_eq!(problems(&blocks).len(), 1);
+    let explicit = one_query("SELECT event_id FROM events WHERE TRY_CAST(event_type AS INT) > 5");
+    assert_eq!(problems(&explicit), Vec::<String>::new());
+}

@@ -1,6 +1,7 @@
 mod driver;
 mod graphs;
 mod mistakes;
+mod numbers;
 mod results;
 mod tags;
 
@@ -51,7 +52,7 @@ fn lowered(blocks: &str) -> Lowered {
         .unwrap_or_else(|problems| panic!("{}", problems.human()))
 }
 
-/// A console sink of `query`, called `q`.
+/// A console sink of `query`, named `q`.
 fn one_query(query: &str) -> String {
     let mut text = String::from("queries:\n  q: |\n");
     for line in query.lines() {
@@ -63,7 +64,7 @@ fn one_query(query: &str) -> String {
     text
 }
 
-/// All that is wrong, as `line:column path: message [help]`.
+/// All errors, as `line:column path: message [help]`.
 fn problems(blocks: &str) -> Vec<String> {
     check(&spec(blocks))
         .iter()

@@ -12,7 +12,7 @@ const ORDERS: &str = r#"{"order_id":"o1","buyer":"u1","revenue":5.00,"ordered_at
 {"order_id":"o2","buyer":"u9","revenue":null,"ordered_at":1767571265}
 "#;
 
-/// What the console gets of a query over [`EVENTS`] and [`ORDERS`].
+/// Compares the console's output of a query over [`EVENTS`] and [`ORDERS`].
 fn check(query: &str, expected: &str) {
     let lowered = lowered(&one_query(query));
     let results = run(&lowered, &[("events", EVENTS), ("orders", ORDERS)]);
@@ -38,7 +38,7 @@ window_start window_end campaign_id impressions clicks reach revenue
     );
 }
 
-/// In the place of the block, the SQL that it stands for gives the same.
+/// The equivalent SQL in place of the block gives the same results.
 #[test]
 fn metrics_are_the_sql_that_is_shown() {
     let block = "metrics: {q: {key: [campaign_id], window: {tumble: 1m}, measures: {clicks: {from: \
@@ -72,7 +72,7 @@ FROM (
     check(sql, &results["out"]);
 }
 
-/// As the design has it, but for what `flag_bots` is called with.
+/// As in the design, except for the arguments of `flag_bots`.
 #[test]
 fn the_metrics_of_the_design_plan() {
     let lowered = lowered(

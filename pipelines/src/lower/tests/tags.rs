@@ -127,7 +127,7 @@ fn state(text: &str) -> (String, String) {
 fn state_goes_by_what_makes_it() {
     let of_source = TAGS.replace("FROM", "events");
     let of_step = TAGS.replace("FROM", "purchases");
-    // Another tag, written otherwise, or one less changes nothing for the others.
+    // A different, rewritten or removed tag does not affect the others.
     let (input, is) = state(&of_source);
     let reworded = of_source.replace("\"event_type = 'view'\"", "\"(event_type) ='view'\"");
     assert_eq!(state(&reworded), (input.clone(), is.clone()));
@@ -138,7 +138,7 @@ fn state_goes_by_what_makes_it() {
         input.contains("amount > ") && !fewer.contains("amount > "),
         "{input}"
     );
-    // What a step lets pass is part of what its rows are.
+    // The filter of a step is part of its rows' definition.
     let (input, is) = state(&of_step);
     let (other, changed) = state(&of_step.replacen("'purchase'", "'sale'", 1));
     assert_ne!(is, changed);

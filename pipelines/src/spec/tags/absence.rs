@@ -1,4 +1,4 @@
-//! `absence`: whether something did not happen in time.
+//! `absence`: whether an event did not follow in time.
 
 use std::time::Duration;
 
@@ -14,43 +14,43 @@ use crate::{
     yaml::Node,
 };
 
-/// Whether something did not happen in time.
+/// Whether an event did not follow in time.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct AbsenceTag {
-    /// What did not happen, and after what.
+    /// The missing event, and the event before it.
     pub absence: Absence,
-    /// How long it stays true. Default: for ever.
+    /// How long it stays true. Default: forever.
     pub ttl: Option<Setting<Duration>>,
 }
 
-/// What did not happen, and after what.
+/// The missing event, and the event before it.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Absence {
-    /// A SQL condition: the event that begins a wait.
+    /// A SQL condition: the event that starts the wait.
     pub after: SqlText,
-    /// A SQL condition: the event that is waited for.
+    /// A SQL condition: the expected event.
     pub expect: SqlText,
-    /// Columns in which both events must be the same.
+    /// Columns in which both events must be equal.
     #[schemars(extend("default" = serde_json::json!([])))]
     pub same: Vec<Setting<String>>,
-    /// For how long to wait.
+    /// How long to wait.
     pub within: Setting<Duration>,
-    /// What another `after` does to a wait that goes on: `each` begins a wait of its
-    /// own, `first` does nothing, `restart` begins the wait anew.
+    /// The effect of another `after` during a wait: `each` starts its own wait, `first` has no
+    /// effect, `restart` restarts the wait.
     #[schemars(extend("default" = "each"))]
     pub again: Setting<Again>,
 }
 
-/// What another `after` does to a wait that goes on.
+/// The effect of another `after` during a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Again {
-    /// It begins a wait of its own.
+    /// It starts its own wait.
     Each,
-    /// Nothing.
+    /// It has no effect.
     First,
-    /// It begins the wait anew.
+    /// It restarts the wait.
     Restart,
 }
 

@@ -21,39 +21,36 @@ use crate::{
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct AggregateTag {
-    /// What it does with them.
+    /// The aggregate function.
     pub agg: Setting<TagAgg>,
-    /// What is aggregated, in SQL over an event; where it is null, the event does
-    /// not count. `count` counts events where there is none.
+    /// The aggregated expression, in SQL over an event; an event for which it is null does not
+    /// count. Without it, `count` counts events.
     pub arg: Option<SqlText>,
     /// A SQL condition. Events for which it is false or null do not count.
     #[serde(rename = "where")]
     pub filter: Option<SqlText>,
-    /// Over which events: `1d`, `30d`, `lifetime`. Each is a column of its own,
-    /// `<tag>_<window>`. Default: over all, in a column of the tag's name.
+    /// The windows: `1d`, `30d`, `lifetime`. Each has its own column, `<tag>_<window>`. Default:
+    /// all events, in a column with the tag's name.
     #[schemars(length(min = 1))]
     pub windows: Option<Vec<Setting<TagWindow>>>,
-    /// Whether events leave a window to the microsecond; it keeps the time of
-    /// each.
+    /// Whether events leave a window to the microsecond; this stores the time of each.
     #[schemars(extend("default" = false))]
     pub exact: Setting<bool>,
-    /// Events leave a window together with the last instant of their tile, which is
-    /// so wide. Default: 5m, and 1h for windows from 12h on.
+    /// The width of tiles: events leave a window together, with the last instant of their tile.
+    /// Default: 5m, and 1h for windows from 12h on.
     pub tile: Option<Setting<Duration>>,
-    /// For `last_k`: how many, at most 10000.
+    /// For `last_k`: the number of values, at most 10000.
     pub k: Option<Setting<u64>>,
-    /// For `distinct`: up to how many it is exact, and then an estimate. Default:
-    /// 1000.
+    /// For `distinct`: the largest exact number; above it is an estimate. Default: 1000.
     pub exact_up_to: Option<Setting<u64>>,
-    /// How long the value lasts after the newest event that it is made of. Default:
-    /// for ever.
+    /// How long the value lasts after the newest event that it includes. Default: forever.
     pub ttl: Option<Setting<Duration>>,
 }
 
-/// What a tag does with its events.
+/// The aggregate function of a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TagAgg {
-    /// How many events, or how many where `arg` is not null.
+    /// The number of events, or of events where `arg` is not null.
     Count,
     /// The sum of `arg`.
     Sum,
@@ -65,7 +62,7 @@ pub enum TagAgg {
     Avg,
     /// The sample standard deviation of `arg`.
     Std,
-    /// How many different `arg`.
+    /// The number of distinct `arg`.
     Distinct,
     /// The `arg` of the first event.
     First,
@@ -92,12 +89,12 @@ impl Choice for TagAgg {
     ];
 }
 
-/// The tile of windows that are not long, and of long ones, from where on.
+/// The tile of short windows, and the width at which long windows begin.
 const SHORT_TILE: Duration = Duration::from_mins(5);
 const LONG_TILE: Duration = Duration::from_hours(1);
 const LONG_WINDOW: Duration = Duration::from_hours(12);
 
-/// The tile of a window that is exact.
+/// The tile of an exact window.
 const EXACT_TILE: Duration = Duration::from_micros(1);
 
 /// The most items of `last_k` and the most values of an exact `distinct`.
@@ -115,12 +112,12 @@ impl AggregateTag {
         }
     }
 
-    /// Up to how many values `distinct` is exact.
+    /// The number of values up to which `distinct` is exact.
     pub fn exact_up_to(&self) -> u64 {
         self.exact_up_to.as_deref().copied().unwrap_or(1000)
     }
 
-    /// Whether its keys go together.
+    /// Whether its keys fit together.
     fn check(&self, fields: &Fields<'_>, reader: &mut Reader<'_>) -> bool {
         let mut mistakes = self.mistakes(fields.at);
         mistakes.extend(self.window_mistakes());
@@ -225,7 +222,7 @@ impl AggregateTag {
     }
 }
 
-/// Where, what, and what to write instead.
+/// The position, the mistake, and the correct notation.
 type Mistake = (Position, String, Option<String>);
 
 impl Read for AggregateTag {

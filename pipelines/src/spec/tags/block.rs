@@ -14,35 +14,32 @@ use crate::{
     yaml::Node,
 };
 
-/// Tags of each key: values over rolling windows that are right every second, also
-/// when no event comes.
+/// Tags of each key: values over rolling windows that are correct every second, even without new
+/// events.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Tags {
-    /// The source, step or query whose rows are the events. It carries the event
-    /// time.
+    /// The source, step or query whose rows are the events. It provides the event time.
     pub from: Setting<String>,
-    /// The column with whom the tags are of, such as the user: a string or an
-    /// integer. Rows where it is null do not count.
+    /// The column with the key of the tags, such as the user: a string or an integer. Rows with a
+    /// null key do not count.
     pub key: Setting<String>,
-    /// The column that tells apart events of one time: a string or an integer.
-    /// Default: `event_id`, where the rows have it; else their partition and offset
-    /// do.
+    /// The column that orders events of the same time: a string or an integer. Default: `event_id`,
+    /// if the rows have it; otherwise their partition and offset.
     pub event_id: Option<Setting<String>>,
-    /// How far behind the watermark an event still corrects what it touches. Later
-    /// ones are late.
+    /// How far behind the watermark an event still corrects tags. Later ones are late.
     #[schemars(extend("default" = "0s"))]
     pub allowed_lateness: Setting<Duration>,
-    /// A key is forgotten this long after its last event. Default: never.
+    /// A key expires this long after its last event. Default: never.
     pub state_ttl: Option<Setting<Duration>>,
-    /// How much memory keys may take. Default: as much as they need.
+    /// The memory for keys. Default: unlimited.
     pub memory: Option<TagMemory>,
     /// The tags, by name.
     pub define: Nodes<TagDefinition>,
 }
 
 impl Tags {
-    /// The tag with the column `output`, and the name that the file gives it.
+    /// The tag with the column `output`, with its name in the file.
     pub fn output(&self, output: &str) -> Option<(&str, &TagDefinition)> {
         let mut tags = self.define.iter();
         tags.find(|(name, tag)| tag.outputs(name).iter().any(|it| it == output))

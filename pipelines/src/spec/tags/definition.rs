@@ -11,25 +11,25 @@ use crate::{
     yaml::Node,
 };
 
-/// What a tag is: exactly one of these.
+/// The kind of a tag: exactly one of these.
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
 pub enum TagDefinition {
     /// `agg`: an aggregate of events.
     Aggregate(AggregateTag),
-    /// `time_since`: how long ago another tag's time is.
+    /// `time_since`: the age of another tag's time.
     TimeSince(TimeSinceTag),
     /// `top_k`: the items with the highest weight.
     TopK(TopKTag),
-    /// `funnel`: the furthest step that was reached in order.
+    /// `funnel`: the furthest step reached in order.
     Funnel(FunnelTag),
-    /// `absence`: whether something did not happen in time.
+    /// `absence`: whether an event did not follow in time.
     Absence(AbsenceTag),
     /// `score`: a small number for another tag's value.
     Score(ScoreTag),
 }
 
-/// The key that says which it is.
+/// The key that selects the kind.
 const KINDS: [&str; 6] = ["agg", "time_since", "top_k", "funnel", "absence", "score"];
 
 impl TagDefinition {

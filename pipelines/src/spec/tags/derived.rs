@@ -1,4 +1,4 @@
-//! `time_since` and `score`: values that follow from another tag.
+//! `time_since` and `score`: values derived from another tag.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -14,17 +14,17 @@ use crate::{
     yaml::Node,
 };
 
-/// How long ago another tag's time is, in whole units; null where that is null.
+/// The age of another tag's time, in whole units; null if the time is null.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct TimeSinceTag {
     /// The tag, whose value is a time.
     pub time_since: Setting<String>,
-    /// In what it is counted: `s`, `m`, `h` or `d`.
+    /// The unit: `s`, `m`, `h` or `d`.
     pub unit: Setting<Unit>,
 }
 
-/// In what time is counted.
+/// The unit of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     /// Seconds.
@@ -38,7 +38,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// How long it is.
+    /// The length of the unit.
     pub fn duration(self) -> Duration {
         match self {
             Self::Second => Duration::from_secs(1),
@@ -59,28 +59,27 @@ impl Choice for Unit {
     ];
 }
 
-/// A score for another tag's value, from 1 to the number of cuts and one: 1 and the
-/// number of cuts that are not above the value; null where that is null. The
-/// recency, frequency and monetary scores of RFM are three of these. It has `cuts` or
-/// `quantiles`.
+/// A score for another tag's value, from 1 to the number of cuts plus one: 1 plus the number of
+/// cuts that are not above the value; null if the value is null. The recency, frequency and
+/// monetary scores of RFM are three of these. It has `cuts` or `quantiles`.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct ScoreTag {
     /// The tag, whose value is a number.
     pub score: Setting<String>,
-    /// Where the score goes up: numbers, ascending.
+    /// The values at which the score increases, ascending.
     #[schemars(length(min = 1))]
     pub cuts: Option<Vec<Setting<f64>>>,
-    /// Into how many parts of about the same size all keys are cut by the tag's value:
-    /// anew at midnight UTC, for the day that begins.
+    /// The number of equal-sized groups into which the tag's value divides all keys. The groups are
+    /// recomputed at midnight UTC, for the day that begins.
     #[schemars(range(min = 2, max = 100))]
     pub quantiles: Option<Setting<u64>>,
-    /// Whether low values have the high scores, as for days since an order.
+    /// Whether low values have high scores, as for days since an order.
     #[schemars(extend("default" = false))]
     pub reversed: Setting<bool>,
 }
 
-/// Into how many parts keys can be cut.
+/// The allowed numbers of groups.
 const PARTS: RangeInclusive<u64> = 2..=100;
 
 impl Read for TimeSinceTag {

@@ -1,4 +1,4 @@
-//! `funnel`: the furthest step that was reached in order.
+//! `funnel`: the furthest step reached in order.
 
 use std::time::Duration;
 
@@ -15,8 +15,7 @@ use crate::{
     yaml::Node,
 };
 
-/// The furthest step that the events of each key reach in order; null where they do
-/// not reach the first.
+/// The furthest step that the events of each key reach in order; null before the first.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct FunnelTag {
@@ -28,9 +27,9 @@ pub struct FunnelTag {
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Funnel {
-    /// How long a passage may take; as long, the value lasts.
+    /// The longest time from the first step to the last; the value lasts as long.
     pub within: Setting<Duration>,
-    /// What may lie between the steps, by the names of `ClickHouse`'s
+    /// Which events are allowed between the steps, with the mode names of `ClickHouse`'s
     /// `windowFunnel`.
     #[schemars(extend("default" = "default"))]
     pub mode: Setting<FunnelMode>,
@@ -39,16 +38,16 @@ pub struct Funnel {
     pub steps: Nodes<SqlText>,
 }
 
-/// What may lie between the steps of a funnel.
+/// Which events are allowed between the steps of a funnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FunnelMode {
-    /// Anything.
+    /// Any event.
     Default,
-    /// No other event.
+    /// Only steps that were reached.
     StrictOrder,
-    /// No step a second time.
+    /// No repeated step except the first.
     StrictDeduplication,
-    /// Anything, but each step is later than the one before it.
+    /// Any event, but each step is later than the one before it.
     StrictIncrease,
 }
 

@@ -11,16 +11,15 @@ use crate::{
     yaml::Node,
 };
 
-/// Where keys rest that memory has no room for: those without an event lately are on
-/// the local disk, which is a cache; commits hold all.
+/// The memory for keys. Keys without recent events are spilled to the local disk, which is a cache;
+/// commits contain all keys.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct TagMemory {
-    /// What the states of keys may take in memory, all lanes together, about. An
-    /// index of some 100 bytes a key comes on top.
+    /// The approximate memory for the states of keys, over all lanes. An index of about 100 bytes
+    /// per key is additional.
     pub limit: Setting<ByteSize>,
-    /// A folder on a local disk. Default: `tagflow` in the system's folder for
-    /// temporary files.
+    /// A folder on a local disk. Default: `tagflow` in the system's folder for temporary files.
     pub spill: Option<Setting<String>>,
 }
 

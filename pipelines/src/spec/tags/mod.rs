@@ -1,9 +1,11 @@
-//! `tags`: what is known about each user, right as of every instant.
+//! `tags`: the properties of each user, correct as of every instant.
 //!
-//! A tag is one of: an aggregate of events ([`aggregate`]) over some windows
-//! ([`window`]), the heaviest items ([`top_k`]), the furthest step of a
-//! [`funnel`], something that did not happen ([`absence`]), or a value that follows
-//! from another tag ([`derived`]).
+//! The kinds of tags:
+//! - [`aggregate`]: an aggregate of events over some windows ([`window`])
+//! - [`top_k`]: the heaviest items
+//! - [`funnel`]: the furthest step reached
+//! - [`absence`]: whether an event did not follow
+//! - [`derived`]: a value derived from another tag
 
 mod absence;
 mod aggregate;

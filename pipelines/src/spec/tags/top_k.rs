@@ -13,17 +13,16 @@ use crate::{
     yaml::Node,
 };
 
-/// The items that the events of each key weigh the most for: a list, the heaviest
-/// first.
+/// The items with the highest weight among the events of each key: a list, the heaviest first.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct TopKTag {
-    /// Which items, how many, and how they are forgotten.
+    /// The items, their number, and their decay.
     pub top_k: TopK,
-    /// What an event weighs, by the value of the column `weigh_by`; others weigh
-    /// nothing. Default: each event weighs 1.
+    /// The weight of an event, by the value of the column `weigh_by`; other events have no weight.
+    /// Default: each event has weight 1.
     pub weights: Option<Nodes<Setting<f64>>>,
-    /// The column that `weights` goes by.
+    /// The column that `weights` refers to.
     #[schemars(extend("default" = "event_type"))]
     pub weigh_by: Setting<String>,
     /// A SQL condition. Events for which it is false or null do not count.
@@ -31,13 +30,13 @@ pub struct TopKTag {
     pub filter: Option<SqlText>,
 }
 
-/// Which items, how many, and how they are forgotten.
+/// The items, their number, and their decay.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct TopK {
-    /// The item, in SQL over an event; where it is null, the event does not count.
+    /// The item, in SQL over an event; an event for which it is null does not count.
     pub arg: SqlText,
-    /// How many come out, at most 1000.
+    /// The number of items, at most 1000.
     pub k: Setting<u64>,
     /// The time in which a weight halves.
     pub half_life: Setting<Duration>,

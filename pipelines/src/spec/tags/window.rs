@@ -1,4 +1,4 @@
-//! The events that a tag goes over.
+//! The events of a tag.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::{
     yaml::Kind,
 };
 
-/// The events that a tag goes over: those of the last so long, or all.
+/// The events of a tag: those of the last span of time, or all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagWindow {
     text: String,
@@ -20,12 +20,12 @@ pub struct TagWindow {
 const LIFETIME: &str = "lifetime";
 
 impl TagWindow {
-    /// As written, without spaces: the end of a column's name.
+    /// As written, without spaces: the suffix of a column's name.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// How far back it goes; without end for a lifetime.
+    /// The width; `None` for a lifetime.
     pub fn width(&self) -> Option<Duration> {
         self.width
     }

@@ -1,8 +1,8 @@
-//! Whatever a file says, reading it ends with problems and not with a panic.
+//! Reading any file ends with problems and never with a panic.
 
 use super::{everything::EVERYTHING, *};
 
-/// Reads, renders, and makes the plan of what can be read.
+/// Reads, renders, and makes the plan of the readable part.
 fn survive(text: &str) {
     let Parsed { spec, diagnostics } = parsed(text);
     let lines = u32::try_from(text.lines().count()).unwrap();

@@ -1,4 +1,4 @@
-//! What the keys of a right file mean, and what those left out do.
+//! The meaning of the keys of a valid file, and the defaults of missing ones.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -131,7 +131,7 @@ fn what_is_left_out_has_its_default() {
 }
 
 #[test]
-fn files_judge_no_time_unless_told_to() {
+fn files_may_be_a_day_ahead_unless_told_otherwise() {
     let kafka = "kafka: {brokers: localhost:9092, topics: [t]}";
     let files = with(kafka, "files: {url: a.ndjson}");
     let max_future = |text: &str| {
@@ -139,7 +139,7 @@ fn files_judge_no_time_unless_told_to() {
         let time = &spec.sources.get("events").unwrap().time;
         time.max_future.as_deref().copied()
     };
-    assert_eq!(max_future(&files), None);
+    assert_eq!(max_future(&files), Some(Duration::from_hours(24)));
     let told = files.replace("event_time: ts", "event_time: ts, max_future: 1h");
     assert_eq!(max_future(&told), Some(Duration::from_hours(1)));
 }
@@ -168,7 +168,7 @@ fn the_example_is_right() {
 
 #[test]
 fn the_reference_begins_with_a_right_file() {
-    let page = include_str!("../../../../docs/pipeline-file.md");
+    let page = include_str!("../../../../docs/reference/README.md");
     let (_, rest) = page.split_once("```yaml\n").unwrap();
     let (example, _) = rest.split_once("```").unwrap();
     assert_eq!(*spec(example).name, "clicks");

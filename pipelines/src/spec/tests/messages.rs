@@ -1,8 +1,8 @@
-//! Each mistake that the file can have, word for word.
+//! Each mistake that a file can have, word for word.
 
 use super::*;
 
-/// The lines that a person sees, without the count.
+/// The rendered lines, without the count.
 fn human(text: &str) -> String {
     let problems = parsed(text).diagnostics;
     let lines = problems.human();
@@ -364,14 +364,14 @@ fn all_problems_at_once_for_github() {
 
 #[test]
 fn a_node_in_error_hides_nothing_and_blames_nobody() {
-    // `events` cannot be read, and what takes its rows is still right.
+    // `events` is unreadable, and its consumer is still valid.
     let text = with("event_time: ts", "event_time: [ts]");
     check(&text, "p.yaml:7:24  error  expected a string, got a list");
     let parsed = parsed(&text);
     let spec = parsed.spec.unwrap();
     assert!(spec.is_unreadable("events"));
     assert!(!spec.is_unreadable("other"));
-    // Of a block that cannot be read no name is known.
+    // No name of an unreadable block is known.
     check(
         &with("sinks:\n", "steps: []\nsinks:\n").replace("from: events", "from: clean"),
         "p.yaml:8:8  error  expected a map of names, got a list",

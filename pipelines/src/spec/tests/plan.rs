@@ -1,4 +1,4 @@
-//! What is stored of a pipeline, and that no secret is.
+//! The stored plan of a pipeline contains no secret.
 
 use super::*;
 

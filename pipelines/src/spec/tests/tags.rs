@@ -1,4 +1,4 @@
-//! What can be wrong with tags, segments and scenes, word for word.
+//! The mistakes in tags, segments and scenes, word for word.
 
 use std::fmt::Write as _;
 
@@ -30,7 +30,7 @@ fn human(text: &str) -> String {
     lines.replace("p.yaml:", "")
 }
 
-/// The problems of a tag that is the first.
+/// The problems of a file whose first tag is this.
 fn tag(definition: &str) -> String {
     let text = TAGS.replace("TAG", definition);
     let mut lines = String::new();

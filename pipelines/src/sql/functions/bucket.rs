@@ -13,8 +13,8 @@ use datafusion::{
     },
 };
 
-/// `bucket(key, n)` of a string or an integer: the bucket transform of Apache Iceberg
-/// (Murmur3 of 32 bits, without its sign, modulo `n`), as digits of equal number.
+/// `bucket(key, n)` of a string or an integer: the bucket transform of Apache Iceberg (Murmur3 of
+/// 32 bits, without its sign, modulo `n`), as digits of equal number.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Bucket {
     signature: Signature,

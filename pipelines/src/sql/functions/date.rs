@@ -9,8 +9,8 @@ use datafusion::{
     },
 };
 
-/// `date(x)` is `CAST(x AS DATE)`; times are taken in UTC. Every database but
-/// DataFusion has it, and partitions by day want it.
+/// `date(x)` is `CAST(x AS DATE)`; times are taken in UTC. Every database except DataFusion has it,
+/// and partitions by day need it.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Date {
     signature: Signature,

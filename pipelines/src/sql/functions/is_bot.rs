@@ -1,4 +1,4 @@
-//! `is_bot(text)`: whether a user agent is known to be of a bot.
+//! `is_bot(text)`: whether a user agent is that of a known bot.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use datafusion::{
 };
 use tagflow_operators::bots::are_bots;
 
-/// `is_bot(text)` looks a user agent up in the list of `crawler-user-agents`. It is
-/// never null: an unknown user agent is no known bot.
+/// `is_bot(text)` matches a user agent against the list of `crawler-user-agents`. It is never null:
+/// an unknown user agent is no known bot.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct IsBot {
     signature: Signature,

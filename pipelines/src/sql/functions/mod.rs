@@ -1,16 +1,19 @@
-//! The functions that SQL may call: DataFusion's, and the few of our dialect.
+//! The functions of SQL: DataFusion's, and a few of our dialect.
 //!
-//! | ours | what it is |
+//! | ours | meaning |
 //! | --- | --- |
-//! | `tumble(ts, interval)` and its like | the window that a time lies in: a struct of `start` and `end` |
+//! | `tumble(ts, interval)` and similar | the window that contains a time: a struct of `start` and `end` |
 //! | `date(x)` | the calendar day (UTC) of a time, or of a `YYYY-MM-DD` text |
+//! | `date_part(part, x)` | DataFusion's, with the fraction of seconds between two times |
 //! | `bucket(key, n)` | the folder of a key in a snapshot |
-//! | `is_bot(text)` | whether a user agent is known to be of a bot |
-//! | `theta_estimate(sketch)` | how many distinct values a theta sketch has seen |
-//! | `theta_sketch(x, lg_k)` and its like | aggregates, see [`tagflow_operators::aggregate`] |
+//! | `is_bot(text)` | whether a user agent is that of a known bot |
+//! | `theta_estimate(sketch)` | the number of distinct values in a theta sketch |
+//! | `theta_sketch(x, lg_k)` and similar | aggregates, see [`tagflow_operators::aggregate`] |
 
 mod bucket;
 mod date;
+mod date_part;
+mod foreign;
 mod is_bot;
 mod theta_estimate;
 mod window;
@@ -26,6 +29,7 @@ use datafusion::{
 
 use tagflow_operators::aggregate;
 
+pub(crate) use foreign::{names as foreign_names, written_here};
 pub(crate) use window::{WindowKind, time_zone};
 
 /// The functions of our dialect, for a DataFusion session that runs the same
@@ -37,10 +41,19 @@ pub fn batch_functions() -> Vec<ScalarUDF> {
         .chain([
             ScalarUDF::new_from_impl(bucket::Bucket::new()),
             ScalarUDF::new_from_impl(date::Date::new()),
+            ScalarUDF::new_from_impl(date_part::DatePart::new()),
             ScalarUDF::new_from_impl(is_bot::IsBot::new()),
             ScalarUDF::new_from_impl(theta_estimate::ThetaEstimate::new()),
         ])
         .collect()
+}
+
+/// The planners of operators, of field accesses and of functions with their own syntax in SQL.
+pub fn planners() -> Vec<Arc<dyn ExprPlanner>> {
+    let ours: Arc<dyn ExprPlanner> = Arc::new(date_part::ExtractPlanner::new());
+    let mut planners = vec![ours];
+    planners.extend(SessionStateDefaults::default_expr_planners());
+    planners
 }
 
 /// Functions by name, aliases included.
@@ -53,7 +66,7 @@ pub struct Functions {
 }
 
 impl Functions {
-    /// DataFusion's and ours.
+    /// DataFusion's functions and ours.
     pub fn new() -> Self {
         let ours = batch_functions().into_iter().map(Arc::new);
         let scalar = SessionStateDefaults::default_scalar_functions()
@@ -78,7 +91,7 @@ impl Functions {
                 WindowUDF::name,
                 WindowUDF::aliases,
             ),
-            planners: SessionStateDefaults::default_expr_planners(),
+            planners: planners(),
         }
     }
 
@@ -102,12 +115,12 @@ impl Functions {
         self.window.get(name)
     }
 
-    /// What plans operators and field accesses.
+    /// The planners of operators and field accesses.
     pub fn planners(&self) -> &[Arc<dyn ExprPlanner>] {
         &self.planners
     }
 
-    /// Whether there is any function `name`.
+    /// Whether a function `name` of any kind exists.
     pub fn knows(&self, name: &str) -> bool {
         self.scalar.contains_key(name)
             || self.higher_order.contains_key(name)
@@ -115,8 +128,8 @@ impl Functions {
             || self.window.contains_key(name)
     }
 
-    /// Whether `name` gives another value each time that it is asked: such a
-    /// function makes a replay disagree with the run that it repeats.
+    /// Whether `name` returns another value on each call. With such a function a replay differs
+    /// from the original run.
     pub fn is_volatile(&self, name: &str) -> bool {
         self.scalar(name)
             .is_some_and(|function| function.signature().volatility != Volatility::Immutable)

@@ -1,4 +1,4 @@
-//! `theta_estimate(sketch)`: how many distinct values a sketch has seen.
+//! `theta_estimate(sketch)`: the number of distinct values in a sketch.
 
 use std::sync::Arc;
 

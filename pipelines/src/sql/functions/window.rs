@@ -1,7 +1,7 @@
-//! The functions that cut event time into windows, for GROUP BY.
+//! The functions that divide event time into windows, for GROUP BY.
 //!
-//! On a stream the planner turns a call into a windowed aggregate and never
-//! calls it. In batch those that put a row into one window compute it.
+//! On a stream the planner turns a call into a windowed aggregate and never executes it. In batch,
+//! functions that assign a row to one window are executed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,10 +25,10 @@ use crate::diagnostic::closest;
 
 const DAY_US: i64 = 24 * 60 * 60 * 1_000_000;
 
-/// A function of the dialect that says how event time is cut.
+/// A function of the dialect that defines a window of event time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum WindowKind {
-    /// Windows of a width, one after the other.
+    /// Adjacent windows of one width.
     Tumble,
     /// Days of a time zone.
     TumbleDay,
@@ -40,12 +40,12 @@ pub(crate) enum WindowKind {
     Hop,
     /// Windows that grow from the start of a period.
     Cumulate,
-    /// Windows between silences.
+    /// Windows separated by gaps without rows.
     Session,
 }
 
 impl WindowKind {
-    /// All of them.
+    /// All window functions.
     pub(crate) const ALL: [Self; 7] = [
         Self::Tumble,
         Self::TumbleDay,
@@ -74,7 +74,7 @@ impl WindowKind {
         }
     }
 
-    /// A call as an example: over `time`.
+    /// An example call over `time`.
     pub(crate) fn example(self, time: &str) -> String {
         match self {
             Self::Tumble => format!("tumble({time}, INTERVAL '1 minute')"),
@@ -101,10 +101,10 @@ impl WindowKind {
         }
     }
 
-    /// The windows that constant arguments (those after the time) speak of.
+    /// The windows for constant arguments (those after the time).
     ///
     /// # Errors
-    /// The reason why there are none, for a user.
+    /// The reason why they are invalid, for a user.
     pub(crate) fn windows(self, arguments: &[ScalarValue]) -> Result<Windows, String> {
         let windows = match (self, arguments) {
             (Self::Tumble, [size]) => Windows::Tumble(Period::Fixed(width(size)?)),
@@ -141,8 +141,8 @@ enum Argument {
     Text,
 }
 
-/// A [`WindowKind`] as DataFusion calls it: of an event time, or of a window
-/// (which counts where it ends), the window `[start, end)` around it.
+/// A [`WindowKind`] as a DataFusion function. From an event time, or from a window (which counts
+/// where it ends), it computes the window `[start, end)` around it.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct WindowFunction {
     kind: WindowKind,
@@ -240,7 +240,7 @@ impl ScalarUDFImpl for WindowFunction {
     }
 }
 
-/// The event times, or those of windows: the last instant of each.
+/// The event times; for windows, the last instant of each.
 fn times_of(values: &ArrayRef) -> Result<TimestampMicrosecondArray> {
     if let Some(windows) = values.as_struct_opt() {
         let ends = cast(windows.column(1), &time())?;
@@ -283,7 +283,7 @@ fn around(times: &TimestampMicrosecondArray, windows: &Windows) -> Result<ArrayR
     )?))
 }
 
-/// A width, or why it can be none.
+/// A width, or why it is invalid.
 fn width(interval: &ScalarValue) -> Result<Duration, String> {
     let ScalarValue::IntervalMonthDayNano(Some(interval)) = interval else {
         return Err("the width of a window must be an interval".into());
@@ -331,7 +331,7 @@ fn zone_of(value: &ScalarValue) -> Result<Tz, String> {
 /// The IANA time zone `name`.
 ///
 /// # Errors
-/// That there is none, for a user.
+/// It does not exist, in words for a user.
 pub(crate) fn time_zone(name: &str) -> Result<Tz, String> {
     let all = tagflow_operators::window::TZ_VARIANTS;
     name.parse().map_err(|_| {

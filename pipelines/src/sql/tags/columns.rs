@@ -1,26 +1,27 @@
-//! The columns that tags are made of.
+//! The columns that tags read.
 
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::{
-    common::{Column, DFSchemaRef},
-    logical_expr::{Expr, ExprSchemable, cast},
+    common::{Column, DFSchema, DFSchemaRef},
+    logical_expr::{Expr, ExprSchemable, cast, when},
 };
 use sha2::{Digest, Sha256};
+use tagflow_operators::expr::{can_fail, physical};
 
 use crate::{
     spec::SqlText,
-    sql::{Catalog, Fault, Program, SqlError, display, resolve},
+    sql::{Catalog, Fault, Program, SqlError, display, implicit, resolve},
 };
 
-/// The distinct columns that the tags of a block read, and how they are computed.
+/// The distinct columns that the tags of a block read, with their expressions.
 pub(super) struct Columns<'a> {
     program: &'a Program,
     from: &'a str,
-    /// The rows of `from`, as expressions know them.
+    /// The schema of `from` for expressions.
     schema: DFSchemaRef,
-    /// What each value goes with: the key and the event time.
+    /// The columns that accompany each value: the key and the event time.
     always: [&'a str; 2],
     known: Vec<Computed>,
 }
@@ -28,16 +29,47 @@ pub(super) struct Columns<'a> {
 struct Computed {
     expr: Expr,
     field: Arc<Field>,
-    /// Whether it is a column of `from` as it is.
+    /// Whether it is an unchanged column of `from`.
     is_carried: bool,
+    /// The value is read where one of these is true; `None` means everywhere.
+    read_where: Option<Vec<Expr>>,
 }
 
-/// The columns in their order: those of the relation in front.
+impl Computed {
+    /// Records that it is read where `condition` is true; everywhere without one.
+    fn read(&mut self, condition: Option<&Expr>) {
+        match (&mut self.read_where, condition) {
+            (Some(all), Some(condition)) => all.push(condition.clone()),
+            (all, None) => *all = None,
+            (None, Some(_)) => {}
+        }
+    }
+
+    /// Its value and its field. Where it is not read it is null, if its computation could fail.
+    fn guarded(self, schema: &DFSchema) -> (Expr, Arc<Field>) {
+        let Self { expr, field, .. } = self;
+        let condition = self.read_where.into_iter().flatten().reduce(Expr::or);
+        let can_fail =
+            || physical(&expr, schema).is_ok_and(|physical| can_fail(&physical, schema.as_arrow()));
+        match condition {
+            Some(condition) if can_fail() => {
+                let field = field.as_ref().clone().with_nullable(true);
+                (
+                    when(condition, expr).end().expect("a case"),
+                    Arc::new(field),
+                )
+            }
+            _ => (expr, field),
+        }
+    }
+}
+
+/// The columns in their order: those of the relation first.
 pub(super) struct Laid {
     pub(super) columns: Vec<(Expr, Arc<Field>)>,
-    /// How many are of the relation.
+    /// The number of the relation's columns.
     pub(super) carried: usize,
-    /// Where each is that was asked for.
+    /// The index of each requested column.
     pub(super) places: Vec<usize>,
 }
 
@@ -68,7 +100,7 @@ impl<'a> Columns<'a> {
         self.program.catalog()
     }
 
-    /// The column `name` of the relation, which has it.
+    /// The existing column `name` of the relation.
     pub(super) fn carried(&mut self, name: &str) -> usize {
         let is_it = |known: &Computed| known.is_carried && known.field.name() == name;
         if let Some(place) = self.known.iter().position(is_it) {
@@ -82,11 +114,21 @@ impl<'a> Columns<'a> {
             expr: Expr::Column(Column::new(qualifier.cloned(), name)),
             field: Arc::clone(field),
             is_carried: true,
+            read_where: None,
         });
         self.known.len() - 1
     }
 
-    /// What `text` is over the relation, typed.
+    /// Parts of `text` that may have another meaning than its author expects.
+    pub(super) fn warnings(&self, text: &SqlText) -> Vec<SqlError> {
+        let expr = resolve::parse_expression(text.text(), &self.schema, self.catalog());
+        expr.map_or_else(
+            |_| Vec::new(),
+            |expr| implicit::of_expr(&expr, &self.schema),
+        )
+    }
+
+    /// The typed expression of `text` over the relation.
     pub(super) fn expression(&self, text: &SqlText) -> Result<(Expr, DataType), Vec<SqlError>> {
         let expr = resolve::expression(text.text(), &self.schema, self.catalog())?;
         let kind = expr.get_type(&*self.schema);
@@ -94,8 +136,19 @@ impl<'a> Columns<'a> {
         Ok((expr, kind))
     }
 
-    /// The column that holds `expr` as a `kind`.
-    pub(super) fn computed(&mut self, expr: Expr, kind: &DataType) -> Result<usize, SqlError> {
+    /// The condition in the column `place`.
+    pub(super) fn condition(&self, place: usize) -> &Expr {
+        &self.known[place].expr
+    }
+
+    /// The column with `expr` as a `kind`, which is read where the condition in another column is
+    /// true; everywhere without one.
+    pub(super) fn computed(
+        &mut self,
+        expr: Expr,
+        kind: &DataType,
+        condition: Option<usize>,
+    ) -> Result<usize, SqlError> {
         let planner = |error| SqlError::of_planner(&error);
         let is_of_kind = expr.get_type(&*self.schema).map_err(planner)? == *kind;
         let expr = if is_of_kind {
@@ -116,14 +169,16 @@ impl<'a> Columns<'a> {
         let name = match (&expr, &definition) {
             (Expr::Column(column), None) => return Ok(self.carried(&column.name)),
             (_, None) => display::sql(&expr),
-            // What its columns stand for is part of what it is.
+            // The definition of its columns is part of its definition.
             (_, Some(definition)) => {
                 let hash = format!("{:x}", Sha256::digest(definition));
                 format!("{} of {}", display::sql(&expr), &hash[..8])
             }
         };
         let is_it = |known: &Computed| !known.is_carried && *known.field.name() == name;
+        let condition = condition.map(|place| self.condition(place).clone());
         if let Some(place) = self.known.iter().position(is_it) {
+            self.known[place].read(condition.as_ref());
             return Ok(place);
         }
         let nullable = expr.nullable(&*self.schema).map_err(planner)?;
@@ -131,11 +186,12 @@ impl<'a> Columns<'a> {
             field: Arc::new(Field::new(name, kind.clone(), nullable)),
             expr,
             is_carried: false,
+            read_where: condition.map(|condition| vec![condition]),
         });
         Ok(self.known.len() - 1)
     }
 
-    /// All of them, in order.
+    /// All columns, in order.
     pub(super) fn lay(self) -> Laid {
         let carried = self.known.iter().filter(|it| it.is_carried).count();
         let (mut in_front, mut behind) = (0, carried);
@@ -152,14 +208,14 @@ impl<'a> Columns<'a> {
         let (front, back): (Vec<_>, Vec<_>) = self.known.into_iter().partition(|it| it.is_carried);
         let columns = front.into_iter().chain(back);
         Laid {
-            columns: columns.map(|it| (it.expr, it.field)).collect(),
+            columns: columns.map(|it| it.guarded(&self.schema)).collect(),
             carried,
             places,
         }
     }
 }
 
-/// The type that a tag keeps values of type `kind` in; none if it cannot.
+/// The type in which a tag stores values of type `kind`; `None` if it cannot.
 pub(super) fn kept_as(kind: &DataType) -> Option<DataType> {
     Some(match kind {
         DataType::Boolean

@@ -1,10 +1,9 @@
-//! Tags and segments: from SQL over events and tags to columns and rules.
+//! Tags and segments: turns SQL over events and tags into columns and rules.
 //!
-//! Conditions, arguments and weights are computed before rows are sent to the lane
-//! of their key, each distinct expression once (`columns`). A column of these is
-//! named after what it holds, because state goes by these names: a tag keeps its
-//! state as long as the names of its columns are the same. `plan` makes the tags of
-//! them, and `rules` the segments of those.
+//! Conditions, arguments and weights are computed before rows are sent to the lane of their key,
+//! each distinct expression once (`columns`). The name of such a column is its expression, because
+//! names identify state: a tag keeps its state as long as the names of its columns are the same.
+//! `plan` builds the tags from the columns, and `rules` builds the segments from the tags.
 
 mod columns;
 mod plan;
@@ -21,17 +20,16 @@ pub(crate) use plan::plan;
 /// Tags and segments that can run.
 #[derive(Debug, Clone)]
 pub(crate) struct PlannedTags {
-    /// What the operator is made with; its input is without offsets.
+    /// The operator's configuration; its input has no offsets.
     pub(crate) spec: TagsSpec,
-    /// The relation that the events are of.
+    /// The relation with the events.
     pub(crate) from: String,
-    /// The columns of it that are read.
+    /// The columns of `from` that are read.
     pub(crate) reads: Vec<String>,
-    /// Its columns, as expressions know them.
+    /// Its schema for expressions.
     pub(crate) schema: DFSchemaRef,
     /// The operator's input: values over `schema`.
     pub(crate) columns: Vec<(Expr, Arc<Field>)>,
-    /// What determines which events come, with their keys and times; nothing does
-    /// for a source.
+    /// The definition of the events, their keys and their times; `None` for a source.
     pub(crate) events: Option<String>,
 }

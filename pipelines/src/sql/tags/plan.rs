@@ -1,4 +1,4 @@
-//! From the block of the file to what the operator is made with.
+//! Builds the operator's configuration from the block of the file.
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use datafusion::{
     prelude::lit,
 };
 use tagflow_operators::tags::{
-    Again, Cuts, Function, FunnelMode, Over, Profile, Spill, Tag, TagKind, TagsSpec,
+    Again, Function, FunnelMode, Over, Profile, Spill, Tag, TagKind, TagsSpec, Thresholds,
 };
 
 use super::{
@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Plans the tags and segments of `spec`, whose other relations are in `program`.
-/// What is wrong goes to `diagnostics`.
+/// Errors are added to `diagnostics`.
 pub(crate) fn plan(
     spec: &Spec,
     program: &Program,
@@ -92,7 +92,7 @@ pub(crate) fn plan(
             state_ttl: tags.state_ttl.as_deref().copied(),
             spill: tags.memory.as_ref().map(spill),
             profile: Profile::default(),
-            recut_every: RECUT_EVERY,
+            rescore_every: RESCORE_EVERY,
             counted: Vec::new(),
             tags: planned,
             segments,
@@ -110,16 +110,16 @@ fn spill(memory: &TagMemory) -> Spill {
     }
 }
 
-/// Keys are cut anew at midnight UTC.
-const RECUT_EVERY: Duration = Duration::from_hours(24);
+/// Quantile thresholds are recomputed at midnight UTC.
+const RESCORE_EVERY: Duration = Duration::from_hours(24);
 
 /// The node's name.
 const TAGS: &str = "tags";
 
-/// The columns that an event may be told by, where the file says none.
+/// The default column that identifies an event.
 const EVENT_ID: &str = "event_id";
 
-/// The place of each column that a tag reads.
+/// The index of each column that a tag reads.
 fn places_of(kind: &mut TagKind) -> Vec<&mut usize> {
     match kind {
         TagKind::Aggregate {
@@ -142,7 +142,7 @@ fn places_of(kind: &mut TagKind) -> Vec<&mut usize> {
     }
 }
 
-/// The tags that follow from others, each after what it reads.
+/// The tags that are derived from others, each after its inputs.
 fn derived(
     tags: &Tags,
     planned: &mut Vec<Tag>,
@@ -187,13 +187,13 @@ fn derived(
             false
         });
         if waiting.len() == before {
-            // What still waits reads what is in error, or itself.
+            // The remaining tags read a tag in error, or themselves.
             return is_sound && waiting.is_empty();
         }
     }
 }
 
-/// The tag that follows from the one at `place`.
+/// The tag that is derived from the one at `place`.
 fn derive(tag: &TagDefinition, place: usize, of: &Field) -> Result<TagKind, SqlError> {
     let kind = of.data_type();
     match tag {
@@ -213,19 +213,19 @@ fn derive(tag: &TagDefinition, place: usize, of: &Field) -> Result<TagKind, SqlE
         ))),
         TagDefinition::Score(tag) => Ok(TagKind::Score {
             tag: place,
-            cuts: cuts(tag),
+            thresholds: thresholds(tag),
             is_reversed: *tag.reversed,
         }),
         _ => Err(SqlError::new("the tag follows from no other")),
     }
 }
 
-/// Where a score goes up: by quantiles where there are no numbers.
-fn cuts(tag: &ScoreTag) -> Cuts {
+/// The thresholds of a score: quantiles if the file has no numbers.
+fn thresholds(tag: &ScoreTag) -> Thresholds {
     let numbers = tag.cuts.iter().flatten().map(|cut| **cut);
     match &tag.quantiles {
-        Some(parts) => Cuts::Quantiles(**parts as usize),
-        None => Cuts::At(numbers.collect()),
+        Some(parts) => Thresholds::Quantiles(**parts as usize),
+        None => Thresholds::At(numbers.collect()),
     }
 }
 
@@ -353,7 +353,7 @@ impl<'a, 'd> Planner<'a, 'd> {
         })
     }
 
-    /// The columns of a tag that follows from events; none if it is another.
+    /// The columns of a tag over events; `None` for other tags.
     fn plain(&mut self, name: &str, tag: &TagDefinition) -> Option<Vec<Tag>> {
         let path = format!("tags.define.{name}");
         let one = |kind, ttl: Option<&Setting<Duration>>| {
@@ -378,7 +378,9 @@ impl<'a, 'd> Planner<'a, 'd> {
             None => Some(None),
             Some(text) => {
                 let must_be_number = matches!(*tag.agg, TagAgg::Sum | TagAgg::Avg | TagAgg::Std);
-                self.argument(text, path, must_be_number).map(Some)
+                let condition = filter.flatten();
+                self.argument(text, path, must_be_number, condition)
+                    .map(Some)
             }
         };
         let (argument, filter) = (argument?, filter?);
@@ -426,7 +428,8 @@ impl<'a, 'd> Planner<'a, 'd> {
     fn top_k(&mut self, tag: &TopKTag, path: &str) -> Option<TagKind> {
         let filter = self.condition_or_none(tag.filter.as_ref(), path);
         let argument = self.value(&tag.top_k.arg, path).and_then(|(expr, _)| {
-            let column = self.columns.computed(expr, &DataType::Utf8);
+            let condition = filter.flatten();
+            let column = self.columns.computed(expr, &DataType::Utf8, condition);
             self.reported(column, &tag.top_k.arg, path)
         });
         let weight = match &tag.weights {
@@ -442,8 +445,8 @@ impl<'a, 'd> Planner<'a, 'd> {
                     cases = cases.when(lit(&**name), lit(**weight));
                 }
                 let weight = cases.end().map_err(|error| SqlError::of_planner(&error));
-                let weight =
-                    weight.and_then(|weight| self.columns.computed(weight, &DataType::Float64));
+                let weight = weight
+                    .and_then(|weight| self.columns.computed(weight, &DataType::Float64, None));
                 Some(self.reported_at(weight, tag.weigh_by.at(), path)?)
             }
         };
@@ -495,7 +498,7 @@ impl<'a, 'd> Planner<'a, 'd> {
                     self.diagnostics.error(column.at(), place, message);
                     return None;
                 };
-                let computed = self.columns.computed(expr, &kind);
+                let computed = self.columns.computed(expr, &kind, None);
                 self.reported_at(computed, column.at(), &place)
             })
             .collect();
@@ -549,17 +552,24 @@ impl<'a, 'd> Planner<'a, 'd> {
             self.diagnostics.error(text.at(), path, message);
             return None;
         }
-        let column = self.columns.computed(expr, &DataType::Boolean);
+        let column = self.columns.computed(expr, &DataType::Boolean, None);
         self.reported(column, text, path)
     }
 
-    fn argument(&mut self, text: &SqlText, path: &str, must_be_number: bool) -> Option<usize> {
+    /// The column of an argument, which is read where `condition` is true.
+    fn argument(
+        &mut self,
+        text: &SqlText,
+        path: &str,
+        must_be_number: bool,
+        condition: Option<usize>,
+    ) -> Option<usize> {
         let path = format!("{path}.arg");
         let (expr, kind) = self.value(text, &path)?;
         let shown = text.text().trim();
         let mistake = match kept_as(&kind) {
             Some(kind) if !must_be_number || kind.is_numeric() => {
-                let column = self.columns.computed(expr, &kind);
+                let column = self.columns.computed(expr, &kind, condition);
                 return self.reported(column, text, &path);
             }
             Some(kind) => format!("`{shown}` is {}, and no number", called(&kind)),
@@ -570,6 +580,10 @@ impl<'a, 'd> Planner<'a, 'd> {
     }
 
     fn value(&mut self, text: &SqlText, path: &str) -> Option<(Expr, DataType)> {
+        for warning in self.columns.warnings(text) {
+            let diagnostic = self.diagnostics.warning(text.at(), path, warning.message);
+            diagnostic.help = warning.help;
+        }
         match self.columns.expression(text) {
             Ok(value) => Some(value),
             Err(errors) => {

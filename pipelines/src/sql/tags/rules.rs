@@ -14,8 +14,9 @@ use datafusion::{
     logical_expr::{Between, BinaryExpr, Expr, ExprSchemable, Operator},
 };
 use tagflow_operators::{
-    expr::physical,
-    tags::{self, Cuts, Rule, Segment, Segments, Tag, TagKind},
+    expr::condition as physical_condition,
+    row_errors::RowErrors,
+    tags::{self, Rule, Segment, Segments, Tag, TagKind, Thresholds},
 };
 
 use crate::{
@@ -71,14 +72,16 @@ pub(super) fn segments(
     let columns: Vec<_> = read.iter().map(|tag| fields[*tag].clone()).collect();
     let columns = DFSchema::try_from(Schema::new(columns)).ok()?;
     let mut rules = rules.into_iter().map(|rule| {
-        let condition = physical(&rule.expr, &columns);
-        let ticks = ticks(&rule.expr, tags);
+        let condition = physical_condition(&rule.expr, &columns);
+        let time_triggers = time_triggers(&rule.expr, tags);
         let place = |tag: &usize| read.binary_search(tag).expect("what a rule reads is there");
-        let ticks = ticks.into_iter();
+        let time_triggers = time_triggers.into_iter();
         condition.map(|condition| Rule {
             condition,
             text: Arc::from(rule.text.text().trim()),
-            ticks: ticks.map(|(tag, values)| (place(&tag), values)).collect(),
+            time_triggers: time_triggers
+                .map(|(tag, values)| (place(&tag), values))
+                .collect(),
         })
     });
     let mut segments = Vec::new();
@@ -104,6 +107,7 @@ pub(super) fn segments(
     Some(Segments {
         tags: read,
         segments,
+        errors: RowErrors::default(),
     })
 }
 
@@ -138,7 +142,7 @@ fn condition(
     }
 }
 
-/// Of the scores among `read`, the tags whose time they go by.
+/// The tags whose time the scores among `read` depend on.
 fn timed(read: &BTreeSet<usize>, tags: &[Tag]) -> Vec<usize> {
     let scored = read.iter().filter_map(|tag| match tags[*tag].kind {
         TagKind::Score { tag, .. } => Some(tag),
@@ -148,16 +152,18 @@ fn timed(read: &BTreeSet<usize>, tags: &[Tag]) -> Vec<usize> {
     scored.filter(is_timed).collect()
 }
 
-/// At which values of the tags that count time a rule looks; at none in particular
-/// where it does more than compare one with numbers.
-fn ticks(rule: &Expr, tags: &[Tag]) -> BTreeMap<usize, Vec<i64>> {
-    let mut ticks: BTreeMap<usize, Option<BTreeSet<i64>>> = BTreeMap::new();
+/// The values of time-counting tags at which the result of a rule can change. Empty if the rule
+/// does more than compare a tag with numbers.
+fn time_triggers(rule: &Expr, tags: &[Tag]) -> BTreeMap<usize, Vec<i64>> {
+    let mut time_triggers: BTreeMap<usize, Option<BTreeSet<i64>>> = BTreeMap::new();
     let place = |expr: &Expr| match expr {
         Expr::Column(column) => tags.iter().position(|tag| tag.name == column.name),
         _ => None,
     };
     let mut looks = |tag: usize, values: Option<&[i64]>| {
-        let known = ticks.entry(tag).or_insert_with(|| Some(BTreeSet::new()));
+        let known = time_triggers
+            .entry(tag)
+            .or_insert_with(|| Some(BTreeSet::new()));
         match (known.as_mut(), values) {
             (Some(known), Some(values)) => known.extend(values),
             _ => *known = None,
@@ -172,12 +178,19 @@ fn ticks(rule: &Expr, tags: &[Tag]) -> BTreeMap<usize, Vec<i64>> {
         }
         match place(part).map(|tag| (tag, &tags[tag].kind)) {
             Some((tag, TagKind::TimeSince { .. })) => looks(tag, None),
-            Some((_, TagKind::Score { tag, cuts, .. })) if counts_time(tag) => match cuts {
-                Cuts::At(cuts) => {
+            Some((
+                _,
+                TagKind::Score {
+                    tag,
+                    thresholds: cuts,
+                    ..
+                },
+            )) if counts_time(tag) => match cuts {
+                Thresholds::At(cuts) => {
                     let values: Vec<i64> = cuts.iter().map(|cut| cut.ceil() as i64).collect();
                     looks(*tag, Some(&values));
                 }
-                Cuts::Quantiles(_) => looks(*tag, None),
+                Thresholds::Quantiles(_) => looks(*tag, None),
             },
             _ => {}
         }
@@ -185,8 +198,10 @@ fn ticks(rule: &Expr, tags: &[Tag]) -> BTreeMap<usize, Vec<i64>> {
     });
     visited.expect("nothing fails on the way");
     let values = |values: Option<BTreeSet<i64>>| values.into_iter().flatten().collect();
-    let ticks = ticks.into_iter();
-    ticks.map(|(tag, known)| (tag, values(known))).collect()
+    let time_triggers = time_triggers.into_iter();
+    time_triggers
+        .map(|(tag, known)| (tag, values(known)))
+        .collect()
 }
 
 const COMPARISONS: [Operator; 6] = [
@@ -198,7 +213,7 @@ const COMPARISONS: [Operator; 6] = [
     Operator::GtEq,
 ];
 
-/// What is compared with which whole numbers.
+/// The compared expression, with its whole numbers.
 fn compared(part: &Expr) -> Option<(&Expr, Vec<i64>)> {
     let whole = |expr: &Expr| match expr {
         Expr::Literal(ScalarValue::Int64(value), _) => *value,
@@ -219,7 +234,7 @@ fn compared(part: &Expr) -> Option<(&Expr, Vec<i64>)> {
     }
 }
 
-/// Adds what is wrong with `text`.
+/// Adds an error in `text`.
 pub(super) fn report(text: &SqlText, path: &str, error: SqlError, diagnostics: &mut Diagnostics) {
     let at = text.position(error.line.into(), error.column.into());
     diagnostics.error(at, path, error.message).help = error.help;

@@ -1,5 +1,6 @@
 mod plans;
 mod refusals;
+mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +9,7 @@ use tagflow_schemas::Column;
 
 use super::{Definition, Fault, Needs, Program};
 
-/// A source of behaviour events, and whatever else a test defines.
+/// A source of behaviour events, and the test's own definitions.
 pub(super) fn program(more: &[(&str, Definition)]) -> Program {
     let mut definitions = BTreeMap::from([
         ("events".to_owned(), events()),
@@ -83,7 +84,7 @@ fn fault(fault: &Fault) -> String {
     )
 }
 
-/// What must run for all columns of `outputs`.
+/// The required plans for all columns of `outputs`.
 pub(super) fn needs(program: &Program, outputs: &[&str]) -> Vec<Needs> {
     assert_eq!(faults(program), Vec::<String>::new());
     let outputs: BTreeSet<String> = outputs.iter().map(|name| (*name).to_owned()).collect();

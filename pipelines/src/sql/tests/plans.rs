@@ -1,6 +1,6 @@
 use super::{needs, program, query};
 
-/// Plans `q`, asks for all of its columns, and compares what must run.
+/// Plans `q`, requests all its columns, and compares the required plans.
 fn check(sql: &str, expected: &str) {
     let program = program(&[("q", query(sql))]);
     let needs = needs(&program, &["q"]);
@@ -142,7 +142,7 @@ fn relations_deliver_what_is_read_of_them() {
     let expected = [
         ("events", "user_id, campaign_id, amount, occurred_at"),
         ("clean", "user_id, amount, occurred_at"),
-        // The state of a window does not depend on who reads it.
+        // The state of a window does not depend on its readers.
         ("q", "w, n, m"),
         ("few", "n"),
     ];
@@ -178,7 +178,7 @@ fn rankings_take_their_limit_from_the_filter() {
         "
 where r < 4 AND n > 1; select user_id, r
   select user_id, n, r
-    top 3 of w by n desc nulls first
+    top 3 of w by n desc
       select w, user_id, count(*) AS n
         tumble 1m of occurred_at by user_id: count(*)
           read events: user_id, occurred_at

@@ -2,7 +2,7 @@ use tagflow_schemas::Column;
 
 use super::{super::Definition, faults, program, query};
 
-/// Everything that is wrong with a query, as `line:column message [help]`.
+/// All errors of a query, as `line:column message [help]`.
 fn check(sql: &str, expected: &[&str]) {
     let program = program(&[("q", query(sql))]);
     let expected: Vec<String> = expected.iter().map(|fault| format!("q {fault}")).collect();
@@ -10,9 +10,42 @@ fn check(sql: &str, expected: &[&str]) {
 }
 
 #[test]
+fn regression_misspelt_keywords_and_windows_of_other_dialects_are_named() {
+    let help = |sql: &str| faults(&program(&[("q", query(sql))])).join(" ");
+    for (sql, keyword) in [
+        ("SELECT user_id FORM events", "FROM"),
+        ("SELECT user_id FROM events WHER user_id = 'x'", "WHERE"),
+        ("SELECT user_id, count(*) FROM events GROPU BY 1", "GROUP"),
+        ("SELCT user_id FROM events", "SELECT"),
+        ("SELECT user_id\nFROM events\nORDRE BY 1", "ORDER"),
+    ] {
+        let found = help(sql);
+        assert!(
+            found.contains(&format!("did you mean `{keyword}`?")),
+            "{found}"
+        );
+    }
+    for sql in [
+        "SELECT window_start, count(*) FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) GROUP BY 1",
+        "SELECT * FROM TABLE ( HOP (TABLE events, DESCRIPTOR(ts), INTERVAL '1' MINUTE, INTERVAL '1' HOUR))",
+    ] {
+        let found = help(sql);
+        assert!(
+            found.contains("windows are functions in GROUP BY"),
+            "{found}"
+        );
+    }
+    let found = help("SELECT user_id ->> 'a' AS a FROM events");
+    assert!(found.contains("regexp_match"), "{found}");
+}
+
+#[test]
 fn what_is_no_query_at_all() {
     check("", &["1:1 the query is empty [write `SELECT … FROM …`]"]);
-    check("SELEC 1", &["1:1 expected: an SQL statement, found: SELEC"]);
+    check(
+        "SELEC 1",
+        &["1:1 expected: an SQL statement, found: SELEC [did you mean `SELECT`?]"],
+    );
     check("SELECT (1 FROM events", &["1:11 expected: ), found: FROM"]);
     check(
         "SELECT 'a FROM events",

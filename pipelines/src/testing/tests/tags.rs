@@ -1,4 +1,4 @@
-//! Tags and segments in tests: whole pipelines, from rows to what is known.
+//! Tags and segments in tests: whole pipelines, from rows to profiles.
 
 use super::*;
 
@@ -186,6 +186,100 @@ fn what_is_not_as_expected_is_told_of_each_tag() {
             "tags.u9: {orders_1d: 0}: nothing",
             "segments.rich: [u2]: [u1]",
         ],
+    );
+}
+
+/// A count of nothing has a value and a score, though neither has ever changed.
+#[test]
+fn regression_tags_that_never_changed_are_as_in_the_profile() {
+    let file = r#"name: p
+sources:
+  events:
+    kafka: {brokers: "localhost:9092", topics: [a]}
+    format: {json: {}}
+    columns: {u: string, kind: string, at: timestamp(rfc3339)}
+    time: {event_time: at, delay: 0s}
+tags:
+  from: events
+  key: u
+  define:
+    bought: {agg: count, where: "kind = 'purchase'"}
+    level: {score: bought, cuts: [0, 5]}
+    last_at: {agg: last, arg: at}
+    hours: {time_since: last_at, unit: h}
+sinks:
+  profile: {from: tags.current, blackhole: {}}
+tests:
+"#;
+    let steps = r#"- send: {events: [{u: u1, kind: view, at: "2026-01-05T00:00:00Z"}]}
+- watermark: "2026-01-05T05:00:00Z"
+- expect: {tags: {u1: {bought: 0, level: 2, hours: 4, last_at: "2026-01-05T00:00:00Z"}}}
+- restart
+- expect: {tags: {u1: {bought: 0, level: 2, hours: 4}}}
+- watermark: "2026-01-05T06:00:00.000001Z"
+- expect: {tags: {u1: {hours: 6}}}
+"#;
+    check_in(file, steps, &[]);
+}
+
+#[test]
+fn regression_a_tag_of_nan_can_be_expected() {
+    let file = r#"name: p
+sources:
+  events:
+    kafka: {brokers: "localhost:9092", topics: [a]}
+    format: {json: {}}
+    columns: {u: string, v: float64, w: float64, at: timestamp(rfc3339)}
+    time: {event_time: at, delay: 0s}
+tags:
+  from: events
+  key: u
+  define:
+    ratio: {agg: last, arg: "v / w"}
+    deviation: {agg: std, arg: "v / w"}
+    ratios: {agg: last_k, k: 2, arg: "v / w"}
+sinks:
+  profile: {from: tags.current, blackhole: {}}
+tests:
+"#;
+    let steps = r#"- send:
+    events:
+      - {u: u1, v: 1, w: 0, at: "2026-01-05T00:00:00Z"}
+      - {u: u1, v: 0, w: 0, at: "2026-01-05T00:00:01Z"}
+- watermark: "2026-01-05T05:00:00Z"
+- expect: {tags: {u1: {ratio: "NaN", deviation: "NaN", ratios: ["NaN", "inf"]}}}
+- expect: {tags: {u1: {ratio: 1, ratios: [1]}}}
+"#;
+    check_in(
+        file,
+        steps,
+        &[
+            "tags.u1: {ratio: 1.0}: {ratio: NaN}",
+            "tags.u1: {ratios: [1.0]}: {ratios: [NaN, inf]}",
+        ],
+    );
+}
+
+/// Three waits end, and the tag is true once.
+#[test]
+fn regression_an_absence_that_is_true_does_not_become_true() {
+    check(
+        r#"- send:
+    events:
+      - {event_id: a, user_id: u1, event_type: cart, at: "2026-01-05T12:00:00Z"}
+      - {event_id: b, user_id: u1, event_type: cart, at: "2026-01-05T12:01:00Z"}
+      - {event_id: c, user_id: u1, event_type: cart, at: "2026-01-05T12:02:00Z"}
+- watermark: "2026-01-05T13:00:00Z"
+- expect:
+    tags: {u1: {abandoned: true}}
+    tags.changes: {contains: [{tag: abandoned, old: "false", new: "true", effective_at: "2026-01-05T12:30:00Z"}]}
+- send:
+    events: [{event_id: d, user_id: u1, event_type: buy, at: "2026-01-05T12:31:30Z"}]
+- watermark: "2026-01-05T13:00:01Z"
+- expect:
+    tags: {u1: {abandoned: true, orders_1d: 1}}
+"#,
+        &[],
     );
 }
 

@@ -236,7 +236,7 @@ fn bad_rows_say_why() {
             None,
             "not JSON at byte 0: expected a value",
         ),
-        // Not JSON counts before a wrong type.
+        // Invalid JSON takes precedence over a wrong type.
         (
             "a: int64",
             r#"{"a":"x","b":}"#,
@@ -381,7 +381,7 @@ const DECLARED: [&str; 4] = [
     "l: list<bool>?",
 ];
 
-/// What a row should become, by way of a tree: the cells as text, or nothing.
+/// Decodes a row by way of a tree: the cells as text, or `None`.
 fn model(text: &str) -> Option<Vec<Option<String>>> {
     let row: Json = serde_json::from_str(text).ok()?;
     let row = row.as_object()?;
@@ -456,7 +456,7 @@ proptest! {
         let mut format = JsonFormat::new(columns(&DECLARED), JsonOptions::default());
         let expected: Vec<_> = texts.iter().filter_map(|text| model(text)).collect();
         let mut actual = Vec::new();
-        // However the rows are cut into chunks, they come out the same.
+        // The split into chunks does not change the rows.
         for chunk in texts.chunks(cut) {
             let chunk: Vec<_> = chunk.iter().map(String::as_str).collect();
             let decoded = format.decode(&rows(&chunk)).unwrap();

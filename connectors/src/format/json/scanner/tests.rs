@@ -95,7 +95,7 @@ fn each_byte_that_ends_a_plain_string_is_seen_at_each_place() {
     assert_eq!(plain_len("日本語のテキスト\"".as_bytes()), 24);
 }
 
-/// Something like JSON: pieces of it in any order.
+/// Text close to JSON: its pieces in any order.
 fn nearly_json() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![
         "{",

@@ -17,7 +17,7 @@ use crate::{
     sink_conformance::{Log, conformance_of_epochs, context},
 };
 
-/// The users of a snapshot at a time: each with the time as its value.
+/// The users of a snapshot at a time; each value is the time.
 fn batch(as_of: i64, users: &[&str]) -> RecordBatch {
     let times = vec![as_of * 1_000_000; users.len()];
     let buckets = users.iter().map(|user| user.len().to_string());
@@ -52,7 +52,7 @@ fn factory(files: FileOptions) -> ParquetSinkFactory {
     ParquetSinkFactory::new(config).unwrap()
 }
 
-/// What readers see: users with the time of which they are.
+/// The rows that readers see: users with the time of their snapshot.
 async fn seen(log: &Log) -> Vec<(String, i64)> {
     let mut seen = Vec::new();
     for (_, batches) in log.file_rows().await {
@@ -93,26 +93,24 @@ async fn a_snapshot_replaces_the_one_before_in_one_commit() {
     let mut log = Log::new(&factory);
     let mut sink = factory.open(context()).unwrap();
     write(&mut sink, 10, &["a", "b", "cc"]).await;
-    let first = sink.cut(BarrierKind::Checkpoint).await.unwrap();
-    let folders: Vec<_> = first
-        .files
-        .iter()
-        .map(|file| file.folder.to_string())
-        .collect();
+    let first = sink.prepare_commit(BarrierKind::Checkpoint).await.unwrap();
+    let (files, removed) = log.changes(&first.committables);
+    let folders: Vec<_> = files.iter().map(|file| file.folder.to_string()).collect();
     assert_eq!(
-        (folders, first.removed.len()),
+        (folders, removed.len()),
         (vec!["bucket=1".to_owned(), "bucket=2".to_owned()], 0)
     );
     log.commit(first).await;
     log.publish().await;
 
-    // Nothing new, nothing to do.
-    let none = sink.cut(BarrierKind::Checkpoint).await.unwrap();
-    assert!(none.files.is_empty() && none.removed.is_empty() && none.snapshot.is_empty());
+    // Without new rows, nothing changes.
+    let none = sink.prepare_commit(BarrierKind::Checkpoint).await.unwrap();
+    assert!(none.committables.is_empty() && none.snapshot.is_empty());
 
     write(&mut sink, 20, &["a", "cc"]).await;
-    let second = sink.cut(BarrierKind::Checkpoint).await.unwrap();
-    assert_eq!((second.files.len(), second.removed.len()), (2, 2));
+    let second = sink.prepare_commit(BarrierKind::Checkpoint).await.unwrap();
+    let (files, removed) = log.changes(&second.committables);
+    assert_eq!((files.len(), removed.len()), (2, 2));
     log.commit(second).await;
     log.publish().await;
     assert_seen(&log, 20, &["a", "cc"]).await;
@@ -132,7 +130,7 @@ async fn a_snapshot_comes_in_many_batches() {
             for user in ["a", "b", "c", "dd"] {
                 write(&mut sink, as_of, &[user]).await;
             }
-            log.commit(sink.cut(BarrierKind::Checkpoint).await.unwrap())
+            log.commit(sink.prepare_commit(BarrierKind::Checkpoint).await.unwrap())
                 .await;
             log.publish().await;
             assert_seen(&log, as_of, &["a", "b", "c", "dd"]).await;
@@ -153,11 +151,11 @@ async fn lanes_write_the_buckets_that_are_theirs() {
             (factory.open(place).unwrap(), Log::new(&factory))
         })
         .collect();
-    // Each with the buckets of all rows that it has.
+    // Each with the buckets of all its rows.
     let mut expect = async |as_of: i64, users: &[&str], expected: [&[&str]; 3]| {
         for ((sink, log), expected) in lanes.iter_mut().zip(expected) {
             write(sink, as_of, users).await;
-            log.commit(sink.cut(BarrierKind::Checkpoint).await.unwrap())
+            log.commit(sink.prepare_commit(BarrierKind::Checkpoint).await.unwrap())
                 .await;
             log.publish().await;
             assert_seen(log, as_of, expected).await;
@@ -165,7 +163,7 @@ async fn lanes_write_the_buckets_that_are_theirs() {
     };
     let users = ["a", "bb", "ccc", "dddd", "ee"];
     expect(10, &users, [&["ccc"], &["a", "dddd"], &["bb", "ee"]]).await;
-    // A lane without a row of the newer time lets its files go all the same.
+    // A lane without a row of the newer time removes its files, too.
     expect(20, &["bb"], [&[], &[], &["bb"]]).await;
     expect(30, &["a", "bb"], [&[], &["a"], &["bb"]]).await;
 }
@@ -178,7 +176,7 @@ fn the_state_does_not_depend_on_the_columns() {
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// All users of the next time, once in a cut.
+    /// All users of the next time, once per cut.
     Write(usize),
     Cut,
     Crash,
@@ -222,11 +220,11 @@ async fn the_newest_committed_is_there(steps: Vec<Step>, target_bytes: u64) {
                     Step::Stop => BarrierKind::Stop,
                     _ => BarrierKind::Checkpoint,
                 };
-                log.commit(sink.cut(kind).await.unwrap()).await;
+                log.commit(sink.prepare_commit(kind).await.unwrap()).await;
                 committed = written.clone();
             }
             Step::LostCommit => {
-                sink.cut(BarrierKind::Checkpoint).await.unwrap();
+                sink.prepare_commit(BarrierKind::Checkpoint).await.unwrap();
             }
             Step::Crash => {}
         }

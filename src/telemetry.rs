@@ -13,7 +13,7 @@ use prometheus_client::{
 };
 use tagflow_engine::{
     EventTime,
-    status::{JobState, JobStatus, MemoryStatus, NodeStatus, PartitionStatus},
+    status::{JobState, JobStatus, MemoryStatus, NodeStatus, PartitionStatus, SinkStatus},
 };
 use tokio::sync::watch;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
@@ -274,6 +274,40 @@ const OF_NODE: &[Metric<NodeStatus>] = &[
     ),
 ];
 
+/// Labels: `pipeline`, `sink`.
+const OF_SINK: &[Metric<SinkStatus>] = &[
+    Metric::gauge(
+        "sink_delivered_seq",
+        "The target has every commit up to this one",
+        |it| Some(it.delivered_seq as f64),
+    ),
+    Metric::gauge(
+        "sink_pending_commits",
+        "Commits whose output is not delivered",
+        |it| Some(it.pending_commits as f64),
+    ),
+    Metric::gauge(
+        "sink_pending_rows",
+        "Rows of the commits that are not delivered",
+        |it| Some(it.pending_rows as f64),
+    ),
+    Metric::gauge(
+        "sink_pending_bytes",
+        "Staged bytes of the commits that are not delivered",
+        |it| Some(it.pending_bytes as f64),
+    ),
+    Metric::gauge(
+        "sink_pending_since_timestamp_seconds",
+        "Time of the first commit that is not delivered",
+        |it| it.pending_since.map(seconds),
+    ),
+    Metric::counter(
+        "sink_delivery_failures",
+        "Failed attempts to deliver since the start of this process",
+        |it| Some(it.failures as f64),
+    ),
+];
+
 fn seconds(at: EventTime) -> f64 {
     at.as_micros() as f64 / 1e6
 }
@@ -329,7 +363,13 @@ impl Collector for StatusCollector {
             .iter()
             .map(|(name, node)| (vec![("pipeline", pipeline), ("node", name)], node))
             .collect();
-        write_all(&mut encoder, OF_NODE, &nodes)
+        write_all(&mut encoder, OF_NODE, &nodes)?;
+        let sinks: Vec<_> = status
+            .sinks
+            .iter()
+            .map(|(name, sink)| (vec![("pipeline", pipeline), ("sink", name)], sink))
+            .collect();
+        write_all(&mut encoder, OF_SINK, &sinks)
     }
 }
 
@@ -395,6 +435,12 @@ mod tests {
             ..NodeStatus::default()
         };
         status.nodes.insert("minute".into(), node);
+        let sink = SinkStatus {
+            pending_commits: 2,
+            failures: 4,
+            ..SinkStatus::default()
+        };
+        status.sinks.insert("spend".into(), sink);
         status.memory = Some(MemoryStatus {
             used_bytes: 5,
             limit_bytes: 6,
@@ -414,6 +460,8 @@ mod tests {
             "tagflow_late_rows_total{pipeline=\"clicks\"} 3.0",
             "tagflow_partition_lag_rows{pipeline=\"clicks\",source=\"events\",partition=\"topic/0\"} 7.0",
             "tagflow_node_busy_ratio{pipeline=\"clicks\",node=\"minute\"} 0.5",
+            "tagflow_sink_pending_commits{pipeline=\"clicks\",sink=\"spend\"} 2.0",
+            "tagflow_sink_delivery_failures_total{pipeline=\"clicks\",sink=\"spend\"} 4.0",
             "tagflow_memory_bytes{pipeline=\"clicks\"} 5.0",
             "tagflow_memory_limit_bytes{pipeline=\"clicks\"} 6.0",
             "tagflow_memory_paused{pipeline=\"clicks\"} 1.0",

@@ -18,7 +18,7 @@
 //!
 //! #[async_trait]
 //! impl Committer for Database {
-//!     async fn commit(&mut self, seq: u64, output: &[Committable]) -> Result<Receipt> {
+//!     async fn commit(&self, seq: u64, output: &[Committable]) -> Result<Receipt> {
 //!         let mut commits = self.0.lock().expect("no thread panics");
 //!         if commits.keys().next_back().is_some_and(|last| *last >= seq) {
 //!             return Ok(Receipt::Repeated);
@@ -28,14 +28,14 @@
 //!         Ok(Receipt::Delivered)
 //!     }
 //!
-//!     async fn last_committed(&mut self) -> Result<Option<u64>> {
+//!     async fn last_committed(&self) -> Result<Option<u64>> {
 //!         let commits = self.0.lock().expect("no thread panics");
 //!         Ok(commits.keys().next_back().copied())
 //!     }
 //! }
 //!
 //! # tokio::runtime::Runtime::new()?.block_on(async {
-//! let mut database = Database::default();
+//! let database = Database::default();
 //! let row = Committable { rows: 1, bytes: 3, content: "abc".to_owned() };
 //! let row = [row];
 //! assert_eq!(database.commit(2, &row).await?, Receipt::Delivered);
@@ -80,6 +80,24 @@ pub struct Output {
     pub committables: Vec<Committable>,
 }
 
+/// The undelivered output at which a pipeline stops reading, until its target has less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeliveryBounds {
+    /// The number of commits.
+    pub max_pending_commits: u64,
+    /// The bytes that are staged for them.
+    pub max_pending_bytes: u64,
+}
+
+impl Default for DeliveryBounds {
+    fn default() -> Self {
+        Self {
+            max_pending_commits: 64,
+            max_pending_bytes: 1 << 30,
+        }
+    }
+}
+
 /// The result of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Receipt {
@@ -95,14 +113,14 @@ pub enum Receipt {
 /// Then [`commit`](Self::commit) once for each commit with output for the target, in ascending
 /// order, beginning with the commits that earlier owners may not have delivered. A commit is
 /// repeated until it succeeds. [`sweep`](Self::sweep) follows the first deliveries.
-/// [`seal`](Self::seal) is called before each commit.
+/// [`seal`](Self::seal) is called before each commit, maybe while an older one is delivered.
 ///
 /// **Guarantee.** Only output that a record names is delivered. All of it is delivered at least
 /// once. The committer makes that exactly once: a commit that the outside has, or an older one,
 /// changes nothing.
 ///
-/// **Failure.** An error that is retryable repeats the call, in this process or the next. Another
-/// error stops the pipeline. A process that was replaced may still deliver a commit, at the same
+/// **Failure.** An error that is retryable repeats the call after a pause, in this process or the
+/// next. Other targets do not wait for it. Another error stops the pipeline. A process that was replaced may still deliver a commit, at the same
 /// time as its successor or later. It delivers the bytes that the record fixes, so that does no
 /// harm.
 #[async_trait]
@@ -111,19 +129,19 @@ pub trait Committer: Send + Sync {
     ///
     /// # Errors
     /// `External` if the outside fails; `Data` if staged output is missing or damaged.
-    async fn commit(&mut self, seq: u64, output: &[Committable]) -> Result<Receipt>;
+    async fn commit(&self, seq: u64, output: &[Committable]) -> Result<Receipt>;
 
     /// The last commit that the outside has; `None` if it has none or cannot be asked.
     ///
     /// # Errors
     /// `External` if the outside fails.
-    async fn last_committed(&mut self) -> Result<Option<u64>>;
+    async fn last_committed(&self) -> Result<Option<u64>>;
 
     /// Refuses a target that belongs to another log. Writes nothing.
     ///
     /// # Errors
     /// `Config` if the target is another log's; `External` if the outside fails.
-    async fn check(&mut self, _log: &Inspected<'_>) -> Result<()> {
+    async fn check(&self, _log: &Inspected<'_>) -> Result<()> {
         Ok(())
     }
 
@@ -131,7 +149,7 @@ pub trait Committer: Send + Sync {
     ///
     /// # Errors
     /// `Config` if the target belongs to another log by now; `External` if the outside fails.
-    async fn open(&mut self, _claim: &Claim<'_>) -> Result<()> {
+    async fn open(&self, _claim: &Claim<'_>) -> Result<()> {
         Ok(())
     }
 
@@ -141,7 +159,7 @@ pub trait Committer: Send + Sync {
     ///
     /// # Errors
     /// `Internal` if the committables are not of this target's sink.
-    fn seal(&mut self, unsealed: Unsealed<'_>) -> Result<Sealed> {
+    fn seal(&self, unsealed: Unsealed<'_>) -> Result<Sealed> {
         Ok(Sealed {
             committables: unsealed.committables,
             note: None,
@@ -153,7 +171,7 @@ pub trait Committer: Send + Sync {
     ///
     /// # Errors
     /// `External` if a store fails.
-    async fn sweep(&mut self) -> Result<()> {
+    async fn sweep(&self) -> Result<()> {
         Ok(())
     }
 
@@ -161,7 +179,7 @@ pub trait Committer: Send + Sync {
     ///
     /// # Errors
     /// `External` if the outside fails.
-    async fn withdraw(&mut self) -> Result<Vec<Committable>> {
+    async fn withdraw(&self) -> Result<Vec<Committable>> {
         Ok(Vec::new())
     }
 }

@@ -38,6 +38,9 @@ pub struct JobStatus {
     pub nodes: BTreeMap<String, NodeStatus>,
     /// The last commit.
     pub commit: Option<CommitStatus>,
+    /// The sinks that deliver the output of commits, by name.
+    #[serde(default)]
+    pub sinks: BTreeMap<String, SinkStatus>,
     /// The memory of the process, if it has a limit.
     #[serde(default)]
     pub memory: Option<MemoryStatus>,
@@ -61,6 +64,7 @@ impl JobStatus {
             partitions: BTreeMap::new(),
             nodes: BTreeMap::new(),
             commit: None,
+            sinks: BTreeMap::new(),
             memory: None,
         }
     }
@@ -192,4 +196,25 @@ pub struct CommitStatus {
     pub state_written_bytes: u64,
     /// Bytes of all state that it refers to.
     pub state_bytes: u64,
+}
+
+/// The delivery of a sink's output.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SinkStatus {
+    /// The name of its target, without secrets.
+    pub target: String,
+    /// Its target has the output of every commit up to this one.
+    pub delivered_seq: u64,
+    /// The number of commits whose output is not delivered.
+    pub pending_commits: u64,
+    /// The rows of these commits.
+    pub pending_rows: u64,
+    /// The bytes that are staged for these commits.
+    pub pending_bytes: u64,
+    /// The time of the first of these commits.
+    pub pending_since: Option<EventTime>,
+    /// Failed attempts to deliver since the start of this process.
+    pub failures: u64,
+    /// The error of the last attempt, if it failed.
+    pub last_error: Option<String>,
 }

@@ -11,7 +11,7 @@ mod number;
 mod print;
 mod visits;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use object_store::{memory::InMemory, path::Path};
 use tagflow_engine::{
@@ -96,6 +96,7 @@ fn config() -> JobConfig {
         end: End::Keep,
         reset: [].into(),
         old_files: OldFiles::Keep,
+        deliver: BTreeMap::new(),
         stop_when: None,
         memory: None,
     }

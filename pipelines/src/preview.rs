@@ -2,7 +2,7 @@
 //! memory, no sink runs, and no consumer group is updated.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -104,6 +104,7 @@ pub async fn preview(
             end: End::Drain,
             reset: BTreeSet::new(),
             old_files: OldFiles::Keep,
+            deliver: BTreeMap::new(),
             stop_when: None,
             memory: None,
         },

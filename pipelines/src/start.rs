@@ -1,7 +1,11 @@
 //! Prepares a job from a pipeline: its commit log, its plan and its owner.
 
 use std::{
-    collections::BTreeSet, net::SocketAddr, num::NonZeroUsize, ops::RangeInclusive, sync::Arc,
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    num::NonZeroUsize,
+    ops::RangeInclusive,
+    sync::Arc,
     thread,
 };
 
@@ -9,6 +13,7 @@ use tagflow_connectors::storage;
 use tagflow_engine::{
     Clock, Error, RandomIds, Result,
     commit::{LogConfig, Owner, ProcessId, Record},
+    committer::DeliveryBounds,
     files::{MARKER, STAGING, Table},
     graph::{Edge, Graph, NodeKind, Partitioning},
     memory::{MemoryGauge, MemoryLimit, ResidentMemory},
@@ -16,7 +21,11 @@ use tagflow_engine::{
 };
 
 use crate::{
-    Pipeline, Spec, diagnostic::unknown, plan::StoredPlan, spec::Input, state_folder::TASK,
+    Pipeline, Spec,
+    diagnostic::unknown,
+    plan::StoredPlan,
+    spec::{Input, Name, Sink},
+    state_folder::TASK,
 };
 
 /// The minimum and the maximum capacity of a channel between two lanes.
@@ -133,6 +142,7 @@ pub fn launch(pipeline: Pipeline, options: LaunchOptions, clock: Arc<dyn Clock>)
         end: options.end,
         reset: options.reset,
         old_files: options.old_files,
+        deliver: deliver(&spec),
         stop_when: spec.errors.stop_when.as_ref().map(|limit| ErrorRateLimit {
             ratio: limit.ratio.value().get(),
             over: *limit.over.value(),
@@ -206,6 +216,19 @@ pub fn check_resets(
         ))),
         None => Ok(()),
     }
+}
+
+/// The limits of undelivered output, by sink.
+fn deliver(spec: &Spec) -> BTreeMap<String, DeliveryBounds> {
+    let bounds = |(name, sink): (&Name, &Sink)| {
+        let deliver = sink.deliver.as_ref()?;
+        let bounds = DeliveryBounds {
+            max_pending_commits: *deliver.max_pending_commits,
+            max_pending_bytes: deliver.max_pending_bytes.bytes(),
+        };
+        Some((name.to_string(), bounds))
+    };
+    spec.sinks.iter().filter_map(bounds).collect()
 }
 
 /// The capacity of a channel in bytes. All channels between two stages, one from each lane to each,

@@ -13,8 +13,8 @@ use tagflow_schemas::ColumnType;
 use crate::{
     diagnostic::{Diagnostics, Position, closest, unknown},
     spec::{
-        Dimension, Format, GeneratorSource, Input, Name, OPEN_TO_OTHERS, Output, Setting, Source,
-        Spec,
+        Deliver, Dimension, Format, GeneratorSource, Input, Name, OPEN_TO_OTHERS, Output, Setting,
+        Sink, Source, Spec,
     },
 };
 
@@ -385,6 +385,9 @@ impl Check<'_, '_> {
         let spec = self.spec;
         let mut tables: Vec<(String, &Setting<String>)> = Vec::new();
         for (name, sink) in spec.sinks.iter() {
+            if let Some(deliver) = &sink.deliver {
+                self.deliver(&format!("sinks.{name}.deliver"), sink, deliver);
+            }
             if let Output::Parquet(parquet) = sink.output() {
                 tables.push((format!("sinks.{name}.parquet.url"), &parquet.url));
             }
@@ -477,6 +480,21 @@ impl Check<'_, '_> {
 }
 
 impl Check<'_, '_> {
+    fn deliver(&mut self, path: &str, sink: &Sink, deliver: &Deliver) {
+        let Deliver {
+            max_pending_commits: commits,
+            max_pending_bytes: bytes,
+        } = deliver;
+        if let Output::Console(_) | Output::Blackhole(_) = sink.output() {
+            let message = "this sink delivers nothing, so it has no `deliver`";
+            self.diagnostics
+                .error(commits.at(), path, message)
+                .help("remove `deliver`");
+        }
+        self.at_least_one(commits, **commits, path);
+        self.at_least_one(bytes, bytes.bytes(), path);
+    }
+
     /// Warns of state on this machine for a table that other machines reach.
     fn check_state_url(&mut self, spec: &Spec) {
         let url = &spec.checkpoint.url;

@@ -13,6 +13,7 @@ use tracing::warn;
 use super::{
     claim::{Template, claim, look},
     decide::{self, CommitStep},
+    delivery::Delivery,
     gc::Retained,
     identity::LogId,
     outbox::{Committers, Outbox},
@@ -134,10 +135,10 @@ pub struct CommitLog {
     keep_commits: usize,
     /// This owner's last record.
     pub(super) tail: Record,
-    /// Every commit up to here has been delivered.
+    /// Every commit up to here was delivered at the last look.
     published_upto: u64,
-    /// The commits after that, oldest first.
-    undelivered: VecDeque<Record>,
+    /// The last commit, if it is that of a stop and its delivery is not marked.
+    stop: Option<u64>,
     /// The commits in the log, oldest first.
     pub(super) retained: VecDeque<Retained>,
 }
@@ -190,7 +191,7 @@ impl Unclaimed {
     pub async fn claim(self) -> Result<(CommitLog, Recovered)> {
         let Self {
             log,
-            mut outbox,
+            outbox,
             config,
             clock,
             ..
@@ -217,6 +218,10 @@ impl Unclaimed {
             .open(&log, id, &claim, &commits, published_upto)
             .await?;
         let due = decide::to_deliver(commits.iter().map(|commit| commit.seq), published_upto);
+        for commit in commits.iter().filter(|commit| due.contains(&commit.seq)) {
+            outbox.push(commit)?;
+        }
+        let last = commits.last().filter(|commit| due.contains(&commit.seq));
         let mut opened = CommitLog {
             id,
             outbox,
@@ -227,13 +232,18 @@ impl Unclaimed {
             keep_commits: config.keep_commits.max(1),
             tail: claim,
             published_upto,
+            stop: last.and_then(stop_of),
             retained: commits.iter().map(Retained::of).collect(),
-            undelivered: commits
-                .into_iter()
-                .filter(|commit| due.contains(&commit.seq))
-                .collect(),
         };
-        opened.deliver().await?;
+        match opened.deliver().await {
+            Err(error) if error.is_retryable() => {
+                warn!(
+                    error = error.chain(),
+                    "the delivery of earlier commits goes on later"
+                );
+            }
+            delivered => delivered?,
+        }
         let cleanings = [
             opened.collect().await,
             opened.delete_orphans().await,
@@ -264,7 +274,7 @@ impl CommitLog {
             store: LogStore::new(Arc::clone(&config.store), Arc::clone(&clock)),
             paths: Paths::new(config.root.clone(), config.task.clone()),
         };
-        let mut outbox = Outbox::new(committers);
+        let outbox = Outbox::new(committers);
         probe(&log.store, &log.paths, config.ids.as_ref()).await?;
         let mut last = look(&log).await?;
         loop {
@@ -309,11 +319,12 @@ impl CommitLog {
         self.id.short().into()
     }
 
-    /// Committables that withdraw everything that this log has delivered to a target.
+    /// Committables that withdraw everything that this log has delivered to a target. Delivers the
+    /// rest before.
     ///
     /// # Errors
     /// `External` if the target fails.
-    pub async fn withdraw(&mut self, target: &str) -> Result<Vec<Committable>> {
+    pub async fn withdraw(&self, target: &str) -> Result<Vec<Committable>> {
         self.outbox.withdraw(target).await
     }
 
@@ -400,6 +411,7 @@ impl CommitLog {
     /// `Fenced` if another process owns the log. `External` if the store keeps failing: then only
     /// the next owner will know whether the epoch took effect.
     pub async fn commit(&mut self, cut: CommitRequest) -> Result<Committed> {
+        self.settle().await;
         let record = self.draft(cut)?;
         let bytes = record.encode()?;
         let mut writing = SlotWriter::new(&self.log, &record, bytes);
@@ -427,33 +439,41 @@ impl CommitLog {
                 .sum(),
         };
         self.retained.push_back(Retained::of(&record));
-        self.undelivered.push_back(record.clone());
+        self.outbox.push(&record)?;
+        self.stop = stop_of(&record);
         self.tail = record;
         Ok(committed)
     }
 
-    /// Delivers every undelivered commit, in order. May be repeated.
+    /// Tries to deliver every undelivered commit, in order. May be repeated.
     ///
     /// # Errors
     /// Those of a committer; `Fenced` if another owner has delivered a commit and replaced its
     /// output.
     pub async fn deliver(&mut self) -> Result<()> {
-        while let Some(commit) = self.undelivered.front() {
-            match self.outbox.deliver(commit).await {
-                // A newer owner may have published and replaced a file.
-                Err(error) if error.kind() == ErrorKind::Data => {
-                    return Err(superseded(&self.log, &self.tail).await?.unwrap_or(error));
-                }
-                delivered => delivered?,
-            }
-            let is_stop = commit.checkpoint.as_ref().map(|it| it.reason) == Some(Reason::Stop);
-            self.published_upto = commit.seq;
-            if is_stop && self.undelivered.len() == 1 {
-                self.mark_stop(self.published_upto).await;
-            }
-            self.undelivered.pop_front();
+        let delivered = self.outbox.deliver().await;
+        self.settle().await;
+        match delivered {
+            Err(error) => Err(self.ownership().explain(error).await),
+            Ok(()) => Ok(()),
         }
-        Ok(())
+    }
+
+    /// The deliveries of all targets. A caller that does not call [`deliver`](Self::deliver) runs
+    /// each of them itself.
+    pub fn deliveries(&self) -> Vec<Arc<Delivery>> {
+        self.outbox.deliveries().map(Arc::clone).collect()
+    }
+
+    /// Notes which commits are delivered by now, for the next record.
+    pub async fn settle(&mut self) {
+        let pending = self.outbox.first_pending();
+        let commits = self.retained.iter().map(|commit| commit.seq);
+        let delivered = commits.filter(|seq| pending.is_none_or(|pending| *seq < pending));
+        self.published_upto = self.published_upto.max(delivered.max().unwrap_or(0));
+        if let Some(stop) = self.stop.take_if(|stop| *stop <= self.published_upto) {
+            self.mark_stop(stop).await;
+        }
     }
 
     /// Marks that a stop is delivered. Without the mark, the next owner would need these targets
@@ -466,7 +486,7 @@ impl CommitLog {
     }
 
     /// The record that commits `cut`.
-    fn draft(&mut self, cut: CommitRequest) -> Result<Record> {
+    fn draft(&self, cut: CommitRequest) -> Result<Record> {
         let seq = self.tail.seq + 1;
         let attempt = Attempt::unique(self.template.ids.as_ref());
         let at = self.clock.now();
@@ -522,6 +542,12 @@ impl CommitLog {
     }
 }
 
+/// The slot of a commit if it is that of a stop.
+fn stop_of(commit: &Record) -> Option<u64> {
+    let reason = commit.checkpoint.as_ref().map(|it| it.reason);
+    (reason == Some(Reason::Stop)).then_some(commit.seq)
+}
+
 /// The last delivered commit, according to the log or to a stop's mark. `claim` is the last record,
 /// with the current checkpoint.
 pub(super) async fn published_upto(log: &LogReader, claim: &Record) -> Result<u64> {
@@ -566,6 +592,19 @@ impl Ownership {
         let (_, last) = self.log.tail().await.ok()?;
         last.filter(|last| last.claim_seq > self.claim_seq)
             .map(|last| fenced(&last))
+    }
+
+    /// The cause of a failed delivery. A newer owner may have published and replaced a file, which
+    /// is then missing.
+    pub async fn explain(&self, error: Error) -> Error {
+        if error.kind() != ErrorKind::Data {
+            return error;
+        }
+        match self.log.tail().await {
+            Ok((_, Some(last))) if last.claim_seq > self.claim_seq => fenced(&last),
+            Ok(_) => error,
+            Err(unknown) => unknown,
+        }
     }
 }
 

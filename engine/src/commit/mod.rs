@@ -44,6 +44,7 @@
 pub mod audit;
 mod claim;
 pub mod decide;
+mod delivery;
 mod driver;
 mod gc;
 mod identity;
@@ -62,6 +63,7 @@ mod model;
 #[cfg(test)]
 mod tests;
 
+pub use delivery::Delivery;
 pub use driver::{
     CommitLog, CommitRequest, Committed, LogConfig, Ownership, Plan, Recovered, Unclaimed,
 };

@@ -1,7 +1,7 @@
 //! An exhaustive check of the protocol. It explores every order of two workers' steps, of crashes,
 //! take-overs, lost answers and late writes, with the functions of [`decide`]. The files of a
 //! commit stay, or each commit replaces them, and a dead owner may have copies under way. Commits are
-//! delivered in order, one step at a time, and an owner may have several undelivered ones. A claim
+//! delivered in order, one step at a time, while the owner writes further ones. A claim
 //! contains only the slot of the commit that it follows. The check also breaks the protocol in
 //! fourteen ways, and must detect each.
 
@@ -524,9 +524,6 @@ impl World {
             }
             None => {
                 self.deliver(owner, protocol, emit);
-                if owner.delivering != DeliveryStep::Copy {
-                    return;
-                }
                 self.collect(owner, protocol, emit);
                 if owner.tail.position < self.rows {
                     let record = self.draft(owner);

@@ -2,9 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use futures::future::join_all;
 use object_store::path::Path;
 
 use super::{
+    delivery::Delivery,
     identity::LogId,
     reader::LogReader,
     record::{Attempt, Checkpoint, Record},
@@ -19,7 +21,7 @@ pub type Committers = BTreeMap<Arc<str>, Box<dyn Committer>>;
 
 /// The targets of a pipeline.
 pub(super) struct Outbox {
-    committers: Committers,
+    targets: BTreeMap<Arc<str>, Arc<Delivery>>,
 }
 
 /// A draft of a commit's output.
@@ -35,31 +37,42 @@ fn past<'a>(last: Option<&'a Checkpoint>, target: &str) -> Past<'a> {
 
 impl Outbox {
     pub(super) fn new(committers: Committers) -> Self {
-        Self { committers }
+        let delivery = |(target, committer): (Arc<str>, _)| {
+            let delivery = Delivery::new(Arc::clone(&target), committer);
+            (target, Arc::new(delivery))
+        };
+        Self {
+            targets: committers.into_iter().map(delivery).collect(),
+        }
+    }
+
+    /// The deliveries of all targets.
+    pub(super) fn deliveries(&self) -> impl Iterator<Item = &Arc<Delivery>> {
+        self.targets.values()
     }
 
     /// Refuses targets that belong to another log. Writes nothing. `log` and `last` are `None` if
     /// the log does not exist yet.
     pub(super) async fn check(
-        &mut self,
+        &self,
         log: Option<LogId>,
         last: Option<&Checkpoint>,
         state: &str,
     ) -> Result<()> {
-        for (target, committer) in &mut self.committers {
+        for (target, delivery) in &self.targets {
             let inspected = Inspected {
                 log,
                 state,
                 past: past(last, target),
             };
-            committer.check(&inspected).await?;
+            delivery.committer.check(&inspected).await?;
         }
         Ok(())
     }
 
     /// Begins to deliver for the owner with the record `claim`. `commits` are those in the log.
     pub(super) async fn open(
-        &mut self,
+        &self,
         log: &LogReader,
         id: LogId,
         claim: &Record,
@@ -68,7 +81,7 @@ impl Outbox {
     ) -> Result<()> {
         let (pipeline, state) = (log.paths.pipeline(), log.location());
         let staging: Path = log.paths.staging(id);
-        for (target, committer) in &mut self.committers {
+        for (target, delivery) in &self.targets {
             let outputs = commits.iter().map(|commit| Output {
                 seq: commit.seq,
                 committables: commit.output(target).to_vec(),
@@ -85,14 +98,15 @@ impl Outbox {
                 outputs: &outputs,
                 delivered_upto,
             };
-            committer.open(&claim).await?;
+            delivery.committer.open(&claim).await?;
+            delivery.begin(delivered_upto);
         }
         Ok(())
     }
 
     /// Completes the output of the commit `seq`.
     pub(super) fn seal(
-        &mut self,
+        &self,
         seq: u64,
         attempt: Attempt,
         at: EventTime,
@@ -102,8 +116,8 @@ impl Outbox {
         // The notes of targets without a sink stay.
         let mut notes = last.map_or_else(|| Some(BTreeMap::new()), |last| last.notes.clone());
         let mut outbox = BTreeMap::new();
-        for (target, committer) in &mut self.committers {
-            let sealed = committer.seal(Unsealed {
+        for (target, delivery) in &self.targets {
+            let sealed = delivery.committer.seal(Unsealed {
                 seq,
                 attempt,
                 at,
@@ -127,33 +141,51 @@ impl Outbox {
         }
     }
 
-    /// Delivers the output of a commit.
-    pub(super) async fn deliver(&mut self, commit: &Record) -> Result<()> {
-        let seq = commit.seq;
-        for (target, output) in &commit.outbox {
-            let Some(committer) = self.committers.get_mut(target) else {
-                return Err(Error::config(format!(
-                    "commit #{seq} has yet to publish files to `{target}`, and no sink writes there any more; run the pipeline once with that sink"
-                )));
-            };
-            committer.commit(seq, output).await?;
+    /// Adds a commit to the deliveries of its targets.
+    pub(super) fn push(&self, commit: &Record) -> Result<()> {
+        let mut targets = commit.outbox.keys();
+        if let Some(target) = targets.find(|target| !self.targets.contains_key(*target)) {
+            return Err(Error::config(format!(
+                "commit #{} has yet to publish files to `{target}`, and no sink writes there any more; run the pipeline once with that sink",
+                commit.seq
+            )));
+        }
+        for (target, delivery) in &self.targets {
+            delivery.push(commit.seq, commit.at, commit.output(target));
         }
         Ok(())
     }
 
+    /// Tries to deliver all output of all targets.
+    pub(super) async fn deliver(&self) -> Result<()> {
+        let deliveries = self.targets.values().map(|delivery| delivery.deliver());
+        join_all(deliveries).await.into_iter().collect()
+    }
+
+    /// The first commit that a target does not have.
+    pub(super) fn first_pending(&self) -> Option<u64> {
+        let pending = self.targets.values();
+        pending
+            .filter_map(|delivery| delivery.first_pending())
+            .min()
+    }
+
     /// Deletes everything that earlier owners staged and no record names.
-    pub(super) async fn sweep(&mut self) -> Result<()> {
+    pub(super) async fn sweep(&self) -> Result<()> {
         let mut swept = Ok(());
-        for committer in self.committers.values_mut() {
-            swept = swept.and(committer.sweep().await);
+        for delivery in self.targets.values() {
+            swept = swept.and(delivery.committer.sweep().await);
         }
         swept
     }
 
-    /// Committables that withdraw everything delivered to a target.
-    pub(super) async fn withdraw(&mut self, target: &str) -> Result<Vec<Committable>> {
-        match self.committers.get_mut(target) {
-            Some(committer) => committer.withdraw().await,
+    /// Committables that withdraw everything delivered to a target, and delivers the rest before.
+    pub(super) async fn withdraw(&self, target: &str) -> Result<Vec<Committable>> {
+        match self.targets.get(target) {
+            Some(delivery) => {
+                delivery.deliver().await?;
+                delivery.committer.withdraw().await
+            }
             None => Ok(Vec::new()),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use async_trait::async_trait;
@@ -35,11 +35,9 @@ const COPIES: usize = 8;
 pub struct FileCommitter {
     place: Place,
     context: CommitterContext,
-    ghosts: Ghosts,
-    /// The files that commits before the claim remove, and the last commit that does.
-    removed: BTreeMap<String, u64>,
-    claimed: Option<Claimed>,
-    delivered_upto: Option<u64>,
+    claimed: OnceLock<Claimed>,
+    ghosts: Mutex<Ghosts>,
+    delivered_upto: Mutex<Option<u64>>,
 }
 
 /// The table, with a store that retries.
@@ -56,6 +54,8 @@ struct Claimed {
     staging: Path,
     /// The staged files of commits that are not delivered at the claim.
     named: BTreeSet<Path>,
+    /// The files that commits before the claim remove, and the last commit that does.
+    removed: BTreeMap<String, u64>,
 }
 
 impl FileCommitter {
@@ -65,16 +65,24 @@ impl FileCommitter {
         Self {
             place: Place { table, store },
             context,
-            ghosts: Ghosts::default(),
-            removed: BTreeMap::new(),
-            claimed: None,
-            delivered_upto: None,
+            claimed: OnceLock::new(),
+            ghosts: Mutex::default(),
+            delivered_upto: Mutex::default(),
         }
     }
 
     fn claimed(&self) -> Result<&Claimed> {
-        let claimed = self.claimed.as_ref();
+        let claimed = self.claimed.get();
         claimed.ok_or_else(|| Error::internal("a table delivers before its log is claimed"))
+    }
+
+    fn ghosts(&self) -> MutexGuard<'_, Ghosts> {
+        self.ghosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn delivered_upto(&self) -> MutexGuard<'_, Option<u64>> {
+        let upto = self.delivered_upto.lock();
+        upto.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A published file of the table, by its path relative to the table's folder.
@@ -115,7 +123,7 @@ impl FileCommitter {
         let Place { table, store } = &self.place;
         let from = paths::absolute(&table.root, &file.staged);
         let to = paths::absolute(&table.root, &file.published);
-        let removed_later = self.removed.get(&file.published) > Some(&seq);
+        let removed_later = self.claimed()?.removed.get(&file.published) > Some(&seq);
         let mut backoff = store.backoff();
         let mut answer = Copied::SourceMissing;
         let mut step = FileStep::Copy;
@@ -174,7 +182,7 @@ impl FileCommitter {
 
 #[async_trait]
 impl Committer for FileCommitter {
-    async fn check(&mut self, log: &Inspected<'_>) -> Result<()> {
+    async fn check(&self, log: &Inspected<'_>) -> Result<()> {
         if self.place.table.shared {
             return Ok(());
         }
@@ -186,16 +194,16 @@ impl Committer for FileCommitter {
         Ok(())
     }
 
-    async fn open(&mut self, claim: &Claim<'_>) -> Result<()> {
+    async fn open(&self, claim: &Claim<'_>) -> Result<()> {
         let now = self.context.clock.now();
         marker::ensure(&self.place, claim, now).await?;
         let root = &self.place.table.root;
-        let mut named = BTreeSet::new();
+        let (mut named, mut all_removed) = (BTreeSet::new(), BTreeMap::new());
         let (mut undelivered, mut replaced, mut replacing) = (Vec::new(), Vec::new(), Vec::new());
         for output in claim.outputs {
             let (files, removed) = changes(&output.committables)?;
             let names = removed.iter().map(|file| file.published.clone());
-            self.removed.extend(names.map(|name| (name, output.seq)));
+            all_removed.extend(names.map(|name| (name, output.seq)));
             replaced.extend(removed.iter().cloned());
             if output.seq > claim.delivered_upto {
                 let staged = files.iter().map(|file| &file.staged);
@@ -205,19 +213,22 @@ impl Committer for FileCommitter {
             }
         }
         let inherited = Note::read(claim.past)?.ghosts;
-        self.ghosts = Ghosts::new(now, inherited, &undelivered, replaced);
-        self.ghosts.removed(&replacing);
-        self.claimed = Some(Claimed {
+        let mut ghosts = Ghosts::new(now, inherited, &undelivered, replaced);
+        ghosts.removed(&replacing);
+        *self.ghosts() = ghosts;
+        let claimed = Claimed {
             log: claim.log,
             seq: claim.seq,
             staging: paths::absolute(root, claim.staging.as_ref()),
             named,
-        });
-        Ok(())
+            removed: all_removed,
+        };
+        let claimed = self.claimed.set(claimed);
+        claimed.map_err(|_| Error::internal("a table is opened twice"))
     }
 
-    async fn commit(&mut self, seq: u64, output: &[Committable]) -> Result<Receipt> {
-        if self.delivered_upto >= Some(seq) {
+    async fn commit(&self, seq: u64, output: &[Committable]) -> Result<Receipt> {
+        if *self.delivered_upto() >= Some(seq) {
             return Ok(Receipt::Repeated);
         }
         let (files, removed) = changes(output)?;
@@ -234,8 +245,8 @@ impl Committer for FileCommitter {
             }
             step = decide::after_delivery_step(step);
         }
-        self.delivered_upto = Some(seq);
-        let back = self.ghosts.due(self.context.clock.now());
+        *self.delivered_upto() = Some(seq);
+        let back = self.ghosts().due(self.context.clock.now());
         if let Err(error) = self.remove(&back).await {
             warn!(
                 error = error.chain(),
@@ -246,11 +257,11 @@ impl Committer for FileCommitter {
     }
 
     /// The files say nothing about an empty commit, so this is the last commit of this process.
-    async fn last_committed(&mut self) -> Result<Option<u64>> {
-        Ok(self.delivered_upto)
+    async fn last_committed(&self) -> Result<Option<u64>> {
+        Ok(*self.delivered_upto())
     }
 
-    fn seal(&mut self, unsealed: Unsealed<'_>) -> Result<Sealed> {
+    fn seal(&self, unsealed: Unsealed<'_>) -> Result<Sealed> {
         let log = self.claimed()?.log;
         let naming = Naming {
             prefix: format!("{}-{}-{}", self.context.task, log.short(), unsealed.seq),
@@ -259,11 +270,11 @@ impl Committer for FileCommitter {
         };
         let committables = naming.seal(unsealed.committables)?;
         let (files, removed) = changes(&committables)?;
-        self.ghosts.removed(&removed);
+        self.ghosts().removed(&removed);
         let totals = Note::read(unsealed.past)?.totals;
         let note = Note {
             totals: totals.map(|totals| totals.after(&files, &removed)),
-            ghosts: self.ghosts.hand_on(unsealed.at),
+            ghosts: self.ghosts().hand_on(unsealed.at),
         };
         let is_new = unsealed.past == Past::Nothing && committables.is_empty();
         let note = (!is_new || !note.ghosts.is_empty()).then(|| note.write());
@@ -273,13 +284,13 @@ impl Committer for FileCommitter {
         })
     }
 
-    async fn sweep(&mut self) -> Result<()> {
+    async fn sweep(&self) -> Result<()> {
         self.delete_orphans().await?;
-        let back = self.ghosts.due(self.context.clock.now());
+        let back = self.ghosts().due(self.context.clock.now());
         self.remove(&back).await
     }
 
-    async fn withdraw(&mut self) -> Result<Vec<Committable>> {
+    async fn withdraw(&self) -> Result<Vec<Committable>> {
         let log = self.claimed()?.log.short();
         let root = &self.place.table.root;
         let is_own = |path: &Path| {

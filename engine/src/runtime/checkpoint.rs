@@ -9,7 +9,7 @@ use std::{
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::task::JoinHandle;
 
-use super::{balance, task_event::CheckpointAck};
+use super::{balance, deliveries::Deliveries, task_event::CheckpointAck};
 use crate::{
     Clock, Epoch, Error, EventTime, Priority, Result, Uptime,
     commit::{self, Checkpoint, CommitLog, Committed, Reason, StateRef},
@@ -68,6 +68,7 @@ type PartKey = (String, usize, String);
 /// Writes commits, one after another, beside the running job.
 pub(super) struct CheckpointCoordinator {
     log: Option<CommitLog>,
+    deliveries: Deliveries,
     work: Work,
     clock: Arc<dyn Clock>,
     lanes: usize,
@@ -126,6 +127,7 @@ impl CheckpointCoordinator {
     /// Continues after `last`, with `state` as the current state.
     pub(super) fn new(
         log: CommitLog,
+        deliveries: Deliveries,
         clock: Arc<dyn Clock>,
         lanes: usize,
         fingerprints: BTreeMap<String, String>,
@@ -143,6 +145,7 @@ impl CheckpointCoordinator {
         systems.retain(|source, _| keep(source));
         Self {
             log: Some(log),
+            deliveries,
             work: Work::Nothing,
             clock,
             lanes,
@@ -183,6 +186,11 @@ impl CheckpointCoordinator {
     /// The last commit of this run.
     pub(super) fn last(&self) -> Option<&Committed> {
         self.last.as_ref()
+    }
+
+    /// The deliveries of committed output.
+    pub(super) fn deliveries(&self) -> &Deliveries {
+        &self.deliveries
     }
 
     /// The committed positions, by source.
@@ -267,8 +275,16 @@ impl CheckpointCoordinator {
         self.systems = systems;
         self.watermarks = watermarks;
         self.totals = totals;
-        let clock = Arc::clone(&self.clock);
-        self.work = Work::Writing(tokio::spawn(write(log, cut, state, put, begun, clock)));
+        let writing = Writing {
+            log,
+            request: cut,
+            state,
+            put,
+            begun,
+            clock: Arc::clone(&self.clock),
+            deliveries: self.deliveries.clone(),
+        };
+        self.work = Work::Writing(tokio::spawn(writing.run()));
         Ok(())
     }
 
@@ -300,44 +316,74 @@ async fn look(log: CommitLog) -> (CommitLog, Result<Option<StoredState>>) {
     (log, owned.map(|()| None))
 }
 
-/// Stores the new state, commits, delivers and collects garbage.
-async fn write(
-    mut log: CommitLog,
-    mut cut: commit::CommitRequest,
-    mut state: BTreeMap<PartKey, StateRef>,
+/// A commit under way.
+struct Writing {
+    log: CommitLog,
+    request: commit::CommitRequest,
+    state: BTreeMap<PartKey, StateRef>,
     put: Vec<(Arc<str>, usize, NewPart)>,
     begun: Uptime,
     clock: Arc<dyn Clock>,
-) -> (CommitLog, Result<Option<StoredState>>) {
-    let written = async {
-        let log_ref = &log;
-        let urgency = || Priority::of_commit(begun, clock.uptime());
-        let urgency = &urgency;
-        let state_put_bytes = bytes_of(&put);
-        let store = |(node, lane, part): (Arc<str>, usize, NewPart)| async move {
-            log_ref.put_state(&node, lane, part, urgency).await
+    deliveries: Deliveries,
+}
+
+impl Writing {
+    /// Stores the new state, commits, waits for the deliveries and collects garbage.
+    async fn run(self) -> (CommitLog, Result<Option<StoredState>>) {
+        let Self {
+            mut log,
+            mut request,
+            mut state,
+            put,
+            begun,
+            clock,
+            deliveries,
+        } = self;
+        let written = async {
+            let state_put_bytes = bytes_of(&put);
+            let new = store(&log, put, begun, clock.as_ref()).await?;
+            let state_written_bytes = new.iter().map(|part| part.bytes).sum();
+            state.extend(new.into_iter().map(|part| (key(&part), part)));
+            request.state = state.values().cloned().collect();
+            let is_stop = request.reason == Reason::Stop;
+            let committed = log.commit(request).await?;
+            let took = clock.uptime().since(begun);
+            if is_stop {
+                deliveries.after_stop(clock.as_ref()).await?;
+            } else {
+                deliveries.after_commit(clock.as_ref()).await;
+            }
+            log.settle().await;
+            log.collect().await?;
+            let committed = CompletedCheckpoint {
+                committed,
+                state_put_bytes,
+                state_written_bytes,
+                took_ms: took.as_millis() as u64,
+            };
+            Ok(Some(StoredState { committed, state }))
         };
-        let new: Vec<StateRef> = stream::iter(put.into_iter().map(store))
-            .buffer_unordered(CONCURRENT_PUTS)
-            .try_collect()
-            .await?;
-        let state_written_bytes = new.iter().map(|part| part.bytes).sum();
-        state.extend(new.into_iter().map(|part| (key(&part), part)));
-        cut.state = state.values().cloned().collect();
-        let committed = log.commit(cut).await?;
-        let took = clock.uptime().since(begun);
-        log.deliver().await?;
-        log.collect().await?;
-        let committed = CompletedCheckpoint {
-            committed,
-            state_put_bytes,
-            state_written_bytes,
-            took_ms: took.as_millis() as u64,
-        };
-        Ok(Some(StoredState { committed, state }))
+        let written = written.await;
+        (log, written)
+    }
+}
+
+/// Stores state parts.
+async fn store(
+    log: &CommitLog,
+    put: Vec<(Arc<str>, usize, NewPart)>,
+    begun: Uptime,
+    clock: &dyn Clock,
+) -> Result<Vec<StateRef>> {
+    let urgency = || Priority::of_commit(begun, clock.uptime());
+    let urgency = &urgency;
+    let store = |(node, lane, part): (Arc<str>, usize, NewPart)| async move {
+        log.put_state(&node, lane, part, urgency).await
     };
-    let written = written.await;
-    (log, written)
+    stream::iter(put.into_iter().map(store))
+        .buffer_unordered(CONCURRENT_PUTS)
+        .try_collect()
+        .await
 }
 
 /// The memory for parts while they are written. Parts that are encoded later are written few at a

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     Clock, Error, Result,
     commit::Committed,
+    committer::DeliveryBounds,
     element::{Barrier, BarrierKind},
     graph::Graph,
     memory::MemoryLimit,
@@ -58,6 +59,8 @@ pub struct JobConfig {
     pub reset: BTreeSet<String>,
     /// Whether to keep published files whose rows are read again.
     pub old_files: OldFiles,
+    /// The limits of undelivered output, by sink. Other sinks have the default.
+    pub deliver: BTreeMap<String, DeliveryBounds>,
     /// The limit of bad rows.
     pub stop_when: Option<ErrorRateLimit>,
     /// The memory limit of the process.
@@ -127,6 +130,7 @@ pub(super) async fn run(
         graph,
         &config.pipeline,
         gauges,
+        checkpointer.deliveries().clone(),
         context,
         checkpointer.totals(),
     );
@@ -150,6 +154,9 @@ pub(super) async fn run(
             .as_ref()
             .map(|limit| MemoryController::new(limit.bytes)),
         short_of_memory: None,
+        backlog: None,
+        delivery_failure: None,
+        paused: false,
     };
     let ended = job.run(&context.stop).await;
     job.topology.end(context.clock.as_ref()).await;
@@ -194,6 +201,12 @@ struct Job<'a> {
     pressure: Option<MemoryController>,
     /// The status message while reading is paused for memory.
     short_of_memory: Option<String>,
+    /// The status message while reading is paused for undelivered output.
+    backlog: Option<String>,
+    /// The status message while deliveries fail.
+    delivery_failure: Option<String>,
+    /// Whether reading is paused.
+    paused: bool,
 }
 
 impl Job<'_> {
@@ -228,6 +241,7 @@ impl Job<'_> {
                 () = &mut refresh => {
                     refresh = clock.sleep(STATUS_EVERY);
                     self.monitor.refresh();
+                    self.check_deliveries();
                     if self.check_error_rate() == ErrorRate::TooHigh {
                         // Commit first, so that users can query the dead letters.
                         self.want_stop(End::Keep);
@@ -314,6 +328,7 @@ impl Job<'_> {
         if let Some(done) = &done {
             self.monitor.committed(done, self.checkpointer.totals());
             self.topology.committed(self.checkpointer.positions());
+            self.check_deliveries();
         }
         let Phase::Stopping(end) = self.phase else {
             return None;
@@ -360,17 +375,42 @@ impl Job<'_> {
             MemoryAction::None => {}
             MemoryAction::Pause => {
                 self.short_of_memory = Some(pressure.message(used_bytes));
-                self.topology.order(|| SourceCommand::Pause);
-                self.say_what_it_waits_for();
+                self.pause_or_go_on();
             }
             MemoryAction::GoOn => {
                 self.short_of_memory = None;
-                self.topology.order(|| SourceCommand::GoOn);
-                self.say_what_it_waits_for();
+                self.pause_or_go_on();
             }
             MemoryAction::Commit => self.trigger(BarrierKind::Relief),
         }
         Ok(())
+    }
+
+    /// Checks the undelivered output of all sinks.
+    fn check_deliveries(&mut self) {
+        if self.phase != Phase::Running {
+            return;
+        }
+        let deliveries = self.checkpointer.deliveries();
+        let (backlog, failure) = (deliveries.backlog(), deliveries.failure());
+        if (&backlog, &failure) != (&self.backlog, &self.delivery_failure) {
+            (self.backlog, self.delivery_failure) = (backlog, failure);
+            self.pause_or_go_on();
+        }
+    }
+
+    /// Pauses reading while memory is short or too much output is undelivered.
+    fn pause_or_go_on(&mut self) {
+        let pause = self.short_of_memory.is_some() || self.backlog.is_some();
+        if pause != self.paused {
+            self.paused = pause;
+            self.topology.order(if pause {
+                || SourceCommand::Pause
+            } else {
+                || SourceCommand::GoOn
+            });
+        }
+        self.say_what_it_waits_for();
     }
 
     /// Whether open windows close when every source has been read to its end. A run that ends when
@@ -416,13 +456,15 @@ impl Job<'_> {
         let unreachable = self.unreachable.iter().next();
         let message = unreachable
             .map(|(source, reason)| format!("source `{source}` cannot be reached: {reason}"))
-            .or_else(|| self.short_of_memory.clone());
+            .or_else(|| self.short_of_memory.clone())
+            .or_else(|| self.backlog.clone());
         let state = if message.is_some() {
             JobState::Waiting
         } else {
             JobState::Running
         };
         if self.phase == Phase::Running {
+            let message = message.or_else(|| self.delivery_failure.clone());
             self.monitor.say(state, message);
         }
     }

@@ -17,6 +17,7 @@ mod chain;
 mod channel;
 mod checkpoint;
 mod decoding;
+mod deliveries;
 mod error_rate;
 mod fragment;
 mod gauges;

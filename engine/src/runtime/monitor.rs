@@ -4,7 +4,9 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use tokio::sync::watch;
 
-use super::{checkpoint::CompletedCheckpoint, gauges::Gauges, job::JobContext};
+use super::{
+    checkpoint::CompletedCheckpoint, deliveries::Deliveries, gauges::Gauges, job::JobContext,
+};
 use crate::{
     Clock, EventTime,
     graph::{Graph, NodeKind},
@@ -18,6 +20,7 @@ const RATE_WINDOW: usize = 20;
 /// Builds the status from the gauges and sends it to its watchers.
 pub(super) struct Monitor {
     gauges: Arc<Gauges>,
+    deliveries: Deliveries,
     clock: Arc<dyn Clock>,
     sender: watch::Sender<JobStatus>,
     status: JobStatus,
@@ -33,6 +36,7 @@ impl Monitor {
         graph: &Graph,
         pipeline: &str,
         gauges: Arc<Gauges>,
+        deliveries: Deliveries,
         context: &JobContext,
         totals: Counts,
     ) -> Self {
@@ -44,6 +48,7 @@ impl Monitor {
         let sinks = graph.nodes.iter().filter(|node| is_sink(&node.kind));
         Self {
             gauges,
+            deliveries,
             clock,
             sender: context.status.clone(),
             status,
@@ -85,6 +90,7 @@ impl Monitor {
         let status = &mut self.status;
         status.at = self.clock.now();
         status.partitions = self.gauges.partitions();
+        status.sinks = self.deliveries.status();
         status.nodes = self.gauges.nodes(self.begun.elapsed().as_secs_f64());
         status.rows_in = status
             .partitions

@@ -74,7 +74,7 @@ impl Claimed {
                 readers.0.insert(Arc::clone(&node.name), (start, reader));
             }
         }
-        let (mut log, recovered) = log.claim().await?;
+        let (log, recovered) = log.claim().await?;
         let mut withdrawn = Output::new();
         for target in &replay.tables {
             let committables = log.withdraw(target).await?;

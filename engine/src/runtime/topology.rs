@@ -14,6 +14,7 @@ use super::{
     channel::{Receiver, Sender, bounded},
     checkpoint::CheckpointCoordinator,
     decoding::{Ahead, Decoding},
+    deliveries::Deliveries,
     fragment::{self, Fragment},
     gauges::Gauges,
     job::{End, JobConfig, JobContext, Until},
@@ -203,8 +204,11 @@ pub(super) async fn build(
     }
     let fragment_parts: usize = fragments.iter().map(|fragment| fragment.lanes).sum();
 
+    let deliveries = Deliveries::new(graph, &log, &config.deliver);
+    deliveries.start(&mut tasks, &log, &context.clock);
     let mut checkpointer = CheckpointCoordinator::new(
         log,
+        deliveries,
         Arc::clone(&context.clock),
         config.lanes,
         restore::fingerprints(graph),

@@ -4,7 +4,10 @@
 //! wrong answer: a driver that takes "exists" for its own write behaves as if it had received
 //! "created". The production driver is tested this way, without switches in its code.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -94,7 +97,7 @@ pub(super) struct LyingCommitter {
     files: FileCommitter,
     lie: Lie,
     /// A commit to deliver after the next one.
-    postponed: Option<Output>,
+    postponed: Mutex<Option<Output>>,
 }
 
 impl LyingCommitter {
@@ -102,23 +105,31 @@ impl LyingCommitter {
         Self {
             files,
             lie,
-            postponed: None,
+            postponed: Mutex::default(),
         }
     }
 }
 
 #[async_trait]
 impl Committer for LyingCommitter {
-    async fn commit(&mut self, seq: u64, output: &[Committable]) -> crate::Result<Receipt> {
+    async fn commit(&self, seq: u64, output: &[Committable]) -> crate::Result<Receipt> {
         match self.lie {
             Lie::ForgetACommittable => {
                 let kept = output.split_last().map_or(output, |(_, kept)| kept);
                 self.files.commit(seq, kept).await
             }
             Lie::DeliverOutOfOrder => {
-                let Some(postponed) = self.postponed.take() else {
-                    let committables = output.to_vec();
-                    self.postponed = Some(Output { seq, committables });
+                let postponed = {
+                    let postponed = self.postponed.lock();
+                    let mut postponed = postponed.unwrap_or_else(PoisonError::into_inner);
+                    let before = postponed.take();
+                    if before.is_none() {
+                        let committables = output.to_vec();
+                        *postponed = Some(Output { seq, committables });
+                    }
+                    before
+                };
+                let Some(postponed) = postponed else {
                     return Ok(Receipt::Delivered);
                 };
                 self.files.commit(seq, output).await?;
@@ -129,27 +140,27 @@ impl Committer for LyingCommitter {
         }
     }
 
-    async fn last_committed(&mut self) -> crate::Result<Option<u64>> {
+    async fn last_committed(&self) -> crate::Result<Option<u64>> {
         self.files.last_committed().await
     }
 
-    async fn check(&mut self, log: &Inspected<'_>) -> crate::Result<()> {
+    async fn check(&self, log: &Inspected<'_>) -> crate::Result<()> {
         self.files.check(log).await
     }
 
-    async fn open(&mut self, claim: &Claim<'_>) -> crate::Result<()> {
+    async fn open(&self, claim: &Claim<'_>) -> crate::Result<()> {
         self.files.open(claim).await
     }
 
-    fn seal(&mut self, unsealed: Unsealed<'_>) -> crate::Result<Sealed> {
+    fn seal(&self, unsealed: Unsealed<'_>) -> crate::Result<Sealed> {
         self.files.seal(unsealed)
     }
 
-    async fn sweep(&mut self) -> crate::Result<()> {
+    async fn sweep(&self) -> crate::Result<()> {
         self.files.sweep().await
     }
 
-    async fn withdraw(&mut self) -> crate::Result<Vec<Committable>> {
+    async fn withdraw(&self) -> crate::Result<Vec<Committable>> {
         self.files.withdraw().await
     }
 }

@@ -135,6 +135,7 @@ impl World {
                 end: run.end,
                 reset: BTreeSet::new(),
                 old_files: OldFiles::Keep,
+                deliver: BTreeMap::new(),
                 stop_when: None,
                 memory: None,
             },

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    ParquetSink, Setting,
+    Deliver, ParquetSink, Setting,
     read::{Read, Reader},
 };
 use crate::yaml::Node;
@@ -27,6 +27,10 @@ pub struct Sink {
     /// Counts rows and drops them, for measuring.
     #[serde(skip_serializing_if = "Option::is_none")]
     blackhole: Option<BlackholeSink>,
+    /// How far the target may be behind the commits. Not for `console` and `blackhole`, which
+    /// deliver nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deliver: Option<Deliver>,
 }
 
 /// The kind of a sink.
@@ -71,6 +75,7 @@ impl Read for Sink {
         let parquet = fields.settings(reader, "parquet");
         let console = fields.settings(reader, "console");
         let blackhole = fields.settings(reader, "blackhole");
+        let deliver = fields.optional(reader, "deliver");
         fields.finish(reader);
         kind?;
         Some(Self {
@@ -78,6 +83,7 @@ impl Read for Sink {
             parquet: parquet?,
             console: console?,
             blackhole: blackhole?,
+            deliver: deliver?,
         })
     }
 }

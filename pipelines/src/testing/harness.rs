@@ -220,6 +220,7 @@ impl<'a> Harness<'a> {
                 end: End::Keep,
                 reset: BTreeSet::new(),
                 old_files: OldFiles::Keep,
+                deliver: BTreeMap::new(),
                 stop_when: None,
                 memory: None,
             },

@@ -121,6 +121,7 @@ impl Rig {
                 end: End::Keep,
                 reset: BTreeSet::new(),
                 old_files: OldFiles::Keep,
+                deliver: BTreeMap::new(),
                 stop_when: None,
                 memory: None,
             },

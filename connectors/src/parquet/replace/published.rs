@@ -25,7 +25,7 @@ pub(super) struct WindowFile {
     pub(super) name: String,
     /// The ends of its windows.
     pub(super) ends: Ends,
-    /// Its staged path, if this run wrote it.
+    /// Its staged path, which it has until it is published; `None` if an older build stored it.
     pub(super) staged: Option<Path>,
     /// SHA-256 of its bytes, in hex; `None` if an older build wrote the state.
     pub(super) sha256: Option<String>,
@@ -126,6 +126,9 @@ impl Published {
             };
             let sha256 = self.files.iter().map(|file| file.sha256.as_deref());
             let sha256: ArrayRef = Arc::new(sha256.collect::<StringArray>());
+            let staged = self.files.iter().map(|file| file.staged.as_ref());
+            let staged = staged.map(|path| path.map(AsRef::as_ref));
+            let staged: ArrayRef = Arc::new(staged.collect::<StringArray>());
             let groups = UInt8Array::from(vec![0; self.files.len()]);
             let rows = RecordBatch::try_from_iter([
                 ("folder", text(|file| file.folder.as_ref())),
@@ -133,6 +136,7 @@ impl Published {
                 ("first_end_us", number(|file| file.ends.first)),
                 ("last_end_us", number(|file| file.ends.last)),
                 ("sha256", sha256),
+                ("staged", staged),
                 (KEY_GROUP_COLUMN, Arc::new(groups)),
             ])?;
             snapshot.put_rows(PART, rows);
@@ -158,8 +162,9 @@ impl Published {
         };
         let (folders, names) = (text("folder")?, text("name")?);
         let (first, last) = (number("first_end_us")?, number("last_end_us")?);
-        let sha256 = part.rows.column_by_name("sha256");
-        let sha256 = sha256.and_then(|column| column.as_string_opt::<i32>());
+        // Older builds did not store these.
+        let optional = |name: &str| part.rows.column_by_name(name)?.as_string_opt::<i32>();
+        let (sha256, staged) = (optional("sha256"), optional("staged"));
         for row in 0..folders.len() {
             self.files.push(WindowFile {
                 folder: Path::parse(folders.value(row))
@@ -169,7 +174,11 @@ impl Published {
                     first: first.value(row),
                     last: last.value(row),
                 },
-                staged: None,
+                staged: staged
+                    .filter(|all| all.is_valid(row))
+                    .map(|all| Path::parse(all.value(row)))
+                    .transpose()
+                    .map_err(|error| unreadable().with_source(error))?,
                 sha256: sha256
                     .filter(|all| all.is_valid(row))
                     .map(|all| all.value(row).to_owned()),

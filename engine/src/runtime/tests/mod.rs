@@ -1,6 +1,7 @@
 //! Whole jobs, with a naive tumbling count as their operator and the rows themselves as the oracle.
 
 mod bursts;
+mod deliveries;
 mod idle;
 mod memory;
 mod tally;
@@ -22,6 +23,7 @@ use super::{Control, End, JobConfig, OldFiles, Outcome, Supervised, Until, super
 use crate::{
     Clock, ErrorKind, EventTime, Port, RandomIds, Result,
     commit::{LogConfig, Owner, Plan},
+    committer::DeliveryBounds,
     graph::{
         Graph, NodeKind, OnError, OperatorNode, Partitioning, SourceNode, TimePolicy, WhenIdle,
         WithOffsets,
@@ -54,6 +56,7 @@ struct Rig {
     reset: BTreeSet<String>,
     old_files: OldFiles,
     memory: Option<MemoryLimit>,
+    deliver: BTreeMap<String, DeliveryBounds>,
     when_idle: WhenIdle,
     /// A source in place of the script.
     source: Option<Arc<dyn Source>>,
@@ -77,6 +80,7 @@ impl Rig {
             reset: BTreeSet::new(),
             old_files: OldFiles::Keep,
             memory: None,
+            deliver: BTreeMap::new(),
             when_idle: WhenIdle::Hold,
             source: None,
         }
@@ -157,6 +161,7 @@ impl Rig {
                 end: self.end,
                 reset: self.reset.clone(),
                 old_files: self.old_files,
+                deliver: self.deliver.clone(),
                 stop_when: None,
                 memory: self.memory.clone(),
             },

@@ -1,4 +1,4 @@
-//! Fixed rows and fixed bytes: the output and the stored state of one input, as an earlier build
+//! Fixed rows and fixed bytes: the output and the stored state for an input, as an earlier build
 //! wrote them. A change of the code that is no change of behaviour leaves both as they are.
 //!
 //! `TAGFLOW_GOLDEN=1` prints the current ones.
@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, RecordBatch},
+    array::{Array, ArrayRef, RecordBatch},
     util::display::array_value_to_string,
 };
 use datafusion::logical_expr::Operator;
@@ -21,7 +21,8 @@ use super::{
 };
 use crate::row_errors::RowErrors;
 use crate::tags::{
-    Again, Function, FunnelMode, Over, Segment, Segments, Tag, TagKind, Tags, TagsSpec, Thresholds,
+    Absence, Again, Aggregate, Function, Funnel, FunnelMode, Over, Score, Segment, Segments, Tag,
+    TagKind, Tags, TagsSpec, Thresholds, TimeSince, TopK,
 };
 
 /// A user with all kinds of tags, in the stored form of an earlier build.
@@ -33,35 +34,45 @@ const C: usize = FLAG + 2;
 
 /// Tags of all kinds and functions.
 fn all_kinds(half_life_us: u64) -> Vec<Tag> {
-    let aggregate = |function, argument, filter, over| TagKind::Aggregate {
-        function,
-        argument,
-        filter,
-        over,
+    let aggregate = |function, argument, filter, over| {
+        TagKind::Aggregate(Aggregate {
+            function,
+            argument,
+            filter,
+            over,
+        })
     };
-    let top = |weight, filter, k| TagKind::TopK {
-        argument: TEXT,
-        weight,
-        filter,
-        k,
-        half_life: us(half_life_us),
+    let top = |weight, filter, k| {
+        TagKind::TopK(TopK {
+            argument: TEXT,
+            weight,
+            filter,
+            k,
+            half_life: us(half_life_us),
+        })
     };
-    let funnel = |mode, within| TagKind::Funnel {
-        within: us(within),
-        mode,
-        steps: vec![("a".into(), A), ("b".into(), B), ("c".into(), C)],
+    let funnel = |mode, within| {
+        TagKind::Funnel(Funnel {
+            within: us(within),
+            mode,
+            steps: vec![("a".into(), A), ("b".into(), B), ("c".into(), C)],
+        })
     };
-    let absence = |same, within, again| TagKind::Absence {
-        after: A,
-        expect: B,
-        same,
-        within: us(within),
-        again,
+    let absence = |same, within, again| {
+        TagKind::Absence(Absence {
+            after: A,
+            expect: B,
+            same,
+            within: us(within),
+            again,
+        })
     };
-    let score = |tag, thresholds, is_reversed| TagKind::Score {
-        tag,
-        thresholds,
-        is_reversed,
+    let score = |tag, thresholds, is_reversed| {
+        TagKind::Score(Score {
+            tag,
+            thresholds,
+            is_reversed,
+        })
     };
     let life = Over::Lifetime;
     let distinct = Function::Distinct { exact_up_to: 3 };
@@ -159,10 +170,10 @@ fn all_kinds(half_life_us: u64) -> Vec<Tag> {
         ),
         (
             "age",
-            TagKind::TimeSince {
+            TagKind::TimeSince(TimeSince {
                 tag: 12,
                 unit: us(7),
-            },
+            }),
             None,
         ),
         (
@@ -191,7 +202,7 @@ fn all_kinds(half_life_us: u64) -> Vec<Tag> {
     tags.collect()
 }
 
-/// The tags with segments over some of them.
+/// All tags, with segments.
 fn all(half_life_us: u64) -> TagsSpec {
     let tags = all_kinds(half_life_us);
     let read = ["count_30", "count_life", "age", "absent_each", "quartile"];
@@ -248,7 +259,7 @@ impl Random {
         (it ^ (it >> 31)) % limit
     }
 
-    /// An event of one of some users, up to `disorder_us` before `clock`.
+    /// An event of a random user, up to `disorder_us` before `clock`.
     fn event(&mut self, number: i64, clock: i64, disorder_us: u64) -> Event {
         let is_late = self.below(5) == 0;
         let back = if is_late { self.below(disorder_us) } else { 0 };
@@ -303,10 +314,11 @@ fn lines(batches: &[RecordBatch]) -> Vec<String> {
     let mut lines = Vec::new();
     for batch in batches {
         for row in 0..batch.num_rows() {
-            let value = |column: &ArrayRef| match column.as_binary_opt::<i64>() {
-                Some(bytes) => hex(bytes.value(row)),
-                None if column.is_null(row) => "null".into(),
-                None => array_value_to_string(column, row).unwrap(),
+            let value = |column: &ArrayRef| {
+                if column.is_null(row) {
+                    return "null".to_owned();
+                }
+                array_value_to_string(column, row).unwrap()
             };
             let values: Vec<String> = batch.columns().iter().map(value).collect();
             lines.push(values.join("|"));
@@ -321,10 +333,6 @@ fn hash(lines: &[String]) -> String {
         lines.len(),
         XxHash3_64::oneshot(lines.join("\n").as_bytes())
     )
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn prints() -> bool {
@@ -402,13 +410,11 @@ fn one_user(driver: &mut Driver) {
 
 /// The stored parts as text: a line for each row.
 fn written(parts: &[StatePart]) -> String {
-    let mut text = String::new();
-    for part in parts {
-        for line in lines(std::slice::from_ref(&part.rows)) {
-            text += &format!("{}|{line}\n", part.key);
-        }
-    }
-    text
+    let lines = parts.iter().flat_map(|part| {
+        let lines = lines(std::slice::from_ref(&part.rows)).into_iter();
+        lines.map(|line| format!("{}|{line}\n", part.key))
+    });
+    lines.collect()
 }
 
 #[test]

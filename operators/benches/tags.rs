@@ -31,8 +31,8 @@ use tagflow_operators::{
     expr::physical,
     row_errors::RowErrors,
     tags::{
-        Again, Function, FunnelMode, Over, Profile, Rule, Segment, Segments, Spill, Tag, TagKind,
-        Tags, TagsSpec,
+        Absence, Again, Aggregate, Function, Funnel, FunnelMode, Over, Profile, Rule, Segment,
+        Segments, Spill, Tag, TagKind, Tags, TagsSpec, TimeSince, TopK,
     },
 };
 
@@ -133,12 +133,12 @@ fn tags(spill: Option<Spill>) -> Arc<Tags> {
     let aggregate =
         |name: &str, function, argument: Option<&str>, filter: Option<&str>, over| Tag {
             name: name.into(),
-            kind: TagKind::Aggregate {
+            kind: TagKind::Aggregate(Aggregate {
                 function,
                 argument: argument.map(column),
                 filter: filter.map(column),
                 over,
-            },
+            }),
             ttl: None,
         };
     let purchase = Some("is_purchase");
@@ -188,7 +188,7 @@ fn tags(spill: Option<Spill>) -> Arc<Tags> {
         ),
         kind(
             "days_since_order",
-            TagKind::TimeSince { tag: 7, unit: DAY },
+            TagKind::TimeSince(TimeSince { tag: 7, unit: DAY }),
             None,
         ),
         aggregate(
@@ -207,18 +207,18 @@ fn tags(spill: Option<Spill>) -> Arc<Tags> {
         ),
         kind(
             "interests",
-            TagKind::TopK {
+            TagKind::TopK(TopK {
                 argument: column("category"),
                 weight: Some(column("weight")),
                 filter: None,
                 k: 5,
                 half_life: DAY * 14,
-            },
+            }),
             None,
         ),
         kind(
             "checkout_stage",
-            TagKind::Funnel {
+            TagKind::Funnel(Funnel {
                 within: DAY,
                 mode: FunnelMode::StrictOrder,
                 steps: vec![
@@ -226,18 +226,18 @@ fn tags(spill: Option<Spill>) -> Arc<Tags> {
                     ("cart".into(), column("is_cart")),
                     ("paid".into(), column("is_purchase")),
                 ],
-            },
+            }),
             None,
         ),
         kind(
             "cart_abandoned",
-            TagKind::Absence {
+            TagKind::Absence(Absence {
                 after: column("is_cart"),
                 expect: column("is_purchase"),
                 same: vec![column("category")],
                 within: Duration::from_mins(30),
                 again: Again::Each,
-            },
+            }),
             Some(DAY * 3),
         ),
     ];

@@ -2,41 +2,7 @@
 
 use std::{cell::OnceCell, ops::Range};
 
-use super::{
-    absence::{Absence, AbsencePlan},
-    codec::Codec,
-    funnel::{Funnel, FunnelPlan},
-    ranking::{Ranking, RankingPlan},
-    rolling::{RollingAggregate, RollingPlan},
-};
-
-/// The compiled definition of a piece.
-#[derive(Debug, Clone)]
-pub(super) struct AggregatorSpec {
-    /// The fingerprint of the state, without the parts and windows of a series.
-    pub(super) fingerprint: String,
-    pub(super) kind: AggregatorKind,
-    /// The tags that are computed from the piece.
-    pub(super) tags: Vec<usize>,
-}
-
-/// The kind of a piece.
-#[derive(Debug, Clone)]
-pub(super) enum AggregatorKind {
-    RollingAggregate(RollingPlan),
-    Ranking(RankingPlan),
-    Funnel(FunnelPlan),
-    Absence(AbsencePlan),
-}
-
-/// The state of a piece.
-#[derive(Debug, Clone)]
-pub(super) enum State {
-    RollingAggregate(RollingAggregate),
-    Ranking(Ranking),
-    Funnel(Funnel),
-    Absence(Absence),
-}
+use super::{codec::Codec, kinds::State};
 
 /// A piece in memory. It is decoded on first access, and encoded again only if it has
 /// changed: most events and timers touch few of a key's pieces.
@@ -49,64 +15,6 @@ pub(super) struct Aggregator {
     rest: Option<Range<u32>>,
     /// Boxed, because most pieces are not accessed.
     state: OnceCell<Box<State>>,
-}
-
-impl Codec for State {
-    fn put(&self, bytes: &mut Vec<u8>) {
-        match self {
-            Self::RollingAggregate(series) => {
-                0_u8.put(bytes);
-                series.put(bytes);
-            }
-            Self::Ranking(ranking) => {
-                4_u8.put(bytes);
-                ranking.put(bytes);
-            }
-            Self::Funnel(funnel) => {
-                2_u8.put(bytes);
-                funnel.put(bytes);
-            }
-            Self::Absence(absence) => {
-                3_u8.put(bytes);
-                absence.put(bytes);
-            }
-        }
-    }
-
-    fn take(bytes: &mut &[u8]) -> Option<Self> {
-        Some(match u8::take(bytes)? {
-            0 => Self::RollingAggregate(Codec::take(bytes)?),
-            1 => Self::Ranking(Ranking::take_scores(bytes)?),
-            2 => Self::Funnel(Codec::take(bytes)?),
-            3 => Self::Absence(Codec::take(bytes)?),
-            4 => Self::Ranking(Codec::take(bytes)?),
-            _ => return None,
-        })
-    }
-}
-
-impl State {
-    /// A state without events.
-    pub(super) fn new(plan: &AggregatorSpec) -> Self {
-        match &plan.kind {
-            AggregatorKind::RollingAggregate(plan) => {
-                Self::RollingAggregate(RollingAggregate::new(plan))
-            }
-            AggregatorKind::Ranking(_) => Self::Ranking(Ranking::default()),
-            AggregatorKind::Funnel(_) => Self::Funnel(Funnel::default()),
-            AggregatorKind::Absence(_) => Self::Absence(Absence::new()),
-        }
-    }
-
-    /// The time of the newest event, where values can expire.
-    pub(super) fn newest(&self) -> Option<i64> {
-        match self {
-            Self::RollingAggregate(series) => series.newest,
-            Self::Ranking(ranking) => ranking.newest,
-            Self::Funnel(funnel) => funnel.newest(),
-            Self::Absence(_) => None,
-        }
-    }
 }
 
 impl Aggregator {

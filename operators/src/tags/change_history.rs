@@ -12,9 +12,9 @@ use serde_json::Value as Json;
 use tagflow_engine::{Error, EventTime, Result};
 
 use super::{
-    plan::Source,
+    key_profile::{KeyProfile, TagValue},
     set::Tags,
-    snapshot_reader::{KeyProfile, TagValue},
+    value,
 };
 
 /// Rows of `tags.changes` and `segments.changes`, possibly with other rows.
@@ -76,17 +76,15 @@ impl Tags {
         let mut tags = Vec::new();
         for tag in &self.plan.tags {
             let none = tag.default.text(&tag.data_type);
-            let value = match &tag.source {
-                Source::TimeSince { tag: of, unit_us } => {
-                    let since = values[*of].0.as_deref();
-                    let since = since.and_then(TimestampMicrosecondType::parse);
-                    let units = since.map(|since| (as_of.as_micros() - since).div_euclid(*unit_us));
-                    (units.map(|units| units.to_string()), None)
-                }
-                Source::Aggregator { .. } | Source::Score { .. } => {
-                    let changes = by_tag.remove(tag.name.as_str()).unwrap_or_default();
-                    value_after(none, &changes)
-                }
+            let derived = tag.source.derived();
+            let value = if let Some(derived) = derived.filter(|derived| !derived.has_changes()) {
+                let since = values[derived.tag()].0.as_deref();
+                let of = &self.plan.tags[derived.tag()].data_type;
+                let value = derived.value(&time(since), of, as_of.as_micros());
+                (value.text(&tag.data_type), None)
+            } else {
+                let changes = by_tag.remove(tag.name.as_str()).unwrap_or_default();
+                value_after(none, &changes)
             };
             if tag.has_changes() || tag.ttl_us.is_none() {
                 tags.push(TagValue {
@@ -210,6 +208,12 @@ fn value_after(none: Option<String>, changes: &[&Change]) -> Value {
         value = values.pop().flatten();
     }
     (value, since)
+}
+
+/// A time in a table. Tags without changes are computed from times alone.
+fn time(text: Option<&str>) -> value::Value {
+    let time = text.and_then(TimestampMicrosecondType::parse);
+    time.map_or(value::Value::Null, value::Value::Int)
 }
 
 fn json(text: Option<&str>, data_type: &DataType) -> String {

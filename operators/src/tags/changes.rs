@@ -11,39 +11,10 @@ use arrow::{
 use tagflow_engine::Result;
 
 use super::{
-    key_state::{Change, KeyState},
+    change::Change,
+    key_state::KeyState,
     value::{self, Value},
 };
-
-/// The operation on a tag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Op {
-    /// It has a new value.
-    Set,
-    /// Withdraws an absence that should not have fired.
-    Retract,
-    /// Its key is forgotten.
-    Forget,
-}
-
-/// The cause of a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cause {
-    /// An event.
-    Event,
-    /// An event behind the watermark.
-    LateEvent,
-    /// Events left the window.
-    Expiry,
-    /// An expected event did not happen in time.
-    Absence,
-    /// The value was too old.
-    Ttl,
-    /// The key had no event for too long.
-    StateTtl,
-    /// Scores by quantiles have new thresholds.
-    Quantiles,
-}
 
 /// Rows of [`tagflow_schemas::tags::changes`].
 #[derive(Debug, Default)]
@@ -61,13 +32,12 @@ pub(super) struct Changes {
 
 impl Changes {
     pub(super) fn push(&mut self, user: &KeyState, change: &Change<'_>) {
-        let data_type = &change.tag.data_type;
         self.keys.push(user.key().clone());
-        self.tags.append_value(&change.tag.name);
+        self.tags.append_value(change.tag);
         self.ops.append_value(change.op.name());
         for (texts, value) in [(&mut self.olds, change.old), (&mut self.news, change.new)] {
             // `write_text` appends to the pending value, and `append_value` ends it.
-            if value.write_text(data_type, texts) {
+            if value.write_text(change.data_type, texts) {
                 texts.append_value("");
             } else {
                 texts.append_null();
@@ -103,28 +73,4 @@ fn finish(texts: &mut StringBuilder) -> ArrayRef {
     let column = texts.finish();
     *texts = StringBuilder::with_capacity(column.len(), column.value_data().len());
     Arc::new(column)
-}
-
-impl Op {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Set => "set",
-            Self::Retract => "retract",
-            Self::Forget => "forget",
-        }
-    }
-}
-
-impl Cause {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Event => "event",
-            Self::LateEvent => "late_event",
-            Self::Expiry => "expiry",
-            Self::Absence => "absence",
-            Self::Ttl => "ttl",
-            Self::StateTtl => "state_ttl",
-            Self::Quantiles => "quantiles",
-        }
-    }
 }

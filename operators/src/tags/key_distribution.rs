@@ -27,7 +27,7 @@ use tagflow_engine::{
     state::{Snapshot, StatePart},
 };
 
-use super::plan::{Plan, Source};
+use super::{kinds::Derived, plan::Plan, time_trigger::trigger_values};
 
 /// The key of the part that contains it.
 const PART: &str = "population";
@@ -134,14 +134,9 @@ impl KeyDistribution {
             *counts.entry(tag).or_default().0.entry(place).or_default() += count;
         }
         for tag in &plan.tags {
-            if let Source::Score {
-                tag: of,
-                quantiles: Some(parts),
-                ..
-            } = &tag.source
-            {
-                let counts = counts.get(&plan.tags[*of].fingerprint);
-                if let Some(thresholds) = counts.and_then(|counts| counts.thresholds(*parts)) {
+            if let (Some(of), Some(parts)) = (tag.source.derived(), tag.quantiles()) {
+                let counts = counts.get(&plan.tags[of.tag()].fingerprint);
+                if let Some(thresholds) = counts.and_then(|counts| counts.thresholds(parts)) {
                     self.thresholds.insert(tag.fingerprint.clone(), thresholds);
                 }
             }
@@ -149,9 +144,26 @@ impl KeyDistribution {
         self.is_changed = true;
     }
 
-    /// The thresholds of the score `fingerprint`; none before keys have been counted.
-    pub(super) fn thresholds_of(&self, fingerprint: &str) -> Option<&[f64]> {
-        self.thresholds.get(fingerprint).map(Vec::as_slice)
+    /// The plan `plan` with the current thresholds.
+    pub(super) fn scored(&self, plan: &Plan) -> Plan {
+        let mut plan = plan.clone();
+        for (place, tag) in plan.tags.iter_mut().enumerate() {
+            if tag.quantiles().is_none() {
+                continue;
+            }
+            let derived = tag.source.derived_mut();
+            let Some(thresholds) = derived.and_then(Derived::thresholds_mut) else {
+                continue;
+            };
+            // None before keys have been counted.
+            thresholds.at = self.thresholds.get(&tag.fingerprint).cloned();
+            for trigger in &mut plan.time_triggers {
+                if trigger.thresholds_of == Some(place) {
+                    trigger.after = Some(trigger_values(thresholds.at.as_deref()));
+                }
+            }
+        }
+        plan
     }
 
     /// Adds the part to `snapshot` if it has changed.

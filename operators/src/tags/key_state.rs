@@ -6,15 +6,13 @@ use smallvec::{SmallVec, smallvec};
 use tagflow_engine::{Error, Result};
 
 use super::{
-    absence::{self, AbsencePlan},
-    accumulator::Observation,
-    aggregator::{Aggregator, AggregatorKind, State},
-    changes::{Cause, Op},
+    aggregator::Aggregator,
+    change::{Cause, Change, Op},
     codec::{Codec, put_length, put_times, take_length, take_times},
-    event::{Event, EventPart},
-    plan::{self, Plan, Source, TagPlan, TimeTrigger},
-    segments::Member,
-    tiled_state,
+    event::{Event, Timing},
+    kinds::{Outcome, State, Tile},
+    member::Member,
+    plan::{Plan, Source},
     value::Value,
 };
 
@@ -73,28 +71,6 @@ pub(super) trait Observer {
     fn check(&mut self, plan: &Plan, user: &KeyState);
 }
 
-/// Events of a span of time that contribute to a value; the end is exclusive.
-#[derive(Debug)]
-pub(super) struct Tile {
-    pub(super) start: i64,
-    pub(super) end: i64,
-    /// The value over these events alone.
-    pub(super) value: Value,
-}
-
-/// A change of a tag.
-#[derive(Debug)]
-pub(super) struct Change<'a> {
-    pub(super) tag: &'a TagPlan,
-    pub(super) op: Op,
-    pub(super) cause: Cause,
-    pub(super) old: &'a Value,
-    pub(super) new: &'a Value,
-    /// The time of the event that caused it.
-    pub(super) event_time: Option<i64>,
-    pub(super) effective_at: i64,
-}
-
 impl KeyState {
     /// A key without events.
     pub(super) fn new(plan: &Plan, key: Value, clock: i64) -> Self {
@@ -113,7 +89,7 @@ impl KeyState {
                 members: vec![Member::default(); plan.holds_us.len()],
             },
             pieces: pieces
-                .map(|plan| Aggregator::new(State::new(plan)))
+                .map(|plan| Aggregator::new(plan.kind.new_state()))
                 .collect(),
             rest: Arc::default(),
         }
@@ -303,7 +279,7 @@ impl KeyState {
     /// Processes an event in order.
     pub(super) fn take(&mut self, plan: &Plan, event: Event<'_>, observer: &mut impl Observer) {
         self.advance(plan, event.time, Until::Events, observer);
-        self.apply(plan, event, Cause::Event, observer);
+        self.apply(plan, event, Timing::InOrder, observer);
     }
 
     /// Processes an event from before `done`. All events up to `done` have been processed.
@@ -315,7 +291,7 @@ impl KeyState {
         observer: &mut impl Observer,
     ) {
         self.advance(plan, done, Until::End, observer);
-        self.apply(plan, event, Cause::LateEvent, observer);
+        self.apply(plan, event, Timing::Late, observer);
     }
 
     /// Advances the clock to `to`.
@@ -366,16 +342,13 @@ impl KeyState {
     ) -> bool {
         let rested = self.head.clock;
         self.pass(now);
-        let moment = ChangeContext {
-            cause: Cause::Quantiles,
-            event_time: None,
-            effective_at: self.head.clock,
-        };
+        let moment = ChangeContext::new(Cause::Quantiles, self.head.clock);
         let time_triggers = self.head.time_triggers.clone();
         self.find_ticks(plan, |_| true);
         let (mut is_told, mut is_changed, mut is_stale) = (false, false, false);
         for (place, tag) in plan.tags.iter().enumerate() {
-            if matches!(tag.source, Source::Score { .. }) {
+            let derived = tag.source.derived();
+            if derived.is_some_and(|it| it.thresholds().is_some()) {
                 let since = self.head.since[place];
                 let old = self.value(before, place);
                 is_changed |= self.report(plan, place, &old, moment, observer);
@@ -404,43 +377,16 @@ impl KeyState {
         if tag.goes_by_quantiles && !self.is_known() {
             return Value::Null;
         }
+        let clock = self.head.clock;
         match &tag.source {
-            Source::Aggregator { read } => {
-                let state = self.state(tag.piece);
-                match (state, &plan.pieces[tag.piece].kind) {
-                    (State::RollingAggregate(series), AggregatorKind::RollingAggregate(of)) => {
-                        let Some(read) = read else { return Value::Null };
-                        tiled_state::value(
-                            read.function,
-                            of.argument_type.as_ref(),
-                            &series.parts,
-                            read.window,
-                        )
-                    }
-                    (State::Ranking(ranking), AggregatorKind::Ranking(of)) => ranking.top(of.k),
-                    (State::Funnel(funnel), AggregatorKind::Funnel(of)) => {
-                        funnel.stage(of, self.head.clock)
-                    }
-                    (State::Absence(absence), AggregatorKind::Absence(of)) => {
-                        absence.value(of, self.head.clock)
-                    }
-                    _ => unreachable!("a piece is what its plan says"),
-                }
+            Source::Piece(read) => {
+                let kind = &plan.pieces[tag.piece].kind;
+                kind.value(self.state(tag.piece), read.as_ref(), clock)
             }
-            Source::TimeSince { tag, unit_us } => match self.value(plan, *tag) {
-                Value::Int(since) => {
-                    Value::Int(self.head.clock.saturating_sub(since).div_euclid(*unit_us))
-                }
-                _ => Value::Null,
-            },
-            Source::Score {
-                tag,
-                thresholds,
-                is_reversed,
-                ..
-            } => {
-                let number = self.value(plan, *tag).number(&plan.tags[*tag].data_type);
-                plan::score(thresholds.as_deref(), *is_reversed, number)
+            Source::Tag(derived) => {
+                let of = derived.tag();
+                let value = self.value(plan, of);
+                derived.value(&value, &plan.tags[of].data_type, clock)
             }
         }
     }
@@ -455,33 +401,17 @@ impl KeyState {
         let clock = self.head.clock;
         let piece = plan.tags[tag].piece;
         let leaves = match &plan.tags[tag].source {
-            Source::Aggregator { read } => {
-                match (self.state(piece), &plan.pieces[piece].kind, read) {
-                    (
-                        State::RollingAggregate(series),
-                        AggregatorKind::RollingAggregate(of),
-                        Some(read),
-                    ) => series.next_of(of, read.window, clock),
-                    (State::Funnel(funnel), AggregatorKind::Funnel(of), _) => {
-                        funnel.next(of, clock)
-                    }
-                    (State::Absence(absence), AggregatorKind::Absence(of), _) => {
-                        absence.next_expiry(of, clock)
-                    }
-                    _ => None,
-                }
+            Source::Piece(read) => {
+                let kind = &plan.pieces[piece].kind;
+                kind.expires_at(self.state(piece), read.as_ref(), clock)
             }
-            Source::Score { tag: of, .. } => {
-                let time_triggers = plan.time_triggers.iter().zip(&self.head.time_triggers);
-                let time_triggers =
-                    time_triggers.filter(|(tick, at)| tick.score == Some(tag) && **at < i64::MAX);
-                let passes_cut = time_triggers.map(|(_, at)| *at).min();
-                self.expires_at(plan, *of)
-                    .into_iter()
-                    .chain(passes_cut)
-                    .min()
+            Source::Tag(derived) => {
+                let triggers = plan.time_triggers.iter().zip(&self.head.time_triggers);
+                let triggers = triggers.filter(|(trigger, _)| trigger.score == Some(tag));
+                let passes = triggers.map(|(_, at)| *at).filter(|at| *at < i64::MAX);
+                let of = self.expires_at(plan, derived.tag());
+                of.into_iter().chain(passes).min()
             }
-            Source::TimeSince { tag, .. } => self.expires_at(plan, *tag),
         };
         let expiry = self.expiry(plan, tag).filter(|expiry| *expiry > clock);
         expiry.into_iter().chain(leaves).min()
@@ -489,22 +419,14 @@ impl KeyState {
 
     /// The tiles of a tag.
     pub(super) fn tiles(&self, plan: &Plan, tag: usize) -> Vec<Tile> {
-        let Source::Aggregator { read: Some(read) } = &plan.tags[tag].source else {
-            return Vec::new();
-        };
-        let piece = plan.tags[tag].piece;
-        let (State::RollingAggregate(series), AggregatorKind::RollingAggregate(of)) =
-            (self.state(piece), &plan.pieces[piece].kind)
-        else {
-            return Vec::new();
-        };
-        let tiles = series.tiles_of(of, read.window, self.head.clock);
-        let tiles = tiles.map(|(start, end, parts)| Tile {
-            start,
-            end,
-            value: tiled_state::value(read.function, of.argument_type.as_ref(), &parts, 0),
-        });
-        tiles.collect()
+        let tag = &plan.tags[tag];
+        let kind = &plan.pieces[tag.piece].kind;
+        match &tag.source {
+            Source::Piece(read) => {
+                kind.tiles(self.state(tag.piece), read.as_ref(), self.head.clock)
+            }
+            Source::Tag(_) => Vec::new(),
+        }
     }
 
     /// Removes expired events at `now`, and advances the clock.
@@ -529,24 +451,10 @@ impl KeyState {
         let mut before: SmallVec<[(usize, Cause, Value); 4]> = SmallVec::new();
         for piece in &due {
             let of = &plan.pieces[*piece];
-            let is_leaving = match (self.state(*piece), &of.kind) {
-                (State::RollingAggregate(series), AggregatorKind::RollingAggregate(of)) => {
-                    series.next(of, clock) == Some(now)
-                }
-                (State::Funnel(funnel), AggregatorKind::Funnel(of)) => {
-                    funnel.next(of, clock) == Some(now)
-                }
-                _ => false,
-            };
+            let expiry = of.kind.expiry(self.state(*piece), clock, now);
             for &tag in &of.tags {
                 let is_old = self.is_old(plan, tag, now);
-                let is_absence = matches!(of.kind, AggregatorKind::Absence(_));
-                if is_leaving || is_old || is_absence {
-                    let cause = if is_leaving && !is_old {
-                        Cause::Expiry
-                    } else {
-                        Cause::Ttl
-                    };
+                if let Some(cause) = is_old.then_some(Cause::Ttl).or(expiry) {
                     before.push((tag, cause, self.value(plan, tag)));
                 }
             }
@@ -560,24 +468,14 @@ impl KeyState {
         }
         self.head.clock = now;
         for &piece in &due {
-            match (self.change(piece), &plan.pieces[piece].kind) {
-                (State::RollingAggregate(series), AggregatorKind::RollingAggregate(of)) => {
-                    series.advance(of, clock, now);
-                }
-                (State::Funnel(funnel), AggregatorKind::Funnel(of)) => funnel.advance(of, now),
-                (State::Absence(absence), AggregatorKind::Absence(of)) => absence.forget(of, now),
-                _ => {}
-            }
+            let kind = &plan.pieces[piece].kind;
+            kind.advance(self.change(piece), clock, now);
             self.find_next(plan, piece);
         }
         self.find_ticks(plan, |piece| due.contains(&piece));
         let mut is_changed = is_tick || is_review || may_leave;
         for (tag, cause, old) in before {
-            let moment = ChangeContext {
-                cause,
-                event_time: None,
-                effective_at: now,
-            };
+            let moment = ChangeContext::new(cause, now);
             is_changed |= self.report(plan, tag, &old, moment, observer);
         }
         if is_changed {
@@ -589,36 +487,15 @@ impl KeyState {
     fn end_waits(&mut self, plan: &Plan, now: i64, observer: &mut impl Observer) {
         let mut is_changed = false;
         for (piece, of) in plan.pieces.iter().enumerate() {
-            let (AggregatorKind::Absence(_), [tag]) = (&of.kind, of.tags.as_slice()) else {
-                continue;
-            };
-            if self.pieces[piece].next > now {
+            if !of.kind.fires() || self.pieces[piece].next > now {
                 continue;
             }
-            let mut old = self.value(plan, *tag);
-            let State::Absence(absence) = self.change(piece) else {
-                continue;
-            };
-            for at in absence.end(now) {
-                let new = Value::Bool(true);
-                if old == new {
-                    // An earlier firing is still active.
-                    continue;
+            let old: SmallVec<[Value; 1]> = self.values(plan, &of.tags);
+            if let Some(at) = of.kind.end_waits(self.change(piece), now) {
+                let moment = ChangeContext::new(Cause::Absence, at);
+                for (tag, old) in of.tags.iter().zip(&old) {
+                    is_changed |= self.report(plan, *tag, old, moment, observer);
                 }
-                self.head.since[*tag] = Some(at);
-                let change = Change {
-                    tag: &plan.tags[*tag],
-                    op: Op::Set,
-                    cause: Cause::Absence,
-                    old: &old,
-                    new: &new,
-                    event_time: None,
-                    effective_at: at,
-                };
-                self.head.told += 1;
-                observer.change(self, change);
-                is_changed |= plan.is_in_rules[*tag];
-                old = new;
             }
             self.find_next(plan, piece);
         }
@@ -628,7 +505,13 @@ impl KeyState {
     }
 
     /// Adds an event to all its pieces.
-    fn apply(&mut self, plan: &Plan, event: Event<'_>, cause: Cause, observer: &mut impl Observer) {
+    fn apply(
+        &mut self,
+        plan: &Plan,
+        event: Event<'_>,
+        timing: Timing,
+        observer: &mut impl Observer,
+    ) {
         let is_first = !self.is_known();
         let mut is_changed = is_first;
         let mut changed: SmallVec<[usize; 8]> = SmallVec::new();
@@ -641,55 +524,35 @@ impl KeyState {
             None if !is_first => None,
             first => Some(first.unwrap_or(event.time).min(event.time)),
         };
+        let clock = self.head.clock;
         let moment = ChangeContext {
-            cause,
+            op: Op::Set,
+            cause: match timing {
+                Timing::InOrder => Cause::Event,
+                Timing::Late => Cause::LateEvent,
+            },
             event_time: Some(event.time),
             effective_at: event.time,
         };
         for (piece, of) in plan.pieces.iter().enumerate() {
-            if let AggregatorKind::Absence(of) = &of.kind {
-                is_changed |= self.wait(plan, (piece, of), event, cause, observer);
-                continue;
-            }
-            let Some(part) = event.part(&of.kind) else {
+            let Some(input) = of.kind.input(&event) else {
                 continue;
             };
             let told = |tag: &usize| !is_first || !plan.tags[*tag].goes_by_quantiles;
             let tags: SmallVec<[usize; 4]> = of.tags.iter().copied().filter(told).collect();
-            let old: SmallVec<[Value; 4]> = tags.iter().map(|tag| self.value(plan, *tag)).collect();
-            let clock = self.head.clock;
-            let place = (event.time, event.tiebreak);
-            match (self.change(piece), &of.kind, part) {
-                (
-                    State::RollingAggregate(series),
-                    AggregatorKind::RollingAggregate(of),
-                    EventPart::Value(value),
-                ) => {
-                    let (time, tiebreak) = place;
-                    series.add(
-                        of,
-                        &Observation {
-                            time,
-                            tiebreak,
-                            value,
-                        },
-                        clock,
-                    );
-                }
-                (
-                    State::Ranking(it),
-                    AggregatorKind::Ranking(of),
-                    EventPart::Weighted(item, weight),
-                ) => {
-                    it.add(of, &item, weight, event.time);
-                }
-                (State::Funnel(funnel), AggregatorKind::Funnel(of), EventPart::Steps(steps)) => {
-                    funnel.add(of, place, steps, clock);
-                }
-                _ => unreachable!("a piece is what its plan says"),
-            }
+            let old: SmallVec<[Value; 4]> = self.values(plan, &tags);
+            let outcome = of.kind.add(self.change(piece), input, timing, clock);
             self.find_next(plan, piece);
             changed.push(piece);
+            let moment = match outcome {
+                Outcome::Same => continue,
+                Outcome::New => moment,
+                Outcome::Revised(fired) => ChangeContext {
+                    op: fired.map_or(Op::Retract, |_| Op::Set),
+                    effective_at: fired.unwrap_or(clock),
+                    ..moment
+                },
+            };
             for (tag, old) in tags.iter().zip(&old) {
                 is_changed |= self.report(plan, *tag, old, moment, observer);
             }
@@ -707,69 +570,9 @@ impl KeyState {
         }
     }
 
-    /// Adds an event to an absence. Returns whether rules may have changed.
-    fn wait(
-        &mut self,
-        plan: &Plan,
-        (piece, of): (usize, &AbsencePlan),
-        event: Event<'_>,
-        cause: Cause,
-        observer: &mut impl Observer,
-    ) -> bool {
-        let (is_after, is_expected) = (event.passes(Some(of.after)), event.passes(Some(of.expect)));
-        let [tag] = plan.pieces[piece].tags[..] else {
-            return false;
-        };
-        if !is_after && !is_expected {
-            return false;
-        }
-        let same = of.same.iter().map(|column| event.value(*column));
-        let part = absence::Event {
-            time: event.time,
-            tiebreak: event.tiebreak,
-            same: Value::List(same.collect()).hash(),
-            is_after,
-            is_expected,
-        };
-        let clock = self.head.clock;
-        let old = self.value(plan, tag);
-        let State::Absence(absence) = self.change(piece) else {
-            unreachable!("a piece is what its plan says");
-        };
-        if cause == Cause::Event {
-            absence.add(of, part);
-            absence.forget(of, clock);
-            self.find_next(plan, piece);
-            return false;
-        }
-        let revised = absence.add_late(of, part, clock);
-        self.find_next(plan, piece);
-        let new = self.value(plan, tag);
-        if old == new {
-            return false;
-        }
-        let (op, effective_at) = match revised.fired.first() {
-            Some(at) if new == Value::Bool(true) => (Op::Set, *at),
-            _ => (Op::Retract, clock),
-        };
-        // Each row of a tag continues from the row before it, so it is not effective earlier.
-        let effective_at = match (op, self.head.since[tag]) {
-            (Op::Retract, Some(since)) => since,
-            (_, since) => since.unwrap_or(i64::MIN).max(effective_at),
-        };
-        self.head.since[tag] = Some(effective_at);
-        let change = Change {
-            tag: &plan.tags[tag],
-            op,
-            cause,
-            old: &old,
-            new: &new,
-            event_time: Some(event.time),
-            effective_at,
-        };
-        self.head.told += 1;
-        observer.change(self, change);
-        plan.is_in_rules[tag]
+    /// The values of some tags.
+    fn values<C: FromIterator<Value>>(&self, plan: &Plan, tags: &[usize]) -> C {
+        tags.iter().map(|tag| self.value(plan, *tag)).collect()
     }
 
     /// Forgets the key: its tags get their initial values.
@@ -777,24 +580,19 @@ impl KeyState {
         let values: Vec<Value> = (0..plan.tags.len())
             .map(|tag| self.value(plan, tag))
             .collect();
+        let moment = ChangeContext {
+            op: Op::Forget,
+            ..ChangeContext::new(Cause::StateTtl, now)
+        };
         let members = std::mem::take(&mut self.head.members);
         let told = self.head.told;
         *self = Self::new(plan, std::mem::take(&mut self.head.key), now);
         (self.head.members, self.head.told) = (members, told);
         self.head.forgotten_at = Some(now);
-        for (tag, old) in plan.tags.iter().zip(&values) {
-            if *old != tag.default && tag.has_changes() {
-                let change = Change {
-                    tag,
-                    op: Op::Forget,
-                    cause: Cause::StateTtl,
-                    old,
-                    new: &Value::Null,
-                    event_time: None,
-                    effective_at: now,
-                };
-                self.head.told += 1;
-                observer.change(self, change);
+        for (tag, old) in values.iter().enumerate() {
+            let of = &plan.tags[tag];
+            if *old != of.default && of.has_changes() {
+                self.emit(plan, tag, [old, &Value::Null], moment, observer);
             }
         }
         observer.check(plan, self);
@@ -816,39 +614,51 @@ impl KeyState {
         if !plan.tags[tag].has_changes() {
             return plan.is_in_rules[tag];
         }
-        // A value that a late event corrects is valid since the last change at least.
-        let since = self.head.since[tag].unwrap_or(i64::MIN);
-        let effective_at = since.max(moment.effective_at);
+        // A value that a late event corrects is valid since the last change at least. A value that
+        // is retracted was never valid.
+        let since = self.head.since[tag];
+        let effective_at = match moment.op {
+            Op::Retract => since.unwrap_or(moment.effective_at),
+            Op::Set | Op::Forget => since.unwrap_or(i64::MIN).max(moment.effective_at),
+        };
         self.head.since[tag] = Some(effective_at);
+        let moment = ChangeContext {
+            effective_at,
+            ..moment
+        };
+        self.emit(plan, tag, [old, &new], moment, observer);
+        plan.is_in_rules[tag]
+    }
+
+    /// Emits a change of a tag.
+    fn emit(
+        &mut self,
+        plan: &Plan,
+        tag: usize,
+        [old, new]: [&Value; 2],
+        moment: ChangeContext,
+        observer: &mut impl Observer,
+    ) {
+        let tag = &plan.tags[tag];
         let change = Change {
-            tag: &plan.tags[tag],
-            op: Op::Set,
+            tag: &tag.name,
+            data_type: &tag.data_type,
+            op: moment.op,
             cause: moment.cause,
             old,
-            new: &new,
+            new,
             event_time: moment.event_time,
-            effective_at,
+            effective_at: moment.effective_at,
         };
         self.head.told += 1;
         observer.change(self, change);
-        plan.is_in_rules[tag]
     }
 
     /// Computes the next change of a piece without an event.
     fn find_next(&mut self, plan: &Plan, piece: usize) {
         let of = &plan.pieces[piece];
         let clock = self.head.clock;
-        let by_state = match (self.state(piece), &of.kind) {
-            (State::RollingAggregate(series), AggregatorKind::RollingAggregate(of)) => {
-                series.next(of, clock)
-            }
-            (State::Funnel(funnel), AggregatorKind::Funnel(of)) => funnel.next(of, clock),
-            (State::Absence(absence), AggregatorKind::Absence(of)) => {
-                let times = [absence.next_end(), absence.next_expiry(of, clock)];
-                times.into_iter().flatten().min()
-            }
-            _ => None,
-        };
+        let by_state = of.kind.next(self.state(piece), clock);
         let expiries = of.tags.iter().filter_map(|tag| self.expiry(plan, *tag));
         let expiry = expiries.filter(|expiry| *expiry > clock).min();
         let next = by_state.into_iter().chain(expiry).min();
@@ -863,43 +673,23 @@ impl KeyState {
             if !is_over && !is_changed(plan.tags[tick.since].piece) {
                 continue;
             }
-            self.head.time_triggers[place] = self.next_tick(plan, tick).unwrap_or(i64::MAX);
+            let next = tick.next(&self.value(plan, tick.since), self.head.clock);
+            self.head.time_triggers[place] = next.unwrap_or(i64::MAX);
         }
-    }
-
-    /// When a time since reaches a number of units that a rule compares.
-    fn next_tick(&self, plan: &Plan, tick: &TimeTrigger) -> Option<i64> {
-        let Value::Int(since) = self.value(plan, tick.since) else {
-            return None;
-        };
-        let passed = self
-            .head
-            .clock
-            .saturating_sub(since)
-            .div_euclid(tick.unit_us);
-        let units = match &tick.after {
-            None => passed + 1,
-            Some(after) => *after.get(after.partition_point(|units| *units <= passed))?,
-        };
-        Some(since.saturating_add(units.saturating_mul(tick.unit_us)))
     }
 
     /// When a tag's value expires, or expired.
     fn expiry(&self, plan: &Plan, tag: usize) -> Option<i64> {
         let tag = &plan.tags[tag];
         let ttl = tag.ttl_us?;
-        let newest = self.state(tag.piece).newest()?;
+        let newest = plan.pieces[tag.piece].kind.newest(self.state(tag.piece))?;
         Some(newest.saturating_add(ttl))
     }
 
     /// Whether the value of a tag, or of its input, expires at `now`.
     fn is_old(&self, plan: &Plan, tag: usize, now: i64) -> bool {
-        let is_made_of_old = match plan.tags[tag].source {
-            Source::TimeSince { tag, .. } | Source::Score { tag, .. } => {
-                self.is_old(plan, tag, now)
-            }
-            Source::Aggregator { .. } => false,
-        };
+        let of = plan.tags[tag].source.derived();
+        let is_made_of_old = of.is_some_and(|of| self.is_old(plan, of.tag(), now));
         is_made_of_old || self.expiry(plan, tag) == Some(now)
     }
 
@@ -916,12 +706,25 @@ impl KeyState {
     }
 }
 
-/// The time and cause of changes.
+/// The operation, cause and time of changes.
 #[derive(Debug, Clone, Copy)]
 struct ChangeContext {
+    op: Op,
     cause: Cause,
     event_time: Option<i64>,
     effective_at: i64,
+}
+
+impl ChangeContext {
+    /// New values without an event.
+    fn new(cause: Cause, effective_at: i64) -> Self {
+        Self {
+            op: Op::Set,
+            cause,
+            event_time: None,
+            effective_at,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -13,10 +13,10 @@
 //! events is a commutative monoid, or is ordered by time and id. A late event therefore results in
 //! the same state as an event in time.
 //!
-//! - [`rolling`]: aggregates over windows, from sparse tiles; [`tiled_state`] and [`accumulator`] are the
-//!   content of a tile;
-//! - [`ranking`], [`funnel`], [`absence`]: the other kinds;
-//! - [`event`]: the inputs of pieces from a row;
+//! - [`kinds`]: the kinds of tags, a file each, with their definitions, states and values;
+//! - [`event`]: the events of a key; [`change`]: a change of a tag;
+//! - [`definition`]: the definitions of tags and segments; [`set`]: a checked set;
+//!   [`plan`]: their compiled form;
 //! - [`aggregator`]: the state of a kind, decoded on demand;
 //! - [`key_state`]: all pieces of a key, and the passage of time; [`codec`]: their encoding;
 //! - [`timers`]: the next change of each key without an event;
@@ -25,24 +25,27 @@
 //!   snapshots;
 //! - [`state_schema`]: converts stored keys to a changed set of tags;
 //! - [`segments`]: rules, evaluated in bulk;
-//! - [`snapshot_reader`] and [`change_history`]: the profile of a key now, and in the past.
+//! - [`tagger`]: the operator;
+//! - [`lookup`], [`snapshot_reader`] and [`change_history`]: the profile of a key now, in a commit
+//!   and in the past.
 
-mod absence;
-mod accumulator;
 mod aggregator;
+mod change;
 mod change_history;
 mod changes;
 mod codec;
 mod definition;
 mod event;
-mod funnel;
+mod fields;
 mod key_distribution;
+mod key_profile;
 mod key_state;
 mod key_store;
+mod kinds;
+mod lookup;
+mod member;
 mod plan;
 mod profile;
-mod ranking;
-mod rolling;
 mod segments;
 mod set;
 mod slots;
@@ -51,14 +54,17 @@ mod state_schema;
 mod tagger;
 #[cfg(test)]
 mod tests;
-mod tiled_state;
+mod time_trigger;
 mod timers;
 mod value;
 
 pub use change_history::ChangeHistory;
-pub use definition::{
-    Again, Function, FunnelMode, Over, Profile, Rule, Segment, Segments, Spill, Tag, TagKind,
-    TagsSpec, Thresholds,
+pub use definition::{Profile, Rule, Segment, Segments, Spill, Tag, TagsSpec};
+pub use key_profile::{KeyProfile, TagTile, TagValue};
+pub use kinds::{
+    Absence, Again, Aggregate, Function, Funnel, FunnelMode, Over, Score, TagKind, Thresholds,
+    TimeSince, TopK,
 };
+pub use lookup::Lookup;
 pub use set::Tags;
-pub use snapshot_reader::{KeyProfile, Lookup, SnapshotReader, TagTile, TagValue};
+pub use snapshot_reader::SnapshotReader;

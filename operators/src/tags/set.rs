@@ -3,13 +3,13 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use tagflow_engine::{Error, Port, Result, operator::OperatorFactory};
+use tagflow_engine::{Error, Port, Result};
 use tagflow_schemas::tags;
 
 use super::{
-    definition::{Profile, Segments, Spill, Tag, TagKind, TagsSpec, Thresholds},
-    plan::{self, Plan, Source},
-    tagger::Tagger,
+    definition::{Profile, Segments, Spill, Tag, TagsSpec},
+    fields::fields,
+    plan::Plan,
 };
 use crate::keyed::Timeline;
 
@@ -67,7 +67,7 @@ impl Tags {
                 key.data_type()
             )));
         }
-        let fields = plan::fields(&spec.tags, &spec.input)?;
+        let fields = fields(&spec.tags, &spec.input)?;
         Ok(Arc::new(Self {
             changes: tags::changes(key),
             profile: tags::profile(key, &fields),
@@ -82,13 +82,9 @@ impl Tags {
     /// such scores.
     pub fn population(&self) -> Option<TagsSpec> {
         let spec = &self.spec;
-        let scored = spec.tags.iter().filter_map(|tag| match &tag.kind {
-            TagKind::Score {
-                tag,
-                thresholds: Thresholds::Quantiles(_),
-                ..
-            } => Some(*tag),
-            _ => None,
+        let scored = spec.tags.iter().filter_map(|tag| {
+            tag.kind.quantiles()?;
+            tag.kind.reads()
         });
         let scored: BTreeSet<usize> = scored.collect();
         let mut needed = scored.clone();
@@ -126,12 +122,9 @@ impl Tags {
     /// The share of `memory_bytes` for the states of keys: the rest is for
     /// [`Tags::population`], whose states are as large as the scored pieces.
     pub(super) fn own_bytes(&self, memory_bytes: usize) -> usize {
-        let scored = self.plan.tags.iter().filter_map(|tag| match tag.source {
-            Source::Score {
-                quantiles: Some(_), ..
-            } => Some(tag.piece),
-            _ => None,
-        });
+        let tags = self.plan.tags.iter();
+        let scored = tags.filter(|tag| tag.quantiles().is_some());
+        let scored = scored.map(|tag| tag.piece);
         let scored: BTreeSet<usize> = scored.collect();
         // Everything outside pieces counts as one piece, if pieces exist.
         let size = |pieces: usize| if pieces > 0 { pieces + 1 } else { 0 };
@@ -144,13 +137,7 @@ impl Tags {
     /// # Errors
     /// `Config` if a tag is invalid.
     pub fn fields(tags: &[Tag], input: &Schema) -> Result<Vec<Field>> {
-        plan::fields(tags, input)
-    }
-
-    /// The operator of a lane.
-    pub fn factory(self: &Arc<Self>) -> OperatorFactory {
-        let tags = Arc::clone(self);
-        Arc::new(move |context| Ok(Box::new(Tagger::new(Arc::clone(&tags), context)?)))
+        fields(tags, input)
     }
 
     /// The name of the key's column.

@@ -10,11 +10,11 @@ use tagflow_engine::{
 };
 
 use super::{
-    aggregator::{Aggregator, AggregatorKind, State},
+    aggregator::Aggregator,
     key_state::KeyState,
+    kinds::{Components, TiledStateKind},
+    member::Member,
     plan::Plan,
-    segments::Member,
-    tiled_state::TiledStateKind,
     value::Value,
 };
 
@@ -44,7 +44,7 @@ pub(super) struct StateSchema {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct AggregatorSchema {
     fingerprint: String,
-    /// The windows of a series.
+    /// The components of a state that tags share.
     windows: Vec<i64>,
     parts: Vec<TiledStateKind>,
 }
@@ -67,12 +67,7 @@ impl StateSchema {
     /// The layout of `plan`, with tags that begin with the first event.
     pub(super) fn new(plan: &Plan) -> Self {
         let pieces = plan.pieces.iter().map(|piece| {
-            let (windows, parts) = match &piece.kind {
-                AggregatorKind::RollingAggregate(series) => {
-                    (series.windows.clone(), series.parts.clone())
-                }
-                _ => (Vec::new(), Vec::new()),
-            };
+            let Components { windows, parts } = piece.kind.components();
             AggregatorSchema {
                 fingerprint: piece.fingerprint.clone(),
                 windows,
@@ -144,12 +139,9 @@ impl StateSchema {
             let mut places = self.pieces.iter();
             let place = places.position(|it| it.fingerprint == of.fingerprint);
             let state = place.map(|place| known[place].clone());
-            Aggregator::new(match (state, &of.kind) {
-                (Some(State::RollingAggregate(series)), AggregatorKind::RollingAggregate(of)) => {
-                    State::RollingAggregate(series.adapted(of, clock))
-                }
-                (Some(state), _) => state,
-                (None, _) => State::new(of),
+            Aggregator::new(match state {
+                Some(state) => of.kind.adapt(state, clock),
+                None => of.kind.new_state(),
             })
         });
         let pieces = pieces.collect();

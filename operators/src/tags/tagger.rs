@@ -10,8 +10,8 @@ use arrow::{
 use tagflow_engine::{
     Batch, EventTime, Origin, Port, Result,
     operator::{
-        EarlyOutput, LaneContext, Operator, Output, PagedOutput, PartwiseRestore, Progress,
-        QueryableState,
+        EarlyOutput, LaneContext, Operator, OperatorFactory, Output, PagedOutput, PartwiseRestore,
+        Progress, QueryableState,
     },
     state::{
         DiskStore, KeyHash, KeyHasher, LaneState, Restore, Snapshot, StatePart, lane_of,
@@ -21,16 +21,16 @@ use tagflow_engine::{
 };
 
 use super::{
+    change::Change,
     changes::Changes,
-    event::Event,
+    event::{Event, Timing},
     key_distribution::{Counts, KeyDistribution},
-    key_state::{Change, KeyState, Observer, Until},
+    key_state::{KeyState, Observer, Until},
     key_store::{self, KeyStore, SpillPolicy},
     plan::Plan,
     profile::Profiles,
     segments::{Checks, Moves},
     set::Tags,
-    snapshot_reader::KeyProfile,
     state_schema::StateSchema,
     value::Value,
 };
@@ -64,7 +64,7 @@ pub(super) struct Tagger {
     lane: usize,
     lanes: usize,
     pub(super) hasher: KeyHasher,
-    held: SortedBuffer,
+    pub(super) held: SortedBuffer,
     /// All events before this are processed, except for keys with due timers.
     watermark: StoredWatermark,
     /// The watermark that all lanes had reached at the last barrier.
@@ -84,12 +84,12 @@ pub(super) struct Tagger {
 
 /// Rows to emit.
 #[derive(Default)]
-struct Rows {
+pub(super) struct Rows {
     changes: Changes,
-    checks: Checks,
-    moves: Moves,
+    pub(super) checks: Checks,
+    pub(super) moves: Moves,
     /// States of keys on which a rule failed.
-    failed: Vec<FailedRow>,
+    pub(super) failed: Vec<FailedRow>,
     /// The index of the current key in the batch.
     place: usize,
     /// Whether changes are discarded.
@@ -127,15 +127,6 @@ enum SweepAction {
     Profile(i64, Vec<Port>),
     /// With the counts by tag.
     Count(i64, Vec<Counts>),
-}
-
-/// The order of events.
-#[derive(Debug, Clone, Copy)]
-enum Turns {
-    /// All earlier events have been processed.
-    InTime,
-    /// They are behind the watermark.
-    Late,
 }
 
 /// A key with its next events.
@@ -206,7 +197,7 @@ impl Tagger {
         sweep.action = match point {
             SweepPoint::Rescore => {
                 self.population.cut(at, &self.plan);
-                let plan = Arc::new(self.plan.cut(&self.population));
+                let plan = Arc::new(self.population.scored(&self.plan));
                 SweepAction::Rescore(mem::replace(&mut self.plan, plan))
             }
             SweepPoint::Profile if counted.is_empty() => {
@@ -251,7 +242,7 @@ impl Tagger {
     fn take_before(&mut self, watermark: i64, out: &mut Output) -> Result<()> {
         let ready = self.release_before(watermark, out)?;
         self.watermark.advance(EventTime::from_micros(watermark));
-        self.take(&ready, Turns::InTime, out)
+        self.take(&ready, Timing::InOrder, out)
     }
 
     /// Releases the held events from before `time`.
@@ -283,7 +274,7 @@ impl Tagger {
     }
 
     /// Gives keys their events, in order.
-    fn take(&mut self, ready: &[Keyed], turns: Turns, out: &mut Output) -> Result<()> {
+    fn take(&mut self, ready: &[Keyed], timing: Timing, out: &mut Output) -> Result<()> {
         for rows in ready {
             out.contributed(&rows.batch.origin, rows.keys.len());
         }
@@ -303,7 +294,7 @@ impl Tagger {
                 events,
             })
             .collect();
-        self.work(&work, ready, turns, out)
+        self.work(&work, ready, timing, out)
     }
 
     /// Advances keys with due timers.
@@ -313,7 +304,7 @@ impl Tagger {
             .into_iter()
             .map(|key| Work { key, events: &[] })
             .collect();
-        self.work(&work, &[], Turns::InTime, out)
+        self.work(&work, &[], Timing::InOrder, out)
     }
 
     /// As [`Self::take_due`], for all keys that are due.
@@ -329,7 +320,7 @@ impl Tagger {
         &mut self,
         work: &[Work<'_>],
         ready: &[Keyed],
-        turns: Turns,
+        timing: Timing,
         out: &mut Output,
     ) -> Result<()> {
         let tags = Arc::clone(&self.tags);
@@ -346,9 +337,9 @@ impl Tagger {
                 });
                 for (_, turn) in it.events {
                     let event = tags.event(ready, *turn);
-                    match turns {
-                        Turns::InTime => user.take(plan, event, &mut self.rows),
-                        Turns::Late => user.correct(plan, event, done, &mut self.rows),
+                    match timing {
+                        Timing::InOrder => user.take(plan, event, &mut self.rows),
+                        Timing::Late => user.correct(plan, event, done, &mut self.rows),
                     }
                 }
                 user.advance(plan, done.max(user.clock()), Until::End, &mut self.rows);
@@ -468,38 +459,6 @@ impl Tagger {
         errors.set_aside(&spec.node, &Origin::Derived, &failed, out)
     }
 
-    /// The profile of a key at `as_of` without further events. `as_of` is not before the processed
-    /// time; `None` is after all events so far. A copy of the key processes the events that wait
-    /// for the watermark, so the state is unchanged.
-    pub(super) fn look(&mut self, key: KeyHash, as_of: Option<i64>) -> Result<Option<KeyProfile>> {
-        let timeline = &self.tags.timeline;
-        let waiting = self.held.of_key(timeline, key, as_of.unwrap_or(i64::MAX))?;
-        let turns = timeline.turns(&waiting);
-        let (plan, mut rows) = (&*self.plan, Rows::default());
-        let user = self.users.get(key)?;
-        let first = turns.first();
-        let first = first.map(|first| self.tags.user_of(plan, &waiting, *first));
-        let Some(mut user) = user.or(first) else {
-            return Ok(None);
-        };
-        for turn in &turns {
-            user.take(plan, self.tags.event(&waiting, *turn), &mut rows);
-        }
-        let to = as_of.unwrap_or_else(|| self.done()).max(user.clock());
-        user.advance(plan, to, Until::End, &mut rows);
-        let mut users = [user];
-        let Rows {
-            checks,
-            moves,
-            failed,
-            ..
-        } = &mut rows;
-        let spec = &self.tags.spec;
-        checks.settle(&self.plan, spec, &mut users, moves, failed)?;
-        let [user] = &users;
-        Ok(user.is_known().then(|| self.profiled(user, turns.len())))
-    }
-
     /// Whether this lane owns the key.
     pub(super) fn owns(&self, key: KeyHash) -> bool {
         lane_of(key.key_group(), self.lanes) == self.lane
@@ -553,7 +512,7 @@ impl Operator for Tagger {
             }
             if corrects.has_true() {
                 let behind = behind.filter(&corrects)?;
-                self.take(&[behind], Turns::Late, out)?;
+                self.take(&[behind], Timing::Late, out)?;
             }
         }
         if waits.has_true() {
@@ -602,7 +561,7 @@ impl Operator for Tagger {
         // event of the input before the last barrier, when all lanes know that event.
         let end = last.saturating_add(1);
         let ready = self.release_before(end, out)?;
-        self.take(&ready, Turns::InTime, out)?;
+        self.take(&ready, Timing::InOrder, out)?;
         self.watermark.advance(EventTime::from_micros(end));
         Ok(())
     }
@@ -638,7 +597,7 @@ impl Operator for Tagger {
                 parts.push(part);
             }
         }
-        self.plan = Arc::new(self.plan.cut(&self.population));
+        self.plan = Arc::new(self.population.scored(&self.plan));
         let watermark = self.watermark.get().as_micros();
         let timeline = &self.tags.timeline;
         parts.sort_by_key(|part| part_number(&part.key));
@@ -759,12 +718,6 @@ impl PartwiseRestore for Tagger {
     }
 }
 
-impl QueryableState for Tagger {
-    fn query_state(&mut self, question: &str) -> Result<Option<String>> {
-        self.look_up(question)
-    }
-}
-
 impl Observer for Rows {
     fn change(&mut self, user: &KeyState, change: Change<'_>) {
         if !self.is_silent {
@@ -780,14 +733,20 @@ impl Observer for Rows {
 }
 
 impl Tags {
+    /// The operator of a lane.
+    pub fn factory(self: &Arc<Self>) -> OperatorFactory {
+        let tags = Arc::clone(self);
+        Arc::new(move |context| Ok(Box::new(Tagger::new(Arc::clone(&tags), context)?)))
+    }
+
     /// A new key, with its value from the first event.
-    fn user_of(&self, plan: &Plan, rows: &[Keyed], first: RowRef) -> Box<KeyState> {
+    pub(super) fn user_of(&self, plan: &Plan, rows: &[Keyed], first: RowRef) -> Box<KeyState> {
         let records = &rows[first.batch].batch.records;
         let key = Value::at(records.column(self.spec.key), first.row);
         Box::new(KeyState::new(plan, key, i64::MIN))
     }
 
-    fn event<'a>(&self, rows: &'a [Keyed], turn: RowRef) -> Event<'a> {
+    pub(super) fn event<'a>(&self, rows: &'a [Keyed], turn: RowRef) -> Event<'a> {
         let records = &rows[turn.batch].batch.records;
         let id = self.spec.id.map(|id| records.column(id));
         Event {

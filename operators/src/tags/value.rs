@@ -123,7 +123,7 @@ impl Value {
     }
 
     /// Whether values of this type can be read.
-    pub(super) fn can_be(data_type: &DataType) -> bool {
+    fn can_be(data_type: &DataType) -> bool {
         match data_type {
             DataType::Boolean
             | DataType::Int64
@@ -270,6 +270,22 @@ impl Value {
             (Self::Text(value), _) => out.write_str(value),
         }
     }
+}
+
+/// The type of a column, if its values can be read.
+///
+/// # Errors
+/// The mistake.
+pub(super) fn checked_type(field: &Field) -> Result<&DataType, String> {
+    match field.data_type() {
+        data_type if Value::can_be(data_type) => Ok(data_type),
+        data_type => Err(format!("a value cannot be of type {data_type}")),
+    }
+}
+
+/// The type of a list.
+pub(super) fn list_of(item: &DataType) -> DataType {
+    DataType::new_list(item.clone(), true)
 }
 
 /// Whether JSON escapes a byte of this text. It examines all bytes, which processors do

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::row_errors::RowErrors;
 use crate::tags::{
-    Again, Function, FunnelMode, Over, Profile, Segment, Segments, Tag, TagKind, Tags, TagsSpec,
-    Thresholds,
+    Absence, Again, Aggregate, Function, Funnel, FunnelMode, Over, Profile, Score, Segment,
+    Segments, Tag, TagKind, Tags, TagsSpec, Thresholds, TimeSince, TopK,
 };
 
 const A: [bool; 3] = [true, false, false];
@@ -46,12 +46,12 @@ pub(super) fn tag(name: &str, kind: TagKind) -> Tag {
 }
 
 pub(super) fn count(over: Over) -> TagKind {
-    TagKind::Aggregate {
+    TagKind::Aggregate(Aggregate {
         function: Function::Count,
         argument: None,
         filter: None,
         over,
-    }
+    })
 }
 
 pub(super) fn rolling(window: u64, tile: u64) -> Over {
@@ -63,12 +63,12 @@ pub(super) fn rolling(window: u64, tile: u64) -> Over {
 
 /// The time of the last event.
 pub(super) fn last_at() -> TagKind {
-    TagKind::Aggregate {
+    TagKind::Aggregate(Aggregate {
         function: Function::Last,
         argument: Some(super::event::TIME),
         filter: None,
         over: Over::Lifetime,
-    }
+    })
 }
 
 pub(super) fn driver(spec: TagsSpec) -> Driver {
@@ -204,13 +204,13 @@ fn a_value_lasts_until_its_ttl() {
 }
 
 fn absence(within: u64, again: Again) -> TagKind {
-    TagKind::Absence {
+    TagKind::Absence(Absence {
         after: FLAG,
         expect: FLAG + 1,
         same: vec![],
         within: us(within),
         again,
-    }
+    })
 }
 
 #[test]
@@ -293,10 +293,12 @@ fn a_firing_is_taken_back_after_later_events() {
 
 #[test]
 fn a_funnel_knows_the_last_within() {
-    let funnel = |mode| TagKind::Funnel {
-        within: us(10),
-        mode,
-        steps: vec![("a".into(), FLAG), ("b".into(), FLAG + 1)],
+    let funnel = |mode| {
+        TagKind::Funnel(Funnel {
+            within: us(10),
+            mode,
+            steps: vec![("a".into(), FLAG), ("b".into(), FLAG + 1)],
+        })
     };
     let passage = [events(A, &[0]), events(B, &[9])].concat();
     assert_eq!(
@@ -321,10 +323,10 @@ fn a_funnel_knows_the_last_within() {
 
 /// Members have 2 events or more. They leave with fewer, or after 30 without an event.
 fn segments(hold: u64) -> TagsSpec {
-    let since = TagKind::TimeSince {
+    let since = TagKind::TimeSince(TimeSince {
         tag: 0,
         unit: us(10),
-    };
+    });
     let tags = vec![
         tag("last", last_at()),
         tag("events", count(rolling(20, 1))),
@@ -459,15 +461,17 @@ fn regression_a_time_that_comes_back_is_due_once() {
 #[test]
 fn regression_a_score_changes_with_what_it_is_made_of() {
     let thresholds = Thresholds::At(vec![2.0, 4.0]);
-    let score = |tag| TagKind::Score {
-        tag,
-        thresholds: thresholds.clone(),
-        is_reversed: true,
+    let score = |tag| {
+        TagKind::Score(Score {
+            tag,
+            thresholds: thresholds.clone(),
+            is_reversed: true,
+        })
     };
-    let since = TagKind::TimeSince {
+    let since = TagKind::TimeSince(TimeSince {
         tag: 0,
         unit: us(10),
-    };
+    });
     let tags = vec![
         Tag {
             ttl: Some(us(60)),
@@ -494,21 +498,21 @@ fn regression_a_score_changes_with_what_it_is_made_of() {
 
 #[test]
 fn regression_a_score_of_a_time_goes_on_from_what_was_told() {
-    let last = TagKind::Aggregate {
+    let last = TagKind::Aggregate(Aggregate {
         function: Function::Last,
         argument: Some(super::event::TIME),
         filter: None,
         over: rolling(100, 1),
-    };
-    let days = TagKind::TimeSince {
+    });
+    let days = TagKind::TimeSince(TimeSince {
         tag: 0,
         unit: us(1),
-    };
-    let recency = TagKind::Score {
+    });
+    let recency = TagKind::Score(Score {
         tag: 1,
         thresholds: Thresholds::Quantiles(2),
         is_reversed: false,
-    };
+    });
     let tags = vec![
         tag("last", last),
         tag("days", days),
@@ -555,11 +559,11 @@ fn recency_of_a(driver: &Driver) -> Vec<[String; 2]> {
 
 #[test]
 fn regression_a_funnel_has_a_ttl() {
-    let funnel = TagKind::Funnel {
+    let funnel = TagKind::Funnel(Funnel {
         within: us(100),
         mode: FunnelMode::StrictOrder,
         steps: vec![("a".into(), FLAG), ("b".into(), FLAG + 1)],
-    };
+    });
     let rows = [events(A, &[0]), events([false; 3], &[9])].concat();
     let rows = told(funnel, Some(us(10)), &rows, 50);
     assert_eq!(rows, ["x set a @0 event", "x set null @10 ttl"]);
@@ -567,12 +571,12 @@ fn regression_a_funnel_has_a_ttl() {
 
 /// The changes of an aggregate until 14 µs.
 fn told_of(function: Function, argument: usize, over: Over, events: &[Event]) -> Vec<String> {
-    let kind = TagKind::Aggregate {
+    let kind = TagKind::Aggregate(Aggregate {
         function,
         argument: Some(argument),
         filter: None,
         over,
-    };
+    });
     told(kind, None, events, 14)
 }
 
@@ -645,13 +649,13 @@ fn regression_zeros_are_one_value_and_so_are_nans() {
         told_of(distinct, FLOAT, Over::Lifetime, &rows),
         ["x set 1 @0 event", "x set 2 @2 event"]
     );
-    let top = TagKind::TopK {
+    let top = TagKind::TopK(TopK {
         argument: FLOAT,
         weight: None,
         filter: None,
         k: 5,
         half_life: us(1000),
-    };
+    });
     assert_eq!(
         told(top, None, &rows, 14),
         [
@@ -665,13 +669,13 @@ fn regression_zeros_are_one_value_and_so_are_nans() {
 
 #[test]
 fn regression_an_empty_text_is_not_null_to_an_absence() {
-    let kind = TagKind::Absence {
+    let kind = TagKind::Absence(Absence {
         after: FLAG,
         expect: FLAG + 1,
         same: vec![super::event::TEXT],
         within: us(10),
         again: Again::Each,
-    };
+    });
     let fired = |after: Option<&str>, expected: Option<&str>| {
         let mut rows = [events(A, &[0]), events(B, &[5])].concat();
         rows[0].text = after.map(Into::into);
@@ -689,7 +693,7 @@ fn regression_an_empty_text_is_not_null_to_an_absence() {
 #[test]
 fn regression_a_strict_funnel_remembers_earlier_steps() {
     let furthest = |mode, rows: &[(i64, [bool; 3])]| {
-        let kind = TagKind::Funnel {
+        let kind = TagKind::Funnel(Funnel {
             within: us(100),
             mode,
             steps: vec![
@@ -697,7 +701,7 @@ fn regression_a_strict_funnel_remembers_earlier_steps() {
                 ("b".into(), FLAG + 1),
                 ("c".into(), FLAG + 2),
             ],
-        };
+        });
         let rows = rows
             .iter()
             .flat_map(|(time, flags)| events(*flags, &[*time]));
@@ -737,11 +741,11 @@ fn regression_a_strict_funnel_remembers_earlier_steps() {
 
 #[test]
 fn regression_events_of_one_time_leave_a_funnel_together() {
-    let funnel = TagKind::Funnel {
+    let funnel = TagKind::Funnel(Funnel {
         within: us(10),
         mode: FunnelMode::Default,
         steps: vec![("a".into(), FLAG), ("b".into(), FLAG + 1)],
-    };
+    });
     // The second step precedes the first of its time.
     let rows = [(0, A), (5, B), (5, A)];
     let rows = rows

@@ -29,8 +29,8 @@ use super::{
 };
 use crate::row_errors::RowErrors;
 use crate::tags::{
-    self, Again, Function, FunnelMode, Over, Profile, Rule, Segment, Segments, Tag, TagKind, Tags,
-    TagsSpec, value::Value,
+    self, Absence, Again, Aggregate, Function, Funnel, FunnelMode, Over, Profile, Rule, Score,
+    Segment, Segments, Tag, TagKind, Tags, TagsSpec, TimeSince, TopK, value::Value,
 };
 
 /// Random definitions.
@@ -100,11 +100,11 @@ impl Case {
     pub(super) fn is_exact(&self, tag: usize) -> bool {
         !matches!(
             self.spec.tags[tag].kind,
-            TagKind::TopK { .. }
-                | TagKind::Aggregate {
+            TagKind::TopK(_)
+                | TagKind::Aggregate(Aggregate {
                     function: Function::Std,
                     ..
-                }
+                })
         )
     }
 
@@ -117,10 +117,10 @@ impl Case {
             .flat_map(|it| it.numbers(None))
             .collect();
         for tag in &self.spec.tags {
-            if let TagKind::Score {
+            if let TagKind::Score(Score {
                 thresholds: tags::Thresholds::At(thresholds),
                 ..
-            } = &tag.kind
+            }) = &tag.kind
             {
                 looks.extend(thresholds.iter().map(|cut| cut.ceil() as i64));
             }
@@ -251,11 +251,13 @@ fn aggregate() -> impl Strategy<Value = TagKind> {
         1 => Just(Over::Lifetime),
         3 => rolling.prop_map(|(window, tile)| Over::Rolling { window, tile }),
     ];
-    (function, filter(), over).prop_map(|((function, argument), filter, over)| TagKind::Aggregate {
-        function,
-        argument,
-        filter,
-        over,
+    (function, filter(), over).prop_map(|((function, argument), filter, over)| {
+        TagKind::Aggregate(Aggregate {
+            function,
+            argument,
+            filter,
+            over,
+        })
     })
 }
 
@@ -279,18 +281,18 @@ fn kind() -> impl Strategy<Value = TagKind> {
     let within = || durations(&[1, 5, 12, 60]);
     prop_oneof![
         6 => aggregate(),
-        1 => top.prop_map(|(weight, filter, k, half_life)| TagKind::TopK {
+        1 => top.prop_map(|(weight, filter, k, half_life)| TagKind::TopK(TopK {
             argument: TEXT, weight, filter, k, half_life,
-        }),
+        })),
         2 => (within(), mode, steps).prop_map(|(within, mode, steps)| {
             let steps = steps.into_iter().enumerate();
             let steps = steps.map(|(step, column)| (format!("step_{step}"), column)).collect();
-            TagKind::Funnel { within, mode, steps }
+            TagKind::Funnel(Funnel { within, mode, steps })
         }),
         2 => (after, expect, same, within(), again).prop_map(
-            |(after, expect, same, within, again)| TagKind::Absence {
+            |(after, expect, same, within, again)| TagKind::Absence(Absence {
                 after, expect, same, within, again,
-            }
+            })
         ),
     ]
 }
@@ -416,7 +418,7 @@ pub(super) fn case(is_late: bool) -> impl Strategy<Value = Case> {
                 let since: HashSet<usize> = rule_tags
                     .iter()
                     .enumerate()
-                    .filter(|(_, tag)| matches!(tags[**tag].kind, TagKind::TimeSince { .. }))
+                    .filter(|(_, tag)| matches!(tags[**tag].kind, TagKind::TimeSince(_)))
                     .map(|(column, _)| column)
                     .collect();
                 let names: Vec<String> = rule_tags
@@ -536,8 +538,8 @@ fn named(
                 // Inexact tags may have different thresholds, and scores by quantiles cannot be
                 // inputs.
                 let is_vague = match &tags[*place].kind {
-                    TagKind::Aggregate { function, .. } => *function == Function::Std,
-                    TagKind::Score { .. } => by_quantiles,
+                    TagKind::Aggregate(Aggregate { function, .. }) => *function == Function::Std,
+                    TagKind::Score(_) => by_quantiles,
                     _ => false,
                 };
                 !is_vague
@@ -552,12 +554,12 @@ fn named(
         tags.push(Tag {
             name: format!("tag_{}", tags.len()),
             kind: match kind {
-                Derived::TimeSince(unit) => TagKind::TimeSince { tag, unit },
-                Derived::Score(thresholds, is_reversed) => TagKind::Score {
+                Derived::TimeSince(unit) => TagKind::TimeSince(TimeSince { tag, unit }),
+                Derived::Score(thresholds, is_reversed) => TagKind::Score(Score {
                     tag,
                     thresholds,
                     is_reversed,
-                },
+                }),
             },
             ttl,
         });

@@ -245,7 +245,7 @@ fn assert_profiles(
                 .filter(|(tag, _)| is_checked(*tag))
             {
                 let ours = value(batch.column(2 + tag), place);
-                let is_ranking = matches!(case.spec.tags[tag].kind, TagKind::TopK { .. });
+                let is_ranking = matches!(case.spec.tags[tag].kind, TagKind::TopK(_));
                 let is_right = is_same(&case.types[tag], &ours, expected)
                     || (is_ranking && is_top(tag, &ours, shown));
                 assert!(
@@ -319,7 +319,7 @@ fn assert_told(case: &Case, driver: &Driver) {
                 let none = none.json(&case.types[place]);
                 let ours = known.iter().flat_map(|known| &known.tags);
                 let ours = ours.filter(|it| it.name == tag.name).map(|it| &it.json);
-                let is_untold = matches!(tag.kind, TagKind::TimeSince { .. }) && tag.ttl.is_some();
+                let is_untold = matches!(tag.kind, TagKind::TimeSince(_)) && tag.ttl.is_some();
                 if !is_untold {
                     let ours = ours.chain(known.is_none().then_some(&none)).next().unwrap();
                     let shown = value(batch.column(2 + place), row);
@@ -341,7 +341,7 @@ fn assert_told(case: &Case, driver: &Driver) {
 
 /// Asserts that absences fired as often as they should, without the retracted ones.
 fn assert_firings(case: &Case, driver: &Driver, model: &Model<'_>) {
-    let lasts = |tag: &Tag| matches!(tag.kind, TagKind::Absence { .. }) && tag.ttl.is_none();
+    let lasts = |tag: &Tag| matches!(tag.kind, TagKind::Absence(_)) && tag.ttl.is_none();
     if case.spec.state_ttl.is_some() {
         return;
     }

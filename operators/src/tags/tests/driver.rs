@@ -264,12 +264,16 @@ impl Driver {
 
     /// The stored layouts of keys.
     pub(super) fn layouts(&mut self) -> Vec<StatePart> {
+        let mut parts = self.stored();
+        parts.retain(|part| part.key == "layout");
+        parts
+    }
+
+    /// The stored parts of all lanes.
+    pub(super) fn stored(&mut self) -> Vec<StatePart> {
         self.write();
         let parts = self.store.iter();
-        parts
-            .flat_map(|parts| parts_of(parts, |_| true))
-            .filter(|part| part.key == "layout")
-            .collect()
+        parts.flat_map(|parts| parts_of(parts, |_| true)).collect()
     }
 
     /// The batches of `port`.

@@ -15,7 +15,10 @@ use super::{
 };
 use crate::row_errors::RowErrors;
 use crate::tags::state_schema::StateSchema;
-use crate::tags::{Again, Function, Over, Segment, Segments, TagKind, Tags, TagsSpec};
+use crate::tags::{
+    Absence, Again, Aggregate, Function, Over, Segment, Segments, TagKind, Tags, TagsSpec,
+    TimeSince,
+};
 
 const A: [bool; 3] = [true, false, false];
 
@@ -24,7 +27,7 @@ fn part(case: &Case, keeps: &[bool]) -> Case {
     let mut part = case.clone();
     let places = (0..case.spec.tags.len()).filter(|place| {
         let kind = &case.spec.tags[*place].kind;
-        keeps[*place] && !matches!(kind, TagKind::TimeSince { .. } | TagKind::Score { .. })
+        keeps[*place] && !matches!(kind, TagKind::TimeSince(_) | TagKind::Score(_))
     });
     part.segments.clear();
     part.spec.segments = Segments::default();
@@ -93,12 +96,12 @@ proptest! {
 }
 
 fn sum(over: Over) -> TagKind {
-    TagKind::Aggregate {
+    TagKind::Aggregate(Aggregate {
         function: Function::Sum,
         argument: Some(INT),
         filter: None,
         over,
-    }
+    })
 }
 
 /// Continues with other tags, on `lanes` lanes.
@@ -184,10 +187,10 @@ fn another_window_shares_what_is_there() {
 /// Events, their age, and segments over both.
 fn with_segments(segments: &[(&str, Condition)]) -> TagsSpec {
     let names = ["events".to_owned(), "age".to_owned()];
-    let since = TagKind::TimeSince {
+    let since = TagKind::TimeSince(TimeSince {
         tag: 0,
         unit: us(10),
-    };
+    });
     let segments = segments.iter().map(|(name, condition)| Segment {
         name: (*name).into(),
         enter: rule(name, condition, &names, vec![(1, vec![3])]),
@@ -248,13 +251,13 @@ fn regression_a_lateness_that_is_raised_leaves_waits_alone() {
         lateness: us(lateness),
         ..spec(vec![tag(
             "x",
-            TagKind::Absence {
+            TagKind::Absence(Absence {
                 after: FLAG,
                 expect: FLAG + 1,
                 same: vec![],
                 within: us(10),
                 again: Again::Each,
-            },
+            }),
         )])
     };
     let mut driver = driver(absence(0));

@@ -10,7 +10,7 @@ use super::{
     event::Event,
     reference::{Phase, Reference, Thresholds, firings},
 };
-use crate::tags::{Over, TagKind, value::Value};
+use crate::tags::{Absence, Aggregate, Funnel, Over, TagKind, TimeSince, value::Value};
 
 /// All rows of a key.
 #[derive(Debug, Default)]
@@ -98,7 +98,7 @@ impl Run<'_> {
         }
         for tag in 0..self.values.len() {
             let kind = &self.case.spec.tags[tag].kind;
-            if matches!(kind, TagKind::Absence { .. }) {
+            if matches!(kind, TagKind::Absence(_)) {
                 let mut old = self.values[tag].clone();
                 let ended = firings(kind, &self.live)
                     .into_iter()
@@ -129,7 +129,7 @@ impl Run<'_> {
         for tag in 0..self.values.len() {
             let new = self.reference.value(tag, &self.live, now, phase);
             let old = std::mem::replace(&mut self.values[tag], new.clone());
-            let is_told = !matches!(self.case.spec.tags[tag].kind, TagKind::TimeSince { .. });
+            let is_told = !matches!(self.case.spec.tags[tag].kind, TagKind::TimeSince(_));
             if old != new && is_told {
                 self.change(tag, "set", &old, &new, event_time, now, cause(tag));
             }
@@ -142,7 +142,7 @@ impl Run<'_> {
         for tag in 0..self.values.len() {
             let none = self.reference.before_any(tag);
             let old = std::mem::replace(&mut self.values[tag], none.clone());
-            let is_told = !matches!(self.case.spec.tags[tag].kind, TagKind::TimeSince { .. });
+            let is_told = !matches!(self.case.spec.tags[tag].kind, TagKind::TimeSince(_));
             if old != none && is_told {
                 self.change(tag, "forget", &old, &Value::Null, None, now, "state_ttl");
             }
@@ -270,8 +270,8 @@ fn instants(case: &Case, events: &[Event], thresholds: &Thresholds) -> BTreeSet<
         let ttl = tag.ttl.map(micros);
         ttl.into_iter().for_each(&mut after);
         match &tag.kind {
-            TagKind::Funnel { within, .. } => after(micros(*within)),
-            TagKind::Absence { within, .. } => {
+            TagKind::Funnel(Funnel { within, .. }) => after(micros(*within)),
+            TagKind::Absence(Absence { within, .. }) => {
                 after(micros(*within));
                 if let Some(ttl) = ttl {
                     after(micros(*within) + ttl);
@@ -283,21 +283,21 @@ fn instants(case: &Case, events: &[Event], thresholds: &Thresholds) -> BTreeSet<
     case.spec.state_ttl.map(micros).into_iter().for_each(after);
     for tag in &case.spec.tags {
         match &tag.kind {
-            TagKind::Aggregate {
+            TagKind::Aggregate(Aggregate {
                 over: Over::Rolling { window, tile },
                 ..
-            } => {
+            }) => {
                 let tile = micros(*tile);
                 let ends = events
                     .iter()
                     .map(|it| (it.time.div_euclid(tile) + 1) * tile - 1);
                 instants.extend(ends.map(|end| end + micros(*window)));
             }
-            TagKind::TimeSince { tag, unit } => {
-                let TagKind::Aggregate {
+            TagKind::TimeSince(TimeSince { tag, unit }) => {
+                let TagKind::Aggregate(Aggregate {
                     argument: Some(argument),
                     ..
-                } = case.spec.tags[*tag].kind
+                }) = case.spec.tags[*tag].kind
                 else {
                     unreachable!("no time");
                 };

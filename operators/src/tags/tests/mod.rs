@@ -6,6 +6,7 @@
 //! - [`reference`]: the meaning of tags, [`history`]: their changes over time, [`model`]: the
 //!   events that count when some are late;
 //! - [`differential`]: the operator equals the reference, and rule 12;
+//! - [`golden`]: rows and bytes are those of an earlier build;
 //! - the others: cases that random ones do not reach.
 
 mod boundaries;
@@ -14,6 +15,7 @@ mod differential;
 mod driver;
 mod event;
 mod evolution;
+mod golden;
 mod history;
 mod model;
 mod reference;

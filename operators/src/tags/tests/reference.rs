@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use twox_hash::XxHash3_64;
 
 use super::event::{Event, FLAG, WEIGHT};
-use crate::tags::{self, Again, Function, FunnelMode, Over, Tag, TagKind, TagsSpec, value::Value};
+use crate::tags::{
+    self, Absence, Again, Aggregate, Function, Funnel, FunnelMode, Over, Score, Tag, TagKind,
+    TagsSpec, TimeSince, TopK, value::Value,
+};
 use arrow::datatypes::DataType;
 use tagflow_engine::time::micros;
 
@@ -42,12 +45,12 @@ impl Reference<'_> {
             return self.value(tag, &[], at, phase);
         }
         match &definition.kind {
-            TagKind::Aggregate { function, over, .. } => {
+            TagKind::Aggregate(Aggregate { function, over, .. }) => {
                 let made_of = events.iter().filter(|it| is_made_of(definition, it));
                 let made_of = made_of.filter(|it| is_within(*over, it.time, at));
                 aggregate(definition, *function, &made_of.collect::<Vec<_>>())
             }
-            TagKind::TopK { k, .. } => {
+            TagKind::TopK(TopK { k, .. }) => {
                 let heaviest = self.weights(tag, events, at).into_iter().take(*k);
                 let items: Vec<Value> = heaviest.map(|(item, _)| item).collect();
                 if items.is_empty() {
@@ -56,11 +59,11 @@ impl Reference<'_> {
                     Value::List(items)
                 }
             }
-            TagKind::Funnel {
+            TagKind::Funnel(Funnel {
                 within,
                 mode,
                 steps,
-            } => {
+            }) => {
                 let made_of = events.iter().filter(|it| it.time > at - micros(*within));
                 let columns: Vec<usize> = steps.iter().map(|(_, column)| *column).collect();
                 match level(*mode, &columns, made_of) {
@@ -68,22 +71,24 @@ impl Reference<'_> {
                     level => Value::Text(steps[level - 1].0.as_str().into()),
                 }
             }
-            TagKind::Absence { .. } => {
+            TagKind::Absence(_) => {
                 let firings = firings(&definition.kind, events);
                 let has_fired = |fired: i64| fired < at || (fired == at && phase != Phase::Before);
                 let lasts = |fired: i64| definition.ttl.is_none_or(|ttl| fired + micros(ttl) > at);
                 let mut firings = firings.into_iter();
                 Value::Bool(firings.any(|fired| has_fired(fired) && lasts(fired)))
             }
-            TagKind::TimeSince { tag, unit } => match self.value(*tag, events, at, phase) {
-                Value::Int(since) => Value::Int((at - since).div_euclid(micros(*unit))),
-                _ => Value::Null,
-            },
-            TagKind::Score {
+            TagKind::TimeSince(TimeSince { tag, unit }) => {
+                match self.value(*tag, events, at, phase) {
+                    Value::Int(since) => Value::Int((at - since).div_euclid(micros(*unit))),
+                    _ => Value::Null,
+                }
+            }
+            TagKind::Score(Score {
                 tag: of,
                 thresholds,
                 is_reversed,
-            } => {
+            }) => {
                 let Some(number) = self.number(*of, events, at, phase) else {
                     return Value::Null;
                 };
@@ -128,11 +133,11 @@ impl Reference<'_> {
     pub(super) fn cuts_at(&self, users: &[Vec<Event>], at: i64) -> BTreeMap<usize, Vec<f64>> {
         let mut found = BTreeMap::new();
         for (place, tag) in self.spec.tags.iter().enumerate() {
-            let TagKind::Score {
+            let TagKind::Score(Score {
                 tag,
                 thresholds: tags::Thresholds::Quantiles(parts),
                 ..
-            } = tag.kind
+            }) = tag.kind
             else {
                 continue;
             };
@@ -160,11 +165,11 @@ impl Reference<'_> {
     /// The items of a ranking with their weights, the heaviest first.
     pub(super) fn weights(&self, tag: usize, events: &[Event], at: i64) -> Vec<(Value, f64)> {
         let definition = &self.spec.tags[tag];
-        let TagKind::TopK {
+        let TagKind::TopK(TopK {
             argument,
             half_life,
             ..
-        } = &definition.kind
+        }) = &definition.kind
         else {
             unreachable!("no ranking");
         };
@@ -188,10 +193,10 @@ impl Reference<'_> {
     /// The time of the newest event that contributes to a tag, without the time of a firing.
     fn newest(&self, tag: &Tag, events: &[Event]) -> Option<i64> {
         match tag.kind {
-            TagKind::TimeSince { tag, .. } | TagKind::Score { tag, .. } => {
+            TagKind::TimeSince(TimeSince { tag, .. }) | TagKind::Score(Score { tag, .. }) => {
                 self.newest(&self.spec.tags[tag], events)
             }
-            TagKind::Absence { .. } => None,
+            TagKind::Absence(_) => None,
             _ => {
                 let made_of = events.iter().filter(|it| is_made_of(tag, it));
                 made_of.map(|it| it.time).max()
@@ -210,10 +215,10 @@ impl Reference<'_> {
             .into_iter()
             .collect();
         match definition.kind {
-            TagKind::TimeSince { tag, .. } | TagKind::Score { tag, .. } => {
+            TagKind::TimeSince(TimeSince { tag, .. }) | TagKind::Score(Score { tag, .. }) => {
                 falls.extend(self.expires_at(tag, events));
             }
-            TagKind::Absence { .. } => {
+            TagKind::Absence(_) => {
                 let firings = firings(&definition.kind, events);
                 falls.extend(firings.into_iter().filter_map(|at| Some(at + ttl?)));
             }
@@ -235,16 +240,18 @@ fn rounded(number: f64) -> f64 {
 /// Whether an event contributes to a tag's value.
 fn is_made_of(tag: &Tag, event: &Event) -> bool {
     match &tag.kind {
-        TagKind::Aggregate {
+        TagKind::Aggregate(Aggregate {
             argument, filter, ..
-        } => event.passes(*filter) && argument.is_none_or(|it| !event.value(it).is_null()),
-        TagKind::TopK {
+        }) => event.passes(*filter) && argument.is_none_or(|it| !event.value(it).is_null()),
+        TagKind::TopK(TopK {
             argument, filter, ..
-        } => {
+        }) => {
             let has_weight = weight(&tag.kind, event) > 0.0;
             event.passes(*filter) && !event.value(*argument).is_null() && has_weight
         }
-        TagKind::Funnel { steps, .. } => steps.iter().any(|(_, step)| event.passes(Some(*step))),
+        TagKind::Funnel(Funnel { steps, .. }) => {
+            steps.iter().any(|(_, step)| event.passes(Some(*step)))
+        }
         _ => unreachable!("not made of events one by one"),
     }
 }
@@ -262,16 +269,16 @@ fn is_within(over: Over, time: i64, at: i64) -> bool {
 
 fn weight(kind: &TagKind, event: &Event) -> f64 {
     match kind {
-        TagKind::TopK {
+        TagKind::TopK(TopK {
             weight: Some(WEIGHT),
             ..
-        } => event.weight.unwrap_or(0.0),
+        }) => event.weight.unwrap_or(0.0),
         _ => 1.0,
     }
 }
 
 fn aggregate(tag: &Tag, function: Function, events: &[&Event]) -> Value {
-    let TagKind::Aggregate { argument, .. } = tag.kind else {
+    let TagKind::Aggregate(Aggregate { argument, .. }) = tag.kind else {
         unreachable!("no aggregate");
     };
     if function == Function::Count {
@@ -406,13 +413,13 @@ fn level<'a>(mode: FunnelMode, steps: &[usize], events: impl Iterator<Item = &'a
 
 /// When an absence fires without further events, in order.
 pub(super) fn firings(kind: &TagKind, events: &[Event]) -> Vec<i64> {
-    let TagKind::Absence {
+    let TagKind::Absence(Absence {
         after,
         expect,
         same,
         within,
         again,
-    } = kind
+    }) = kind
     else {
         unreachable!("no absence");
     };

@@ -15,7 +15,9 @@ use super::{
     event::{AT, DECIMAL, Event, FLOAT, INT, TEXT, TIME},
     reference::{Phase, Reference, Thresholds},
 };
-use crate::tags::{Again, Function, Over, Profile, Tag, TagKind, Tags, TagsSpec, value::Value};
+use crate::tags::{
+    Absence, Again, Aggregate, Function, Over, Profile, Tag, TagKind, Tags, TagsSpec, value::Value,
+};
 
 /// Functions from whose result expired events can be subtracted.
 const SUBTRACTED: [(Function, Option<usize>); 6] = [
@@ -37,12 +39,12 @@ const FOLDED: [(Function, Option<usize>); 3] = [
 fn rolled(functions: &[(Function, Option<usize>)], window: u64, tile: u64) -> Vec<Tag> {
     let tags = functions.iter().copied().enumerate();
     let tags = tags.map(|(place, (function, argument))| {
-        let kind = TagKind::Aggregate {
+        let kind = TagKind::Aggregate(Aggregate {
             function,
             argument,
             filter: None,
             over: rolling(window, tile),
-        };
+        });
         tag(&format!("tag_{place}"), kind)
     });
     tags.collect()
@@ -301,13 +303,13 @@ fn what_is_forgotten_is_not_kept() {
             tag("x", count(Over::Lifetime)),
             tag(
                 "y",
-                TagKind::Absence {
+                TagKind::Absence(Absence {
                     after: 8,
                     expect: 9,
                     same: vec![TIME],
                     within: us(5),
                     again: Again::Each,
-                },
+                }),
             ),
         ])
     });

@@ -9,7 +9,8 @@ use datafusion::{
     prelude::lit,
 };
 use tagflow_operators::tags::{
-    Again, Function, FunnelMode, Over, Profile, Spill, Tag, TagKind, TagsSpec, Thresholds,
+    Absence, Again, Aggregate, Function, Funnel, FunnelMode, Over, Profile, Score, Spill, Tag,
+    TagKind, TagsSpec, Thresholds, TimeSince, TopK,
 };
 
 use super::{
@@ -59,7 +60,7 @@ pub(crate) fn plan(
     let laid = columns.lay();
     let input = laid.schema();
     for tag in &mut plain {
-        for place in places_of(&mut tag.kind) {
+        for place in tag.kind.columns_mut() {
             *place = laid.places[*place];
         }
     }
@@ -118,29 +119,6 @@ const TAGS: &str = "tags";
 
 /// The default column that identifies an event.
 const EVENT_ID: &str = "event_id";
-
-/// The index of each column that a tag reads.
-fn places_of(kind: &mut TagKind) -> Vec<&mut usize> {
-    match kind {
-        TagKind::Aggregate {
-            argument, filter, ..
-        } => argument.iter_mut().chain(filter).collect(),
-        TagKind::TopK {
-            argument,
-            weight,
-            filter,
-            ..
-        } => [argument].into_iter().chain(weight).chain(filter).collect(),
-        TagKind::Funnel { steps, .. } => steps.iter_mut().map(|(_, place)| place).collect(),
-        TagKind::Absence {
-            after,
-            expect,
-            same,
-            ..
-        } => [after, expect].into_iter().chain(same).collect(),
-        TagKind::TimeSince { .. } | TagKind::Score { .. } => Vec::new(),
-    }
-}
 
 /// The tags that are derived from others, each after its inputs.
 fn derived(
@@ -202,20 +180,20 @@ fn derive(tag: &TagDefinition, place: usize, of: &Field) -> Result<TagKind, SqlE
                 "take the `last`, `first`, `min` or `max` of a time, such as that of the event",
             ),
         ),
-        TagDefinition::TimeSince(tag) => Ok(TagKind::TimeSince {
+        TagDefinition::TimeSince(tag) => Ok(TagKind::TimeSince(TimeSince {
             tag: place,
             unit: tag.unit.duration(),
-        }),
+        })),
         TagDefinition::Score(_) if !kind.is_numeric() => Err(SqlError::new(format!(
             "`{}` is {}, and no number",
             of.name(),
             called(kind)
         ))),
-        TagDefinition::Score(tag) => Ok(TagKind::Score {
+        TagDefinition::Score(tag) => Ok(TagKind::Score(Score {
             tag: place,
             thresholds: thresholds(tag),
             is_reversed: *tag.reversed,
-        }),
+        })),
         _ => Err(SqlError::new("the tag follows from no other")),
     }
 }
@@ -414,12 +392,12 @@ impl<'a, 'd> Planner<'a, 'd> {
         let names = TagDefinition::Aggregate(tag.clone()).outputs(name);
         let tags = names.into_iter().zip(overs).map(|(name, over)| Tag {
             name,
-            kind: TagKind::Aggregate {
+            kind: TagKind::Aggregate(Aggregate {
                 function,
                 argument,
                 filter,
                 over,
-            },
+            }),
             ttl: tag.ttl.as_deref().copied(),
         });
         Some(tags.collect())
@@ -450,13 +428,13 @@ impl<'a, 'd> Planner<'a, 'd> {
                 Some(self.reported_at(weight, tag.weigh_by.at(), path)?)
             }
         };
-        Some(TagKind::TopK {
+        Some(TagKind::TopK(TopK {
             argument: argument?,
             weight,
             filter: filter?,
             k: *tag.top_k.k as usize,
             half_life: *tag.top_k.half_life,
-        })
+        }))
     }
 
     fn funnel(&mut self, tag: &FunnelTag, path: &str) -> Option<TagKind> {
@@ -468,7 +446,7 @@ impl<'a, 'd> Planner<'a, 'd> {
                 None => is_sound = false,
             }
         }
-        is_sound.then_some(TagKind::Funnel {
+        is_sound.then_some(TagKind::Funnel(Funnel {
             within: *tag.funnel.within,
             mode: match *tag.funnel.mode {
                 spec::tags::FunnelMode::Default => FunnelMode::Default,
@@ -477,7 +455,7 @@ impl<'a, 'd> Planner<'a, 'd> {
                 spec::tags::FunnelMode::StrictIncrease => FunnelMode::StrictIncrease,
             },
             steps,
-        })
+        }))
     }
 
     fn absence(&mut self, tag: &AbsenceTag, path: &str) -> Option<TagKind> {
@@ -502,7 +480,7 @@ impl<'a, 'd> Planner<'a, 'd> {
                 self.reported_at(computed, column.at(), &place)
             })
             .collect();
-        Some(TagKind::Absence {
+        Some(TagKind::Absence(Absence {
             after: after?,
             expect: expect?,
             same: same.into_iter().collect::<Option<_>>()?,
@@ -512,7 +490,7 @@ impl<'a, 'd> Planner<'a, 'd> {
                 spec::tags::Again::First => Again::First,
                 spec::tags::Again::Restart => Again::Restart,
             },
-        })
+        }))
     }
 
     /// A column of the events.

@@ -16,7 +16,7 @@ use datafusion::{
 use tagflow_operators::{
     expr::condition as physical_condition,
     row_errors::RowErrors,
-    tags::{self, Rule, Segment, Segments, Tag, TagKind, Thresholds},
+    tags::{self, Rule, Score, Segment, Segments, Tag, TagKind, Thresholds},
 };
 
 use crate::{
@@ -145,10 +145,10 @@ fn condition(
 /// The tags whose time the scores among `read` depend on.
 fn timed(read: &BTreeSet<usize>, tags: &[Tag]) -> Vec<usize> {
     let scored = read.iter().filter_map(|tag| match tags[*tag].kind {
-        TagKind::Score { tag, .. } => Some(tag),
+        TagKind::Score(Score { tag, .. }) => Some(tag),
         _ => None,
     });
-    let is_timed = |tag: &usize| matches!(tags[*tag].kind, TagKind::TimeSince { .. });
+    let is_timed = |tag: &usize| matches!(tags[*tag].kind, TagKind::TimeSince(_));
     scored.filter(is_timed).collect()
 }
 
@@ -169,7 +169,7 @@ fn time_triggers(rule: &Expr, tags: &[Tag]) -> BTreeMap<usize, Vec<i64>> {
             _ => *known = None,
         }
     };
-    let counts_time = |tag: &usize| matches!(tags[*tag].kind, TagKind::TimeSince { .. });
+    let counts_time = |tag: &usize| matches!(tags[*tag].kind, TagKind::TimeSince(_));
     let visited = rule.apply(|part| {
         let compared = compared(part).and_then(|(tag, values)| Some((place(tag)?, values)));
         if let Some((tag, values)) = compared.filter(|(tag, _)| counts_time(tag)) {
@@ -177,14 +177,14 @@ fn time_triggers(rule: &Expr, tags: &[Tag]) -> BTreeMap<usize, Vec<i64>> {
             return Ok(TreeNodeRecursion::Jump);
         }
         match place(part).map(|tag| (tag, &tags[tag].kind)) {
-            Some((tag, TagKind::TimeSince { .. })) => looks(tag, None),
+            Some((tag, TagKind::TimeSince(_))) => looks(tag, None),
             Some((
                 _,
-                TagKind::Score {
+                TagKind::Score(Score {
                     tag,
                     thresholds: cuts,
                     ..
-                },
+                }),
             )) if counts_time(tag) => match cuts {
                 Thresholds::At(cuts) => {
                     let values: Vec<i64> = cuts.iter().map(|cut| cut.ceil() as i64).collect();

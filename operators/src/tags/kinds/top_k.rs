@@ -1,23 +1,67 @@
 //! Items ranked by a decaying weight.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, time::Duration};
+
+use arrow::datatypes::{DataType, Schema};
+use tagflow_engine::time::micros;
 
 use super::{
+    aggregate::Read,
+    context::Context,
+    stateful::{CompiledState, Outcome, StatePlan, StatefulKind},
+};
+use crate::tags::{
     codec::{Codec, codec},
-    value::Value,
+    event::{Event, Timing},
+    value::{Value, checked_type, list_of},
 };
 
-/// The compiled definition of a ranking kind.
+/// The least number of items that a ranking stores.
+const MIN_CAPACITY: usize = 100;
+
+/// The number of stored items for each item in its list.
+const CAPACITY_FACTOR: usize = 10;
+
+/// The items with the highest weight: a list of up to `k`, the heaviest first. A weight decays with
+/// the time since its event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TopK {
+    /// The column with the item: `Utf8`; rows with null do not count.
+    pub argument: usize,
+    /// The column with the weight of an event. A weight of null, zero or less does not count.
+    /// `None` weighs 1.
+    pub weight: Option<usize>,
+    /// The column with the condition.
+    pub filter: Option<usize>,
+    /// The length of the list.
+    pub k: usize,
+    /// The time in which a weight halves.
+    pub half_life: Duration,
+}
+
+/// A compiled [`TopK`].
 #[derive(Debug, Clone)]
-pub(super) struct RankingPlan {
-    pub(super) filter: Option<usize>,
-    pub(super) argument: usize,
-    pub(super) weight: Option<usize>,
-    pub(super) half_life_us: i64,
+pub(crate) struct RankingPlan {
+    filter: Option<usize>,
+    argument: usize,
+    weight: Option<usize>,
+    half_life_us: i64,
     /// The number of items in the tag's list.
-    pub(super) k: usize,
+    k: usize,
     /// The most items that are kept.
-    pub(super) capacity: usize,
+    capacity: usize,
+}
+
+/// The code of rankings in format 2.
+const SCORES: u8 = 1;
+
+/// The weight of an item by an event.
+#[derive(Debug)]
+pub(crate) struct Weighted {
+    item: Value,
+    /// Above zero.
+    weight: f64,
+    time: i64,
 }
 
 /// Items with their weights, at most [`RankingPlan::capacity`]: a new item replaces the
@@ -26,11 +70,11 @@ pub(super) struct RankingPlan {
 /// A weight w at time t is, as of T, w · 2^((t − T) / half-life). All weights halve at
 /// the same rate, so their order does not depend on T: they are stored as of time zero.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Ranking {
+pub(crate) struct Ranking {
     /// The items with their weights, the heaviest first.
     items: Vec<(Value, Weight)>,
     /// The time of the newest event.
-    pub(super) newest: Option<i64>,
+    newest: Option<i64>,
 }
 
 /// `mantissa` · 2^`exponent`, with a mantissa in [1, 2): a float that neither overflows
@@ -46,15 +90,93 @@ codec! {
     Weight { exponent, mantissa }
 }
 
+impl StatefulKind for TopK {
+    type Plan = RankingPlan;
+
+    fn columns_mut(&mut self) -> Vec<&mut usize> {
+        let columns = [&mut self.argument].into_iter();
+        columns
+            .chain(&mut self.weight)
+            .chain(&mut self.filter)
+            .collect()
+    }
+
+    fn data_type(&self, input: &Schema) -> Result<(DataType, bool), String> {
+        let item = checked_type(input.field(self.argument))?;
+        Ok((list_of(item), true))
+    }
+
+    fn compile(&self, context: &Context<'_>) -> CompiledState<RankingPlan> {
+        let plan = RankingPlan {
+            filter: self.filter,
+            argument: self.argument,
+            weight: self.weight,
+            half_life_us: micros(self.half_life),
+            k: self.k,
+            capacity: (self.k * CAPACITY_FACTOR).max(MIN_CAPACITY),
+        };
+        let name = |column: Option<usize>| column.map(|column| context.name(column));
+        let fingerprint = format!(
+            "top of {}; weight {}; where {}; half-life {}us; of {}",
+            context.name(self.argument),
+            name(self.weight).unwrap_or("1"),
+            name(self.filter).unwrap_or("true"),
+            plan.half_life_us,
+            plan.capacity,
+        );
+        CompiledState::alone(plan, fingerprint)
+    }
+}
+
+impl StatePlan for RankingPlan {
+    type State = Ranking;
+    type Input = Weighted;
+
+    fn new_state(&self) -> Ranking {
+        Ranking::default()
+    }
+
+    fn take_older(code: u8, bytes: &mut &[u8]) -> Option<Ranking> {
+        (code == SCORES).then(|| Ranking::take_scores(bytes))?
+    }
+
+    fn input(&self, event: &Event<'_>) -> Option<Weighted> {
+        let weight = event.weight(self.weight);
+        let has_weight = weight.partial_cmp(&0.0) == Some(Ordering::Greater);
+        if !has_weight || !event.passes(self.filter) {
+            return None;
+        }
+        let item = event.value(self.argument);
+        (!item.is_null()).then_some(Weighted {
+            item,
+            weight,
+            time: event.time,
+        })
+    }
+
+    fn add(&self, state: &mut Ranking, event: Weighted, _: Timing, _: i64) -> Outcome {
+        state.add(self, event);
+        Outcome::New
+    }
+
+    fn value(&self, state: &Ranking, _: Option<&Read>, _: i64) -> Value {
+        state.top(self.k)
+    }
+
+    fn newest(&self, state: &Ranking) -> Option<i64> {
+        state.newest
+    }
+}
+
 impl Ranking {
-    /// Adds an event of weight `weight`, which is above zero.
-    pub(super) fn add(&mut self, plan: &RankingPlan, item: &Value, weight: f64, time: i64) {
+    fn add(&mut self, plan: &RankingPlan, event: Weighted) {
+        let Weighted { item, weight, time } = event;
         self.newest = self.newest.max(Some(time));
         let weight = Weight::new(weight, time, plan.half_life_us);
-        let known = self.items.iter().position(|(known, _)| known == item);
+        let known = self.items.iter().position(|(known, _)| *known == item);
         let new = match known.map(|place| self.items.remove(place)) {
             Some((item, before)) => (item, before.plus(weight)),
-            None => (item.clone(), weight),
+            None => (item, weight),
         };
         if self.items.len() >= plan.capacity {
             self.items.pop();
@@ -66,7 +188,7 @@ impl Ranking {
 
     /// The `k` heaviest items, the heaviest first; of equal weights, the lower value
     /// first.
-    pub(super) fn top(&self, k: usize) -> Value {
+    fn top(&self, k: usize) -> Value {
         if self.items.is_empty() {
             return Value::Null;
         }
@@ -89,7 +211,7 @@ impl Ranking {
     }
 
     /// Reads a ranking of format 2, which stored the logarithms of weights.
-    pub(super) fn take_scores(bytes: &mut &[u8]) -> Option<Self> {
+    fn take_scores(bytes: &mut &[u8]) -> Option<Self> {
         let (scores, newest): (Vec<(Value, f64)>, _) = Codec::take(bytes)?;
         let items = scores.into_iter().map(|(item, score)| {
             let exponent = score.floor();
@@ -164,6 +286,14 @@ mod tests {
     /// 2026-03-02.
     const NOW: i64 = 20_514 * DAY_US;
 
+    fn weighted(item: &str, weight: f64, time: i64) -> Weighted {
+        Weighted {
+            item: Value::Text(item.into()),
+            weight,
+            time,
+        }
+    }
+
     /// The two heaviest of some items, by the weights of each item's events.
     fn top(half_life_us: i64, items: &[(&str, &[(f64, i64)])]) -> Vec<String> {
         let plan = RankingPlan {
@@ -177,7 +307,7 @@ mod tests {
         let mut ranking = Ranking::default();
         for (item, events) in items {
             for (weight, time) in *events {
-                ranking.add(&plan, &Value::Text((*item).into()), *weight, *time);
+                ranking.add(&plan, weighted(item, *weight, *time));
             }
         }
         match ranking.top(plan.k) {
@@ -258,12 +388,12 @@ mod tests {
             capacity: 100,
         };
         // Three events of weight one equal one event of weight three.
-        ranking.add(&plan, &text("c"), 3.0, NOW);
+        ranking.add(&plan, weighted("c", 3.0, NOW));
         assert_eq!(
             ranking.top(3),
             Value::List([text("b"), text("c"), text("a")].into())
         );
-        ranking.add(&plan, &text("a"), 2.5, NOW);
+        ranking.add(&plan, weighted("a", 2.5, NOW));
         assert_eq!(ranking.top(1), Value::List([text("b")].into()));
     }
 }

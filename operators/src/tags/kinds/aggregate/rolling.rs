@@ -15,16 +15,24 @@ use std::collections::VecDeque;
 
 use arrow::datatypes::DataType;
 use smallvec::SmallVec;
+use tagflow_engine::{Error, Result};
 
 use super::{
     accumulator::Observation,
+    components::Components,
+    read::Read,
+    tiled_state::{self, TiledState, TiledStateKind},
+};
+use crate::tags::{
     codec::{Codec, put_length, put_number, take_length, take_number},
-    tiled_state::{TiledState, TiledStateKind},
+    event::{Event, Timing},
+    kinds::stateful::{Outcome, StatePlan, Tile},
+    value::Value,
 };
 
 /// The compiled definition of a series; times are in microseconds.
 #[derive(Debug, Clone)]
-pub(super) struct RollingPlan {
+pub(crate) struct RollingPlan {
     /// The column with the condition.
     pub(super) filter: Option<usize>,
     /// The column with the argument.
@@ -40,12 +48,12 @@ pub(super) struct RollingPlan {
 
 /// The state of a series.
 #[derive(Debug, Clone)]
-pub(super) struct RollingAggregate {
+pub(crate) struct RollingAggregate {
     /// The number of each tile: its start divided by the width.
     tiles: VecDeque<i64>,
-    pub(super) parts: SmallVec<[TiledState; 1]>,
+    parts: SmallVec<[TiledState; 1]>,
     /// The time of the newest event.
-    pub(super) newest: Option<i64>,
+    newest: Option<i64>,
 }
 
 impl Codec for RollingAggregate {
@@ -76,9 +84,140 @@ impl Codec for RollingAggregate {
     }
 }
 
+impl StatePlan for RollingPlan {
+    type State = RollingAggregate;
+    type Input = Observation;
+
+    /// Tags over the same events and tiles share a state.
+    fn share(&mut self, other: &Self) -> bool {
+        let events = |plan: &Self| (plan.filter, plan.argument, plan.tile);
+        if events(self) != events(other) {
+            return false;
+        }
+        for part in &other.parts {
+            if !self.parts.contains(part) {
+                self.parts.push(*part);
+            }
+        }
+        for window in &other.windows {
+            if !self.windows.contains(window) {
+                self.windows.push(*window);
+            }
+        }
+        true
+    }
+
+    /// Sorts the windows and aggregates.
+    fn complete(&mut self, node: &str) -> Result<()> {
+        self.windows.sort_unstable();
+        self.parts.sort_unstable();
+        if let Some(tile) = self.tile
+            && (tile <= 0 || self.windows.iter().any(|window| *window < tile))
+        {
+            return Err(Error::config(format!(
+                "a window of `{node}` is below its tile"
+            )));
+        }
+        Ok(())
+    }
+
+    fn locate(&self, read: &mut Read) {
+        let windows = &self.windows;
+        read.window = windows.partition_point(|window| *window < read.window_us);
+    }
+
+    fn components(&self) -> Components {
+        Components {
+            windows: self.windows.clone(),
+            parts: self.parts.clone(),
+        }
+    }
+
+    fn covers_us(&self, read: Option<&Read>) -> Option<i64> {
+        read.map(|read| read.window_us)
+            .filter(|window| *window < i64::MAX)
+    }
+
+    fn new_state(&self) -> RollingAggregate {
+        RollingAggregate::new(self)
+    }
+
+    fn adapt(&self, state: RollingAggregate, clock: i64) -> RollingAggregate {
+        state.adapted(self, clock)
+    }
+
+    fn input(&self, event: &Event<'_>) -> Option<Observation> {
+        if !event.passes(self.filter) {
+            return None;
+        }
+        let value = self.argument.map(|column| event.value(column));
+        let is_null = value.as_ref().is_some_and(Value::is_null);
+        (!is_null).then(|| Observation {
+            time: event.time,
+            tiebreak: event.tiebreak,
+            value: value.unwrap_or_default(),
+        })
+    }
+
+    fn add(
+        &self,
+        state: &mut RollingAggregate,
+        event: Observation,
+        _: Timing,
+        clock: i64,
+    ) -> Outcome {
+        state.add(self, &event, clock);
+        Outcome::New
+    }
+
+    fn value(&self, state: &RollingAggregate, read: Option<&Read>, _: i64) -> Value {
+        read.map_or(Value::Null, |read| {
+            self.value_of(read, &state.parts, read.window)
+        })
+    }
+
+    fn tiles(&self, state: &RollingAggregate, read: Option<&Read>, clock: i64) -> Vec<Tile> {
+        let Some(read) = read else { return Vec::new() };
+        let tiles = state.tiles_of(self, read.window, clock);
+        let tiles = tiles.map(|(start, end, parts)| Tile {
+            start,
+            end,
+            value: self.value_of(read, &parts, 0),
+        });
+        tiles.collect()
+    }
+
+    fn newest(&self, state: &RollingAggregate) -> Option<i64> {
+        state.newest
+    }
+
+    /// When the next tile leaves a window.
+    fn next(&self, state: &RollingAggregate, clock: i64) -> Option<i64> {
+        let windows = 0..self.windows.len();
+        windows
+            .filter_map(|window| state.next_of(self, window, clock))
+            .min()
+    }
+
+    fn expires_at(&self, state: &RollingAggregate, read: Option<&Read>, clock: i64) -> Option<i64> {
+        state.next_of(self, read?.window, clock)
+    }
+
+    fn advance(&self, state: &mut RollingAggregate, clock: i64, to: i64) {
+        state.advance(self, clock, to);
+    }
+}
+
+impl RollingPlan {
+    /// The value in a window of `parts`.
+    fn value_of(&self, read: &Read, parts: &[TiledState], window: usize) -> Value {
+        tiled_state::value(read.function, self.argument_type.as_ref(), parts, window)
+    }
+}
+
 impl RollingAggregate {
     /// A series without events.
-    pub(super) fn new(plan: &RollingPlan) -> Self {
+    fn new(plan: &RollingPlan) -> Self {
         let parts = plan.parts.iter();
         Self {
             tiles: VecDeque::new(),
@@ -91,7 +230,7 @@ impl RollingAggregate {
 
     /// Converts the series to another plan with the same fingerprint: known parts and
     /// windows stay, others begin empty. `clock` is the time up to which tiles have left.
-    pub(super) fn adapted(mut self, plan: &RollingPlan, clock: i64) -> Self {
+    fn adapted(mut self, plan: &RollingPlan, clock: i64) -> Self {
         let parts = plan.parts.iter().map(|kind| {
             let known = self.parts.iter().find(|part| part.kind() == *kind);
             let fresh = || TiledState::new(*kind, self.tiles.len(), plan.windows.len());
@@ -113,7 +252,7 @@ impl RollingAggregate {
     }
 
     /// Adds an event that is not after `clock`.
-    pub(super) fn add(&mut self, plan: &RollingPlan, event: &Observation, clock: i64) {
+    fn add(&mut self, plan: &RollingPlan, event: &Observation, clock: i64) {
         self.newest = self.newest.max(Some(event.time));
         let Some(width) = plan.tile else {
             for part in &mut self.parts {
@@ -141,16 +280,8 @@ impl RollingAggregate {
         }
     }
 
-    /// When the next tile leaves a window, after `clock`.
-    pub(super) fn next(&self, plan: &RollingPlan, clock: i64) -> Option<i64> {
-        let windows = 0..plan.windows.len();
-        windows
-            .filter_map(|window| self.next_of(plan, window, clock))
-            .min()
-    }
-
     /// When the next tile leaves this window, after `clock`.
-    pub(super) fn next_of(&self, plan: &RollingPlan, window: usize, clock: i64) -> Option<i64> {
+    fn next_of(&self, plan: &RollingPlan, window: usize, clock: i64) -> Option<i64> {
         let (width, window) = (plan.tile?, plan.windows[window]);
         let tile = self.tiles.get(self.first_within(width, window, clock))?;
         Some(end_of(*tile, width).saturating_add(window))
@@ -158,7 +289,7 @@ impl RollingAggregate {
 
     /// The start and the end of each tile that is in a window as of `clock`, with the
     /// tile's parts as those of a window.
-    pub(super) fn tiles_of(
+    fn tiles_of(
         &self,
         plan: &RollingPlan,
         window: usize,
@@ -174,7 +305,7 @@ impl RollingAggregate {
     }
 
     /// Removes tiles that leave a window after `clock`, up to and including `to`.
-    pub(super) fn advance(&mut self, plan: &RollingPlan, clock: i64, to: i64) {
+    fn advance(&mut self, plan: &RollingPlan, clock: i64, to: i64) {
         let Some(width) = plan.tile else { return };
         let mut gone = self.tiles.len();
         for (window, length) in plan.windows.iter().enumerate() {

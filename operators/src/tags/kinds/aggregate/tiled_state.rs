@@ -10,14 +10,13 @@ use super::{
     accumulator::{
         Accumulator, Count, Distinct, First, High, Low, Moments, Observation, Recent, Sum,
     },
-    codec::Codec,
-    definition::Function,
-    value::Value,
+    function::Function,
 };
+use crate::tags::{codec::Codec, value::Value};
 
 /// The kind of state that an aggregate function needs. Functions may share one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub(super) enum TiledStateKind {
+pub(crate) enum TiledStateKind {
     Count,
     Sum,
     Moments,
@@ -58,7 +57,7 @@ pub(super) struct Tiles<P> {
 
 /// The state of one [`TiledStateKind`].
 #[derive(Debug, Clone)]
-pub(super) enum TiledState {
+pub(crate) enum TiledState {
     Count(Tiles<Count>),
     Sum(Tiles<Sum>),
     Moments(Tiles<Moments>),

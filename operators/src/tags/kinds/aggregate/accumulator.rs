@@ -5,14 +5,14 @@ use std::cmp::Ordering;
 
 use smallvec::{SmallVec, smallvec};
 
-use super::{
+use crate::tags::{
     codec::{self, Codec, codec},
     value::Value,
 };
 
 /// An event as an aggregate sees it.
 #[derive(Debug)]
-pub(super) struct Observation {
+pub(crate) struct Observation {
     /// The time of the event.
     pub(super) time: i64,
     /// Distinguishes events with the same time.

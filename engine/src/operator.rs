@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     Batch, EventTime, Origin, Port, Result,
     ledger::{Counts, Ledger},
-    state::{LaneState, Restore, Snapshot, StatePart},
+    state::{LaneState, Restore, Snapshot, StatePart, part_number},
 };
 
 /// A synchronous transformation with state of its own.
@@ -380,5 +380,21 @@ impl Output {
         if let Origin::Partition(partition) = origin {
             add(self.ledger.of(partition));
         }
+    }
+}
+
+impl LaneState {
+    /// Restores an operator, with its parts in the expected order.
+    ///
+    /// # Errors
+    /// Those of the operator.
+    pub fn restore(mut self, operator: &mut dyn Operator) -> Result<()> {
+        let is_alone = |part: &mut StatePart| operator.restores_alone(&part.key);
+        let mut alone: Vec<StatePart> = self.parts.extract_if(.., is_alone).collect();
+        alone.sort_by_key(|part| part_number(&part.key));
+        let lanes = self.lanes;
+        operator.restore(self)?;
+        let mut parts = alone.into_iter();
+        parts.try_for_each(|part| operator.restore_part(part, lanes))
     }
 }

@@ -11,9 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use syn::{
-    Attribute, Item, ItemUse, UseTree, Visibility, ext::IdentExt as _, visit::Visit,
-};
+use syn::{Attribute, Item, ItemUse, UseTree, Visibility, ext::IdentExt as _, visit::Visit};
 
 /// The crates, by their folders.
 const CRATES: [&str; 6] = [
@@ -52,7 +50,10 @@ fn files_form_no_circles() {
         }
     }
     for files in left.iter().filter(|files| !found.contains_key(*files)) {
-        let _ = writeln!(report, "no circle any more, remove it from the list: {files:#?}");
+        let _ = writeln!(
+            report,
+            "no circle any more, remove it from the list: {files:#?}"
+        );
     }
     assert!(report.is_empty(), "{report}");
 }
@@ -60,9 +61,17 @@ fn files_form_no_circles() {
 #[test]
 fn a_circle_is_found() {
     let mut source = Source::default();
-    source.add("a.rs", &["a"], "use super::b::{B, c}; pub struct A; fn f() { c::f(); }");
+    source.add(
+        "a.rs",
+        &["a"],
+        "use super::b::{B, c}; pub struct A; fn f() { c::f(); }",
+    );
     source.add("b.rs", &["b"], "pub struct B(crate::A); pub use crate::c;");
-    source.add("c.rs", &["c"], "pub fn f() {} #[cfg(test)] mod tests { use crate::a::A; }");
+    source.add(
+        "c.rs",
+        &["c"],
+        "pub fn f() {} #[cfg(test)] mod tests { use crate::a::A; }",
+    );
     source.add("lib.rs", &[], "mod a; mod b; mod c; pub use a::A;");
     let circles: Vec<Vec<String>> = source.circles().into_keys().collect();
     assert_eq!(circles, [["a.rs", "b.rs"]]);
@@ -92,7 +101,7 @@ struct Contents {
 
 /// The meaning of a path.
 enum Target {
-    Module(Module),
+    Module,
     File(String),
 }
 
@@ -211,10 +220,10 @@ impl Source {
             if let Some(path) = contents.imported.get(name) {
                 // A crate of this name, if the import has the name of its own first part.
                 let is_itself = path.first() == Some(name) && index == 0 && is_relative;
-                return match is_itself && path.len() == 1 {
-                    true => None,
-                    false => self.resolve(&at, &whole(path), depth + 1),
-                };
+                if is_itself && path.len() == 1 {
+                    return None;
+                }
+                return self.resolve(&at, &whole(path), depth + 1);
             }
             return contents.globs.iter().find_map(|glob| {
                 let mut path = glob.clone();
@@ -222,7 +231,7 @@ impl Source {
                 self.resolve(&at, &path, depth + 1)
             });
         }
-        Some(Target::Module(at))
+        Some(Target::Module)
     }
 
     /// The circles, with the names that tie their files.

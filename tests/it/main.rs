@@ -8,6 +8,7 @@ mod bad_rows;
 mod borders;
 mod broker;
 mod change;
+mod circles;
 mod clusters;
 mod folder;
 mod hive;

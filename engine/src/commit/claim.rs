@@ -8,9 +8,11 @@ use std::{
 use tracing::info;
 
 use super::{
+    attempt::Attempt,
     decide::{self, ClaimStep},
+    owner::Owner,
     reader::LogReader,
-    record::{Attempt, Kind, Owner, Reason, Record, VERSION},
+    record::{Kind, Reason, Record, VERSION},
     slot::SlotWriter,
 };
 use crate::{Clock, Error, EventTime, Ids, Result};

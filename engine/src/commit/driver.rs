@@ -11,17 +11,19 @@ use object_store::{ObjectStore, path::Path};
 use tracing::warn;
 
 use super::{
+    attempt::Attempt,
     claim::{Template, claim, look},
     decide::{self, CommitStep},
     delivery::Delivery,
-    gc::Retained,
     identity::LogId,
     outbox::{Committers, Outbox},
+    owner::Owner,
     paths::Paths,
     presence::{self, Heartbeat, ProcessId},
     probe::probe,
     reader::LogReader,
-    record::{Attempt, ByPartition, Checkpoint, Kind, Owner, Reason, Record, StateRef},
+    record::{ByPartition, Checkpoint, Kind, Reason, Record, StateRef},
+    retained::Retained,
     slot::SlotWriter,
     state::{Loaded, StateStore},
     store::{LogStore, PutOutcome},

@@ -4,33 +4,8 @@ use std::collections::BTreeSet;
 
 use object_store::path::Path;
 
-use super::{
-    decide,
-    driver::CommitLog,
-    paths,
-    record::{Kind, Record},
-};
+use super::{decide, driver::CommitLog, paths, record::Kind};
 use crate::Result;
-
-/// The part of a commit that its collection needs.
-pub(super) struct Retained {
-    pub(super) seq: u64,
-    /// The paths of the state parts that it names.
-    state: BTreeSet<String>,
-}
-
-impl Retained {
-    pub(super) fn of(commit: &Record) -> Self {
-        let parts = commit
-            .checkpoint
-            .iter()
-            .flat_map(|checkpoint| &checkpoint.state);
-        Self {
-            seq: commit.seq,
-            state: parts.map(|part| part.path.clone()).collect(),
-        }
-    }
-}
 
 impl CommitLog {
     /// Deletes old delivered commits, oldest first, and the state that only these commits name.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{Attempt, Record};
+use super::attempt::Attempt;
 
 /// Names a log for ever: the attempt of its first record.
 ///
@@ -17,9 +17,9 @@ use super::record::{Attempt, Record};
 pub struct LogId(Attempt);
 
 impl LogId {
-    /// The identity of the log that begins with `first`.
-    pub(super) fn of(first: &Record) -> Self {
-        Self(first.attempt)
+    /// The identity of the log whose first record has this attempt.
+    pub(super) fn of(first: Attempt) -> Self {
+        Self(first)
     }
 
     /// Its first eight hex digits, for names of files and folders.

@@ -41,6 +41,7 @@
 //! model checker runs the same functions through every order of crashes, late writes and
 //! take-overs.
 
+mod attempt;
 pub mod audit;
 mod claim;
 pub mod decide;
@@ -49,11 +50,13 @@ mod driver;
 mod gc;
 mod identity;
 mod outbox;
+mod owner;
 pub(crate) mod paths;
 mod presence;
 mod probe;
 mod reader;
 mod record;
+mod retained;
 mod slot;
 mod state;
 pub(crate) mod store;
@@ -63,14 +66,14 @@ mod model;
 #[cfg(test)]
 mod tests;
 
+pub use attempt::Attempt;
 pub use delivery::Delivery;
 pub use driver::{
     CommitLog, CommitRequest, Committed, LogConfig, Ownership, Plan, Recovered, Unclaimed,
 };
 pub use identity::LogId;
 pub use outbox::Committers;
-pub use presence::{BEAT_EVERY, Heartbeat, PATIENCE, ProcessId, Sign};
-pub use reader::{pipelines, read_last, read_sign, read_state};
-pub use record::{
-    Attempt, ByPartition, Checkpoint, Kind, Owner, Reason, Record, StateRef, VERSION, counts,
-};
+pub use owner::Owner;
+pub use presence::{BEAT_EVERY, Heartbeat, PATIENCE, ProcessId, Sign, read_sign};
+pub use reader::{pipelines, read_last, read_state};
+pub use record::{ByPartition, Checkpoint, Kind, Reason, Record, StateRef, VERSION, counts};

@@ -6,10 +6,11 @@ use futures::future::join_all;
 use object_store::path::Path;
 
 use super::{
+    attempt::Attempt,
     delivery::Delivery,
     identity::LogId,
     reader::LogReader,
-    record::{Attempt, Checkpoint, Record},
+    record::{Checkpoint, Record},
 };
 use crate::{
     Error, EventTime, Result,

@@ -9,17 +9,20 @@
 //! counts as dead. Clocks of two machines are never compared, except for an object that is far
 //! older than the difference of any clocks.
 
-use std::{fs, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
 
-use object_store::path::Path;
+use object_store::{ObjectStore, path::Path};
 use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
 
 use super::{
+    owner::Owner,
+    paths::Paths,
     reader::LogReader,
-    record::{Kind, Owner, Reason, Record},
+    record::{Kind, Reason, Record},
+    store::LogStore,
 };
-use crate::{Clock, Error, EventTime, Result};
+use crate::{Clock, Error, EventTime, Result, SystemClock};
 
 /// The interval of an owner's signs of life. On an object store it costs a small put every three
 /// seconds at most, and none if commits are as frequent.
@@ -205,6 +208,21 @@ fn lives(owner: &Owner) -> Error {
          `--take-over` to stop that one",
         owner.pid, owner.host
     ))
+}
+
+/// The last sign of life of a task's owner; `None` if it wrote none, or has ended. The task's last
+/// record is `last`.
+pub async fn read_sign(
+    store: &Arc<dyn ObjectStore>,
+    root: &Path,
+    task: &str,
+    last: &Record,
+) -> Result<Option<Sign>> {
+    let reader = LogReader {
+        store: LogStore::new(Arc::clone(store), Arc::new(SystemClock)),
+        paths: Paths::new(root.clone(), task),
+    };
+    sign_of(&reader, last).await
 }
 
 #[cfg(test)]

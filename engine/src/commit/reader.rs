@@ -7,7 +7,6 @@ use object_store::{ObjectStore, path::Path};
 use super::{
     identity::LogId,
     paths::{self, Paths},
-    presence::{self, Sign},
     record::{Kind, Record, StateRef},
     state::{Loaded, StateStore},
     store::LogStore,
@@ -33,10 +32,10 @@ impl LogReader {
     /// The identity of the log whose last record is `last`.
     pub(super) async fn identity(&self, last: &Record) -> Result<LogId> {
         if last.seq == 1 {
-            return Ok(LogId::of(last));
+            return Ok(LogId::of(last.attempt));
         }
         match self.read(1).await? {
-            Some(first) => Ok(LogId::of(&first)),
+            Some(first) => Ok(LogId::of(first.attempt)),
             None => Err(self.broken(1, "is missing, and claims are never deleted")),
         }
     }
@@ -177,21 +176,6 @@ pub async fn read_last(
         paths: Paths::new(root.clone(), task),
     };
     Ok(reader.last().await?.1)
-}
-
-/// The last sign of life of a task's owner; `None` if it wrote none, or has ended. The task's last
-/// record is `last`.
-pub async fn read_sign(
-    store: &Arc<dyn ObjectStore>,
-    root: &Path,
-    task: &str,
-    last: &Record,
-) -> Result<Option<Sign>> {
-    let reader = LogReader {
-        store: LogStore::new(Arc::clone(store), Arc::new(SystemClock)),
-        paths: Paths::new(root.clone(), task),
-    };
-    presence::sign_of(&reader, last).await
 }
 
 /// The state of `node` at a task's last commit; `None` if there is no commit. Reads only the parts

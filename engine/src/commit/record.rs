@@ -9,10 +9,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
-use uuid::Uuid;
 
+use super::{attempt::Attempt, owner::Owner};
 use crate::{
-    Epoch, Error, EventTime, Ids, Result,
+    Epoch, Error, EventTime, Result,
     committer::{Committable, Past},
     element::BarrierKind,
     ledger::{Counts, Ledger},
@@ -80,39 +80,6 @@ pub struct Record {
     pub collected_upto: u64,
 }
 
-/// One attempt to write a record; unique.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Attempt(Uuid);
-
-impl Attempt {
-    /// A new attempt.
-    pub(super) fn unique(ids: &dyn Ids) -> Self {
-        Self(ids.unique())
-    }
-
-    /// Its first eight hex digits, for file names.
-    pub(crate) fn short(self) -> String {
-        let mut text = self.0.simple().to_string();
-        text.truncate(8);
-        text
-    }
-}
-
-impl From<Attempt> for String {
-    fn from(attempt: Attempt) -> Self {
-        attempt.0.to_string()
-    }
-}
-
-impl TryFrom<String> for Attempt {
-    type Error = uuid::Error;
-
-    fn try_from(text: String) -> std::result::Result<Self, Self::Error> {
-        text.parse().map(Self)
-    }
-}
-
 /// The step of the protocol that wrote a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -121,20 +88,6 @@ pub enum Kind {
     Claim,
     /// An epoch took effect.
     Commit,
-}
-
-/// A process that runs a task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Owner {
-    /// Its machine.
-    pub host: String,
-    /// Its process id there.
-    pub pid: u32,
-    /// `host:port` of its admin endpoint, where it serves one.
-    pub admin: Option<String>,
-    /// When it started.
-    pub started_at: EventTime,
 }
 
 /// The state of the stream at a commit, complete for a restart.
@@ -305,7 +258,7 @@ impl Record {
             )));
         }
         let read = if head.version < FIRST_WITH_COMMITTABLES {
-            older::read(body)
+            older::upgrade(body).and_then(serde_json::from_value)
         } else {
             serde_json::from_str(body)
         };

@@ -15,6 +15,7 @@ use super::{
     change::{Change, Naming, changes},
     ghosts::Ghosts,
     is_visible, marker, paths,
+    place::Place,
 };
 use crate::{
     Error, Result,
@@ -38,12 +39,6 @@ pub struct FileCommitter {
     claimed: OnceLock<Claimed>,
     ghosts: Mutex<Ghosts>,
     delivered_upto: Mutex<Option<u64>>,
-}
-
-/// The table, with a store that retries.
-pub(super) struct Place {
-    pub(super) table: Table,
-    pub(super) store: LogStore,
 }
 
 /// The parts of a claim that later calls need.

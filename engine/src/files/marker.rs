@@ -9,7 +9,7 @@ use bytes::Bytes;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
-use super::{TableTotals, committer::Place, paths};
+use super::{TableTotals, paths, place::Place};
 use crate::{
     Error, EventTime, Result,
     commit::{LogId, store::PutOutcome},

@@ -30,6 +30,7 @@ mod committer;
 mod file_set;
 mod ghosts;
 mod marker;
+mod place;
 mod totals;
 
 use std::sync::Arc;

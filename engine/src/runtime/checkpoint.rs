@@ -9,12 +9,15 @@ use std::{
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::task::JoinHandle;
 
-use super::{balance, deliveries::Deliveries, task_event::CheckpointAck};
+use super::{
+    balance, deliveries::Deliveries, job_config::JobConfig, restore, task_event::CheckpointAck,
+};
 use crate::{
     Clock, Epoch, Error, EventTime, Priority, Result, Uptime,
     commit::{self, Checkpoint, CommitLog, Committed, Reason, StateRef},
     committer::Committable,
     element::{Barrier, BarrierKind},
+    graph::Graph,
     ledger::{Counts, Ledger},
     source::{PartitionId, Positions, Systems},
     state::{NewPart, Snapshot},
@@ -128,14 +131,13 @@ impl CheckpointCoordinator {
     pub(super) fn new(
         log: CommitLog,
         deliveries: Deliveries,
+        graph: &Graph,
+        config: &JobConfig,
         clock: Arc<dyn Clock>,
-        lanes: usize,
-        fingerprints: BTreeMap<String, String>,
         last: Option<&Checkpoint>,
-        reset: &BTreeSet<String>,
         state: Vec<StateRef>,
     ) -> Self {
-        let keep = |source: &Arc<str>| !reset.contains(source.as_ref());
+        let keep = |source: &Arc<str>| !config.reset.contains(source.as_ref());
         let mut positions = last.map(|last| last.positions.clone()).unwrap_or_default();
         let dropped = positions.extract_if(.., |source, _| !keep(source));
         let dropped = dropped.map(|(source, _)| source).collect();
@@ -148,9 +150,9 @@ impl CheckpointCoordinator {
             deliveries,
             work: Work::Nothing,
             clock,
-            lanes,
+            lanes: config.lanes,
             epoch: last.map_or(Epoch(0), |last| last.epoch),
-            fingerprints,
+            fingerprints: restore::fingerprints(graph),
             state: state.into_iter().map(|part| (key(&part), part)).collect(),
             positions,
             systems,

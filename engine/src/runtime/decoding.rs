@@ -18,8 +18,9 @@ use tokio::task::{JoinError, JoinHandle};
 
 use super::{
     channel::Receiver,
+    decoded_chunk::DecodedChunk,
     gauges::{NodeGauge, add},
-    lane::Message,
+    message::Message,
 };
 use crate::{
     Error, EventTime, Result,
@@ -63,16 +64,6 @@ enum Waiting {
 
 /// Decodes a chunk, and returns the decoder.
 type Task = JoinHandle<(Box<dyn Decoder>, Result<Box<DecodedChunk>>)>;
-
-/// A chunk that has been decoded.
-#[derive(Debug)]
-pub(super) struct DecodedChunk {
-    pub(super) chunk: Chunk,
-    /// The good rows, in order.
-    pub(super) records: RecordBatch,
-    /// The others, by row.
-    pub(super) rejected: Vec<Rejected>,
-}
 
 impl Decoding {
     /// Decodes up to `most` ahead, and one chunk in any case.

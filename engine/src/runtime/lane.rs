@@ -13,53 +13,21 @@ use tokio::sync::broadcast;
 
 use super::{
     chain::Chain,
-    channel::{Closed, Receiver, Sender, Weight},
-    decoding::{DecodedChunk, Decoding},
+    channel::{Closed, Receiver, Sender},
+    decoding::Decoding,
     gauges::{NodeGauge, add},
-    source_stage::{Assignment, SourceStage},
+    message::Message,
+    source_stage::SourceStage,
     task_event::{CheckpointAck, TaskEvent, TaskEvents},
 };
 use crate::{
     Batch, Element, Error, EventTime, Result,
     element::{Barrier, EdgeId},
     graph::{NodeId, Partitioning},
-    source::{Chunk, PartitionId},
+    source::PartitionId,
     state::{KeyHasher, lane_of},
     state_query::StateQueryRequest,
 };
-
-/// A message to a lane.
-#[derive(Debug)]
-pub(super) enum Message {
-    /// From an upstream lane.
-    Element(Element),
-    /// From a source's reader.
-    Assigned(Vec<Assignment>),
-    /// From a source's reader: partitions that are assigned later have no older row.
-    Unassigned(Option<EventTime>),
-    /// From a source's reader.
-    Chunk(Chunk),
-    /// The decoded rows of a chunk.
-    Rows(Result<Box<DecodedChunk>>),
-    /// From a source's reader: all its partitions are idle.
-    Sleep,
-    /// From a source's reader: a partition is active again.
-    Wake,
-    /// From a source's reader: no older row follows in the partition.
-    Promised(Arc<str>, EventTime),
-    /// From a source's reader: the partition is finished.
-    Finished(Arc<str>),
-}
-
-impl Weight for Message {
-    fn weight(&self) -> usize {
-        match self {
-            Self::Element(Element::Batch(_, batch)) => batch.records.get_array_memory_size().max(1),
-            Self::Chunk(chunk) => chunk.rows.bytes().max(1),
-            _ => 0,
-        }
-    }
-}
 
 /// The sender of an input's messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

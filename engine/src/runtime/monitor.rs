@@ -5,7 +5,8 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 use tokio::sync::watch;
 
 use super::{
-    checkpoint::CompletedCheckpoint, deliveries::Deliveries, gauges::Gauges, job::JobContext,
+    checkpoint::CompletedCheckpoint, deliveries::Deliveries, gauges::Gauges,
+    job_context::JobContext,
 };
 use crate::{
     Clock, EventTime,

@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Instant};
 
 use super::{
     gauges::{NodeGauge, add},
-    lane::{Inputs, Message, Received},
+    lane::{Inputs, Received},
+    message::Message,
     task_event::{CheckpointAck, TaskEvent, TaskEvents},
 };
 use crate::{Element, Origin, Result, element::Barrier, ledger::Ledger, sink::Sink};

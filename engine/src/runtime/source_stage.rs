@@ -12,8 +12,9 @@ use arrow::{
 
 use super::{
     chain::Chain,
-    decoding::DecodedChunk,
+    decoded_chunk::DecodedChunk,
     gauges::{PartitionGauge, add},
+    message::Assignment,
 };
 use crate::{
     Batch, Error, EventTime, Port, Result, Watermark,
@@ -49,15 +50,6 @@ struct Partition {
     id: Arc<PartitionId>,
     watermark: PartitionWatermark,
     gauge: Arc<PartitionGauge>,
-}
-
-/// A partition that the reader assigns to a lane.
-#[derive(Debug, Clone)]
-pub(super) struct Assignment {
-    pub(super) id: Arc<PartitionId>,
-    /// The watermark of the last commit.
-    pub(super) watermark: EventTime,
-    pub(super) gauge: Arc<PartitionGauge>,
 }
 
 impl SourceStage {

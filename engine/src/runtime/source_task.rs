@@ -13,8 +13,7 @@ use tokio::sync::mpsc;
 use super::{
     channel::Sender,
     gauges::{Gauges, PartitionGauge, add},
-    lane::Message,
-    source_stage::Assignment,
+    message::{Assignment, Message},
     task_event::{CheckpointAck, TaskEvent, TaskEvents},
 };
 use crate::{

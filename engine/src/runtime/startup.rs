@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{checkpoint::Output, job::JobConfig, replay::Replay, restore};
+use super::{checkpoint::Output, job_config::JobConfig, replay::Replay, restore};
 use crate::{
     Result,
     commit::{Checkpoint, CommitLog, Recovered, Unclaimed},

@@ -6,7 +6,9 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    job::{self, JobConfig, JobContext, Outcome},
+    job::{self, Outcome},
+    job_config::JobConfig,
+    job_context::JobContext,
     startup::{self, Claimed},
 };
 use crate::{

@@ -17,9 +17,11 @@ use super::{
     deliveries::Deliveries,
     fragment::{self, Fragment},
     gauges::Gauges,
-    job::{End, JobConfig, JobContext, Until},
-    lane::{Downstream, Exit, Inputs, Lane, Message, Upstream},
+    job_config::{End, JobConfig, Until},
+    job_context::JobContext,
+    lane::{Downstream, Exit, Inputs, Lane, Upstream},
     memory_controller,
+    message::Message,
     restore::{self, Placement, Restored},
     sink_task::SinkTask,
     source_stage::SourceStage,
@@ -209,11 +211,10 @@ pub(super) async fn build(
     let mut checkpointer = CheckpointCoordinator::new(
         log,
         deliveries,
+        graph,
+        config,
         Arc::clone(&context.clock),
-        config.lanes,
-        restore::fingerprints(graph),
         last,
-        &config.reset,
         live,
     );
     checkpointer.withdraw(withdrawn);

@@ -14,7 +14,7 @@ use arrow::{
     record_batch::RecordBatch,
 };
 
-use crate::{Result, operator::Operator};
+use crate::Result;
 
 pub use key_column::{canonical, key_column};
 pub use key_group::{KEY_GROUP_COLUMN, KEY_GROUPS, KeyGroup, KeyHash, KeyHasher, lane_of};
@@ -166,22 +166,6 @@ pub struct LaneState {
     pub parts: Vec<StatePart>,
     /// Whether the operator must write its whole state again.
     pub lanes: Restore,
-}
-
-impl LaneState {
-    /// Restores an operator, with its parts in the expected order.
-    ///
-    /// # Errors
-    /// Those of the operator.
-    pub fn restore(mut self, operator: &mut dyn Operator) -> Result<()> {
-        let is_alone = |part: &mut StatePart| operator.restores_alone(&part.key);
-        let mut alone: Vec<StatePart> = self.parts.extract_if(.., is_alone).collect();
-        alone.sort_by_key(|part| part_number(&part.key));
-        let lanes = self.lanes;
-        operator.restore(self)?;
-        let mut parts = alone.into_iter();
-        parts.try_for_each(|part| operator.restore_part(part, lanes))
-    }
 }
 
 /// Whether the number of lanes has changed.

@@ -123,7 +123,7 @@ impl History {
             published_upto: published_upto(&reader, &tail).await?,
             is_whole: records.range(tail.collected_upto + 1..).count() as u64
                 == last - tail.collected_upto,
-            id: records.get(&1).map(LogId::of),
+            id: records.get(&1).map(|first| LogId::of(first.attempt)),
             reader,
             records,
             tail,

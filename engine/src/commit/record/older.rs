@@ -8,9 +8,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::Deserialize;
 use serde_json::{Error, Map, Value};
 
-use super::{Committable, Record};
 use crate::{
     EventTime,
+    committer::Committable,
     files::{Change, Ghost, Note, RemovedFile, TableTotals},
 };
 
@@ -47,22 +47,22 @@ struct OldGhost {
     removed: bool,
 }
 
-/// Reads the body of an older record.
-pub(super) fn read(body: &str) -> Result<Record, Error> {
+/// The body of an older record, as this version writes it.
+pub(super) fn upgrade(body: &str) -> Result<Value, Error> {
     let mut fields: Map<String, Value> = serde_json::from_str(body)?;
     let added: Vec<AddedFile> = take(&mut fields, "files")?;
     let removed: Vec<OldRemovedFile> = take(&mut fields, "removed")?;
     let ghosts: Vec<OldGhost> = take(&mut fields, "ghosts")?;
-    let mut tables: Option<BTreeMap<Arc<str>, TableTotals>> = None;
+    let outbox = serde_json::to_value(outbox(added, removed)?)?;
+    fields.insert("outbox".to_owned(), outbox);
     if let Some(Value::Object(checkpoint)) = fields.get_mut("checkpoint") {
-        tables = take(checkpoint, "tables")?;
+        let tables: Option<BTreeMap<Arc<str>, TableTotals>> = take(checkpoint, "tables")?;
+        if let Some(tables) = tables {
+            let notes = serde_json::to_value(notes(tables, ghosts)?)?;
+            checkpoint.insert("notes".to_owned(), notes);
+        }
     }
-    let mut record: Record = serde_json::from_value(Value::Object(fields))?;
-    record.outbox = outbox(added, removed)?;
-    if let Some(checkpoint) = &mut record.checkpoint {
-        checkpoint.notes = tables.map(|tables| notes(tables, ghosts)).transpose()?;
-    }
-    Ok(record)
+    Ok(Value::Object(fields))
 }
 
 /// Takes a field out of an object. A missing field has its default.

@@ -466,7 +466,7 @@ async fn damage_to_a_table_is_named() {
         )
         .await;
     let staged = damaged().await;
-    let log = LogId::of(&staged.world.record(1).await).short();
+    let log = LogId::of(staged.world.record(1).await.attempt).short();
     let staged = staged
         .put(&format!("lake/t/_staging/p/main/{log}/4/x"), "x")
         .await;

@@ -15,7 +15,7 @@ use std::{
 };
 
 use super::{Gone, Reading, SourceTask};
-use crate::{EventTime, Uptime, graph::WhenIdle, runtime::lane::Message, source::EndReports};
+use crate::{EventTime, Uptime, graph::WhenIdle, runtime::message::Message, source::EndReports};
 
 /// The interval at which the watermark of an idle partition follows the clock.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);

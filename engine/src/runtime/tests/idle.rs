@@ -9,7 +9,8 @@ use crate::{
     runtime::{
         chain::{Chain, Frontier},
         fragment,
-        source_stage::{Assignment, SourceStage},
+        message::Assignment,
+        source_stage::SourceStage,
     },
     source::PartitionId,
 };

@@ -9,6 +9,7 @@ mod checked;
 mod failure;
 mod fallible;
 mod guarded;
+mod sql_text;
 #[cfg(test)]
 mod tests;
 
@@ -30,9 +31,8 @@ use datafusion::{
     physical_expr::{
         ScalarFunctionExpr, create_physical_expr,
         execution_props::ExecutionProps,
-        expressions::{BinaryExpr, Column, Literal, NegativeExpr, lit},
+        expressions::{BinaryExpr, Column, NegativeExpr},
     },
-    physical_expr_common::physical_expr::fmt_sql,
     physical_plan::PhysicalExpr,
 };
 use tagflow_engine::{Error, Result};
@@ -42,25 +42,7 @@ use failure::is_of_row;
 pub(crate) use failure::{FailedExpr, Failure, Reason};
 pub use fallible::can_fail;
 use guarded::{Guarded, Nulls};
-
-/// `expr` as SQL over the names of its input's columns. Strings are quoted: `x = 'a'` is not `x =
-/// a`.
-pub(crate) fn sql(expr: &Arc<dyn PhysicalExpr>) -> String {
-    fmt_sql(with_quotes(expr).as_ref()).to_string()
-}
-
-/// `expr` with each string in the quotes that [`fmt_sql`] omits.
-pub(crate) fn with_quotes(expr: &Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {
-    let quoted = Arc::clone(expr).transform_up(|part| {
-        let literal = part.downcast_ref::<Literal>().map(Literal::value);
-        let Some(text) = literal.and_then(|value| value.try_as_str().flatten()) else {
-            return Ok(Transformed::no(part));
-        };
-        let text = format!("'{}'", text.replace('\'', "''"));
-        Ok(Transformed::yes(lit(text) as Arc<dyn PhysicalExpr>))
-    });
-    quoted.map_or_else(|_| Arc::clone(expr), |quoted| quoted.data)
-}
+pub(crate) use sql_text::{failed, sql, with_quotes};
 
 /// The physical form of `expr`, which reads rows of `schema`. The types must have been coerced.
 ///
@@ -276,9 +258,4 @@ fn failure(expr: &Arc<dyn PhysicalExpr>, cause: DataFusionError) -> Failure {
     }
     let message = format!("cannot compute `{}`", sql(expr));
     Failure::Job(Error::data(message).with_source(cause))
-}
-
-/// The error that `node` cannot compute `what`.
-pub(crate) fn failed(node: &str, what: &str, cause: DataFusionError) -> Error {
-    Error::data(format!("`{node}` cannot compute `{what}`")).with_source(cause)
 }

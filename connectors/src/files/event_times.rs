@@ -8,7 +8,7 @@ use tagflow_engine::{
     source::{Decoder, Offset, Rows},
 };
 
-use super::{config::FilesConfig, object::FileObject, reader::OpenFile};
+use super::{config::FilesConfig, object::FileObject, open_file::OpenFile};
 
 /// About this many bytes or rows at the start of a file show its earliest time.
 const SAMPLE_BYTES: usize = 16 << 10;

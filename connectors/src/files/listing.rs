@@ -3,26 +3,19 @@
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use glob::{MatchOptions, Pattern};
+use glob::Pattern;
 use object_store::{Error as StoreError, ObjectMeta, ObjectStore, ObjectStoreExt, path::Path};
 use tagflow_engine::{Error, Result, source::Growth};
 use tokio::task::spawn_blocking;
 
 use super::{
-    local,
+    local::{self, MATCH},
     object::{FileObject, cannot_read},
 };
 use crate::storage;
 
 /// How many files to look up concurrently.
 const ASKED_AT_ONCE: usize = 32;
-
-/// As in shells: `*` and `?` match no `/` and no leading dot.
-pub(super) const MATCH: MatchOptions = MatchOptions {
-    case_sensitive: true,
-    require_literal_separator: true,
-    require_literal_leading_dot: true,
-};
 
 /// Whether `url` can name files. Touches no network.
 ///

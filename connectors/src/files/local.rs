@@ -2,9 +2,14 @@
 
 use std::{collections::HashSet, fs, io, os::unix::fs::MetadataExt, path::Path};
 
-use glob::Pattern;
+use glob::{MatchOptions, Pattern};
 
-use super::listing::MATCH;
+/// As in shells: `*` and `?` match no `/` and no leading dot.
+pub(super) const MATCH: MatchOptions = MatchOptions {
+    case_sensitive: true,
+    require_literal_separator: true,
+    require_literal_leading_dot: true,
+};
 
 /// The files below `folder` that match `pattern`, by their relative path. A file with an unreadable
 /// name is skipped with a warning. Pipes, sockets and devices are not files.

@@ -12,6 +12,7 @@ mod lines;
 mod listing;
 mod local;
 mod object;
+mod open_file;
 mod parquet;
 mod reader;
 mod table;
@@ -82,7 +83,9 @@ impl Source for FilesSource {
         }
         known_as(&mut listing.files, positions);
         Ok(Box::new(FilesReader::start(
-            self.clone(),
+            self.config.clone(),
+            Arc::clone(&self.clock),
+            self.event_times.clone(),
             listing,
             positions.clone(),
         )))

@@ -9,18 +9,13 @@ use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
 use tagflow_engine::{
     Clock, Error, EventTime, Result,
-    source::{Chunk, FolderValues, Growth, Offset, Positions, Rows, SourceEvent, SourceReader},
+    source::{Growth, Positions, SourceEvent, SourceReader},
 };
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{
-    FilesSource,
-    config::{FileFormat, FilesConfig},
-    folders,
-    lines::Lines,
-    listing::Listing,
-    object::FileObject,
-    parquet::ParquetRows,
+    config::FilesConfig, event_times::EventTimes, listing::Listing, object::FileObject,
+    open_file::OpenFile,
 };
 
 /// How many files are inspected concurrently before reading begins.
@@ -36,11 +31,19 @@ pub(super) struct FilesReader {
 }
 
 impl FilesReader {
-    pub(super) fn start(source: FilesSource, listing: Listing, positions: Positions) -> Self {
+    pub(super) fn start(
+        config: FilesConfig,
+        clock: Arc<dyn Clock>,
+        event_times: Option<EventTimes>,
+        listing: Listing,
+        positions: Positions,
+    ) -> Self {
         let (sender, events) = mpsc::channel(1);
         let Listing { files, growth } = listing;
         let read_ahead = ReadAhead {
-            source,
+            config,
+            clock,
+            event_times,
             positions,
             unfinished: AtomicBool::new(false),
             events: sender,
@@ -113,7 +116,9 @@ impl SourceReader for FilesReader {
 
 /// The reading task.
 struct ReadAhead {
-    source: FilesSource,
+    config: FilesConfig,
+    clock: Arc<dyn Clock>,
+    event_times: Option<EventTimes>,
     positions: Positions,
     /// Whether a file ends with an unfinished row.
     unfinished: AtomicBool,
@@ -161,12 +166,12 @@ impl ReadAhead {
     /// time.
     async fn unread(&self, files: Vec<FileObject>) -> Result<Vec<Unread>> {
         let alone = files.len() < 2;
-        let now = self.source.clock.now();
+        let now = self.clock.now();
         let looked_into = files.into_iter().map(|file| async move {
             let position = self.positions.get(&file.name).copied();
-            let from = match &self.source.event_times {
+            let from = match &self.event_times {
                 Some(times) if !alone => {
-                    let config = &self.source.config;
+                    let config = &self.config;
                     times.lower_bound(file.clone(), position, config).await?
                 }
                 _ => Some(EventTime::MIN),
@@ -191,7 +196,7 @@ impl ReadAhead {
     async fn read(&self, file: FileObject, rest: Option<EventTime>) -> Result<bool, Done> {
         let name = Arc::clone(&file.name);
         let position = self.positions.get(&name).copied();
-        let (config, clock) = (&self.source.config, Arc::clone(&self.source.clock));
+        let (config, clock) = (&self.config, Arc::clone(&self.clock));
         let opened = OpenFile::open(file, position, config, Some(clock)).await;
         let Some(mut open) = self.check(opened).await? else {
             self.unassigned(rest).await?;
@@ -202,7 +207,7 @@ impl ReadAhead {
         // From now on this file holds the watermark itself.
         self.unassigned(rest).await?;
         while let Some(mut chunk) = self.check(open.next().await).await? {
-            chunk.rows.receive(self.source.clock.now());
+            chunk.rows.receive(self.clock.now());
             self.say(Ok(SourceEvent::Chunk(chunk))).await?;
         }
         if open.is_unfinished() {
@@ -243,73 +248,5 @@ struct Unread {
 impl Unread {
     fn order(&self) -> (bool, EventTime, &str) {
         (!self.begun, self.from, &self.file.name)
-    }
-}
-
-/// A file that is being read.
-pub(super) struct OpenFile {
-    rows: FileRows,
-    folders: Option<FolderValues>,
-}
-
-/// The rows of a file, by its format.
-enum FileRows {
-    Lines(Lines),
-    Parquet(ParquetRows),
-}
-
-impl OpenFile {
-    /// `None` where `position` is the end of the file.
-    pub(super) async fn open(
-        file: FileObject,
-        position: Option<Offset>,
-        config: &FilesConfig,
-        clock: Option<Arc<dyn Clock>>,
-    ) -> Result<Option<Self>> {
-        let folders = folders::values(&file.place);
-        let start = position.unwrap_or(0);
-        let rows = match config.format {
-            FileFormat::Parquet => {
-                let rows = ParquetRows::open(file, start, config).await?;
-                if position.is_some() && rows.at_end() {
-                    return Ok(None);
-                }
-                FileRows::Parquet(rows)
-            }
-            FileFormat::Lines | FileFormat::Csv(_) => {
-                if position.is_some_and(|position| position as u64 == file.size()) {
-                    return Ok(None);
-                }
-                FileRows::Lines(Lines::open(file, start, config, clock).await?)
-            }
-        };
-        Ok(Some(Self { rows, folders }))
-    }
-
-    /// The next rows; `None` at the end of the file.
-    pub(super) async fn next(&mut self) -> Result<Option<Chunk>> {
-        let mut chunk = match &mut self.rows {
-            FileRows::Lines(lines) => lines.next().await,
-            FileRows::Parquet(rows) => rows.next().await,
-        }?;
-        if let Some(chunk) = &mut chunk {
-            chunk.rows.in_folders(self.folders.clone());
-        }
-        Ok(chunk)
-    }
-
-    /// Whether its unfinished last row was left for a later run.
-    fn is_unfinished(&self) -> bool {
-        matches!(&self.rows, FileRows::Lines(lines) if lines.is_unfinished())
-    }
-
-    /// The smallest values of `column`, where the file has statistics.
-    pub(super) fn smallest(&self, column: &str) -> Option<Rows> {
-        let FileRows::Parquet(rows) = &self.rows else {
-            return None;
-        };
-        let mut rows = rows.smallest(column)?;
-        rows.in_folders(self.folders.clone());
-        Some(rows)
     }
 }

@@ -6,7 +6,7 @@ use arrow::{compute::concat_batches, datatypes::SchemaRef, record_batch::RecordB
 use chrono::{DateTime, Utc};
 use tagflow_engine::{Error, Result, source::Decoder};
 
-use super::{config::FilesConfig, listing, object::FileObject, reader::OpenFile};
+use super::{config::FilesConfig, listing, object::FileObject, open_file::OpenFile};
 
 /// The files of a small table, which is read whole and may be read again.
 pub struct TableFiles {

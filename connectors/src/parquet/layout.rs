@@ -23,7 +23,6 @@ use tagflow_engine::{Error, Result};
 use super::{
     config::{Compression, FileOptions, ParquetSinkConfig},
     folder,
-    partition::names_a_folder,
     sort::ORDER,
 };
 
@@ -359,6 +358,20 @@ fn no_column(name: &str, what_for: &str) -> Error {
     Error::config(format!(
         "cannot {what_for} `{name}`: the files have no such plain column"
     ))
+}
+
+/// Whether values of this type can name a folder.
+fn names_a_folder(data_type: &DataType) -> bool {
+    data_type.is_integer()
+        || matches!(
+            data_type,
+            DataType::Utf8
+                | DataType::LargeUtf8
+                | DataType::Boolean
+                | DataType::Date32
+                | DataType::Timestamp(_, _)
+                | DataType::Decimal128(_, _)
+        )
 }
 
 #[cfg(test)]

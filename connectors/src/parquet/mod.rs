@@ -22,6 +22,7 @@
 //! those rows are written to new files, which the next cut finishes.
 
 mod config;
+mod factory;
 mod folder;
 mod footer;
 mod layout;
@@ -38,6 +39,6 @@ mod writer;
 mod tests;
 
 pub use config::{Compression, FileOptions, Newest, ParquetSinkConfig, PartitionColumn, Revisions};
+pub use factory::ParquetSinkFactory;
 pub use folder::FolderValue;
 pub use footer::{first_value, footer_rows};
-pub use sink::ParquetSinkFactory;

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use arrow::{
     array::{Array, ArrayRef, UInt32Array},
     compute::take_record_batch,
-    datatypes::DataType,
     record_batch::RecordBatch,
     row::{RowConverter, SortField},
     util::display::{ArrayFormatter, FormatOptions},
@@ -22,20 +21,6 @@ pub(super) struct Partitioner {
     /// The partition columns are the last columns of the table, from this index.
     first: usize,
     rows: RowConverter,
-}
-
-/// Whether values of this type can name a folder.
-pub(super) fn names_a_folder(data_type: &DataType) -> bool {
-    data_type.is_integer()
-        || matches!(
-            data_type,
-            DataType::Utf8
-                | DataType::LargeUtf8
-                | DataType::Boolean
-                | DataType::Date32
-                | DataType::Timestamp(_, _)
-                | DataType::Decimal128(_, _)
-        )
 }
 
 impl Partitioner {

@@ -12,18 +12,16 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::{Path, PathPart};
 use tagflow_engine::{
     Batch, Clock, Ids, Priority, Result, Uptime,
-    committer::{Committer, CommitterContext},
     element::BarrierKind,
-    files::{FileCommitter, PreparedFiles, Table},
-    sink::{PreparedCommit, Sink, SinkContext, SinkFactory},
+    files::PreparedFiles,
+    sink::{PreparedCommit, Sink, SinkContext},
     state::{NewPart, StatePart},
 };
 
 use super::{
-    config::{Newest, ParquetSinkConfig},
+    config::ParquetSinkConfig,
     layout::Layout,
     partition::Partitioner,
-    replace::{ReplacingSink, RevisionColumns, Share, SnapshotSink},
     rolling::{FinishedFile, OpenFile},
     writer::FileWriter,
 };
@@ -38,110 +36,6 @@ const TOTAL_CARRY_BYTES: usize = 64 * 1024 * 1024;
 /// The most concurrent uploads of a cut. Files are encoded one after another, because encoding
 /// takes much memory.
 const CONCURRENT_UPLOADS: usize = 8;
-
-/// The suffix of the files.
-const SUFFIX: &str = "parquet";
-
-/// A configured Parquet sink.
-#[derive(Debug)]
-pub struct ParquetSinkFactory {
-    config: Arc<ParquetSinkConfig>,
-    layout: Arc<Layout>,
-    revisions: Option<Arc<RevisionColumns>>,
-}
-
-impl ParquetSinkFactory {
-    /// Checks `config`, without touching the store.
-    ///
-    /// # Errors
-    /// `Config` where the rows cannot be written as configured.
-    pub fn new(config: ParquetSinkConfig) -> Result<Self> {
-        let layout = Layout::new(&config)?;
-        let revisions = match &config.newest {
-            Some(Newest::Revisions(revisions)) => Some(RevisionColumns::new(revisions, &layout)),
-            Some(Newest::Snapshot { .. }) | None => None,
-        };
-        Ok(Self {
-            config: Arc::new(config),
-            layout: Arc::new(layout),
-            revisions: revisions.transpose()?.map(Arc::new),
-        })
-    }
-
-    pub(super) fn open_lane(&self, context: SinkContext) -> Result<ParquetSink> {
-        let root = self.config.root.parts();
-        Ok(ParquetSink {
-            config: self.config.clone(),
-            layout: self.layout.clone(),
-            partitioner: Partitioner::new(&self.layout)?,
-            staging: root.chain(context.staging.parts()).collect(),
-            log: context.log,
-            clock: context.clock,
-            ids: context.ids,
-            open: BTreeMap::new(),
-            finished: Vec::new(),
-            restored: Vec::new(),
-            memory_bytes: 0,
-            pending_bytes: 0,
-        })
-    }
-}
-
-impl SinkFactory for ParquetSinkFactory {
-    fn open(&self, context: SinkContext) -> Result<Box<dyn Sink>> {
-        Ok(match (&self.revisions, &self.config.newest) {
-            (None, Some(Newest::Snapshot { bucket })) => {
-                let share = Share::of(&context, *bucket);
-                let rows = self.open_lane(context)?;
-                let layout = Arc::clone(&self.layout);
-                Box::new(SnapshotSink::new(rows, layout, share))
-            }
-            (None, _) => Box::new(self.open_lane(context)?),
-            (Some(revisions), _) => Box::new(ReplacingSink::new(
-                Arc::clone(&self.config),
-                Arc::clone(&self.layout),
-                Arc::clone(revisions),
-                context,
-            )?),
-        })
-    }
-
-    fn replaces(&self) -> bool {
-        self.config.newest.is_some()
-    }
-
-    fn fingerprint(&self) -> Option<String> {
-        if let Some(Newest::Snapshot { .. }) = self.config.newest {
-            // The state is the names of files, whatever their columns.
-            return Some(format!("snapshot in {}", self.config.url));
-        }
-        let table = self.table()?.fingerprint();
-        Some(match &self.revisions {
-            None => table,
-            Some(revisions) => format!("{table}; {}", revisions.fingerprint(&self.layout)),
-        })
-    }
-
-    fn target(&self) -> Option<Arc<str>> {
-        Some(Arc::clone(&self.config.url))
-    }
-
-    fn committer(&self, context: CommitterContext) -> Option<Box<dyn Committer>> {
-        Some(Box::new(FileCommitter::new(self.table()?, context)))
-    }
-
-    fn table(&self) -> Option<Table> {
-        Some(Table {
-            name: self.config.name.clone(),
-            url: self.config.url.clone(),
-            store: self.config.store.clone(),
-            root: self.config.root.clone(),
-            schema: self.layout.table.clone(),
-            shared: self.config.shared,
-            suffix: SUFFIX,
-        })
-    }
-}
 
 /// The sink of a lane.
 pub(super) struct ParquetSink {
@@ -195,6 +89,30 @@ impl Sink for ParquetSink {
 }
 
 impl ParquetSink {
+    /// The sink of a lane.
+    pub(super) fn new(
+        config: Arc<ParquetSinkConfig>,
+        layout: Arc<Layout>,
+        context: SinkContext,
+    ) -> Result<Self> {
+        let root = config.root.parts();
+        let staging = root.chain(context.staging.parts()).collect();
+        Ok(Self {
+            partitioner: Partitioner::new(&layout)?,
+            staging,
+            config,
+            layout,
+            log: context.log,
+            clock: context.clock,
+            ids: context.ids,
+            open: BTreeMap::new(),
+            finished: Vec::new(),
+            restored: Vec::new(),
+            memory_bytes: 0,
+            pending_bytes: 0,
+        })
+    }
+
     /// Ends an epoch, like [`Sink::prepare_commit`].
     pub(super) async fn prepare_files(&mut self, kind: BarrierKind) -> Result<PreparedFiles> {
         self.finish_due(kind).await?;

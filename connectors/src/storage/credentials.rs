@@ -16,7 +16,7 @@ use object_store::{
 };
 use tagflow_engine::{Error, Result};
 
-use super::Place;
+use super::place::Place;
 
 /// The address where machines of all three clouds request their role.
 const METADATA: &str = "169.254.169.254:80";

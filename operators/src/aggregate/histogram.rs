@@ -19,7 +19,7 @@ use datafusion::{
 
 use tagflow_engine::state::key_column;
 
-use super::constant;
+use super::constant::constant;
 
 /// `frequency_histogram(x, '1,2,5')`: the number of distinct `x` that occur 1 to below 2 times, 2
 /// to below 5 times, and 5 times or more, as a list. Nulls do not count.

@@ -8,6 +8,7 @@
 //!
 //! Their states merge in any order and any grouping to the same bytes.
 
+mod constant;
 mod distinct;
 pub(crate) mod exact;
 mod histogram;
@@ -17,11 +18,7 @@ use arrow::{
     array::{Array, BooleanArray},
     compute::prep_null_mask_filter,
 };
-use datafusion::{
-    common::{Result, ScalarValue, plan_err},
-    logical_expr::{AggregateUDF, function::AccumulatorArgs},
-    physical_expr::expressions::Literal,
-};
+use datafusion::logical_expr::AggregateUDF;
 
 pub(crate) use distinct::DistinctCounts;
 pub use histogram::FrequencyHistogram;
@@ -34,19 +31,6 @@ pub fn functions() -> [AggregateUDF; 3] {
         AggregateUDF::new_from_impl(ThetaSketchFunction::of_sketches()),
         AggregateUDF::new_from_impl(FrequencyHistogram::new()),
     ]
-}
-
-/// The constant second argument.
-fn constant(args: &AccumulatorArgs<'_>) -> Result<ScalarValue> {
-    let literal = args
-        .exprs
-        .get(1)
-        .and_then(|expr| expr.downcast_ref::<Literal>());
-    if let Some(literal) = literal {
-        Ok(literal.value().clone())
-    } else {
-        plan_err!("the second argument of `{}` must be a constant", args.name)
-    }
 }
 
 /// The condition, with nulls as false.

@@ -25,7 +25,7 @@ use datasketches::{
     theta::{CompactThetaSketch, ThetaSketch, ThetaSketchBuilder, ThetaUnion, ThetaUnionBuilder},
 };
 
-use super::constant;
+use super::constant::constant;
 
 /// `theta_sketch(x, lg_k)` and `theta_union(sketch, lg_k)`: a compact, ordered theta sketch in the
 /// bytes of Apache `DataSketches`, for readers in other languages.

@@ -8,7 +8,7 @@ use datafusion::{
 };
 use tagflow_engine::Error;
 
-use super::{failed, sql};
+use super::sql_text::{failed, sql};
 
 /// The reason why rows could not be computed.
 #[derive(Debug)]

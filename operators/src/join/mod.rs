@@ -11,6 +11,7 @@ mod interval;
 pub mod lookup;
 mod pairs;
 mod spec;
+mod stages;
 mod window;
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 //! state.
 
 mod dedupe;
+mod keyed_rows;
 mod late;
 mod rate;
 mod rule;
@@ -21,12 +22,14 @@ mod slices;
 mod sorted_buffer;
 mod sorted_process;
 mod spec;
+mod stages;
 mod stored;
 mod table;
 mod timeline;
 
+pub(crate) use keyed_rows::Keyed;
 pub(crate) use late::rows as late_rows;
-pub(crate) use sorted_buffer::{Keyed, SortedBuffer};
+pub(crate) use sorted_buffer::SortedBuffer;
 pub(crate) use timeline::{RowRef, Timeline};
 
 pub use spec::{Ordered, OrderedSpec, Rule};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BooleanArray, StringArray, UInt8Array},
-    compute::{concat, concat_batches, filter_record_batch, not, partition},
+    array::{Array, AsArray, BooleanArray, StringArray, UInt8Array},
+    compute::{concat, concat_batches, not, partition},
     datatypes::{DataType, Field, Schema},
     record_batch::RecordBatch,
 };
@@ -14,16 +14,10 @@ use tagflow_engine::{
     state::{KEY_GROUP_COLUMN, KeyHash, KeyHasher, Restore, Snapshot, StatePart, part_number},
 };
 
-use super::timeline::Timeline;
+use super::{keyed_rows::Keyed, timeline::Timeline};
 
 /// How the names of stored parts begin.
 const PART: &str = "held-";
-
-/// Rows with their keys.
-pub(crate) struct Keyed {
-    pub(crate) batch: Batch,
-    pub(crate) keys: Vec<Option<KeyHash>>,
-}
 
 /// The buffered rows. Rows from before the watermark have been emitted, so a stored part
 /// stays unchanged while its rows leave one by one: a restore ignores its rows from
@@ -42,31 +36,6 @@ struct Waiting {
     first: i64,
     last: i64,
     is_stored: bool,
-}
-
-impl Keyed {
-    pub(crate) fn new(timeline: &Timeline, hasher: &KeyHasher, batch: Batch) -> Result<Self> {
-        let columns = timeline.key.iter();
-        let columns: Vec<ArrayRef> = columns
-            .map(|key| Arc::clone(batch.records.column(*key)))
-            .collect();
-        let keys = hasher.hashes(&columns)?;
-        Ok(Self { batch, keys })
-    }
-
-    /// The rows for which `keep` is true.
-    pub(crate) fn filter(&self, keep: &BooleanArray) -> Result<Self> {
-        let keys = self.keys.iter().zip(keep.values());
-        Ok(Self {
-            batch: self
-                .batch
-                .with_records(filter_record_batch(&self.batch.records, keep)?),
-            keys: keys
-                .filter(|(_, keep)| *keep)
-                .map(|(key, _)| *key)
-                .collect(),
-        })
-    }
 }
 
 impl SortedBuffer {
@@ -194,7 +163,7 @@ impl SortedBuffer {
             latest = times.values().iter().copied().fold(latest, i64::max);
             let waits = BooleanArray::from_unary(times, |time| time >= watermark);
             if waits.has_true() {
-                let rows = Keyed::new(timeline, hasher, batch)?.filter(&waits)?;
+                let rows = Keyed::new(&timeline.key, hasher, batch)?.filter(&waits)?;
                 self.add(timeline, rows, is_stored);
             }
         }

@@ -11,9 +11,10 @@ use tagflow_engine::{
 };
 
 use super::{
+    keyed_rows::Keyed,
     late,
     rule::{KeyedRule, RowOutcome},
-    sorted_buffer::{Keyed, SortedBuffer},
+    sorted_buffer::SortedBuffer,
     spec::Ordered,
 };
 use crate::window::StoredWatermark;
@@ -103,7 +104,7 @@ impl SortedProcess {
 
 impl Operator for SortedProcess {
     fn on_batch(&mut self, _input: Port, batch: Batch, out: &mut Output) -> Result<()> {
-        let rows = Keyed::new(&self.ordered.timeline, &self.hasher, batch)?;
+        let rows = Keyed::new(&self.ordered.timeline.key, &self.hasher, batch)?;
         let watermark = self.watermark.get().as_micros();
         let times = self.ordered.timeline.times(&rows.batch.records).values();
         let waits: BooleanArray = rows

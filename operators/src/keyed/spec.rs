@@ -7,14 +7,9 @@ use arrow::{
     datatypes::{DataType, Field, FieldRef, Schema, SchemaRef},
     record_batch::RecordBatch,
 };
-use tagflow_engine::{
-    Error, Result, graph::OFFSET_COLUMN, operator::OperatorFactory, state::KeyHash, time::micros,
-};
+use tagflow_engine::{Error, Result, graph::OFFSET_COLUMN, state::KeyHash, time::micros};
 
-use super::{
-    dedupe::Dedupe, rate::Rate, rule::KeyedRule, sessions::Sessions, sorted_process::SortedProcess,
-    timeline::Timeline,
-};
+use super::{dedupe::Dedupe, rate::Rate, rule::KeyedRule, sessions::Sessions, timeline::Timeline};
 
 /// A step over the rows of each key in the order of their event time.
 #[derive(Debug, Clone)]
@@ -123,12 +118,6 @@ impl Ordered {
         };
         ordered.timeline.hasher()?;
         Ok(Arc::new(ordered))
-    }
-
-    /// The operator of one lane.
-    pub fn factory(self: &Arc<Self>) -> OperatorFactory {
-        let ordered = Arc::clone(self);
-        Arc::new(move |_| Ok(Box::new(SortedProcess::new(Arc::clone(&ordered))?)))
     }
 
     /// The output schema: the input's, with the new column of sessions before the offset.

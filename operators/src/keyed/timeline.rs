@@ -10,7 +10,7 @@ use tagflow_engine::{
     Error, Origin, Result, graph::OFFSET_COLUMN, source::PartitionId, state::KeyHasher,
 };
 
-use super::sorted_buffer::Keyed;
+use super::keyed_rows::Keyed;
 
 /// How the rows of a node are put in order.
 #[derive(Debug, Clone)]

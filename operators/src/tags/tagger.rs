@@ -478,7 +478,7 @@ impl Operator for Tagger {
         }
         let tags = Arc::clone(&self.tags);
         let timeline = &tags.timeline;
-        let mut rows = Keyed::new(timeline, &self.hasher, batch)?;
+        let mut rows = Keyed::new(&timeline.key, &self.hasher, batch)?;
         if rows.keys.contains(&None) {
             let has_key: BooleanArray = rows.keys.iter().map(|key| Some(key.is_some())).collect();
             out.filtered(&rows.batch.origin, rows.keys.len() - has_key.true_count());

@@ -3,7 +3,7 @@
 use arrow::{array::Array as _, array::TimestampMicrosecondArray, buffer::ScalarBuffer};
 use tagflow_engine::{Error, EventTime, Result};
 
-use super::windows::{Span, Windows};
+use super::{span::Span, windows::Windows};
 
 /// The pane starts of a batch's rows, and the first and last of the panes.
 #[derive(Debug)]

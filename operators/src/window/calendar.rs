@@ -9,7 +9,7 @@ use chrono::{
 };
 pub use chrono_tz::{TZ_VARIANTS, Tz};
 
-use super::windows::Span;
+use super::span::Span;
 
 /// A calendar period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,9 +6,9 @@ use tagflow_engine::{EventTime, Result, state::KeyHasher};
 
 use super::{
     panes::{CutPanes, Panes},
+    span::Span,
     spec::Aggregation,
     table::Results,
-    windows::Span,
 };
 use crate::portions::Portions;
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use tagflow_engine::time::micros;
 
-use super::{Period, Windows, spec::utc};
+use super::{Period, Windows, columns::utc};
 
 /// The column that numbers the results of a window: negative numbers are previews, 0 is the result
 /// at the close, positive numbers are corrections.

@@ -24,12 +24,13 @@ use tagflow_engine::{
 use super::{
     changes::{Changes, Revisions},
     closing::{Due, DueWindows, Keys, Part, Sweep},
+    columns::window_fields,
     late,
     panes::Panes,
-    spec::{Aggregation, LEAD, window_fields},
-    table::Results,
+    span::Span,
+    spec::{Aggregation, LEAD},
+    table::{Inputs, Results},
     watermark::StoredWatermark,
-    windows::Span,
 };
 
 /// The input for rows that may be late; [`Port::MAIN`] is the input for states.
@@ -105,7 +106,7 @@ impl Finalize {
                 continue;
             }
             out.contributed(&batch.origin, rows.num_rows());
-            let (groups, inputs) = aggregation.straggler(&rows)?;
+            let (groups, inputs) = Inputs::straggler(&aggregation, &rows)?;
             self.remember(span, &groups)?;
             let pane = self.panes.change(&aggregation.spec.windows, span);
             pane.update(&aggregation, &groups, &inputs)?;

@@ -17,6 +17,7 @@ mod assigner;
 mod calendar;
 mod changes;
 mod closing;
+mod columns;
 mod emission;
 mod finalize;
 mod late;
@@ -26,7 +27,9 @@ mod panes;
 mod partial;
 mod session;
 mod size;
+mod span;
 mod spec;
+mod stages;
 mod stored;
 mod table;
 mod totals;
@@ -36,10 +39,12 @@ mod windows;
 
 pub use aggregate::{Aggregate, check};
 pub use calendar::{CalendarUnit, TZ_VARIANTS, Tz, Weekday, misaligned};
+pub use columns::window_type;
 pub use emission::{CHANGED_AT, Emission, IS_FINAL, IS_RETRACTED, OP, REVISION};
-pub use spec::{Aggregation, AggregationSpec, Key, window_type};
+pub use span::Span;
+pub use spec::{Aggregation, AggregationSpec, Key};
 pub(crate) use watermark::StoredWatermark;
-pub use windows::{Period, Span, Windows};
+pub use windows::{Period, Windows};
 
 #[cfg(test)]
 mod tests;

@@ -11,9 +11,9 @@ use tagflow_engine::{
 };
 
 use super::{
+    span::Span,
     spec::Aggregation,
     table::{Inputs, Results, Table},
-    windows::Span,
 };
 
 /// A pane with more stored parts than this merges the newer ones.

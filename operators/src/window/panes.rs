@@ -14,10 +14,11 @@ use tagflow_engine::{
 
 use super::{
     pane::Pane,
+    span::Span,
     spec::Aggregation,
     stored::Restored,
     table::{Results, Table},
-    windows::{Span, Windows},
+    windows::Windows,
 };
 use crate::portions::{Portions, portions_of};
 

@@ -28,13 +28,14 @@ use self::{
     previews::{Previews, Shown},
 };
 use super::{
+    columns::window_fields,
     finalize::{STRAGGLERS, by_pane},
     late,
     pane::with_key_groups,
     panes::Panes,
-    spec::{Aggregation, LEAD, window_fields},
+    spec::{Aggregation, LEAD},
     stored::Restored,
-    table::{Results, Table},
+    table::{Inputs, Results, Table},
     watermark::StoredWatermark,
 };
 use crate::portions::Portions;
@@ -161,7 +162,7 @@ impl Sessions {
                 continue;
             }
             out.contributed(&batch.origin, rows.num_rows());
-            let (groups, inputs) = aggregation.straggler(&rows)?;
+            let (groups, inputs) = Inputs::straggler(&aggregation, &rows)?;
             let pane = self.panes.change(&aggregation.spec.windows, span);
             pane.update(&aggregation, &groups, &inputs)?;
         }
@@ -190,7 +191,7 @@ impl Sessions {
             let rows = RecordBatch::try_new(rows.schema(), columns)?;
             let rows = filter_record_batch(&rows, &not(&late)?)?;
             out.contributed(&batch.origin, rows.num_rows());
-            let (groups, inputs) = aggregation.straggler(&rows)?;
+            let (groups, inputs) = Inputs::straggler(&aggregation, &rows)?;
             let mut table = Table::new(&aggregation)?;
             table.update(&aggregation, &groups, &inputs)?;
             self.join_sealed(table.into_states(&aggregation)?, out)?;

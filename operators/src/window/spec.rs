@@ -3,9 +3,9 @@
 use std::{collections::BTreeSet, fmt::Write, ops::Range, sync::Arc};
 
 use arrow::{
-    array::{ArrayRef, BooleanArray, RecordBatch},
+    array::{BooleanArray, RecordBatch},
     compute::filter_record_batch,
-    datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit},
+    datatypes::{DataType, Field, Schema, SchemaRef},
 };
 use datafusion::{
     common::{DataFusionError, ScalarValue},
@@ -13,23 +13,16 @@ use datafusion::{
     physical_plan::PhysicalExpr,
 };
 use tagflow_engine::{
-    Error, EventTime, Origin, Result,
-    graph::OFFSET_COLUMN,
-    operator::{Operator, OperatorFactory, Output},
-    state::KEY_GROUP_COLUMN,
-    time,
+    Error, EventTime, Origin, Result, graph::OFFSET_COLUMN, operator::Output,
+    state::KEY_GROUP_COLUMN, time,
 };
 use twox_hash::XxHash3_64;
 
 use super::{
     Aggregate, Emission, Windows,
     assigner::pane_of,
-    finalize::Finalize,
-    partial::Partial,
-    session::Sessions,
-    table::{Inputs, Table},
-    updating::Updating,
-    windows::Span,
+    columns::{utc, window_type},
+    span::Span,
 };
 use crate::{
     aggregate::exact,
@@ -75,22 +68,6 @@ pub struct Key {
     pub expr: Arc<dyn PhysicalExpr>,
     /// The name of its output column.
     pub name: String,
-}
-
-/// The type of a window's value: a struct of `start` and `end`.
-pub fn window_type() -> DataType {
-    DataType::Struct(window_fields())
-}
-
-pub(super) fn window_fields() -> Fields {
-    Fields::from(vec![
-        Field::new("start", utc(), false),
-        Field::new("end", utc(), false),
-    ])
-}
-
-pub(super) fn utc() -> DataType {
-    DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")))
 }
 
 /// A checked [`AggregationSpec`], from which both stages are created.
@@ -144,7 +121,7 @@ impl Aggregation {
     /// # Errors
     /// `Config` if the event time is not a UTC timestamp in microseconds, if the windows are
     /// invalid, or if an aggregate cannot be created.
-    pub fn new(mut spec: AggregationSpec) -> Result<Arc<Self>> {
+    pub(super) fn checked(mut spec: AggregationSpec) -> Result<Self> {
         let query = Arc::clone(&spec.query);
         let wrong = |reason: &str| Error::config(format!("the windows of `{query}`: {reason}"));
         spec.windows.check().map_err(wrong)?;
@@ -251,32 +228,7 @@ impl Aggregation {
             state_widths,
             spec,
         };
-        Table::new(&aggregation)?;
-        Ok(Arc::new(aggregation))
-    }
-
-    /// The stage before the exchange.
-    pub fn partial(self: &Arc<Self>) -> OperatorFactory {
-        let aggregation = Arc::clone(self);
-        Arc::new(move |context| {
-            let aggregation = Arc::clone(&aggregation);
-            Ok(Box::new(Partial::new(aggregation, context)?))
-        })
-    }
-
-    /// The stage after the exchange.
-    pub fn finalize(self: &Arc<Self>) -> OperatorFactory {
-        let aggregation = Arc::clone(self);
-        Arc::new(move |_| {
-            let aggregation = Arc::clone(&aggregation);
-            let spec = &aggregation.spec;
-            let stage: Box<dyn Operator> = match (spec.emission.ttl, &spec.windows) {
-                (Some(ttl), _) => Box::new(Updating::new(aggregation, ttl)?),
-                (None, &Windows::Session { gap }) => Box::new(Sessions::new(aggregation, gap)?),
-                (None, _) => Box::new(Finalize::new(aggregation)?),
-            };
-            Ok(stage)
-        })
+        Ok(aggregation)
     }
 
     /// The columns by which state and straggler rows are exchanged: the keys, or a constant if
@@ -385,16 +337,6 @@ impl Aggregation {
     pub(super) fn straggler_offset(&self) -> Option<usize> {
         let last = self.straggler.fields().len() - 1;
         (self.straggler.field(last).name() == OFFSET_COLUMN).then_some(last)
-    }
-
-    /// The group columns of straggler rows, and the inputs of their aggregates. Rows on which an
-    /// expression fails never arrive here: the partial stage rejects them.
-    pub(super) fn straggler(&self, rows: &RecordBatch) -> Result<(Vec<ArrayRef>, Inputs)> {
-        let groups = self.group_width();
-        let input: Vec<usize> = (groups..rows.num_columns()).collect();
-        let inputs = Inputs::of(self, &rows.project(&input)?);
-        let inputs = inputs.map_err(|failure| failure.into_error(&self.spec.query))?;
-        Ok((rows.columns()[..groups].to_vec(), inputs))
     }
 
     /// Sends rows of `origin` on which an expression fails to the dead letters.

@@ -75,6 +75,19 @@ impl Inputs {
         }
     }
 
+    /// The group columns of straggler rows, and the inputs of their aggregates. Rows on which an
+    /// expression fails never arrive here: the partial stage rejects them.
+    pub(super) fn straggler(
+        aggregation: &Aggregation,
+        rows: &RecordBatch,
+    ) -> tagflow_engine::Result<(Vec<ArrayRef>, Self)> {
+        let groups = aggregation.group_width();
+        let input: Vec<usize> = (groups..rows.num_columns()).collect();
+        let inputs = Self::of(aggregation, &rows.project(&input)?);
+        let inputs = inputs.map_err(|failure| failure.into_error(&aggregation.spec.query))?;
+        Ok((rows.columns()[..groups].to_vec(), inputs))
+    }
+
     /// Evaluates filters first, then each argument for the rows that pass them.
     fn filtered(aggregation: &Aggregation, rows: &RecordBatch) -> Result<Self, Failure> {
         let mut values: Vec<Option<ArrayRef>> = vec![None; aggregation.inputs.len()];

@@ -19,14 +19,15 @@ use tagflow_engine::{
 };
 
 use super::{
+    columns::window_fields,
     finalize::{STRAGGLERS, by_pane},
     late,
     panes::{Panes, starting},
-    spec::{Aggregation, LEAD, window_fields},
-    table::Results,
+    span::Span,
+    spec::{Aggregation, LEAD},
+    table::{Inputs, Results},
     totals::{Change, Expiry, Totals},
     watermark::StoredWatermark,
-    windows::Span,
 };
 use crate::portions::Portions;
 
@@ -145,7 +146,7 @@ impl Updating {
         out: &mut Output,
     ) -> Result<()> {
         out.contributed(&batch.origin, rows.num_rows());
-        let (groups, inputs) = self.aggregation.straggler(rows)?;
+        let (groups, inputs) = Inputs::straggler(&self.aggregation, rows)?;
         let pane = self.panes.change(&self.aggregation.spec.windows, span);
         pane.update(&self.aggregation, &groups, &inputs)
     }

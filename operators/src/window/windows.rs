@@ -6,7 +6,10 @@ use chrono_tz::Tz;
 use humantime::format_duration;
 use tagflow_engine::time::micros;
 
-use super::calendar::{self, CalendarUnit};
+use super::{
+    calendar::{self, CalendarUnit},
+    span::Span,
+};
 
 /// The division of event time into windows.
 ///
@@ -47,15 +50,6 @@ pub enum Period {
     Fixed(Duration),
     /// Of the calendar in a time zone.
     Calendar(CalendarUnit, Tz),
-}
-
-/// A span of event time: from `start` to before `end`, in microseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Span {
-    /// The first instant in it.
-    pub start: i64,
-    /// The first instant after it.
-    pub end: i64,
 }
 
 /// The panes of a session have this part of its gap: sessions end at the end of a pane, so late by

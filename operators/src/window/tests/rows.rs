@@ -12,7 +12,7 @@ use arrow::{
 use proptest::{collection::vec, option::weighted, prelude::*};
 use tagflow_engine::graph::OFFSET_COLUMN;
 
-use crate::{portions::PORTION_BYTES, window::spec::utc};
+use crate::{portions::PORTION_BYTES, window::columns::utc};
 
 pub(super) const PARTITIONS: usize = 4;
 pub(super) const SIZE_US: i64 = 60;

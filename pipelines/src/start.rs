@@ -25,7 +25,7 @@ use crate::{
     diagnostic::unknown,
     plan::StoredPlan,
     spec::{Input, Name, Sink},
-    state_folder::TASK,
+    state_folder::{TASK, host},
 };
 
 /// The minimum and the maximum capacity of a channel between two lanes.
@@ -280,14 +280,6 @@ fn check_limit(spec: &Spec, graph: &Graph, lanes: usize, used_bytes: Option<u64>
         mib(needed),
         needs.join(", ")
     )))
-}
-
-/// The name of this machine.
-pub(crate) fn host() -> String {
-    rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned()
 }
 
 #[cfg(test)]

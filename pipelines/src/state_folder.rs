@@ -12,7 +12,7 @@ use tagflow_engine::{
     state::StatePart,
 };
 
-use crate::{diagnostic::unknown, plan::StoredPlan, start::host};
+use crate::{diagnostic::unknown, plan::StoredPlan};
 
 /// The task name of a pipeline on one machine.
 pub(crate) const TASK: &str = "main";
@@ -174,6 +174,14 @@ impl StateFolder {
         }
         StoredPlan::decode(&bytes, path.as_ref()).map(Some)
     }
+}
+
+/// The name of this machine.
+pub(crate) fn host() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
 }
 
 #[cfg(test)]

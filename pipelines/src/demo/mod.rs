@@ -1,6 +1,7 @@
 //! The demo: a broker inside the process, events that are sent no faster than they are read, and a
 //! check of all totals.
 
+mod account;
 mod folders;
 mod reconcile;
 mod sender;
@@ -15,8 +16,9 @@ use tagflow_engine::{EventTime, Result};
 
 use crate::LoadOptions;
 
+pub use account::Account;
 pub use folders::Folders;
-pub use reconcile::{Account, Item, reconcile};
+pub use reconcile::{Item, reconcile};
 pub use sender::{Sender, Sent};
 
 /// The pipeline file of the demo, by its name in messages.

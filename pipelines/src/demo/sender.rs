@@ -9,7 +9,7 @@ use tagflow_connectors::{
 use tagflow_engine::{Result, status::JobStatus};
 use tokio::sync::watch;
 
-use super::reconcile::Account;
+use super::account::Account;
 
 /// The most events that the sender may be ahead of the reader. The mock broker keeps 5 MiB of a
 /// partition and then drops the oldest silently. An event has less than 400 bytes, so this is safe

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Difference, Fate, Kind, Version, each, parts};
+use super::{
+    difference::{Difference, Fate, Kind, each, parts},
+    version::Version,
+};
 
 /// The fate of each measure of a block, given the fate of the block.
 pub(super) fn measures(name: &str, block: Fate, old: &Version, new: &Version) -> Vec<Difference> {

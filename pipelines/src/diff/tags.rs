@@ -1,9 +1,9 @@
 //! Tags and segments of two versions.
 
-use super::{Difference, Fate, Kind, Version, each, names, parts, settings};
-
-/// The node that has the state of all tags.
-pub(super) const TAGS: &str = "tags";
+use super::{
+    difference::{Difference, Fate, Kind, each, names, parts, settings},
+    version::{TAGS, Version},
+};
 
 /// The fate of each tag: its definition identifies its state, not its name.
 pub(super) fn tags(old: &Version, new: &Version) -> Vec<Difference> {

@@ -8,7 +8,6 @@ use tagflow_engine::{
     runtime::fingerprints,
 };
 
-use super::tags::TAGS;
 use crate::{
     Pipeline,
     plan::{StoredPlan, StoredTable},
@@ -153,3 +152,6 @@ fn below(graph: &Graph) -> BTreeMap<String, BTreeSet<String>> {
     };
     sources(graph).map(reached).collect()
 }
+
+/// The node that has the state of all tags.
+pub(super) const TAGS: &str = "tags";

@@ -4,11 +4,15 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tagflow_operators::window::Emission;
 
-use super::{metrics, stages};
+use super::{
+    metrics,
+    sql_errors::{add, sql},
+    stages,
+};
 use crate::{
     diagnostic::{Diagnostics, Position},
     spec::{Name, Query, Spec, SqlText},
-    sql::{Definition, Fault, MetricsPart, Part, SelectItem, SqlError},
+    sql::{Definition, Fault, MetricsPart, Part, SelectItem},
 };
 
 /// The default interval between the changes of a query with `ttl`.
@@ -145,20 +149,6 @@ pub(super) fn warn(spec: &Spec, warning: &Fault, diagnostics: &mut Diagnostics) 
     let message = warning.error.message.as_str();
     let diagnostic = diagnostics.warning(position(spec, name), name, message);
     if let Some(help) = &warning.error.help {
-        diagnostic.help(help.as_str());
-    }
-}
-
-/// Adds an error of a SQL text, at its position in the file.
-pub(super) fn sql(text: &SqlText, path: String, error: &SqlError, diagnostics: &mut Diagnostics) {
-    let at = text.position(error.line.into(), error.column.into());
-    add(at, path, error, diagnostics);
-}
-
-/// Adds an error at a position in the file.
-pub(super) fn add(at: Position, path: String, error: &SqlError, diagnostics: &mut Diagnostics) {
-    let diagnostic = diagnostics.error(at, path, error.message.as_str());
-    if let Some(help) = &error.help {
         diagnostic.help(help.as_str());
     }
 }

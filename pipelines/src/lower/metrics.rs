@@ -6,7 +6,7 @@ use crate::{
     sql::{MetricsPart, SqlError},
 };
 
-use super::definitions::{add, sql};
+use super::sql_errors::{add, sql};
 
 /// Adds an error of a part of a block, at its position in the file.
 pub(super) fn report(

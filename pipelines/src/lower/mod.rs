@@ -29,6 +29,7 @@ mod row_errors;
 mod side_outputs;
 mod sinks;
 mod sources;
+mod sql_errors;
 mod stages;
 mod streams;
 mod tables;
@@ -52,7 +53,7 @@ use tagflow_operators::{join::CurrentDimension, tags::Tags};
 
 use crate::{
     diagnostic::{Diagnostics, Position},
-    spec::Spec,
+    spec::{self, Spec},
     sql::{Needs, Program, tags::PlannedTags},
 };
 use flow::Flows;
@@ -275,7 +276,7 @@ impl<'a> Lowering<'a> {
         let bounded = relations
             .iter()
             .filter_map(|needs| self.spec.sources.get(&needs.relation))
-            .all(sources::is_bounded);
+            .all(is_bounded);
         Some(Lowered {
             graph: std::mem::take(&mut self.graph),
             tables: std::mem::take(&mut self.tables),
@@ -304,5 +305,14 @@ impl<'a> Lowering<'a> {
 
     fn report(&mut self, at: Position, path: String, error: &Error) {
         self.diagnostics.error(at, path, error.chain());
+    }
+}
+
+/// Whether the source ends.
+fn is_bounded(source: &spec::Source) -> bool {
+    match source.input() {
+        spec::Input::Files(_) => true,
+        spec::Input::Generator(generator) => generator.count.is_some(),
+        spec::Input::Kafka(_) => false,
     }
 }

@@ -22,12 +22,11 @@ use tagflow_engine::{
 use super::{
     Lowering, Sinks, definitions,
     flow::{Computed, Flow, Offsets},
-    tags::newest_profile,
-    tap,
+    sql_errors, tap,
 };
 use crate::{
     diagnostic::{same_but_for_case, unknown},
-    spec::{self, Name, ParquetSink, Setting, Sink, WriteMode},
+    spec::{self, Name, ParquetSink, Setting, Sink, TAGS_CURRENT, WriteMode},
     sql::{Output, OutputColumn, Relation, Rows, SqlError, Upsert},
 };
 
@@ -232,7 +231,7 @@ impl Lowering<'_> {
                 Ok(computed) => computed,
                 Err(errors) => {
                     for error in errors {
-                        definitions::sql(text, path.clone(), &error, &mut self.diagnostics);
+                        sql_errors::sql(text, path.clone(), &error, &mut self.diagnostics);
                     }
                     sound = false;
                     continue;
@@ -244,7 +243,7 @@ impl Lowering<'_> {
                      the row to replace is in another folder"
                 ))
                 .help("partition by the window and the GROUP BY columns alone");
-                definitions::sql(text, path, &error, &mut self.diagnostics);
+                sql_errors::sql(text, path, &error, &mut self.diagnostics);
                 sound = false;
                 continue;
             }
@@ -261,7 +260,7 @@ impl Lowering<'_> {
                     let error = SqlError::new(format!(
                         "`{partition}` is a column of the rows already, with another value"
                     ));
-                    definitions::sql(text, path, &error, &mut self.diagnostics);
+                    sql_errors::sql(text, path, &error, &mut self.diagnostics);
                     sound = false;
                     continue;
                 }
@@ -289,7 +288,7 @@ impl Lowering<'_> {
             Err(errors) => {
                 let path = format!("sinks.{name}.parquet.buckets");
                 for error in errors {
-                    definitions::add(
+                    sql_errors::add(
                         parquet.buckets.at(),
                         path.clone(),
                         &error,
@@ -534,4 +533,10 @@ fn file_options(parquet: &ParquetSink) -> FileOptions {
             .collect(),
         ..FileOptions::default()
     }
+}
+
+/// The name of the newest profile at this interval.
+pub(super) fn newest_profile(every: Duration) -> String {
+    let every = humantime::format_duration(every).to_string();
+    format!("{TAGS_CURRENT}.newest_{}", every.replace(' ', "_"))
 }

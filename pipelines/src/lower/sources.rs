@@ -30,15 +30,6 @@ use crate::{
     sql::{Needs, Rows},
 };
 
-/// Whether the source ends.
-pub(super) fn is_bounded(source: &Source) -> bool {
-    match source.input() {
-        Input::Files(_) => true,
-        Input::Generator(generator) => generator.count.is_some(),
-        Input::Kafka(_) => false,
-    }
-}
-
 impl Lowering<'_> {
     /// Checks the settings of every source, including those without a path to a sink.
     pub(super) fn check_sources(&mut self) {

@@ -21,7 +21,7 @@ use tagflow_operators::{
 use super::{
     Lowering,
     flow::{Computed, Flow, Offsets},
-    sinks::PlannedSink,
+    sinks::{PlannedSink, newest_profile},
 };
 use crate::{
     diagnostic::Position,
@@ -230,12 +230,6 @@ impl Lowering<'_> {
         let tags = self.spec.tags.as_ref();
         tags.map_or(Position::START, |tags| Setting::at(&tags.from))
     }
-}
-
-/// The name of the newest profile at this interval.
-pub(super) fn newest_profile(every: Duration) -> String {
-    let every = humantime::format_duration(every).to_string();
-    format!("{TAGS_CURRENT}.newest_{}", every.replace(' ', "_"))
 }
 
 fn relation(schema: SchemaRef, rows: Rows) -> Relation {

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    ByteSize, Setting, Spec,
+    ByteSize, Setting,
     read::{Read, Reader},
 };
 use crate::yaml::Node;
@@ -24,13 +24,5 @@ impl Read for Memory {
         let limit = fields.required(reader, "limit");
         fields.finish(reader);
         Some(Self { limit: limit? })
-    }
-}
-
-impl Spec {
-    /// The size of a buffer: `most`, or this part of the limit if that is less.
-    pub(crate) fn part_of_memory(&self, part: usize, most: usize) -> usize {
-        let limit = self.memory.as_ref().map(|memory| memory.limit.bytes());
-        limit.map_or(most, |limit| most.min(limit as usize / part))
     }
 }

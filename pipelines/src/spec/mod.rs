@@ -165,6 +165,12 @@ pub const TAGS_CURRENT: &str = "tags.current";
 pub const SEGMENT_CHANGES: &str = "segments.changes";
 
 impl Spec {
+    /// The size of a buffer: `most`, or this part of the limit if that is less.
+    pub(crate) fn part_of_memory(&self, part: usize, most: usize) -> usize {
+        let limit = self.memory.as_ref().map(|memory| memory.limit.bytes());
+        limit.map_or(most, |limit| most.min(limit as usize / part))
+    }
+
     /// The pipeline as canonical JSON, to be stored. Every setting has its default filled in, keys
     /// are sorted, and references such as `${env:X}` replace their values. Contains no secret.
     pub fn plan_json(&self) -> String {

@@ -14,7 +14,7 @@ use tagflow_engine::{
     sink::{PreparedCommit, Sink, SinkContext, SinkFactory},
 };
 
-use super::harness::Pulse;
+use super::pulse::Pulse;
 
 /// The rows of one sink, from all lanes and across restarts.
 #[derive(Clone)]

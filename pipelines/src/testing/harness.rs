@@ -18,11 +18,11 @@ use tagflow_engine::{
     testing::ManualClock,
 };
 use tagflow_operators::join::{CurrentDimension, Dimension};
-use tokio::sync::Notify;
 
 use super::{
     collector::Collector,
     inbox::{Inbox, InboxSource},
+    pulse::Pulse,
 };
 use crate::{
     LowerOptions, Spec, lower,
@@ -37,23 +37,6 @@ const BARRIERS: u64 = 3;
 
 /// The capacity of each channel between two lanes.
 const QUEUE_BYTES: usize = 1 << 20;
-
-/// Wakes the test when new results may be available.
-#[derive(Clone, Default)]
-pub(super) struct Pulse(Arc<Notify>);
-
-impl Pulse {
-    pub(super) fn beat(&self) {
-        self.0.notify_one();
-    }
-
-    /// Waits until `condition` holds, checking it at each pulse.
-    async fn until(&self, condition: impl Fn() -> bool) {
-        while !condition() {
-            self.0.notified().await;
-        }
-    }
-}
 
 /// A pipeline that a test controls.
 pub(super) struct Harness<'a> {

@@ -12,7 +12,7 @@ use tagflow_engine::{
 };
 use tokio::sync::Notify;
 
-use super::harness::Pulse;
+use super::pulse::Pulse;
 
 /// The one partition of every source.
 const PARTITION: &str = "test";

@@ -13,6 +13,7 @@ mod encode;
 mod harness;
 mod inbox;
 mod known;
+mod pulse;
 mod report;
 mod table;
 #[cfg(test)]

@@ -50,7 +50,7 @@ pub enum Until {
     /// At a command.
     Stopped,
     /// When every partition has reached its end once. If a source may get more rows in a later run
-    /// ([`Growth::MayGrow`]), [`JobConfig::end`] decides about open windows.
+    /// ([`MayGrow`](crate::source::Growth::MayGrow)), [`JobConfig::end`] decides about open windows.
     CaughtUp,
 }
 

@@ -9,7 +9,10 @@ use clap::{
 use tagflow_engine::EventTime;
 use tagflow_pipelines::{LoadOptions, spec::parse_listen};
 
-use crate::exit;
+use crate::{
+    exit::{self, Rerun},
+    terminal::ColorWhen,
+};
 
 /// Streaming data pipelines for marketing: Kafka in, campaign metrics out as
 /// Parquet, every row once.
@@ -26,17 +29,6 @@ pub(crate) struct Cli {
     /// When to use colours. `NO_COLOR` turns them off in `auto`.
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = ColorWhen::Auto)]
     pub(crate) color: ColorWhen,
-}
-
-/// When to use colours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ColorWhen {
-    /// On a terminal.
-    Auto,
-    /// In pipes and files too.
-    Always,
-    /// Nowhere.
-    Never,
 }
 
 #[derive(Debug, Subcommand)]
@@ -71,6 +63,17 @@ pub(crate) enum Command {
     Demo(Demo),
     /// Print the JSON Schema of the pipeline file, for editors.
     Schema,
+}
+
+impl Command {
+    /// The effect of running it again.
+    pub(crate) fn rerun(&self) -> Rerun {
+        match self {
+            Self::Run(_) => Rerun::Resumes,
+            Self::Produce(_) => Rerun::Repeats,
+            _ => Rerun::Harmless,
+        }
+    }
 }
 
 const RUN_EXAMPLES: &str = "\

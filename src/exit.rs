@@ -5,10 +5,7 @@ use std::{error::Error as StdError, fmt::Write as _, io::Write as _, process::Ex
 use tagflow_engine::{Error, ErrorKind};
 use tagflow_pipelines::Diagnostics;
 
-use crate::{
-    cli::Command,
-    terminal::{Stream, Tone},
-};
+use crate::terminal::{Stream, Tone};
 
 /// The result of a command. The numbers are part of the interface: scripts and supervisors use them
 /// to decide on a retry.
@@ -70,17 +67,6 @@ pub(crate) enum Rerun {
     Repeats,
     /// It starts over, and nothing was changed.
     Harmless,
-}
-
-impl Rerun {
-    /// The effect for `command`.
-    pub(crate) fn of(command: &Command) -> Self {
-        match command {
-            Command::Run(_) => Self::Resumes,
-            Command::Produce(_) => Self::Repeats,
-            _ => Self::Harmless,
-        }
-    }
 }
 
 /// Prints an error to standard error, and returns the exit code.

@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     let cli = cli::parse().unwrap_or_else(|error| error.exit());
     terminal::set_colors(cli.color);
     telemetry::init(cli.verbose);
-    let rerun = exit::Rerun::of(&cli.command);
+    let rerun = cli.command.rerun();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return exit::report(&error.into(), rerun).into(),

@@ -1,9 +1,19 @@
 //! The terminal: its width, and its colours.
 
+use clap::ValueEnum;
 use console::{Style, Term};
 use tagflow_pipelines::{Diagnostics, Severity};
 
-use crate::cli::ColorWhen;
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorWhen {
+    /// On a terminal.
+    Auto,
+    /// In pipes and files too.
+    Always,
+    /// Nowhere.
+    Never,
+}
 
 /// Decides about colours for the rest of the process. By default a terminal has colours, unless
 /// `NO_COLOR` is set.

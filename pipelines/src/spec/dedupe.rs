@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     Setting,
-    read::{Read, Reader, key, positive},
+    read::{Read, Reader},
 };
 use crate::yaml::Node;
 
@@ -27,8 +27,8 @@ pub struct Dedupe {
 impl Read for Dedupe {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         let mut fields = reader.fields(node)?;
-        let key = key(&mut fields, reader);
-        let within = positive(&mut fields, reader, "within");
+        let key = fields.key(reader);
+        let within = fields.positive(reader, "within");
         fields.finish(reader);
         Some(Self {
             key: key?,

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     Setting,
-    read::{Read, Reader, key, positive},
+    read::{Read, Reader},
 };
 use crate::yaml::Node;
 
@@ -66,8 +66,8 @@ impl Read for FlagBots {
 impl Read for Rate {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         let mut fields = reader.fields(node)?;
-        let key = key(&mut fields, reader);
-        let over = positive(&mut fields, reader, "over");
+        let key = fields.key(reader);
+        let over = fields.positive(reader, "over");
         let more_than: Option<Setting<u64>> = fields.required(reader, "more_than");
         fields.finish(reader);
         let more_than = more_than?;

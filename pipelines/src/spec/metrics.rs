@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{
     Measure, Nodes, Setting, SqlText,
     nodes::in_order,
-    read::{Read, Reader, positive},
+    read::{Read, Reader},
     scalars::Choice,
     setting::{Leaf, Mistake},
 };
@@ -180,14 +180,14 @@ impl Read for MetricsWindow {
                     .map(|(width, timezone)| Self::Tumble { width, timezone })
             }
             "hop" => {
-                let size = positive(&mut fields, reader, "hop");
-                let every = positive(&mut fields, reader, "every");
+                let size = fields.positive(reader, "hop");
+                let every = fields.positive(reader, "every");
                 size.zip(every)
                     .map(|(size, every)| Self::Hop { size, every })
             }
             _ => {
                 let within = fields.required(reader, "cumulate");
-                let every = positive(&mut fields, reader, "every");
+                let every = fields.positive(reader, "every");
                 let timezone = fields.or(reader, "timezone", "UTC".to_owned());
                 within
                     .zip(every)
@@ -207,10 +207,7 @@ impl Read for MetricsWindow {
 impl Read for MetricsEmit {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         let mut fields = reader.fields(node)?;
-        let preview = match fields.get("preview") {
-            Some(_) => positive(&mut fields, reader, "preview").map(Some),
-            None => Some(None),
-        };
+        let preview = fields.positive_or_none(reader, "preview");
         let corrections = fields.optional(reader, "corrections");
         fields.finish(reader);
         Some(Self {
@@ -223,7 +220,7 @@ impl Read for MetricsEmit {
 impl Read for Corrections {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         let mut fields = reader.fields(node)?;
-        let until = positive(&mut fields, reader, "until");
+        let until = fields.positive(reader, "until");
         fields.finish(reader);
         until.map(|until| Self { until })
     }

@@ -1,11 +1,10 @@
 //! Reads the tree into types, and collects every mistake.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use crate::{
     diagnostic::{Diagnostic, Diagnostics, Position, unknown},
     interpolate::{Resolved, Variables, resolve},
-    spec::setting::{Leaf, Setting},
     yaml::{Key, Node, Scalar, Value},
 };
 
@@ -174,17 +173,6 @@ impl<'n> Fields<'n> {
         reader.enter(name, &Node { at: key.at, value }).map(Some)
     }
 
-    /// A field with a default.
-    pub(crate) fn or<T: Leaf>(
-        &mut self,
-        reader: &mut Reader<'_>,
-        name: &'static str,
-        default: T,
-    ) -> Option<Setting<T>> {
-        let found = self.optional(reader, name)?;
-        Some(found.unwrap_or_else(|| Setting::default_at(default, self.at)))
-    }
-
     /// The only present one of `names`; none or several are a mistake.
     pub(crate) fn one_of(
         &self,
@@ -269,47 +257,6 @@ fn is_elsewhere(name: &str) -> bool {
         "xml",
     ];
     NAMES.contains(&name)
-}
-
-/// The columns of a `key`, one at least.
-pub(crate) fn key(
-    fields: &mut Fields<'_>,
-    reader: &mut Reader<'_>,
-) -> Option<Vec<Setting<String>>> {
-    let key: Vec<Setting<String>> = fields.required(reader, "key")?;
-    if key.is_empty() {
-        let place = reader.place();
-        reader.error(fields.at, format!("`key` needs at least one column{place}"));
-        return None;
-    }
-    Some(key)
-}
-
-/// A positive duration.
-pub(crate) fn positive(
-    fields: &mut Fields<'_>,
-    reader: &mut Reader<'_>,
-    name: &'static str,
-) -> Option<Setting<Duration>> {
-    let duration: Setting<Duration> = fields.required(reader, name)?;
-    if duration.is_zero() {
-        reader.error(duration.at(), format!("`{name}` must be more than zero"));
-        return None;
-    }
-    Some(duration)
-}
-
-/// A positive duration, if present.
-#[expect(clippy::option_option, reason = "absent is not unreadable")]
-pub(crate) fn positive_or_none(
-    fields: &mut Fields<'_>,
-    reader: &mut Reader<'_>,
-    name: &'static str,
-) -> Option<Option<Setting<Duration>>> {
-    match fields.get(name) {
-        Some(_) => positive(fields, reader, name).map(Some),
-        None => Some(None),
-    }
 }
 
 impl<T: Read> Read for Vec<T> {

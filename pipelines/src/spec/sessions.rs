@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     Setting,
-    read::{Read, Reader, key, positive},
+    read::{Read, Reader},
 };
 use crate::yaml::Node;
 
@@ -31,8 +31,8 @@ pub struct Sessions {
 impl Read for Sessions {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         let mut fields = reader.fields(node)?;
-        let key = key(&mut fields, reader);
-        let gap = positive(&mut fields, reader, "gap");
+        let key = fields.key(reader);
+        let gap = fields.positive(reader, "gap");
         let column = fields.or(reader, "as", "session_id".to_owned());
         fields.finish(reader);
         Some(Self {

@@ -1,11 +1,11 @@
 //! A single value of the file.
 
-use std::{borrow::Cow, fmt, ops::Deref};
+use std::{borrow::Cow, fmt, ops::Deref, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
-use super::read::{Read, Reader};
+use super::read::{Fields, Read, Reader};
 use crate::{
     diagnostic::Position,
     yaml::{Kind, Node, Value},
@@ -170,6 +170,57 @@ impl<T: Leaf> Read for Setting<T> {
             }
         }
         None
+    }
+}
+
+impl Fields<'_> {
+    /// A field with a default.
+    pub(crate) fn or<T: Leaf>(
+        &mut self,
+        reader: &mut Reader<'_>,
+        name: &'static str,
+        default: T,
+    ) -> Option<Setting<T>> {
+        let found = self.optional(reader, name)?;
+        Some(found.unwrap_or_else(|| Setting::default_at(default, self.at)))
+    }
+
+    /// The columns of a `key`, one at least.
+    pub(crate) fn key(&mut self, reader: &mut Reader<'_>) -> Option<Vec<Setting<String>>> {
+        let key: Vec<Setting<String>> = self.required(reader, "key")?;
+        if key.is_empty() {
+            let place = reader.place();
+            reader.error(self.at, format!("`key` needs at least one column{place}"));
+            return None;
+        }
+        Some(key)
+    }
+
+    /// A positive duration.
+    pub(crate) fn positive(
+        &mut self,
+        reader: &mut Reader<'_>,
+        name: &'static str,
+    ) -> Option<Setting<Duration>> {
+        let duration: Setting<Duration> = self.required(reader, name)?;
+        if duration.is_zero() {
+            reader.error(duration.at(), format!("`{name}` must be more than zero"));
+            return None;
+        }
+        Some(duration)
+    }
+
+    /// A positive duration, if present.
+    #[expect(clippy::option_option, reason = "absent is not unreadable")]
+    pub(crate) fn positive_or_none(
+        &mut self,
+        reader: &mut Reader<'_>,
+        name: &'static str,
+    ) -> Option<Option<Setting<Duration>>> {
+        match self.get(name) {
+            Some(_) => self.positive(reader, name).map(Some),
+            None => Some(None),
+        }
     }
 }
 

@@ -9,23 +9,11 @@ use std::{
     },
 };
 
-use async_trait::async_trait;
-use futures::{
-    FutureExt, StreamExt, TryStreamExt,
-    future::BoxFuture,
-    stream::{self, BoxStream},
-};
-use object_store::{
-    CopyMode, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult,
-    MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult, Result, path::Path,
-};
+use futures::{FutureExt, TryStreamExt, future::BoxFuture};
+use object_store::{Error, ObjectMeta, ObjectStore, PutOptions, PutPayload, Result, path::Path};
 use tokio::sync::{Notify, watch};
 
-use super::{
-    fault::{Fault, Moment, Operation},
-    upload::FaultyUpload,
-};
+use super::fault::{Fault, Moment, Operation};
 
 /// A store with the faults of a test for selected operations. Other operations behave as in the
 /// wrapped store.
@@ -33,13 +21,13 @@ use super::{
 /// Clones share the script: give one to the code under test, and keep one for control.
 #[derive(Clone)]
 pub struct FaultyStore {
-    inner: Arc<dyn ObjectStore>,
+    pub(super) inner: Arc<dyn ObjectStore>,
     script: Arc<Mutex<Script>>,
     listings: Arc<Mutex<BTreeMap<Path, Vec<ObjectMeta>>>>,
     released: watch::Sender<u64>,
     frozen: Arc<Freezer>,
     died: watch::Sender<bool>,
-    copies: Copies,
+    pub(super) copies: Copies,
 }
 
 /// Whether a process is stopped. The waiting tasks continue in the order of their arrival. A
@@ -63,13 +51,13 @@ pub enum Copies {
 type Director = Box<dyn FnMut(Operation, &Path) -> Option<Fault> + Send>;
 
 #[derive(Default)]
-struct Script {
+pub(super) struct Script {
     rules: Vec<Rule>,
     death: Option<(u64, Moment)>,
     single: Option<(u64, Fault)>,
     director: Option<Director>,
     writes: u64,
-    late: Vec<(Path, PutPayload, PutOptions)>,
+    pub(super) late: Vec<(Path, PutPayload, PutOptions)>,
     waiting: usize,
 }
 
@@ -193,7 +181,7 @@ impl FaultyStore {
         self.released.send_modify(|releases| *releases += 1);
     }
 
-    fn script(&self) -> MutexGuard<'_, Script> {
+    pub(super) fn script(&self) -> MutexGuard<'_, Script> {
         self.script.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -246,7 +234,7 @@ impl FaultyStore {
     }
 
     /// Executes a repeatable operation with its fault.
-    async fn suffer<T: Send + 'static>(
+    pub(super) async fn suffer<T: Send + 'static>(
         &self,
         fault: Option<Fault>,
         path: &Path,
@@ -329,7 +317,7 @@ impl FaultyStore {
     }
 
     /// The result of a listing.
-    async fn listing(
+    pub(super) async fn listing(
         &self,
         fault: Option<Fault>,
         folder: &Path,
@@ -358,7 +346,7 @@ impl FaultyStore {
     }
 }
 
-fn injected(when: &str) -> Error {
+pub(super) fn injected(when: &str) -> Error {
     Error::Generic {
         store: "faulty",
         source: format!("injected {when} the effect").into(),
@@ -382,124 +370,4 @@ impl fmt::Display for FaultyStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
     }
-}
-
-#[async_trait]
-impl ObjectStore for FaultyStore {
-    async fn put_opts(
-        &self,
-        location: &Path,
-        payload: PutPayload,
-        mut options: PutOptions,
-    ) -> Result<PutResult> {
-        let fault = self.meet(Operation::Put, location);
-        match fault {
-            Some(Fault::Overwrites) => options.mode = PutMode::Overwrite,
-            Some(Fault::LandsLate) => {
-                let late = (location.clone(), payload.clone(), options.clone());
-                self.script().late.push(late);
-            }
-            _ => {}
-        }
-        let put = |store: Arc<dyn ObjectStore>| -> BoxFuture<'static, _> {
-            let (path, payload, options) = (location.clone(), payload.clone(), options.clone());
-            async move { store.put_opts(&path, payload, options).await }.boxed()
-        };
-        self.suffer(fault, location, put).await
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        location: &Path,
-        options: PutMultipartOptions,
-    ) -> Result<Box<dyn MultipartUpload>> {
-        let fault = self.meet(Operation::UploadBegin, location);
-        let begun = self.inner.put_multipart_opts(location, options);
-        Ok(Box::new(FaultyUpload {
-            store: self.clone(),
-            path: location.clone(),
-            inner: self.suffer_once(fault, location, begun).await?,
-        }))
-    }
-
-    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let fault = self.meet(Operation::Get, location);
-        let only_size = options.head;
-        let get = |store: Arc<dyn ObjectStore>| -> BoxFuture<'static, _> {
-            let (path, options) = (location.clone(), options.clone());
-            async move { store.get_opts(&path, options).await }.boxed()
-        };
-        let got = self.suffer(fault, location, get).await?;
-        if fault == Some(Fault::Truncated) && !only_size {
-            return truncated(got).await;
-        }
-        Ok(got)
-    }
-
-    fn delete_stream(
-        &self,
-        locations: BoxStream<'static, Result<Path>>,
-    ) -> BoxStream<'static, Result<Path>> {
-        let store = self.clone();
-        locations
-            .and_then(move |path| {
-                let store = store.clone();
-                async move {
-                    let fault = store.meet(Operation::Delete, &path);
-                    let delete = |store: Arc<dyn ObjectStore>| -> BoxFuture<'static, _> {
-                        let path = path.clone();
-                        async move { store.delete(&path).await }.boxed()
-                    };
-                    store.suffer(fault, &path, delete).await?;
-                    Ok(path)
-                }
-            })
-            .boxed()
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        let (store, prefix) = (self.clone(), prefix.cloned());
-        let folder = prefix.clone().unwrap_or_default();
-        let fault = store.meet(Operation::List, &folder);
-        stream::once(async move { store.listing(fault, &folder, prefix).await })
-            .map_ok(|listed| stream::iter(listed.into_iter().map(Ok)))
-            .try_flatten()
-            .boxed()
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        let folder = prefix.cloned().unwrap_or_default();
-        let fault = self.meet(Operation::List, &folder);
-        let listed = self.inner.list_with_delimiter(prefix);
-        self.suffer_once(fault, &folder, listed).await
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        if self.copies == Copies::Overwrite && options.mode == CopyMode::Create {
-            return Err(Error::NotImplemented {
-                operation: "copy_if_not_exists".to_owned(),
-                implementer: self.to_string(),
-            });
-        }
-        let fault = self.meet(Operation::Copy, from);
-        let copy = |store: Arc<dyn ObjectStore>| -> BoxFuture<'static, _> {
-            let (from, to, options) = (from.clone(), to.clone(), options.clone());
-            async move { store.copy_opts(&from, &to, options).await }.boxed()
-        };
-        self.suffer(fault, from, copy).await
-    }
-}
-
-/// Half of the bytes, and then an error.
-async fn truncated(got: GetResult) -> Result<GetResult> {
-    let (meta, range) = (got.meta.clone(), got.range.clone());
-    let (attributes, bytes) = (got.attributes.clone(), got.bytes().await?);
-    let half = bytes.slice(..bytes.len() / 2);
-    let broken = stream::iter([Ok(half), Err(injected("in the middle of"))]);
-    Ok(GetResult {
-        payload: GetResultPayload::Stream(broken.boxed()),
-        meta,
-        range,
-        attributes,
-    })
 }

@@ -3,7 +3,7 @@
 mod conformance;
 mod fault;
 mod faulty;
-mod upload;
+mod operations;
 
 pub use conformance::conformance;
 pub use fault::{Fault, Moment, Operation};

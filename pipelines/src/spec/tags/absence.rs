@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     spec::{
         Setting, SqlText,
-        read::{Read, Reader, positive, positive_or_none},
+        read::{Read, Reader},
         scalars::Choice,
     },
     yaml::Node,
@@ -67,7 +67,7 @@ impl Read for AbsenceTag {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         let mut fields = reader.fields(node)?;
         let absence = fields.required(reader, "absence");
-        let ttl = positive_or_none(&mut fields, reader, "ttl");
+        let ttl = fields.positive_or_none(reader, "ttl");
         fields.finish(reader);
         Some(Self {
             absence: absence?,
@@ -82,7 +82,7 @@ impl Read for Absence {
         let after = fields.required(reader, "after");
         let expect = fields.required(reader, "expect");
         let same: Option<Option<Vec<_>>> = fields.optional(reader, "same");
-        let within = positive(&mut fields, reader, "within");
+        let within = fields.positive(reader, "within");
         let again = fields.or(reader, "again", Again::Each);
         fields.finish(reader);
         Some(Self {

@@ -11,7 +11,7 @@ use crate::{
     diagnostic::Position,
     spec::{
         Setting, SqlText,
-        read::{Fields, Read, Reader, positive_or_none},
+        read::{Fields, Read, Reader},
         scalars::Choice,
     },
     yaml::Node,
@@ -233,10 +233,10 @@ impl Read for AggregateTag {
         let filter = fields.optional(reader, "where");
         let windows = fields.optional(reader, "windows");
         let exact = fields.or(reader, "exact", false);
-        let tile = positive_or_none(&mut fields, reader, "tile");
+        let tile = fields.positive_or_none(reader, "tile");
         let k = fields.optional(reader, "k");
         let exact_up_to = fields.optional(reader, "exact_up_to");
-        let ttl = positive_or_none(&mut fields, reader, "ttl");
+        let ttl = fields.positive_or_none(reader, "ttl");
         let tag = agg.and_then(|agg| {
             Some(Self {
                 agg,

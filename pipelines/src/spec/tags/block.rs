@@ -9,7 +9,7 @@ use super::{TagDefinition, TagMemory};
 use crate::{
     spec::{
         Nodes, Setting,
-        read::{Read, Reader, positive_or_none},
+        read::{Read, Reader},
     },
     yaml::Node,
 };
@@ -60,7 +60,7 @@ impl Read for Tags {
         let key = fields.required(reader, "key");
         let event_id = fields.optional(reader, "event_id");
         let allowed_lateness = fields.or(reader, "allowed_lateness", Duration::ZERO);
-        let state_ttl = positive_or_none(&mut fields, reader, "state_ttl");
+        let state_ttl = fields.positive_or_none(reader, "state_ttl");
         let memory = fields.optional(reader, "memory");
         let define: Option<Nodes<TagDefinition>> = fields.required(reader, "define");
         fields.finish(reader);

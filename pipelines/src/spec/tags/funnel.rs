@@ -9,7 +9,7 @@ use crate::{
     spec::{
         Nodes, Setting, SqlText,
         nodes::in_order,
-        read::{Read, Reader, positive},
+        read::{Read, Reader},
         scalars::Choice,
     },
     yaml::Node,
@@ -77,7 +77,7 @@ impl Read for FunnelTag {
 impl Read for Funnel {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         let mut fields = reader.fields(node)?;
-        let within = positive(&mut fields, reader, "within");
+        let within = fields.positive(reader, "within");
         let mode = fields.or(reader, "mode", FunnelMode::Default);
         let steps: Option<Nodes<SqlText>> = fields.required(reader, "steps");
         fields.finish(reader);

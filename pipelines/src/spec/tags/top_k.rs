@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     spec::{
         Nodes, Setting, SqlText,
-        read::{Read, Reader, positive},
+        read::{Read, Reader},
     },
     yaml::Node,
 };
@@ -92,7 +92,7 @@ impl Read for TopK {
         let mut fields = reader.fields(node)?;
         let arg = fields.required(reader, "arg");
         let k: Option<Setting<u64>> = fields.required(reader, "k");
-        let half_life = positive(&mut fields, reader, "half_life");
+        let half_life = fields.positive(reader, "half_life");
         fields.finish(reader);
         let k = k?;
         if !(1..=MOST_ITEMS).contains(k.value()) {

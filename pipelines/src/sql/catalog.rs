@@ -12,46 +12,7 @@ use datafusion::{
     },
 };
 
-use super::{Functions, Lineage, Upsert};
-
-/// A relation with the lineage of its columns.
-#[derive(Debug, Clone)]
-pub struct Relation {
-    /// Names and types of the columns.
-    pub schema: SchemaRef,
-    /// The lineage of each column.
-    pub lineage: Vec<Lineage>,
-    /// The kind of its rows.
-    pub rows: Rows,
-    /// How to match revisions, if rows have them and they can be matched.
-    pub upsert: Option<Upsert>,
-}
-
-/// The kind of a relation's rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Rows {
-    /// One row per source row.
-    Events,
-    /// Pairs of events from two streams.
-    Pairs,
-    /// One row per window and key.
-    Windows,
-    /// One row per window, key and revision.
-    Revisions,
-    /// One row per change of a key without a window.
-    Changes,
-}
-
-impl Relation {
-    /// The lineage of the column `name`.
-    pub fn lineage_of(&self, name: &str) -> Lineage {
-        self.schema
-            .index_of(name)
-            .ok()
-            .and_then(|index| self.lineage.get(index).copied())
-            .unwrap_or(Lineage::Plain)
-    }
-}
+use super::{Functions, Relation};
 
 /// The relations planned earlier, and the functions.
 pub struct Catalog {

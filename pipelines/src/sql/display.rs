@@ -19,10 +19,9 @@ use tagflow_operators::join::lookup::Missing;
 
 use super::{
     OrderedRule,
-    functions::WindowKind,
-    plan::is_plain,
+    column_name::is_plain,
+    functions::{ROW_NUMBER, WindowKind},
     stream::{Join, JoinBound, Lookup, Map, Ordered, Stream, Top},
-    top_n::ROW_NUMBER,
 };
 
 impl fmt::Display for Stream {

@@ -13,8 +13,8 @@ use datafusion::{
 use super::{
     Catalog, Lineage, Rows, SqlError,
     join_bounds::{TimeBound, Timed},
-    plan::Walk,
     stream::{Join, JoinBound, Stream},
+    walk::Walk,
 };
 
 /// The conditions of ON.
@@ -176,21 +176,6 @@ impl Walk<'_> {
 pub(super) const CARRY: &str = "of a join of events only an inner join's later time can be a \
                                 window's; or aggregate both sides in windows and join those";
 
-impl Stream {
-    /// Whether any of its rows are results of a join of events.
-    pub(super) fn is_of_pairs(&self, catalog: &Catalog) -> bool {
-        let is_pairs = |name: &str| {
-            let relation = catalog.relation(name);
-            relation.is_some_and(|relation| relation.rows == Rows::Pairs)
-        };
-        match self {
-            Self::Join(_) => true,
-            Self::Scan(scan) => is_pairs(&scan.relation),
-            _ => self.inputs().iter().any(|it| it.is_of_pairs(catalog)),
-        }
-    }
-}
-
 impl Join {
     /// The lineage of the columns. Of two joined events, the later one arrived at the watermark or
     /// after it. So if the later one is always on the same side of an inner join, its time remains
@@ -214,16 +199,6 @@ impl Join {
         }
         lineage
     }
-}
-
-/// A query reads `table` as if it were a stream.
-pub(super) fn no_stream(table: &str) -> SqlError {
-    SqlError::new(format!(
-        "`{table}` is a table, and a query must read a stream"
-    ))
-    .help(format!(
-        "join the table as it is with a stream: `FROM stream JOIN {table} ON …`"
-    ))
 }
 
 /// The bound of a join of windows.

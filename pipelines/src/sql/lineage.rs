@@ -1,23 +1,9 @@
-//! The lineage of a column: its meaning beside its type, followed through a plan.
+//! Follows the lineage of columns through a plan.
 
 use datafusion::{common::DFSchema, logical_expr::Expr};
 use tagflow_operators::window::Windows;
 
-use super::{Catalog, Stream};
-
-/// The meaning of a column. Only a column that is passed on unchanged keeps it; computed columns
-/// are [`Lineage::Plain`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lineage {
-    /// The event time of the row's source, which watermarks refer to.
-    EventTime,
-    /// The window of the aggregate that emitted the row.
-    Window,
-    /// Like [`Lineage::Window`], for a session, which is emitted some time after its end.
-    Session,
-    /// A value.
-    Plain,
-}
+use super::{Catalog, Lineage, Stream};
 
 impl Stream {
     /// The lineage of each column of the output.

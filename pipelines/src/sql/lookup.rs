@@ -14,8 +14,8 @@ use tagflow_operators::join::lookup::Missing;
 use super::{
     SqlError,
     join::{Conditions, TableSide},
-    plan::Walk,
     stream::{Lookup, Stream},
+    walk::Walk,
 };
 
 impl Walk<'_> {

@@ -23,6 +23,7 @@ use tagflow_operators::window::{CalendarUnit, Emission, Period, Weekday, Windows
 
 use super::{
     Catalog, Lineage, MetricsPart, Part, Relation, SelectItem, SqlError,
+    column_name::check_name,
     error::unknown_column,
     functions::time_zone,
     parse,
@@ -362,7 +363,7 @@ fn check_key(name: &str, relations: &[(&str, &Relation)]) -> Result<(), SqlError
             .help("give it one type in a step's `select`"));
         }
     }
-    plan::check_name(name)
+    check_name(name)
 }
 
 /// The window of event time, and the call that defines it.

@@ -23,8 +23,20 @@ enum Visit {
     Done,
 }
 
+impl Program {
+    /// Plans every definition; errors are in [`Program::faults`]. Definitions
+    /// that read a name that `is_unreadable` are left unplanned, and cause no
+    /// fault.
+    pub fn plan(
+        definitions: &BTreeMap<String, Definition>,
+        is_unreadable: impl Fn(&str) -> bool,
+    ) -> Self {
+        Planning::new(definitions, &is_unreadable).run()
+    }
+}
+
 /// Plans relations, each after its inputs.
-pub(super) struct Planning<'a> {
+struct Planning<'a> {
     is_unreadable: &'a dyn Fn(&str) -> bool,
     definitions: &'a BTreeMap<String, Definition>,
     parsed: BTreeMap<&'a str, ParsedQuery>,
@@ -35,7 +47,7 @@ pub(super) struct Planning<'a> {
 }
 
 impl<'a> Planning<'a> {
-    pub(super) fn new(
+    fn new(
         definitions: &'a BTreeMap<String, Definition>,
         is_unreadable: &'a dyn Fn(&str) -> bool,
     ) -> Self {
@@ -59,7 +71,7 @@ impl<'a> Planning<'a> {
         }
     }
 
-    pub(super) fn run(mut self) -> Program {
+    fn run(mut self) -> Program {
         self.parse();
         for name in self.definitions.keys() {
             self.visit(name, &mut Vec::new());

@@ -9,14 +9,11 @@ use datafusion::{
     common::Column,
     logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder},
 };
-use tagflow_engine::time;
 use tagflow_operators::window::Emission;
 
 use super::{
-    Catalog, Definition, EXACT, Fault, Lineage, Lookup, Ordered, Part, Relation, Rows, SqlError,
-    Stream, Windowed, metrics, optimize,
-    order::Planning,
-    plan::{self, Places},
+    Catalog, EXACT, Fault, Lineage, Lookup, Ordered, Part, Relation, Rows, SqlError, Stream,
+    Windowed, grain::common_grain, metrics, optimize, places::Places, plan,
 };
 
 /// The required columns of a relation, for its readers.
@@ -52,16 +49,6 @@ pub struct Program {
 }
 
 impl Program {
-    /// Plans every definition; errors are in [`Program::faults`]. Definitions
-    /// that read a name that `is_unreadable` are left unplanned, and cause no
-    /// fault.
-    pub fn plan(
-        definitions: &BTreeMap<String, Definition>,
-        is_unreadable: impl Fn(&str) -> bool,
-    ) -> Self {
-        Planning::new(definitions, &is_unreadable).run()
-    }
-
     /// The errors.
     pub fn faults(&self) -> &[Fault] {
         &self.faults
@@ -348,13 +335,4 @@ fn fault(relation: &str, error: SqlError) -> Fault {
 struct Wanted {
     columns: BTreeSet<String>,
     grain: Duration,
-}
-
-/// The greatest width that divides both; zero means no width.
-pub(super) fn common_grain(a: Duration, b: Duration) -> Duration {
-    let (mut a, mut b) = (time::micros(a), time::micros(b));
-    while b != 0 {
-        (a, b) = (b, a % b);
-    }
-    Duration::from_micros(a.unsigned_abs())
 }

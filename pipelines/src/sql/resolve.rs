@@ -13,7 +13,8 @@ use tagflow_operators::window::Emission;
 
 use super::{
     Catalog, Part, SelectItem, SqlError, parse,
-    plan::{self, Places, Planned},
+    places::Places,
+    plan::{self, Planned},
     unsupported,
 };
 

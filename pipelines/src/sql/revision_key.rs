@@ -5,42 +5,7 @@ use std::time::Duration;
 use datafusion::{common::DFSchema, logical_expr::Expr};
 use tagflow_operators::window::Windows;
 
-use super::{Catalog, Rows, Stream};
-
-/// The columns, by index, that identify a row's revisions.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Upsert {
-    /// The window.
-    pub window: usize,
-    /// The other columns that all revisions of a row share and no other row has: the keys.
-    pub keys: Vec<usize>,
-    /// Their number.
-    pub revision: usize,
-    /// Whether a row is retracted; without it, rows stay.
-    pub retracted: Option<usize>,
-    /// How long after its end a window may be emitted again.
-    pub lateness: Duration,
-}
-
-impl Upsert {
-    /// The same with its columns elsewhere; `None` if a column is missing.
-    fn moved(&self, to: impl Fn(usize) -> Option<usize>) -> Option<Self> {
-        Some(Self {
-            window: to(self.window)?,
-            keys: self
-                .keys
-                .iter()
-                .map(|&key| to(key))
-                .collect::<Option<_>>()?,
-            revision: to(self.revision)?,
-            retracted: match self.retracted {
-                Some(retracted) => Some(to(retracted)?),
-                None => None,
-            },
-            lateness: self.lateness,
-        })
-    }
-}
+use super::{Catalog, Rows, Stream, Upsert};
 
 impl Stream {
     /// How to match revisions among its rows; `None` if there are no revisions, columns are

@@ -12,7 +12,9 @@ use tagflow_operators::window::Emission;
 
 use super::{
     Catalog, Lineage, OrderedRule, Part, Relation, SqlError,
-    plan::{self, Places, Planned},
+    column_name::check_name,
+    places::Places,
+    plan::{self, Planned},
     stream::{Ordered, Scan, Stream},
 };
 use crate::diagnostic::unknown;
@@ -153,7 +155,7 @@ fn free(name: &str, input: &Relation) -> Result<(), SqlError> {
                 .help("give the new one another name with `as`"),
         );
     }
-    plan::check_name(name).map_err(|error| error.help("give it another name with `as`"))
+    check_name(name).map_err(|error| error.help("give it another name with `as`"))
 }
 
 fn is_nullable(name: &str, input: &Relation) -> bool {

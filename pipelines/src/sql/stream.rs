@@ -17,7 +17,10 @@ use tagflow_operators::{
     window::{Emission, Windows},
 };
 
-use super::{OrderedRule, Rows, SqlError, program::common_grain};
+use super::{
+    OrderedRule, Rows, SqlError,
+    grain::{EVENT_GRAIN, EXACT, common_grain},
+};
 
 /// A relation as a tree of operations on its rows. Expressions are
 /// DataFusion's logical ones, typed and simplified, over the schema of the
@@ -80,9 +83,6 @@ pub struct Ordered {
     /// The shape of the output.
     pub schema: DFSchemaRef,
 }
-
-/// The exact order of rows needs an exact watermark.
-pub(crate) const EXACT: Duration = Duration::from_micros(1);
 
 /// All rows of all inputs; columns correspond by index.
 #[derive(Debug, Clone)]
@@ -174,9 +174,6 @@ pub enum JoinBound {
         max_us: i64,
     },
 }
-
-/// The exactness of the watermark where each event counts by itself.
-pub const EVENT_GRAIN: Duration = Duration::from_micros(1);
 
 /// The best rows of each window and partition. Output: the columns of the input, then the rank.
 #[derive(Debug, Clone)]

@@ -12,12 +12,11 @@ use datafusion::{
 
 use super::{
     Lineage, Rows, SqlError,
-    plan::{Places, Walk},
+    functions::ROW_NUMBER,
+    places::Places,
     stream::{Stream, Top},
+    walk::Walk,
 };
-
-/// The only supported window function.
-pub(super) const ROW_NUMBER: &str = "row_number";
 
 const WRITE: &str = "write `SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY \"window\" \
                      ORDER BY x DESC) AS rank FROM per_window) WHERE rank <= 10`";

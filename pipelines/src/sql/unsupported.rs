@@ -11,7 +11,11 @@ use datafusion::sql::sqlparser::{
     tokenizer::Span,
 };
 
-use super::{Functions, SqlError, functions, parse, top_n::ROW_NUMBER};
+use super::{
+    Functions, SqlError,
+    functions::{self, ROW_NUMBER},
+    parse,
+};
 use crate::{
     diagnostic::closest,
     spec::{SEGMENT_CHANGES, TAG_CHANGES, TAGS_CURRENT},

@@ -13,9 +13,7 @@ use datafusion::{
 };
 
 use super::{
-    Catalog, Lineage, SqlError,
-    functions::WindowKind,
-    plan::{Places, Walk},
+    Catalog, Lineage, SqlError, functions::WindowKind, places::Places, walk::Walk,
     windowed::as_window,
 };
 

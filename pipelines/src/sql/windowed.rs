@@ -14,8 +14,8 @@ use super::{
     functions::WindowKind,
     join,
     lineage::carried,
-    plan::Walk,
     stream::{Stream, Windowed},
+    walk::Walk,
 };
 
 impl Walk<'_> {

@@ -32,6 +32,9 @@ use tagflow_operators::aggregate;
 pub(crate) use foreign::{names as foreign_names, written_here};
 pub(crate) use window::{WindowKind, time_zone};
 
+/// The only supported window function.
+pub(crate) const ROW_NUMBER: &str = "row_number";
+
 /// The functions of our dialect, for a DataFusion session that runs the same
 /// texts over files.
 pub fn batch_functions() -> Vec<ScalarUDF> {

@@ -207,6 +207,15 @@ fn limits() {
         &format!("{sink}admin: {{listen: \"0.0.0.0:80\"}}\n"),
         &["5:17 other machines can reach the admin server, and it asks nobody who they are"],
     );
+    let deliver = "name: demo\nsources: {e: {generator: {}}}\n\
+                   sinks: {o: {from: e, console: , deliver: {max_pending_commits: 0}}}\n";
+    assert_eq!(
+        problems(deliver),
+        [
+            "3:64 this sink delivers nothing, so it has no `deliver`",
+            "3:64 must be at least 1",
+        ]
+    );
     let generator = "name: demo\nsources: {e: {generator: {users: 0, late: 0.6, broken: 0.6}}}\n\
                      sinks: {o: {from: e, console: }}\n";
     assert_eq!(

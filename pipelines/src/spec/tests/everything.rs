@@ -91,7 +91,11 @@ fn every_key_is_read() {
         MetricsWindow::Tumble { width, .. } if **width == Width::Month
     ));
 
-    let Output::Parquet(table) = spec.sinks.get("table").unwrap().output() else {
+    let sink = spec.sinks.get("table").unwrap();
+    let deliver = sink.deliver.as_ref().unwrap();
+    assert_eq!(*deliver.max_pending_commits, 8);
+    assert_eq!(deliver.max_pending_bytes.bytes(), 100_000_000);
+    let Output::Parquet(table) = sink.output() else {
         panic!("not Parquet");
     };
     assert_eq!(table.files.target.bytes(), 1 << 30);

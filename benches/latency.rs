@@ -32,7 +32,7 @@ const TOPIC: &str = "w6";
 const PARTITIONS: u16 = 8;
 /// Users of the load.
 const USERS: u64 = 100_000;
-/// How many of these users are compared at the end.
+/// The number of users that are compared at the end.
 const COMPARED: u64 = 500;
 const TICK: Duration = Duration::from_millis(1);
 const PROBE_EVERY: Duration = Duration::from_millis(100);

@@ -120,9 +120,9 @@ pub enum Receipt {
 /// changes nothing.
 ///
 /// **Failure.** An error that is retryable repeats the call after a pause, in this process or the
-/// next. Other targets do not wait for it. Another error stops the pipeline. A process that was replaced may still deliver a commit, at the same
-/// time as its successor or later. It delivers the bytes that the record fixes, so that does no
-/// harm.
+/// next. Other targets do not wait for it. Another error stops the pipeline. A process that was
+/// replaced may still deliver a commit, at the same time as its successor or later. It delivers the
+/// bytes that the record fixes, so that does no harm.
 #[async_trait]
 pub trait Committer: Send + Sync {
     /// Makes the output of commit `seq` visible outside.

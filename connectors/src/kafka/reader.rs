@@ -608,7 +608,7 @@ impl Reading {
         self.reassign(consumer, &cut_off)
     }
 
-    /// A partition ends before what was read of it.
+    /// A partition ends before the position of this reader.
     fn on_beyond_end(
         &mut self,
         consumer: &BaseConsumer<EventContext>,
@@ -794,7 +794,7 @@ impl Reading {
         consumer
             .incremental_unassign(&list)
             .map_err(|error| self.refused("unassign", error))?;
-        // The client forgets what it was told to pause.
+        // The client forgets its paused partitions.
         self.paused.retain(|paused| !partitions.contains(paused));
         self.pauses_due = true;
         self.assign(consumer, partitions)
@@ -811,7 +811,7 @@ impl Reading {
         Ok(())
     }
 
-    /// Pauses what the engine wants paused, and everything while the queue is
+    /// Pauses the partitions that the engine wants paused, and all partitions while the queue is
     /// full.
     fn apply_pauses(&mut self, consumer: &BaseConsumer<EventContext>) -> Result<(), End> {
         self.pauses_due = false;

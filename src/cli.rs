@@ -8,6 +8,7 @@ use clap::{
 
 use tagflow_engine::EventTime;
 use tagflow_pipelines::{LoadOptions, spec::parse_listen};
+use tagflow_service::time::parse_time;
 
 use crate::{
     exit::{self, Rerun},
@@ -729,20 +730,6 @@ fn parse_rows(text: &str) -> Result<usize, String> {
 }
 
 /// `name=value`.
-pub(crate) fn parse_time(text: &str) -> Result<EventTime, String> {
-    let time = text
-        .parse::<humantime::Timestamp>()
-        .map(std::time::SystemTime::from)
-        .or_else(|_| humantime::parse_rfc3339_weak(&format!("{text} 00:00:00")));
-    let time = time.map_err(|_| "expected a time like `2026-01-05T12:00:00Z` or a date")?;
-    let micros = match time.duration_since(std::time::UNIX_EPOCH) {
-        Ok(after) => i64::try_from(after.as_micros()),
-        Err(before) => i64::try_from(before.duration().as_micros()).map(|micros| -micros),
-    };
-    let micros = micros.map_err(|_| "the time is too far off")?;
-    Ok(EventTime::from_micros(micros))
-}
-
 fn parse_set(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),

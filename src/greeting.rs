@@ -7,8 +7,8 @@ use tagflow_pipelines::{
     Spec,
     lower::SET_ASIDE_MAX_OPEN,
     spec::{Output, WriteMode},
-    start::TableRef,
 };
+use tagflow_service::start::TableRef;
 
 /// The greeting of `spec`, which writes `tables`; `admin` is the admin address.
 pub(crate) fn of(spec: &Spec, tables: &[TableRef], admin: Option<SocketAddr>) -> String {

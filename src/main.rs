@@ -1,7 +1,6 @@
 //! The `tagflow` command: parses the command line, runs one command, and ends with its exit code.
 //! The crates below contain everything else.
 
-mod admin;
 #[cfg(target_os = "linux")]
 #[expect(
     unsafe_code,
@@ -24,7 +23,7 @@ mod progress;
 mod prompt;
 mod session;
 mod signals;
-mod status;
+mod status_table;
 mod summary;
 mod telemetry;
 mod terminal;

@@ -13,7 +13,7 @@ use rustyline::{
     validate::{ValidationContext, ValidationResult, Validator},
 };
 use tagflow_engine::Error;
-use tagflow_pipelines::query::is_complete;
+use tagflow_service::query::is_complete;
 
 use crate::terminal::Stream;
 

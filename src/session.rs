@@ -6,9 +6,10 @@ use tagflow_engine::{
     Result,
     runtime::{Control, Outcome},
 };
-use tagflow_pipelines::{Spec, profiles::Live};
+use tagflow_pipelines::Spec;
+use tagflow_service::{http::Endpoint, profiles::Live};
 
-use crate::{admin::Endpoint, progress, signals::Requests};
+use crate::{progress, signals::Requests};
 
 /// How a session ended without an error.
 pub(crate) enum Ended {

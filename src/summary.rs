@@ -6,7 +6,7 @@ use tagflow_engine::{
     ledger::Counts,
     runtime::{End, Outcome},
 };
-use tagflow_pipelines::start::TableRef;
+use tagflow_service::start::TableRef;
 
 use crate::human;
 

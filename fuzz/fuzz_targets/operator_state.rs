@@ -28,10 +28,8 @@ use tagflow_engine::{
     state::{LaneState, Restore, StatePart},
     testing::{Bounded, Script, ScriptedSource},
 };
-use tagflow_pipelines::{
-    LoadOptions, Lowered, Pipeline,
-    start::{LaunchOptions, launch},
-};
+use tagflow_pipelines::{LoadOptions, Lowered, Pipeline};
+use tagflow_service::start::{LaunchOptions, launch};
 
 /// The end of the rows of the run, in microseconds.
 const END: i64 = 1_767_657_600_000_000;

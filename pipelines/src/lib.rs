@@ -12,11 +12,9 @@
 //! assert!(problems.human().contains("did you mean `console`?"));
 //! ```
 
-pub mod audit;
-pub mod demo;
-pub mod describe;
+pub mod counters;
 pub mod diagnostic;
-pub mod diff;
+pub mod expected;
 pub mod explain;
 pub mod interpolate;
 pub mod json_schema;
@@ -24,16 +22,9 @@ mod load;
 pub mod lower;
 mod pipeline;
 pub mod plan;
-pub mod preview;
-pub mod produce;
-pub mod profiles;
-pub mod query;
 pub mod spec;
 pub mod sql;
 mod stable_json;
-pub mod start;
-pub mod state_folder;
-pub mod testing;
 mod validate;
 mod yaml;
 

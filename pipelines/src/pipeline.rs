@@ -1,8 +1,5 @@
 //! A valid pipeline: its file and its lowered graph.
 
-#[cfg(test)]
-mod tests;
-
 use std::path::Path;
 
 use crate::{

@@ -1,6 +1,6 @@
 //! The plan that is stored beside a pipeline's commit log: the pipeline of the run, and its tables.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,15 @@ pub struct StoredColumn {
     /// Its Arrow type, in Arrow's notation.
     #[serde(rename = "type")]
     pub data_type: String,
+}
+
+impl fmt::Display for StoredColumn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.data_type.parse() {
+            Ok(kind) => write!(f, "{} {}", self.name, type_name(&kind)),
+            Err(_) => write!(f, "{} {}", self.name, self.data_type),
+        }
+    }
 }
 
 impl StoredPlan {
@@ -156,6 +165,22 @@ fn absolute(url: &str) -> String {
     match std::path::absolute(url) {
         Ok(path) => path.display().to_string(),
         Err(_) => url.to_owned(),
+    }
+}
+
+/// The name of a type in the pipeline file.
+pub fn type_name(kind: &DataType) -> String {
+    match kind {
+        DataType::Utf8 => "string".to_owned(),
+        DataType::Binary => "bytes".to_owned(),
+        DataType::Int64 => "int64".to_owned(),
+        DataType::Float64 => "float64".to_owned(),
+        DataType::Boolean => "bool".to_owned(),
+        DataType::Date32 => "date".to_owned(),
+        DataType::Timestamp(..) => "timestamp(us, UTC)".to_owned(),
+        DataType::Decimal128(precision, scale) => format!("decimal({precision},{scale})"),
+        DataType::List(item) => format!("list<{}>", type_name(item.data_type())),
+        other => other.to_string().to_lowercase(),
     }
 }
 

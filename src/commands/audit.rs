@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use tagflow_engine::commit::audit::{Depth, Severity, Subject};
-use tagflow_pipelines::{LoadOptions, audit::Audit, load, state_folder::StateFolder};
+use tagflow_pipelines::{LoadOptions, load};
+use tagflow_service::{audit::Audit, state_folder::StateFolder};
 
 use crate::{
     cli,

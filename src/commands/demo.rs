@@ -6,9 +6,10 @@ use tagflow_engine::{
     Clock as _, SystemClock,
     runtime::{End, IfLive, OldFiles, Outcome, Until, supervise},
 };
-use tagflow_pipelines::{
-    Pipeline,
+use tagflow_pipelines::Pipeline;
+use tagflow_service::{
     demo::{self, Folders, Item, Sent, reconcile},
+    http::{Endpoint, IfTaken},
     query::{Tables, tables_of},
     start::{Launch, LaunchOptions, launch},
     state_folder::StateFolder,
@@ -16,7 +17,6 @@ use tagflow_pipelines::{
 use tokio::time::Instant;
 
 use crate::{
-    admin::{Endpoint, IfTaken},
     cli::Demo,
     exit::Exit,
     human, output,

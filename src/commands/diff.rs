@@ -2,8 +2,8 @@
 
 use std::{fmt::Write as _, path::Path};
 
-use tagflow_pipelines::{
-    LoadOptions, Pipeline,
+use tagflow_pipelines::{LoadOptions, Pipeline};
+use tagflow_service::{
     diff::{Version, compare, human, resets},
     state_folder::StateFolder,
 };

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use tagflow_pipelines::{
     Pipeline, Spec, explain,
     lower::{Load, Lowered},
-    start::lanes,
 };
+use tagflow_service::start::lanes;
 
 use crate::{cli::Explain, exit::Exit, human, output};
 

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use tagflow_engine::SystemClock;
-use tagflow_pipelines::{
-    Pipeline,
-    preview::{Preview, PreviewEnd, preview},
-};
+use tagflow_pipelines::Pipeline;
+use tagflow_service::preview::{Preview, PreviewEnd, preview};
 
 use crate::{cli, exit::Exit, output, terminal::Stream};
 

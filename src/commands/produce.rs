@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use tagflow_engine::{Clock as _, SystemClock};
-use tagflow_pipelines::produce::{Generated, Input, ProduceOptions, Produced, Progress, produce};
+use tagflow_service::produce::{Generated, Input, ProduceOptions, Produced, Progress, produce};
 use tokio::time::Instant;
 
 use crate::{cli::Produce, exit::Exit, human};
@@ -75,7 +75,7 @@ fn summary(produced: &Produced, options: &ProduceOptions, took: Duration) -> Str
 mod tests {
     use std::collections::BTreeMap;
 
-    use tagflow_pipelines::produce::Sent;
+    use tagflow_service::produce::Sent;
 
     use super::*;
 

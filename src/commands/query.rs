@@ -6,8 +6,8 @@ use std::{
 };
 
 use tagflow_engine::Error;
-use tagflow_pipelines::{
-    LoadOptions, load,
+use tagflow_pipelines::{LoadOptions, load};
+use tagflow_service::{
     query::{Answer, PipelineTable, Tables, statements, tables_of},
     state_folder::StateFolder,
 };

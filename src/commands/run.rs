@@ -1,21 +1,19 @@
 //! `tagflow run`.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tagflow_engine::{
-    Error, ErrorKind, SystemClock,
+    SystemClock,
     runtime::{End, IfLive, OldFiles, Until, supervise},
 };
-use tagflow_pipelines::{
-    Pipeline, Spec,
-    diff::{Version, check_columns},
-    spec::OPEN_TO_OTHERS,
-    start::{Launch, LaunchOptions, check_resets, launch},
-    state_folder::StateFolder,
+use tagflow_pipelines::{Pipeline, Spec, spec::OPEN_TO_OTHERS};
+use tagflow_service::{
+    http::{Endpoint, IfTaken},
+    start::{Launch, LaunchOptions, check, keep_failure, launch},
 };
+use tokio::time::timeout;
 
 use crate::{
-    admin::{Endpoint, IfTaken},
     cli::{AdminAddress, Run},
     exit::Exit,
     greeting,
@@ -44,8 +42,7 @@ pub(crate) async fn execute(args: Run) -> anyhow::Result<Exit> {
     let end = if args.drain { End::Drain } else { End::Keep };
     let admin = endpoint.as_ref().map(Endpoint::address);
     let reset = args.reset.into_iter().collect();
-    check_names(&pipeline, &reset).await?;
-    check_nulls(&pipeline, &reset).await?;
+    check(&pipeline, &reset).await?;
     let options = LaunchOptions {
         lanes: args.parallelism.map(usize::from),
         until,
@@ -74,7 +71,8 @@ pub(crate) async fn execute(args: Run) -> anyhow::Result<Exit> {
     let name = spec.name.value().clone();
     let ended = session::run(control, Box::pin(job), endpoint, spec).await;
     if let Err(error) = &ended {
-        keep_failure(&state, &name, error).await;
+        // The error itself is on standard error, so its copy must not delay the exit.
+        let _ = timeout(KEEPING, keep_failure(&state, &name, error)).await;
     }
     match ended? {
         Ended::Aborted => Ok(Exit::Aborted),
@@ -83,40 +81,6 @@ pub(crate) async fn execute(args: Run) -> anyhow::Result<Exit> {
             Ok(Exit::Success)
         }
     }
-}
-
-/// Stores the reason of a failure for `status`. A run that lost its log to another one stores
-/// nothing.
-async fn keep_failure(state: &str, pipeline: &str, error: &Error) {
-    if error.kind() == ErrorKind::Fenced {
-        return;
-    }
-    let kept = async {
-        let state = StateFolder::open(state)?;
-        state.keep_failure(pipeline, error.chain()).await
-    };
-    // The error itself is on standard error, so its copy must not delay the exit.
-    let _ = tokio::time::timeout(KEEPING, kept).await;
-}
-
-/// Refuses unknown names, before anything else happens.
-async fn check_names(pipeline: &Pipeline, reset: &BTreeSet<String>) -> anyhow::Result<()> {
-    if reset.is_empty() {
-        return Ok(());
-    }
-    let state = StateFolder::open(&pipeline.spec.checkpoint.url)?;
-    let last = state.last(pipeline.spec.name.value()).await?;
-    Ok(check_resets(pipeline, reset, last.as_ref())?)
-}
-
-/// Refuses columns that became non-nullable while the state contains nulls.
-async fn check_nulls(pipeline: &Pipeline, reset: &BTreeSet<String>) -> anyhow::Result<()> {
-    let state = StateFolder::open(&pipeline.spec.checkpoint.url)?;
-    // If the log or the plan is unreadable, the job reports it.
-    if let Ok(Some(old)) = Version::last(&state, &pipeline.spec.name).await {
-        check_columns(&old, &Version::of(pipeline)?, reset)?;
-    }
-    Ok(())
 }
 
 /// The admin endpoint: the address of the command line, otherwise the file's, otherwise a free one.

@@ -1,7 +1,8 @@
 //! `tagflow segments`.
 
 use tagflow_engine::Error;
-use tagflow_pipelines::{Pipeline, profiles::known};
+use tagflow_pipelines::Pipeline;
+use tagflow_service::profiles::known;
 
 use crate::{
     cli::{Segments, SegmentsCommand},

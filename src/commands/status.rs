@@ -2,19 +2,10 @@
 
 use std::time::Duration;
 
-use tagflow_engine::{
-    Clock as _, SystemClock,
-    commit::{Record, Sign},
-};
-use tagflow_pipelines::state_folder::StateFolder;
+use tagflow_engine::{Clock as _, SystemClock};
+use tagflow_service::{state_folder::StateFolder, status::rows};
 
-use crate::{
-    cli::Status,
-    exit::Exit,
-    output,
-    status::{Live, Row, Silence, table},
-    terminal::Stream,
-};
+use crate::{cli::Status, exit::Exit, output, status_table::table, terminal::Stream};
 
 /// The refresh interval of `--watch`.
 const EVERY: Duration = Duration::from_secs(2);
@@ -25,7 +16,7 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 pub(crate) async fn execute(args: Status) -> anyhow::Result<Exit> {
     let state = StateFolder::open(&args.state.state)?;
     loop {
-        let rows = look(&state, args.pipeline.as_deref()).await?;
+        let rows = rows(&state, args.pipeline.as_deref()).await?;
         let text = if args.json {
             format!("{}\n", serde_json::to_string_pretty(&rows)?)
         } else if rows.is_empty() {
@@ -49,36 +40,6 @@ pub(crate) async fn execute(args: Status) -> anyhow::Result<Exit> {
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
             _ = tokio::signal::ctrl_c() => return Ok(Exit::Success),
-        }
-    }
-}
-
-/// All pipelines of the folder, or the requested one.
-async fn look(state: &StateFolder, only: Option<&str>) -> anyhow::Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    for pipeline in state.pipelines().await? {
-        if only.is_some_and(|only| only != pipeline) {
-            continue;
-        }
-        if let Some(record) = state.last(&pipeline).await? {
-            let sign = state.sign(&pipeline, &record).await?;
-            rows.push(row(state, pipeline, &record, sign).await);
-        }
-    }
-    if let (Some(only), []) = (only, rows.as_slice()) {
-        return Err(state.has_not_run(only).await.into());
-    }
-    Ok(rows)
-}
-
-async fn row(state: &StateFolder, pipeline: String, record: &Record, sign: Option<Sign>) -> Row {
-    match Live::of(&pipeline, record, sign.as_ref()).await {
-        Live::Running(status) => Row::of_live(&status, record),
-        Live::Silent(Silence::Stopped) => Row::of_record(pipeline, record, Silence::Stopped),
-        Live::Silent(why) => {
-            let failure = state.failure(&pipeline, &record.owner).await;
-            let why = failure.map_or(why, Silence::Failed);
-            Row::of_record(pipeline, record, why)
         }
     }
 }

@@ -1,7 +1,8 @@
 //! `tagflow tables`.
 
 use tagflow_engine::Error;
-use tagflow_pipelines::{LoadOptions, Pipeline, describe};
+use tagflow_pipelines::{LoadOptions, Pipeline};
+use tagflow_service::describe;
 
 use crate::{
     cli::{Tables, TablesCommand},

@@ -6,18 +6,17 @@ use comfy_table::{ContentArrangement, Table, presets};
 use reqwest::StatusCode;
 use serde_json::Value;
 use tagflow_engine::Error;
-use tagflow_pipelines::{
-    Pipeline,
+use tagflow_pipelines::{Pipeline, spec};
+use tagflow_service::{
     profiles::{KeyProfile, Lookup, json, known_before, known_of, through},
-    spec,
     state_folder::StateFolder,
+    status::ask_owner,
 };
 
 use crate::{
     cli::{Tags, TagsCommand, TagsGet},
     exit::Exit,
     human, output,
-    status::ask_owner,
     terminal::Stream,
 };
 

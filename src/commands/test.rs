@@ -1,10 +1,8 @@
 //! `tagflow test`.
 
 use serde_json::Value;
-use tagflow_pipelines::{
-    Diagnostics, LoadOptions, Pipeline,
-    testing::{self, TestResult},
-};
+use tagflow_pipelines::{Diagnostics, LoadOptions, Pipeline};
+use tagflow_service::test::{self, TestResult};
 
 use crate::{
     cli::{ProblemFormat, Test},
@@ -27,7 +25,7 @@ fn run(args: Test) -> anyhow::Result<Exit> {
     let mut invalid = Vec::new();
     for file in pipeline_files::find(&args.paths)? {
         match Pipeline::open(&file, &options) {
-            Ok(pipeline) => results.extend(testing::run(&pipeline, args.parallelism.into())?),
+            Ok(pipeline) => results.extend(test::run(&pipeline, args.parallelism.into())?),
             Err(problems) => invalid.push(problems),
         }
     }
@@ -35,14 +33,14 @@ fn run(args: Test) -> anyhow::Result<Exit> {
         eprint!("{}", Stream::Err.problems(problems));
     }
     output::print(&match args.format {
-        ProblemFormat::Human => testing::human_with(&results, |has_passed, text| {
+        ProblemFormat::Human => test::human_with(&results, |has_passed, text| {
             let tone = if has_passed { Tone::Good } else { Tone::Bad };
             Stream::Out.paint(tone, text)
         }),
         ProblemFormat::Json => json(&results, &invalid)?,
         ProblemFormat::Github => {
             let problems: String = invalid.iter().map(Diagnostics::github).collect();
-            problems + &testing::github(&results)
+            problems + &test::github(&results)
         }
     })?;
     Ok(
@@ -56,7 +54,7 @@ fn run(args: Test) -> anyhow::Result<Exit> {
 
 /// The results as JSON, and an object with `problems` for each invalid file.
 fn json(results: &[TestResult], invalid: &[Diagnostics]) -> anyhow::Result<String> {
-    let mut all: Vec<Value> = serde_json::from_str(&testing::json(results))?;
+    let mut all: Vec<Value> = serde_json::from_str(&test::json(results))?;
     for problems in invalid {
         let found: Value = serde_json::from_str(&problems.json())?;
         all.push(serde_json::json!({

@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 
 /// The dependencies of each crate on our other crates that are allowed, except in tests.
-const ALLOWED: [(&str, &[&str]); 6] = [
+const ALLOWED: [(&str, &[&str]); 7] = [
     ("tagflow-schemas", &[]),
     ("tagflow-engine", &[]),
     ("tagflow-operators", &["tagflow-engine", "tagflow-schemas"]),
@@ -22,12 +22,30 @@ const ALLOWED: [(&str, &[&str]); 6] = [
             "tagflow-schemas",
         ],
     ),
-    ("tagflow", &["tagflow-engine", "tagflow-pipelines"]),
+    (
+        "tagflow-service",
+        &[
+            "tagflow-connectors",
+            "tagflow-engine",
+            "tagflow-operators",
+            "tagflow-pipelines",
+            "tagflow-schemas",
+        ],
+    ),
+    (
+        "tagflow",
+        &["tagflow-engine", "tagflow-pipelines", "tagflow-service"],
+    ),
 ];
 
 /// The crates that may use a heavy dependency.
-const DOORS: [(&str, &[&str]); 5] = [
-    ("datafusion", &["tagflow-operators", "tagflow-pipelines"]),
+const DOORS: [(&str, &[&str]); 7] = [
+    (
+        "datafusion",
+        &["tagflow-operators", "tagflow-pipelines", "tagflow-service"],
+    ),
+    ("axum", &["tagflow-service"]),
+    ("prometheus-client", &["tagflow-service"]),
     ("rdkafka", &["tagflow-connectors"]),
     ("parquet", &["tagflow-connectors"]),
     ("clap", &["tagflow"]),

@@ -19,13 +19,14 @@ use syn::{
 };
 
 /// The crates, by their folders.
-const CRATES: [&str; 6] = [
+const CRATES: [&str; 7] = [
     ".",
     "connectors",
     "engine",
     "operators",
     "pipelines",
     "schemas",
+    "service",
 ];
 
 #[test]

@@ -17,6 +17,7 @@ mod lake;
 mod memory;
 mod outage;
 mod ownership;
+mod pages;
 mod pipeline_tests;
 mod poison;
 mod preview;

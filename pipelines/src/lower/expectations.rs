@@ -11,9 +11,9 @@ use super::{
     sinks::{PlannedSink, schema_of},
 };
 use crate::{
+    expected::Expected,
     spec::{Action, DEAD_LETTERS, LATE, TAGS_CURRENT},
     sql::Output,
-    testing::Expected,
 };
 
 impl Lowering<'_> {

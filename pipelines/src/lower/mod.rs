@@ -58,7 +58,7 @@ use crate::{
 };
 use flow::Flows;
 pub use side_outputs::MAX_OPEN as SET_ASIDE_MAX_OPEN;
-pub(crate) use tables::table_of;
+pub use tables::table_of;
 pub use tagflow_operators::size::{Load, StateSize};
 
 /// The parameters of a graph.

@@ -53,7 +53,7 @@ impl Lowering<'_> {
 ///
 /// # Errors
 /// `Data` where a row cannot be read, or two have the same key.
-pub(crate) fn table_of(name: &str, table: &spec::Dimension, rows: &Rows) -> Result<Dimension> {
+pub fn table_of(name: &str, table: &spec::Dimension, rows: &Rows) -> Result<Dimension> {
     let decoded = decoder(table)()?.decode(rows)?;
     if let Some(bad) = decoded.rejected.first() {
         return Err(Error::data(format!(

@@ -166,7 +166,7 @@ pub const SEGMENT_CHANGES: &str = "segments.changes";
 
 impl Spec {
     /// The size of a buffer: `most`, or this part of the limit if that is less.
-    pub(crate) fn part_of_memory(&self, part: usize, most: usize) -> usize {
+    pub fn part_of_memory(&self, part: usize, most: usize) -> usize {
         let limit = self.memory.as_ref().map(|memory| memory.limit.bytes());
         limit.map_or(most, |limit| most.min(limit as usize / part))
     }

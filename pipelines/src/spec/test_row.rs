@@ -41,7 +41,7 @@ impl TestRow {
     }
 
     /// The instant that `text` denotes in a row.
-    pub(crate) fn instant(text: &str) -> Option<EventTime> {
+    pub fn instant(text: &str) -> Option<EventTime> {
         EventTime::parse(text, Kind::String).ok()
     }
 }

@@ -65,7 +65,7 @@ impl SqlError {
     }
 
     /// Whether its position is known.
-    pub(crate) fn is_placed(&self) -> bool {
+    pub fn is_placed(&self) -> bool {
         (self.line, self.column) != (1, 1)
     }
 
@@ -90,7 +90,7 @@ impl SqlError {
     /// Adds the help that the text itself suggests: a misspelt keyword at the position of the
     /// error, or a window of another dialect.
     #[must_use]
-    pub(crate) fn help_for(self, text: &str) -> Self {
+    pub fn help_for(self, text: &str) -> Self {
         if self.help.is_some() {
             return self;
         }
@@ -107,7 +107,7 @@ impl SqlError {
     }
 
     /// An error of DataFusion's planner.
-    pub(crate) fn of_planner(error: &DataFusionError) -> Self {
+    pub fn of_planner(error: &DataFusionError) -> Self {
         let place = error.diagnostic().and_then(|diagnostic| diagnostic.span);
         match error.find_root() {
             DataFusionError::SchemaError(schema, _) => of_schema(schema).at(place),

@@ -6,12 +6,12 @@ use tagflow_engine::EventTime;
 
 use super::Check;
 use crate::{
+    counters::COUNTERS,
     diagnostic::{Position, unknown},
     spec::{
         Action, Content, DEAD_LETTERS, Expect, Expectation, Format, LATE, Name, TAG_CHANGES,
         TestCase, Tick, WatermarkStep,
     },
-    testing::COUNTERS,
 };
 
 impl Check<'_, '_> {

@@ -9,12 +9,10 @@ use arrow::{
     json::ReaderBuilder,
     util::display::{ArrayFormatter, FormatOptions},
 };
+use tagflow_config::diagnostic::{Diagnostics, Position, unknown};
 use tagflow_engine::Result;
 
-use crate::{
-    diagnostic::{Diagnostics, Position, unknown},
-    spec::TestRow,
-};
+use crate::spec::TestRow;
 
 /// An expected row, with the columns that it names.
 pub struct Expected {

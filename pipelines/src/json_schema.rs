@@ -9,8 +9,9 @@ use schemars::{
     transform::{Transform, transform_subschemas},
 };
 use serde_json::Value;
+use tagflow_config::stable_json::canonical;
 
-use crate::{spec::Spec, stable_json::canonical};
+use crate::spec::Spec;
 
 /// The schema, as `schemas/json/pipeline.schema.json` contains it.
 pub fn json_schema() -> String {

@@ -1,8 +1,6 @@
-//! Tagflow's pipeline file: its blocks ([`spec`]), its parser ([`load()`], [`interpolate`]), its
-//! problems ([`diagnostic`]), and its JSON Schema for editors ([`json_schema`]).
-//!
-//! Also the planner of its SQL ([`sql`]), and the translation to a graph that the engine runs
-//! ([`lower()`], [`explain`]).
+//! From the pipeline file to the graph: its blocks ([`spec`]), its parser ([`load()`]), the planner
+//! of its SQL ([`sql`]), and the translation to a graph that the engine runs ([`lower()`],
+//! [`explain`]). Also its JSON Schema for editors ([`json_schema`]).
 //!
 //! ```
 //! use tagflow_pipelines::{LoadOptions, load_str};
@@ -13,10 +11,8 @@
 //! ```
 
 pub mod counters;
-pub mod diagnostic;
 pub mod expected;
 pub mod explain;
-pub mod interpolate;
 pub mod json_schema;
 mod load;
 pub mod lower;
@@ -24,12 +20,10 @@ mod pipeline;
 pub mod plan;
 pub mod spec;
 pub mod sql;
-mod stable_json;
 mod validate;
-mod yaml;
 
-pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity};
 pub use load::{LoadOptions, Parsed, load, load_str, parse, parse_str};
 pub use lower::{LowerOptions, Lowered, check, lower};
 pub use pipeline::{Pipeline, diagnose};
 pub use spec::Spec;
+pub use tagflow_config::{Diagnostic, Diagnostics, Position, Severity, diagnostic};

@@ -7,13 +7,14 @@ use std::{
     sync::Arc,
 };
 
-use crate::{
+use tagflow_config::{
+    Reader,
     diagnostic::{Diagnostics, Position, Severity},
     interpolate::{Env, Params, Variables},
-    spec::{Reader, Spec},
-    validate::validate,
     yaml,
 };
+
+use crate::{spec::Spec, validate::validate};
 
 /// The size limit of a pipeline file.
 const MAX_FILE_BYTES: u64 = 4 << 20;

@@ -7,15 +7,13 @@ mod tests;
 
 use std::collections::HashSet;
 
+use tagflow_config::diagnostic::{Diagnostics, Position, closest, unknown};
 use tagflow_connectors::{files, storage};
 use tagflow_schemas::ColumnType;
 
-use crate::{
-    diagnostic::{Diagnostics, Position, closest, unknown},
-    spec::{
-        Deliver, Dimension, Format, GeneratorSource, Input, Name, OPEN_TO_OTHERS, Output, Setting,
-        Sink, Source, Spec,
-    },
+use crate::spec::{
+    Deliver, Dimension, Format, GeneratorSource, Input, Name, OPEN_TO_OTHERS, Output, Setting,
+    Sink, Source, Spec,
 };
 
 /// Adds all errors and warnings of `spec` to `diagnostics`.

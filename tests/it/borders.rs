@@ -8,14 +8,19 @@ use std::{
 use serde_json::Value;
 
 /// The dependencies of each crate on our other crates that are allowed, except in tests.
-const ALLOWED: [(&str, &[&str]); 7] = [
+const ALLOWED: [(&str, &[&str]); 8] = [
     ("tagflow-schemas", &[]),
     ("tagflow-engine", &[]),
+    ("tagflow-config", &["tagflow-engine"]),
     ("tagflow-operators", &["tagflow-engine", "tagflow-schemas"]),
-    ("tagflow-connectors", &["tagflow-engine", "tagflow-schemas"]),
+    (
+        "tagflow-connectors",
+        &["tagflow-config", "tagflow-engine", "tagflow-schemas"],
+    ),
     (
         "tagflow-pipelines",
         &[
+            "tagflow-config",
             "tagflow-connectors",
             "tagflow-engine",
             "tagflow-operators",
@@ -25,6 +30,7 @@ const ALLOWED: [(&str, &[&str]); 7] = [
     (
         "tagflow-service",
         &[
+            "tagflow-config",
             "tagflow-connectors",
             "tagflow-engine",
             "tagflow-operators",

@@ -19,8 +19,9 @@ use syn::{
 };
 
 /// The crates, by their folders.
-const CRATES: [&str; 7] = [
+const CRATES: [&str; 8] = [
     ".",
+    "config",
     "connectors",
     "engine",
     "operators",

@@ -3,11 +3,12 @@ use std::{collections::BTreeSet, env, fs, path::Path};
 use serde_json::{Map, Value};
 
 use super::*;
-use crate::{
+use tagflow_config::{
     diagnostic::Diagnostics,
-    spec::tests::everything::EVERYTHING,
     yaml::{self, Kind, Node},
 };
+
+use crate::spec::tests::everything::EVERYTHING;
 
 /// `UPDATE_SCHEMA=1 cargo test -p tagflow-pipelines json_schema` rewrites it.
 #[test]

@@ -9,8 +9,9 @@ use super::{
     sql_errors::{add, sql},
     stages,
 };
+use tagflow_config::diagnostic::{Diagnostics, Position};
+
 use crate::{
-    diagnostic::{Diagnostics, Position},
     spec::{Name, Query, Spec, SqlText},
     sql::{Definition, Fault, MetricsPart, Part, SelectItem},
 };

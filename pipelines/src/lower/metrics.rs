@@ -1,7 +1,8 @@
 //! Finds the position of a part of a `metrics` block in the file.
 
+use tagflow_config::diagnostic::{Diagnostics, Position};
+
 use crate::{
-    diagnostic::{Diagnostics, Position},
     spec::{Measure, Metrics, MetricsWindow, Name, Setting, SqlText},
     sql::{MetricsPart, SqlError},
 };

@@ -44,6 +44,7 @@ use std::{
 };
 
 use arrow::datatypes::SchemaRef;
+use tagflow_config::diagnostic::{Diagnostics, Position};
 use tagflow_engine::{
     Clock, Error, Port, SystemClock,
     files::Table,
@@ -52,7 +53,6 @@ use tagflow_engine::{
 use tagflow_operators::{join::CurrentDimension, tags::Tags};
 
 use crate::{
-    diagnostic::{Diagnostics, Position},
     spec::{self, Spec},
     sql::{Needs, Program, tags::PlannedTags},
 };

@@ -24,8 +24,9 @@ use super::{
     flow::{Computed, Flow, Offsets},
     sql_errors, tap,
 };
+use tagflow_config::diagnostic::{same_but_for_case, unknown};
+
 use crate::{
-    diagnostic::{same_but_for_case, unknown},
     spec::{self, Name, ParquetSink, Setting, Sink, TAGS_CURRENT, WriteMode},
     sql::{Output, OutputColumn, Relation, Rows, SqlError, Upsert},
 };

@@ -24,8 +24,9 @@ use tagflow_engine::{
 use tagflow_schemas::Column;
 
 use super::{Lowering, flow::Flow};
+use tagflow_config::diagnostic::Position;
+
 use crate::{
-    diagnostic::Position,
     spec::{self, Columns, Format, GeneratorSource, Input, Setting, Source},
     sql::{Needs, Rows},
 };

@@ -1,10 +1,8 @@
 //! Errors of SQL at their positions in the file.
 
-use crate::{
-    diagnostic::{Diagnostics, Position},
-    spec::SqlText,
-    sql::SqlError,
-};
+use tagflow_config::diagnostic::{Diagnostics, Position};
+
+use crate::{spec::SqlText, sql::SqlError};
 
 /// Adds an error of a SQL text, at its position in the file.
 pub(super) fn sql(text: &SqlText, path: String, error: &SqlError, diagnostics: &mut Diagnostics) {

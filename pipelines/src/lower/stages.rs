@@ -1,8 +1,9 @@
 //! The parts of a step before its `where` and `select`, each a relation of its own: `<step>.dedupe`
 //! ▷ `<step>.bots` ▷ `<step>.rate` ▷ `<step>.sessions`.
 
+use tagflow_config::diagnostic::Position;
+
 use crate::{
-    diagnostic::Position,
     spec::{Setting, Step},
     sql::{Definition, OrderedRule, Part},
 };

@@ -23,8 +23,9 @@ use super::{
     flow::{Computed, Flow, Offsets},
     sinks::{PlannedSink, newest_profile},
 };
+use tagflow_config::diagnostic::Position;
+
 use crate::{
-    diagnostic::Position,
     spec::{ParquetSink, SEGMENT_CHANGES, Setting, TAG_CHANGES, TAGS_CURRENT},
     sql::{Lineage, Relation, Rows, tags},
 };

@@ -4,12 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use schemars::JsonSchema;
 use serde::Serialize;
-
-use super::{
-    Setting,
-    read::{Read, Reader},
-};
-use crate::{diagnostic::Position, yaml::Node};
+use tagflow_config::{Read, Reader, Setting, diagnostic::Position, yaml::Node};
 
 /// The HTTP server for health, metrics and status while a pipeline runs. It has no authentication.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -22,17 +17,6 @@ pub struct Admin {
     /// metrics.internal`. Addresses are always allowed.
     #[schemars(extend("default" = serde_json::json!([])))]
     pub allowed_hosts: Vec<Setting<String>>,
-}
-
-/// Parses an address and port to listen on. Without a host, as in `:8642`, and with `localhost` it
-/// is 127.0.0.1.
-pub fn parse_listen(text: &str) -> Option<SocketAddr> {
-    match text.split_once(':') {
-        Some(("" | "localhost", port)) if !port.contains(':') => {
-            Some((Ipv4Addr::LOCALHOST, port.parse().ok()?).into())
-        }
-        _ => text.parse().ok(),
-    }
 }
 
 /// The warning for an address that other machines can reach.

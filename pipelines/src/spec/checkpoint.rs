@@ -4,12 +4,8 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-
-use super::{
-    Setting,
-    read::{Read, Reader},
-};
-use crate::{
+use tagflow_config::{
+    Read, Reader, Setting,
     diagnostic::Position,
     yaml::{Node, Scalar, Style, Value},
 };

@@ -4,16 +4,13 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
-use tagflow_schemas::{Column, ColumnType, column::TYPE_NAMES};
-
-use super::{
-    Name,
-    read::{Read, Reader},
-};
-use crate::{
+use tagflow_config::{
+    Name, Read, Reader,
     diagnostic::{Position, closest},
+    yaml::NO_STRUCTS,
     yaml::{Node, Style, Value},
 };
+use tagflow_schemas::{Column, ColumnType, column::TYPE_NAMES};
 
 /// The columns of a source, in the file's order, each with its position in the file.
 #[derive(Debug, Clone)]
@@ -198,10 +195,6 @@ impl Read for WrittenType {
         }
     }
 }
-
-/// The help for types with named fields.
-pub(crate) const NO_STRUCTS: &str =
-    "there are no structs yet: read the column as `json`, and take values out of its text with SQL";
 
 /// Tagflow's name for a type name of other systems.
 fn synonym(name: &str) -> Option<&'static str> {

@@ -4,12 +4,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-
-use super::{
-    Setting,
-    read::{Read, Reader},
-};
-use crate::yaml::Node;
+use tagflow_config::{Read, Reader, Setting, yaml::Node};
 
 /// Drops rows whose key was seen before: in the order of event time, a row passes unless a row that
 /// passed is at most `within` before it.

@@ -2,12 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
-
-use super::{
-    ByteSize, Setting,
-    read::{Read, Reader},
-};
-use crate::yaml::Node;
+use tagflow_config::{ByteSize, Read, Reader, Setting, yaml::Node};
 
 /// The undelivered output of a sink at which the pipeline stops reading. It continues when the
 /// target has more of the output.

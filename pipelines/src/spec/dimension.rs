@@ -4,12 +4,9 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use tagflow_config::{Read, Reader, Setting, yaml::Node};
 
-use super::{
-    Columns, Format, Setting,
-    read::{Read, Reader},
-};
-use crate::yaml::Node;
+use super::{Columns, Format};
 
 const REFRESH: Duration = Duration::from_mins(1);
 

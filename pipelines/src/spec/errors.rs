@@ -4,12 +4,9 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use tagflow_config::{Ratio, Read, Reader, Setting, yaml::Node};
 
-use super::{
-    Checkpoint, Ratio, Setting,
-    read::{Read, Reader},
-};
-use crate::yaml::Node;
+use super::Checkpoint;
 
 /// How unusable rows are handled.
 #[derive(Debug, Clone, Serialize, JsonSchema)]

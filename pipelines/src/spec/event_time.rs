@@ -4,14 +4,8 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use tagflow_config::{Choice, Read, Reader, Setting, diagnostic::Position, yaml::Node};
 use tagflow_engine::EventTime;
-
-use super::{
-    Setting,
-    read::{Read, Reader},
-    scalars::Choice,
-};
-use crate::{diagnostic::Position, yaml::Node};
 
 /// The event time of a row, and its expected disorder.
 #[derive(Debug, Clone, Serialize, JsonSchema)]

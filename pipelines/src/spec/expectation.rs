@@ -1,15 +1,13 @@
 //! `expect`: the expected rows of a node.
 
 use schemars::{Schema, json_schema};
-
-use super::{
-    Name, Nodes, Setting, TestRow,
-    read::{Read, Reader},
-};
-use crate::{
+use tagflow_config::{
+    Name, Nodes, Read, Reader, Setting,
     diagnostic::{Position, unknown},
     yaml::{Key, Node, Value},
 };
+
+use super::TestRow;
 
 /// The expected results so far.
 #[derive(Debug, Clone)]

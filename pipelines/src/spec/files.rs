@@ -2,12 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
-
-use super::{
-    Setting,
-    read::{Read, Reader},
-};
-use crate::yaml::Node;
+use tagflow_config::{Read, Reader, Setting, yaml::Node};
 
 /// Files on a local disk or an object store, each read once, in the order of their event times.
 #[derive(Debug, Clone, Serialize, JsonSchema)]

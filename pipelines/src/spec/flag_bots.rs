@@ -4,12 +4,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-
-use super::{
-    Setting,
-    read::{Read, Reader},
-};
-use crate::yaml::Node;
+use tagflow_config::{Read, Reader, Setting, yaml::Node};
 
 /// Adds a boolean column that marks rows from bots: by their user agent, by the rate of their key,
 /// or by either. No row is dropped.

@@ -2,13 +2,11 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use tagflow_connectors::format::Tz;
-
-use super::{
-    Setting,
-    read::{Read, Reader},
+use tagflow_config::{
+    Read, Reader, Setting,
+    yaml::{Node, Value},
 };
-use crate::yaml::{Node, Value};
+use tagflow_connectors::format::Tz;
 
 /// How a row is encoded: exactly one of `json`, `csv` and `parquet`.
 #[derive(Debug, Clone, Serialize, JsonSchema)]

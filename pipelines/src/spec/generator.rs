@@ -4,13 +4,8 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use tagflow_config::{Ratio, Read, Reader, Setting, yaml::Node};
 use tagflow_engine::EventTime;
-
-use super::{
-    Ratio, Setting,
-    read::{Read, Reader},
-};
-use crate::yaml::Node;
 
 /// 2026-01-05T00:00:00Z, a Monday.
 const FIRST_EVENT: EventTime = EventTime::from_micros(1_767_571_200_000_000);

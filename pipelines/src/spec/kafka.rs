@@ -4,13 +4,7 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
-
-use super::{
-    Nodes, Secret, Setting,
-    read::{Read, Reader},
-    scalars::Choice,
-};
-use crate::yaml::Node;
+use tagflow_config::{Choice, Nodes, Read, Reader, Secret, Setting, yaml::Node};
 
 /// Topics of a Kafka cluster, all read by one consumer.
 #[derive(Debug, Clone, Serialize, JsonSchema)]

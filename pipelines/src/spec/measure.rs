@@ -2,13 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
-
-use super::{
-    Setting, SqlText,
-    read::{Fields, Read, Reader},
-    scalars::Choice,
-};
-use crate::yaml::Node;
+use tagflow_config::{Choice, Fields, Read, Reader, Setting, SqlText, yaml::Node};
 
 /// One column of a `metrics` table: an aggregate over the rows of a source.
 #[derive(Debug, Clone, Serialize, JsonSchema)]

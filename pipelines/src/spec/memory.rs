@@ -2,12 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
-
-use super::{
-    ByteSize, Setting,
-    read::{Read, Reader},
-};
-use crate::yaml::Node;
+use tagflow_config::{ByteSize, Read, Reader, Setting, yaml::Node};
 
 /// The memory limit of the process: near the limit, reading pauses and a commit happens early.
 #[derive(Debug, Clone, Serialize, JsonSchema)]

@@ -4,15 +4,12 @@ use std::{borrow::Cow, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
-
-use super::{
-    Measure, Nodes, Setting, SqlText,
-    nodes::in_order,
-    read::{Read, Reader},
-    scalars::Choice,
-    setting::{Leaf, Mistake},
+use tagflow_config::{
+    Choice, Leaf, Mistake, Nodes, Read, Reader, Setting, SqlText, in_order,
+    yaml::{Kind, Node},
 };
-use crate::yaml::{Kind, Node};
+
+use super::Measure;
 
 /// Measures of several sources in one table, one row per window and key.
 #[derive(Debug, Clone, Serialize, JsonSchema)]

@@ -19,20 +19,14 @@ mod kafka;
 mod measure;
 mod memory;
 mod metrics;
-mod nodes;
 mod params;
 mod parquet;
 mod query;
-mod read;
-mod scalars;
 mod scenes;
-mod secret;
 mod segments;
 mod sessions;
-mod setting;
 mod sink;
 mod source;
-mod sql_text;
 mod step;
 pub mod tags;
 mod test_case;
@@ -42,16 +36,16 @@ pub(crate) mod tests;
 
 use std::{sync::Arc, time::Duration};
 
+use errors::WrittenErrors;
 use schemars::JsonSchema;
 use serde::Serialize;
+use tagflow_config::{Reader, diagnostic::Diagnostics, stable_json::canonical, yaml::Node};
 
-use crate::{diagnostic::Diagnostics, stable_json::canonical, yaml::Node};
-use errors::WrittenErrors;
+pub use tagflow_config::{ByteSize, Name, Nodes, Ratio, Secret, Setting, SqlText, parse_listen};
 
-pub use admin::{Admin, OPEN_TO_OTHERS, parse_listen};
+pub use admin::{Admin, OPEN_TO_OTHERS};
 pub use checkpoint::Checkpoint;
 pub use columns::Columns;
-pub(crate) use columns::NO_STRUCTS;
 pub use dedupe::Dedupe;
 pub use deliver::Deliver;
 pub use dimension::Dimension;
@@ -66,25 +60,18 @@ pub use kafka::{KafkaSource, OnDataLoss, Properties, Start};
 pub use measure::{Agg, Measure, Sketch, Theta};
 pub use memory::Memory;
 pub use metrics::{Corrections, Day, Metrics, MetricsEmit, MetricsWindow, Width};
-pub use nodes::{Name, Nodes};
 pub use params::Params;
 pub use parquet::{Compression, ParquetFiles, ParquetSink, WriteMode};
 pub use query::{Emit, Query};
-pub use scalars::{ByteSize, Ratio};
 pub use scenes::Scene;
-pub use secret::Secret;
 pub use segments::Segment;
 pub use sessions::Sessions;
-pub use setting::Setting;
 pub use sink::{BlackholeSink, ConsoleSink, Output, Sink};
 pub use source::{Input, OnError, Source};
-pub use sql_text::SqlText;
 pub use step::{Select, Step};
 pub use tags::Tags;
 pub use test_case::{Action, TestCase, TestStep, Tick, WatermarkStep};
 pub use test_row::{Content, TestRow};
-
-pub(crate) use read::Reader;
 
 /// A streaming data pipeline: sources, steps and queries over them, and sinks.
 #[derive(Debug, Clone, Serialize, JsonSchema)]

@@ -4,12 +4,8 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
-
-use super::{
-    Name,
-    read::{Fields, Reader},
-};
-use crate::{
+use tagflow_config::{
+    Fields, Name, Reader,
     diagnostic::{Position, unknown},
     interpolate::{self, Variables},
     yaml::{Node, Value},

@@ -5,16 +5,10 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::Serialize;
 use serde_json::json;
-
-use super::{
-    ByteSize, Nodes, Setting, SqlText,
-    nodes::in_order,
-    read::{Read, Reader},
-    scalars::Choice,
-    setting::{Leaf, Mistake},
-};
-use crate::{
+use tagflow_config::{
+    ByteSize, Choice, Leaf, Mistake, Nodes, Read, Reader, Setting, SqlText,
     diagnostic::Position,
+    in_order,
     yaml::{Kind, Node},
 };
 

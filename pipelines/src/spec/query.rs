@@ -4,14 +4,10 @@ use std::{borrow::Cow, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
-
-use super::{
-    Setting, SqlText,
-    read::{Read, Reader},
-    scalars::Choice,
-    setting::Leaf,
+use tagflow_config::{
+    Choice, Leaf, Read, Reader, Setting, SqlText,
+    yaml::{Node, Value},
 };
-use crate::yaml::{Node, Value};
 
 /// A query: its SQL alone, or a map with `sql`, `emit`, `allowed_lateness` and
 /// `ttl`.

@@ -2,12 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
-
-use super::{
-    Setting,
-    read::{Read, Reader},
-};
-use crate::yaml::Node;
+use tagflow_config::{Read, Reader, Setting, yaml::Node};
 
 /// The tags and segments that one kind of caller may read.
 #[derive(Debug, Clone, Serialize, JsonSchema)]

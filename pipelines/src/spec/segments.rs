@@ -4,12 +4,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-
-use super::{
-    Setting, SqlText,
-    read::{Read, Reader},
-};
-use crate::yaml::Node;
+use tagflow_config::{Read, Reader, Setting, SqlText, yaml::Node};
 
 /// The keys to which a rule over their tags applies: `when` it is true, or from `enter` to `exit`.
 #[derive(Debug, Clone, Serialize, JsonSchema)]

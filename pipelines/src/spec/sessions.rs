@@ -4,12 +4,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-
-use super::{
-    Setting,
-    read::{Read, Reader},
-};
-use crate::yaml::Node;
+use tagflow_config::{Read, Reader, Setting, yaml::Node};
 
 /// Adds a column with the session of each row. A session is rows of one key, each at most `gap`
 /// after the one before, in event time.

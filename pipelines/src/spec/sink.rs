@@ -2,12 +2,9 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use tagflow_config::{Read, Reader, Setting, yaml::Node};
 
-use super::{
-    Deliver, ParquetSink, Setting,
-    read::{Read, Reader},
-};
-use crate::yaml::Node;
+use super::{Deliver, ParquetSink};
 
 /// The target of results: exactly one of `parquet`, `console` and `blackhole`.
 #[derive(Debug, Clone, Serialize, JsonSchema)]

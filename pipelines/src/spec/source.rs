@@ -4,14 +4,9 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use tagflow_config::{ByteSize, Choice, Read, Reader, Setting, yaml::Node};
 
-use super::{
-    ByteSize, Columns, FilesSource, Format, GeneratorSource, JsonFormat, KafkaSource, Setting,
-    Time,
-    read::{Read, Reader},
-    scalars::Choice,
-};
-use crate::yaml::Node;
+use super::{Columns, FilesSource, Format, GeneratorSource, JsonFormat, KafkaSource, Time};
 
 /// A source of rows: exactly one of `kafka`, `files` and `generator`, with its
 /// format, columns and event time.

@@ -4,13 +4,12 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
-
-use super::{
-    Dedupe, FlagBots, Name, Nodes, Sessions, Setting, SqlText,
-    nodes::in_order,
-    read::{Read, Reader},
+use tagflow_config::{
+    Name, Nodes, Read, Reader, Setting, SqlText, in_order,
+    yaml::{Node, Value},
 };
-use crate::yaml::{Node, Value};
+
+use super::{Dedupe, FlagBots, Sessions};
 
 /// Processing of rows one by one, in this order whatever the order of the keys: `dedupe`,
 /// `flag_bots`, `sessions`, `where`, `select`.

@@ -3,17 +3,16 @@
 use std::{borrow::Cow, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use tagflow_config::{
+    Leaf, Mistake, Nodes, Read, Reader, Setting,
+    diagnostic::{Position, unknown},
+    yaml::{Kind, Node, Value},
+};
 use tagflow_engine::EventTime;
 
 use super::{
-    Expect, Nodes, Setting, TestRow,
+    Expect, TestRow,
     expectation::{expect_schema, rows_schema},
-    read::{Read, Reader},
-    setting::{Leaf, Mistake},
-};
-use crate::{
-    diagnostic::{Position, unknown},
-    yaml::{Kind, Node, Value},
 };
 
 /// A test of the pipeline: the input, step by step, and the expected output.

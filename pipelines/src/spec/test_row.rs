@@ -1,17 +1,12 @@
 //! A row of a test.
 
 use serde_json::{Map, Number, Value as Json};
-use tagflow_engine::EventTime;
-
-use super::{
-    Name,
-    read::{Read, Reader},
-    setting::Leaf,
-};
-use crate::{
+use tagflow_config::{
+    Leaf, Name, Read, Reader,
     diagnostic::Position,
     yaml::{Key, Kind, Node, Value},
 };
+use tagflow_engine::EventTime;
 
 /// A row, with its position in the file.
 #[derive(Debug, Clone)]

@@ -9,10 +9,9 @@ mod tags;
 use std::sync::Arc;
 
 use super::*;
-use crate::{
-    diagnostic::Position,
-    load::{LoadOptions, Parsed, load_str, parse_str},
-};
+use tagflow_config::diagnostic::Position;
+
+use crate::load::{LoadOptions, Parsed, load_str, parse_str};
 
 /// Options with the variables of `env` and none of the machine's.
 fn options(env: &[(&str, &str)]) -> LoadOptions {

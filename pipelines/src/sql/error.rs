@@ -4,8 +4,7 @@ use datafusion::{
     common::{Column, DataFusionError, SchemaError, Span, TableReference},
     sql::sqlparser::{parser::ParserError, tokenizer},
 };
-
-use crate::diagnostic::closest;
+use tagflow_config::diagnostic::closest;
 
 /// An error in a SQL text, with its position in the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -15,7 +15,7 @@ use super::{
     plan::{self, Planned},
     resolve, stages, unsupported,
 };
-use crate::diagnostic::closest;
+use tagflow_config::diagnostic::closest;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Visit {

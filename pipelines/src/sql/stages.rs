@@ -17,7 +17,7 @@ use super::{
     plan::{self, Planned},
     stream::{Ordered, Scan, Stream},
 };
-use crate::diagnostic::unknown;
+use tagflow_config::diagnostic::unknown;
 
 /// The rows of `from` by `key` in the order of their event time.
 pub(super) fn ordered(

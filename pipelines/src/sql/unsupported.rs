@@ -16,10 +16,9 @@ use super::{
     functions::{self, ROW_NUMBER},
     parse,
 };
-use crate::{
-    diagnostic::closest,
-    spec::{SEGMENT_CHANGES, TAG_CHANGES, TAGS_CURRENT},
-};
+use tagflow_config::diagnostic::closest;
+
+use crate::spec::{SEGMENT_CHANGES, TAG_CHANGES, TAGS_CURRENT};
 
 /// The reasons why a query or an expression cannot run on a stream, by place.
 pub(crate) fn refuse(syntax: &impl Visit, functions: &Functions) -> Vec<SqlError> {

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use super::Check;
-use crate::{
-    diagnostic::{Position, unknown},
-    spec::{
-        Name, Output, ParquetSink, Setting, Sink, TAG_CHANGES, TAGS_CURRENT, Tags, WriteMode,
-        tags::TagDefinition,
-    },
+use tagflow_config::diagnostic::{Position, unknown};
+
+use crate::spec::{
+    Name, Output, ParquetSink, Setting, Sink, TAG_CHANGES, TAGS_CURRENT, Tags, WriteMode,
+    tags::TagDefinition,
 };
 
 /// The columns of the profile that are no tags, beside the key.

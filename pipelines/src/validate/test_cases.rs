@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use tagflow_engine::EventTime;
 
 use super::Check;
+use tagflow_config::diagnostic::{Position, unknown};
+
 use crate::{
     counters::COUNTERS,
-    diagnostic::{Position, unknown},
     spec::{
         Action, Content, DEAD_LETTERS, Expect, Expectation, Format, LATE, Name, TAG_CHANGES,
         TestCase, Tick, WatermarkStep,

@@ -4,15 +4,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-
-use crate::{
-    spec::{
-        Setting, SqlText,
-        read::{Read, Reader},
-        scalars::Choice,
-    },
-    yaml::Node,
-};
+use tagflow_config::{Choice, Read, Reader, Setting, SqlText, yaml::Node};
 
 /// Whether an event did not follow in time.
 #[derive(Debug, Clone, Serialize, JsonSchema)]

@@ -7,14 +7,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::TagWindow;
-use crate::{
-    diagnostic::Position,
-    spec::{
-        Setting, SqlText,
-        read::{Fields, Read, Reader},
-        scalars::Choice,
-    },
-    yaml::Node,
+use tagflow_config::{
+    Choice, Fields, Read, Reader, Setting, SqlText, diagnostic::Position, yaml::Node,
 };
 
 /// An aggregate of the events of each key.

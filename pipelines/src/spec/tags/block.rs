@@ -6,13 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{TagDefinition, TagMemory};
-use crate::{
-    spec::{
-        Nodes, Setting,
-        read::{Read, Reader},
-    },
-    yaml::Node,
-};
+use tagflow_config::{Nodes, Read, Reader, Setting, yaml::Node};
 
 /// Tags of each key: values over rolling windows that are correct every second, even without new
 /// events.

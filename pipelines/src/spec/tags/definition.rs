@@ -6,10 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
 use super::{AbsenceTag, AggregateTag, FunnelTag, ScoreTag, TimeSinceTag, TopKTag};
-use crate::{
-    spec::read::{Read, Reader},
-    yaml::Node,
-};
+use tagflow_config::{Read, Reader, yaml::Node};
 
 /// The kind of a tag: exactly one of these.
 #[derive(Debug, Clone, Serialize)]

@@ -4,15 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use schemars::JsonSchema;
 use serde::Serialize;
-
-use crate::{
-    spec::{
-        Setting,
-        read::{Read, Reader},
-        scalars::Choice,
-    },
-    yaml::Node,
-};
+use tagflow_config::{Choice, Read, Reader, Setting, yaml::Node};
 
 /// The age of another tag's time, in whole units; null if the time is null.
 #[derive(Debug, Clone, Serialize, JsonSchema)]

@@ -4,16 +4,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-
-use crate::{
-    spec::{
-        Nodes, Setting, SqlText,
-        nodes::in_order,
-        read::{Read, Reader},
-        scalars::Choice,
-    },
-    yaml::Node,
-};
+use tagflow_config::{Choice, Nodes, Read, Reader, Setting, SqlText, in_order, yaml::Node};
 
 /// The furthest step that the events of each key reach in order; null before the first.
 #[derive(Debug, Clone, Serialize, JsonSchema)]

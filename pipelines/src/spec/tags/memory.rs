@@ -2,14 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
-
-use crate::{
-    spec::{
-        ByteSize, Setting,
-        read::{Read, Reader},
-    },
-    yaml::Node,
-};
+use tagflow_config::{ByteSize, Read, Reader, Setting, yaml::Node};
 
 /// The memory for keys. Keys without recent events are spilled to the local disk, which is a cache;
 /// commits contain all keys.

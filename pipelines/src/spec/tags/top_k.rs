@@ -4,14 +4,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-
-use crate::{
-    spec::{
-        Nodes, Setting, SqlText,
-        read::{Read, Reader},
-    },
-    yaml::Node,
-};
+use tagflow_config::{Nodes, Read, Reader, Setting, SqlText, yaml::Node};
 
 /// The items with the highest weight among the events of each key: a list, the heaviest first.
 #[derive(Debug, Clone, Serialize, JsonSchema)]

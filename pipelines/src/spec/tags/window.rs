@@ -4,11 +4,7 @@ use std::time::Duration;
 
 use schemars::{Schema, json_schema};
 use serde_json::json;
-
-use crate::{
-    spec::setting::{Leaf, Mistake},
-    yaml::Kind,
-};
+use tagflow_config::{Leaf, Mistake, yaml::Kind};
 
 /// The events of a tag: those of the last span of time, or all.
 #[derive(Debug, Clone, PartialEq, Eq)]

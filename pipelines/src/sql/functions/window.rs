@@ -19,9 +19,8 @@ use datafusion::{
         ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
     },
 };
+use tagflow_config::diagnostic::closest;
 use tagflow_operators::window::{CalendarUnit, Period, Span, Tz, Weekday, Windows};
-
-use crate::diagnostic::closest;
 
 const DAY_US: i64 = 24 * 60 * 60 * 1_000_000;
 

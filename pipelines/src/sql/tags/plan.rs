@@ -18,8 +18,9 @@ use super::{
     columns::{Columns, Laid, kept_as},
     rules,
 };
+use tagflow_config::diagnostic::{Diagnostics, Position, unknown};
+
 use crate::{
-    diagnostic::{Diagnostics, Position, unknown},
     spec::{
         self, Setting, Spec, SqlText, Tags,
         tags::{

@@ -13,6 +13,7 @@ use datafusion::{
     },
     logical_expr::{Between, BinaryExpr, Expr, ExprSchemable, Operator},
 };
+use tagflow_config::diagnostic::Diagnostics;
 use tagflow_operators::{
     expr::condition as physical_condition,
     row_errors::RowErrors,
@@ -20,7 +21,6 @@ use tagflow_operators::{
 };
 
 use crate::{
-    diagnostic::Diagnostics,
     spec::{Spec, SqlText},
     sql::{Catalog, SqlError, resolve},
 };

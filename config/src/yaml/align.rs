@@ -10,7 +10,7 @@ impl Scalar {
     /// Indentation, folded lines and quotes are in the file and not in the text, so both are walked
     /// together. Each character of the text matches the next equal one in the file. The position of
     /// an escape (`\t`) is where it begins.
-    pub(crate) fn positions(&self, file: &str, at: Position) -> Vec<Position> {
+    pub fn positions(&self, file: &str, at: Position) -> Vec<Position> {
         let mut source = Source {
             rest: file.get(self.source.clone()).unwrap_or_default(),
             at,

@@ -1,18 +1,19 @@
 //! The scalars of the file: text, numbers, durations, sizes, ratios, instants.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
+use chrono_tz::{TZ_VARIANTS, Tz};
 use schemars::{Schema, json_schema};
 use serde_json::json;
-use tagflow_connectors::format::{TZ_VARIANTS, Tz};
 use tagflow_engine::{EventTime, time::micros};
 
-use super::{
-    admin::parse_listen,
-    setting::{Leaf, Mistake},
-};
 use crate::{
     diagnostic::{closest, unknown},
+    setting::{Leaf, Mistake},
     yaml::Kind,
 };
 
@@ -306,6 +307,17 @@ impl Leaf for Tz {
     }
 }
 
+/// Parses an address and port to listen on. Without a host, as in `:8642`, and with `localhost` it
+/// is 127.0.0.1.
+pub fn parse_listen(text: &str) -> Option<SocketAddr> {
+    match text.split_once(':') {
+        Some(("" | "localhost", port)) if !port.contains(':') => {
+            Some((Ipv4Addr::LOCALHOST, port.parse().ok()?).into())
+        }
+        _ => text.parse().ok(),
+    }
+}
+
 impl Leaf for SocketAddr {
     const EXPECTED: &'static str = "an address and port like `127.0.0.1:8642`";
 
@@ -347,7 +359,7 @@ impl Leaf for EventTime {
 }
 
 /// A scalar with a few possible names.
-pub(crate) trait Choice: Copy + PartialEq + 'static {
+pub trait Choice: Copy + PartialEq + 'static {
     /// All names, for messages.
     const EXPECTED: &'static str;
     /// Each name and its value.

@@ -5,9 +5,9 @@ use std::{borrow::Cow, fmt};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
-use super::read::{Read, Reader};
 use crate::{
     diagnostic::Position,
+    read::{Read, Reader},
     yaml::{Node, Value},
 };
 

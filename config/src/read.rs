@@ -9,21 +9,25 @@ use crate::{
 };
 
 /// A type that can be read from a node. `None` if it cannot, after reporting why.
-pub(crate) trait Read: Sized {
+pub trait Read: Sized {
+    /// Reads `node`, and reports every mistake in it to `reader`.
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self>;
 }
 
 /// The state of reading.
-pub(crate) struct Reader<'a> {
+pub struct Reader<'a> {
     /// The whole text of the file.
-    pub(crate) text: &'a str,
-    pub(crate) variables: Arc<Variables>,
-    pub(crate) diagnostics: Diagnostics,
+    pub text: &'a str,
+    /// The targets of references.
+    pub variables: Arc<Variables>,
+    /// The problems so far.
+    pub diagnostics: Diagnostics,
     path: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(text: &'a str, variables: Variables, diagnostics: Diagnostics) -> Self {
+    /// A reader of the file `text`.
+    pub fn new(text: &'a str, variables: Variables, diagnostics: Diagnostics) -> Self {
         Self {
             text,
             variables: Arc::new(variables),
@@ -33,7 +37,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads `node`, the value of `key`.
-    pub(crate) fn enter<T: Read>(&mut self, key: &str, node: &Node) -> Option<T> {
+    pub fn enter<T: Read>(&mut self, key: &str, node: &Node) -> Option<T> {
         self.path.push(key.to_owned());
         let value = T::read(node, self);
         self.path.pop();
@@ -41,29 +45,29 @@ impl<'a> Reader<'a> {
     }
 
     /// Reports an error in the current field.
-    pub(crate) fn error(&mut self, at: Position, message: impl Into<String>) -> &mut Diagnostic {
+    pub fn error(&mut self, at: Position, message: impl Into<String>) -> &mut Diagnostic {
         self.diagnostics.error(at, self.path.join("."), message)
     }
 
     /// Reports a warning in the current field.
-    pub(crate) fn warning(&mut self, at: Position, message: impl Into<String>) -> &mut Diagnostic {
+    pub fn warning(&mut self, at: Position, message: impl Into<String>) -> &mut Diagnostic {
         self.diagnostics.warning(at, self.path.join("."), message)
     }
 
     /// Reports that `node` is not the `expected` value.
-    pub(crate) fn mismatch(&mut self, node: &Node, expected: &str) -> &mut Diagnostic {
+    pub fn mismatch(&mut self, node: &Node, expected: &str) -> &mut Diagnostic {
         let got = node.describe();
         self.error(node.at, format!("expected {expected}, got {got}"))
     }
 
     /// The innermost current key.
-    pub(crate) fn key(&self) -> &str {
+    pub fn key(&self) -> &str {
         self.path.last().map_or("", String::as_str)
     }
 
     /// ` in …` for a message: the path without its block, which the name of a node implies. The
     /// items of a list have no names.
-    pub(crate) fn place(&self) -> String {
+    pub fn place(&self) -> String {
         let path = match self.path.as_slice() {
             [_, index, ..] if index.parse::<usize>().is_ok() => &[],
             [_, inner @ ..] if !inner.is_empty() => inner,
@@ -76,7 +80,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The text of a scalar with its references resolved.
-    pub(crate) fn resolve(&mut self, scalar: &Scalar, at: Position) -> Option<Resolved> {
+    pub fn resolve(&mut self, scalar: &Scalar, at: Position) -> Option<Resolved> {
         let problems = match resolve(&scalar.text, &self.variables) {
             Ok(resolved) => return Some(resolved),
             Err(problems) => problems,
@@ -90,7 +94,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The entries of a map.
-    pub(crate) fn map<'n>(&mut self, node: &'n Node, expected: &str) -> Option<&'n [(Key, Node)]> {
+    pub fn map<'n>(&mut self, node: &'n Node, expected: &str) -> Option<&'n [(Key, Node)]> {
         let Value::Map(entries) = &node.value else {
             self.mismatch(node, expected);
             return None;
@@ -100,7 +104,7 @@ impl<'a> Reader<'a> {
 
     /// The fields of a map with a fixed set of keys. Each is read by name, then [`Fields::finish`]
     /// reports the keys that were not read.
-    pub(crate) fn fields<'n>(&mut self, node: &'n Node) -> Option<Fields<'n>> {
+    pub fn fields<'n>(&mut self, node: &'n Node) -> Option<Fields<'n>> {
         let entries = self.map(node, "a map")?;
         Some(Fields {
             at: node.at,
@@ -112,8 +116,9 @@ impl<'a> Reader<'a> {
 }
 
 /// The fields of a map.
-pub(crate) struct Fields<'n> {
-    pub(crate) at: Position,
+pub struct Fields<'n> {
+    /// The position of the map.
+    pub at: Position,
     entries: &'n [(Key, Node)],
     known: Vec<&'static str>,
     later: Vec<&'static str>,
@@ -121,7 +126,7 @@ pub(crate) struct Fields<'n> {
 
 impl<'n> Fields<'n> {
     /// The key and value of the field `name`, if it is there and not null.
-    pub(crate) fn get(&mut self, name: &'static str) -> Option<&'n (Key, Node)> {
+    pub fn get(&mut self, name: &'static str) -> Option<&'n (Key, Node)> {
         self.known.push(name);
         self.entries
             .iter()
@@ -129,11 +134,7 @@ impl<'n> Fields<'n> {
     }
 
     /// A required field.
-    pub(crate) fn required<T: Read>(
-        &mut self,
-        reader: &mut Reader<'_>,
-        name: &'static str,
-    ) -> Option<T> {
+    pub fn required<T: Read>(&mut self, reader: &mut Reader<'_>, name: &'static str) -> Option<T> {
         let Some((_, node)) = self.get(name) else {
             let place = reader.place();
             reader.error(self.at, format!("missing key `{name}`{place}"));
@@ -143,8 +144,7 @@ impl<'n> Fields<'n> {
     }
 
     /// An optional field: `Some(None)` if absent; `None` is a mistake.
-    #[expect(clippy::option_option, reason = "absent is not unreadable")]
-    pub(crate) fn optional<T: Read>(
+    pub fn optional<T: Read>(
         &mut self,
         reader: &mut Reader<'_>,
         name: &'static str,
@@ -156,8 +156,7 @@ impl<'n> Fields<'n> {
     }
 
     /// A field whose presence has a meaning: without a value it is a map without entries.
-    #[expect(clippy::option_option, reason = "absent is not unreadable")]
-    pub(crate) fn settings<T: Read>(
+    pub fn settings<T: Read>(
         &mut self,
         reader: &mut Reader<'_>,
         name: &'static str,
@@ -174,11 +173,7 @@ impl<'n> Fields<'n> {
     }
 
     /// The only present one of `names`; none or several are a mistake.
-    pub(crate) fn one_of(
-        &self,
-        reader: &mut Reader<'_>,
-        names: &[&'static str],
-    ) -> Option<&'static str> {
+    pub fn one_of(&self, reader: &mut Reader<'_>, names: &[&'static str]) -> Option<&'static str> {
         let is_there = |name: &str| self.entries.iter().find(|(key, _)| key.text == name);
         let there: Vec<_> = names
             .iter()
@@ -202,7 +197,7 @@ impl<'n> Fields<'n> {
     }
 
     /// A field that is designed but that this version does not support yet.
-    pub(crate) fn later(&mut self, reader: &mut Reader<'_>, name: &'static str) {
+    pub fn later(&mut self, reader: &mut Reader<'_>, name: &'static str) {
         if let Some((key, _)) = self.entries.iter().find(|(key, _)| key.text == name) {
             self.later.push(name);
             reader.error(
@@ -213,7 +208,7 @@ impl<'n> Fields<'n> {
     }
 
     /// Reports the unknown keys.
-    pub(crate) fn finish(self, reader: &mut Reader<'_>) {
+    pub fn finish(self, reader: &mut Reader<'_>) {
         for (key, _) in self.entries {
             let key_text = key.text.as_str();
             if self.known.contains(&key_text) || self.later.contains(&key_text) {

@@ -4,19 +4,23 @@ use std::ops::Range;
 
 /// A scalar as written.
 #[derive(Debug, Clone)]
-pub(crate) struct Scalar {
+pub struct Scalar {
     /// Its text, after YAML's own escapes.
-    pub(crate) text: String,
-    pub(crate) style: Style,
+    pub text: String,
+    /// Its notation.
+    pub style: Style,
     /// Its bytes in the file, with its quotes, without a block's header.
-    pub(crate) source: Range<usize>,
+    pub source: Range<usize>,
 }
 
 /// How a scalar is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Style {
+pub enum Style {
+    /// Without quotes.
     Plain,
+    /// `'…'`.
     SingleQuoted,
+    /// `"…"`.
     DoubleQuoted,
     /// `|` or `>`.
     Block,
@@ -24,17 +28,22 @@ pub(crate) enum Style {
 
 /// The type of a scalar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// No value, `~` or `null`.
     Null,
+    /// `true` or `false`.
     Bool,
+    /// A whole number.
     Integer,
+    /// Any other number.
     Float,
+    /// Anything else.
     String,
 }
 
 impl Scalar {
     /// Its type, by YAML 1.2's core schema.
-    pub(crate) fn kind(&self) -> Kind {
+    pub fn kind(&self) -> Kind {
         match self.style {
             Style::Plain => Kind::of_plain(&self.text),
             _ => Kind::String,
@@ -42,7 +51,7 @@ impl Scalar {
     }
 
     /// Its description, for "got …".
-    pub(crate) fn describe(&self) -> String {
+    pub fn describe(&self) -> String {
         let text = shorten(&self.text);
         match self.kind() {
             Kind::Null => "nothing".into(),
@@ -55,7 +64,7 @@ impl Scalar {
 
 impl Kind {
     /// The type of a plain scalar.
-    pub(crate) fn of_plain(text: &str) -> Self {
+    pub fn of_plain(text: &str) -> Self {
         match text {
             "" | "~" | "null" | "Null" | "NULL" => Self::Null,
             "true" | "True" | "TRUE" | "false" | "False" | "FALSE" => Self::Bool,
@@ -79,7 +88,7 @@ fn is_float(text: &str) -> bool {
 }
 
 /// A short form of a text to recognize it by, on one line.
-pub(crate) fn shorten(text: &str) -> String {
+pub(super) fn shorten(text: &str) -> String {
     const LONGEST: usize = 40;
     let line = text.trim().lines().next().unwrap_or_default();
     let mut short: String = line.chars().take(LONGEST).collect();

@@ -1,6 +1,10 @@
 //! The likely cause of a YAML error, from the brackets before it.
 
-use crate::{diagnostic::Position, spec::NO_STRUCTS};
+use crate::diagnostic::Position;
+
+/// The help for types with named fields.
+pub const NO_STRUCTS: &str =
+    "there are no structs yet: read the column as `json`, and take values out of its text with SQL";
 
 /// A bracket or a quotation mark that is still open.
 struct Open {

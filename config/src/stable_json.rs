@@ -4,7 +4,7 @@ use serde_json::Value;
 
 /// The text of `value`: indented, with the keys of every object sorted, whatever the order of the
 /// map type in this build.
-pub(crate) fn canonical(value: Value) -> String {
+pub fn canonical(value: Value) -> String {
     format!("{:#}\n", sorted(value))
 }
 

@@ -27,16 +27,18 @@ const LONGEST_FILE_BYTES: u64 = 1 << 20;
 
 /// The possible targets of references.
 #[derive(Clone)]
-pub(crate) struct Variables {
-    pub(crate) env: Env,
+pub struct Variables {
+    /// The environment.
+    pub env: Env,
     /// The base of the relative paths in `${file:…}`.
-    pub(crate) folder: PathBuf,
-    pub(crate) params: Params,
+    pub folder: PathBuf,
+    /// The params of the file.
+    pub params: Params,
 }
 
 /// The values of `params`, as far as they are known.
 #[derive(Debug, Clone)]
-pub(crate) enum Params {
+pub enum Params {
     /// Inside the `params` block itself.
     NotYet,
     /// `None` is a param whose value is in error.
@@ -51,28 +53,33 @@ impl fmt::Debug for Variables {
 
 /// A leaf's text with its references resolved.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Resolved {
-    pub(crate) text: String,
+pub struct Resolved {
+    /// The resolved text.
+    pub text: String,
     /// For each character of `text`, the index of its origin among the characters of the leaf.
-    pub(crate) origins: Vec<usize>,
+    pub origins: Vec<usize>,
     /// Whether the leaf contains a reference.
-    pub(crate) has_references: bool,
+    pub has_references: bool,
     /// The first `${file:…}`, as the index of its character.
-    pub(crate) file: Option<usize>,
+    pub file: Option<usize>,
 }
 
 /// A reference that cannot be resolved.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Unresolved {
+pub struct Unresolved {
     /// The index of its first character in the leaf.
-    pub(crate) index: usize,
-    pub(crate) message: String,
-    pub(crate) help: Option<String>,
+    pub index: usize,
+    /// The problem; empty if it has been reported elsewhere.
+    pub message: String,
+    /// The fix, if it is known.
+    pub help: Option<String>,
 }
 
-/// Resolves the references of `leaf`, or returns each that cannot be resolved. An `Unresolved` with
-/// an empty message has been reported elsewhere.
-pub(crate) fn resolve(leaf: &str, variables: &Variables) -> Result<Resolved, Vec<Unresolved>> {
+/// Resolves the references of `leaf`.
+///
+/// # Errors
+/// Each reference that cannot be resolved.
+pub fn resolve(leaf: &str, variables: &Variables) -> Result<Resolved, Vec<Unresolved>> {
     let mut resolved = Resolved {
         text: String::new(),
         origins: Vec::new(),

@@ -5,9 +5,9 @@ use std::{borrow::Cow, fmt, ops::Deref};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
-use super::read::{Read, Reader};
 use crate::{
     diagnostic::Position,
+    read::{Read, Reader},
     yaml::{Key, Node},
 };
 
@@ -20,7 +20,7 @@ pub struct Name {
 
 impl Name {
     /// The name as the key of an entry.
-    pub(crate) fn of(key: &Key) -> Self {
+    pub fn of(key: &Key) -> Self {
         Self {
             text: key.text.clone(),
             at: key.at,
@@ -74,7 +74,7 @@ impl<T> Default for Nodes<T> {
 
 impl<T> Nodes<T> {
     /// An unreadable block, which may contain any name.
-    pub(crate) fn unreadable() -> Self {
+    pub fn unreadable() -> Self {
         Self {
             is_readable: false,
             ..Self::default()
@@ -150,7 +150,7 @@ impl<T: Serialize> Serialize for Nodes<T> {
 }
 
 /// Serializes as pairs of name and value, because the order matters.
-pub(crate) fn in_order<T: Serialize, S: Serializer>(
+pub fn in_order<T: Serialize, S: Serializer>(
     nodes: &Nodes<T>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {

@@ -5,9 +5,9 @@ use std::{borrow::Cow, fmt, ops::Deref, time::Duration};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
-use super::read::{Fields, Read, Reader};
 use crate::{
     diagnostic::Position,
+    read::{Fields, Read, Reader},
     yaml::{Kind, Node, Value},
 };
 
@@ -31,7 +31,7 @@ enum Origin {
 
 impl<T> Setting<T> {
     /// The default value of a setting that the block at `at` lacks.
-    pub(crate) fn default_at(value: T, at: Position) -> Self {
+    pub fn default_at(value: T, at: Position) -> Self {
         Self {
             value,
             at,
@@ -70,7 +70,8 @@ impl Setting<String> {
     }
 
     /// A default: this value with `suffix`.
-    pub(crate) fn with_suffix(&self, suffix: &str) -> Self {
+    #[must_use]
+    pub fn with_suffix(&self, suffix: &str) -> Self {
         let append = |text: &str| format!("{}{suffix}", text.trim_end_matches('/'));
         Self {
             value: append(&self.value),
@@ -101,7 +102,7 @@ impl<T: fmt::Debug> fmt::Debug for Setting<T> {
 }
 
 /// A type that can be read from a scalar.
-pub(crate) trait Leaf: Sized {
+pub trait Leaf: Sized {
     /// The expected value, for messages: ``a duration like `5s` ``.
     const EXPECTED: &'static str;
 
@@ -117,7 +118,7 @@ pub(crate) trait Leaf: Sized {
 
 /// Why a scalar cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Mistake {
+pub enum Mistake {
     /// It is not of the expected type.
     Type,
     /// It has the wrong type, and this is the correct notation.
@@ -175,7 +176,7 @@ impl<T: Leaf> Read for Setting<T> {
 
 impl Fields<'_> {
     /// A field with a default.
-    pub(crate) fn or<T: Leaf>(
+    pub fn or<T: Leaf>(
         &mut self,
         reader: &mut Reader<'_>,
         name: &'static str,
@@ -186,7 +187,7 @@ impl Fields<'_> {
     }
 
     /// The columns of a `key`, one at least.
-    pub(crate) fn key(&mut self, reader: &mut Reader<'_>) -> Option<Vec<Setting<String>>> {
+    pub fn key(&mut self, reader: &mut Reader<'_>) -> Option<Vec<Setting<String>>> {
         let key: Vec<Setting<String>> = self.required(reader, "key")?;
         if key.is_empty() {
             let place = reader.place();
@@ -197,7 +198,7 @@ impl Fields<'_> {
     }
 
     /// A positive duration.
-    pub(crate) fn positive(
+    pub fn positive(
         &mut self,
         reader: &mut Reader<'_>,
         name: &'static str,
@@ -211,8 +212,7 @@ impl Fields<'_> {
     }
 
     /// A positive duration, if present.
-    #[expect(clippy::option_option, reason = "absent is not unreadable")]
-    pub(crate) fn positive_or_none(
+    pub fn positive_or_none(
         &mut self,
         reader: &mut Reader<'_>,
         name: &'static str,

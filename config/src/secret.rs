@@ -4,9 +4,9 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::read::{Read, Reader};
 use crate::{
     diagnostic::Position,
+    read::{Read, Reader},
     yaml::{Node, Value},
 };
 

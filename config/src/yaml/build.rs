@@ -16,7 +16,7 @@ const DEEPEST: usize = 64;
 
 /// The document in `text`. Errors such as duplicate keys are added to `diagnostics` and omitted
 /// from the tree; `None` without any tree.
-pub(crate) fn parse(text: &str, diagnostics: &mut Diagnostics) -> Option<Node> {
+pub fn parse(text: &str, diagnostics: &mut Diagnostics) -> Option<Node> {
     let options = granit_parser::options! { emit_comments: false };
     let mut builder = Builder {
         parser: Parser::new_from_str_with_options(text, options),

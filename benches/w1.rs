@@ -13,7 +13,7 @@ use std::{
     io::{BufWriter, Write},
     path::{Path, PathBuf},
     process::Command,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -89,12 +89,7 @@ fn events() -> Result<u64> {
 }
 
 fn generate(path: &Path, events: u64) -> Result<()> {
-    let config = GeneratorConfig {
-        count: Some(events),
-        spacing: Duration::from_millis(1),
-        disorder: Duration::from_secs(2),
-        ..GeneratorConfig::default()
-    };
+    let config = GeneratorConfig::many(events);
     let mut events = Events::new(config)?;
     let partial = path.with_extension("partial");
     let mut file = BufWriter::with_capacity(1 << 20, File::create(&partial)?);

@@ -6,7 +6,7 @@ use std::{fmt::Write as _, net::SocketAddr, time::Duration};
 use tagflow_pipelines::{
     Spec,
     lower::SET_ASIDE_MAX_OPEN,
-    spec::{Output, WriteMode},
+    spec::{SinkConfig, WriteMode},
 };
 use tagflow_service::start::TableRef;
 
@@ -43,10 +43,12 @@ pub(crate) fn of(spec: &Spec, tables: &[TableRef], admin: Option<SocketAddr>) ->
 /// The longest time from a row that reaches a table to a file that readers see:
 /// the file is finished at the first commit after `max_open`.
 pub(crate) fn visible_after(spec: &Spec, table: &str) -> Duration {
-    let sink = spec.sinks.get(table).map(|sink| sink.output());
+    let sink = spec.sinks.get(table).map(|sink| &sink.output);
     let max_open = match sink {
-        Some(Output::Parquet(parquet)) if *parquet.mode == WriteMode::Snapshot => Duration::ZERO,
-        Some(Output::Parquet(parquet)) => *parquet.files.max_open,
+        Some(SinkConfig::Parquet(parquet)) if *parquet.mode == WriteMode::Snapshot => {
+            Duration::ZERO
+        }
+        Some(SinkConfig::Parquet(parquet)) => *parquet.files.max_open,
         Some(_) => Duration::ZERO,
         // Dead letters and late rows.
         None => SET_ASIDE_MAX_OPEN,

@@ -19,6 +19,14 @@ pub struct Name {
 }
 
 impl Name {
+    /// A name that no file contains.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            at: Position::START,
+        }
+    }
+
     /// The name as the key of an entry.
     pub fn of(key: &Key) -> Self {
         Self {

@@ -59,6 +59,24 @@ impl Leaf for u64 {
     }
 }
 
+impl Leaf for u32 {
+    const EXPECTED: &'static str = u64::EXPECTED;
+
+    fn parse(text: &str, kind: Kind) -> Result<Self, Mistake> {
+        let number = u64::parse(text, kind)?;
+        let too_large = format!("at most {}, got {number}", Self::MAX);
+        Self::try_from(number).map_err(|_| Mistake::Message(too_large))
+    }
+
+    fn plan(&self) -> serde_json::Value {
+        json!(self)
+    }
+
+    fn schema() -> Schema {
+        u64::schema()
+    }
+}
+
 impl Leaf for f64 {
     const EXPECTED: &'static str = "a number";
 
@@ -111,6 +129,15 @@ pub struct Ratio(f64);
 impl Ratio {
     /// No share.
     pub const ZERO: Self = Self(0.0);
+
+    /// A share from 0 to 1; `None` for another number.
+    pub const fn new(share: f64) -> Option<Self> {
+        if share >= 0.0 && share <= 1.0 {
+            Some(Self(share))
+        } else {
+            None
+        }
+    }
 
     /// The share, from 0 to 1.
     pub fn get(self) -> f64 {

@@ -33,6 +33,20 @@ pub struct Secret {
 }
 
 impl Secret {
+    /// The value of the property `name`, which no file contains.
+    pub fn new(name: &str, value: String) -> Self {
+        let shown = if is_secret(name) {
+            HIDDEN.to_owned()
+        } else {
+            value.clone()
+        };
+        Self {
+            value,
+            shown,
+            at: Position::START,
+        }
+    }
+
     /// The value itself.
     pub fn expose(&self) -> &str {
         &self.value
@@ -42,6 +56,10 @@ impl Secret {
     pub fn at(&self) -> Position {
         self.at
     }
+}
+
+fn is_secret(property: &str) -> bool {
+    SECRET_NAMES.iter().any(|part| property.contains(part))
 }
 
 impl Read for Secret {
@@ -56,10 +74,9 @@ impl Read for Secret {
         };
         let resolved = reader.resolve(scalar, node.at)?;
         let property = reader.key().to_owned();
-        let is_secret = SECRET_NAMES.iter().any(|part| property.contains(part));
         let shown = if resolved.has_references {
             scalar.text.clone()
-        } else if is_secret {
+        } else if is_secret(&property) {
             reader
                 .warning(
                     node.at,

@@ -29,6 +29,19 @@ enum Origin {
     Reference(String),
 }
 
+impl<T> From<T> for Setting<T> {
+    /// A setting that no file contains.
+    fn from(value: T) -> Self {
+        Self::default_at(value, Position::START)
+    }
+}
+
+impl From<&str> for Setting<String> {
+    fn from(value: &str) -> Self {
+        value.to_owned().into()
+    }
+}
+
 impl<T> Setting<T> {
     /// The default value of a setting that the block at `at` lacks.
     pub fn default_at(value: T, at: Position) -> Self {

@@ -38,10 +38,7 @@ fn columns() -> Vec<Column> {
 }
 
 fn rows() -> EncodedRows {
-    let config = GeneratorConfig {
-        count: Some(ROWS),
-        ..GeneratorConfig::default()
-    };
+    let config = GeneratorConfig::many(ROWS);
     let mut events = Events::new(config).expect("a sound configuration");
     let mut rows = EncodedRows::default();
     let mut data = Vec::new();

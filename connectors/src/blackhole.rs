@@ -6,11 +6,42 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::Serialize;
+use tagflow_config::{Read, Reader, yaml::Node};
 use tagflow_engine::{
     Batch, Result,
     element::BarrierKind,
     sink::{PreparedCommit, Sink, SinkContext, SinkFactory},
 };
+
+use crate::component::{self, SinkComponent};
+
+/// A black hole has no settings.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields, rename = "BlackholeSink")]
+pub struct BlackholeConfig {}
+
+impl Read for BlackholeConfig {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        reader.fields(node)?.finish(reader);
+        Some(Self {})
+    }
+}
+
+impl SinkComponent for BlackholeConfig {
+    fn describe(&self) -> String {
+        "blackhole".to_owned()
+    }
+
+    fn delivers(&self) -> bool {
+        false
+    }
+
+    fn connect(&self, _context: component::SinkContext) -> Result<Arc<dyn SinkFactory>> {
+        Ok(Arc::new(BlackholeSinkFactory::default()))
+    }
+}
 
 /// A configured blackhole. Clones share one count.
 #[derive(Debug, Clone, Default)]

@@ -8,11 +8,45 @@ use std::{
 
 use arrow::{record_batch::RecordBatch, util::pretty::pretty_format_batches};
 use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::Serialize;
+use tagflow_config::{Read, Reader, yaml::Node};
 use tagflow_engine::{
     Batch, Error, Result,
     element::BarrierKind,
     sink::{PreparedCommit, Sink, SinkContext, SinkFactory},
 };
+
+use crate::component::{self, SinkComponent};
+
+/// The number of rows that a sink prints for each lane and commit.
+const LIMIT_ROWS: usize = 40;
+
+/// The console has no settings.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields, rename = "ConsoleSink")]
+pub struct ConsoleConfig {}
+
+impl Read for ConsoleConfig {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        reader.fields(node)?.finish(reader);
+        Some(Self {})
+    }
+}
+
+impl SinkComponent for ConsoleConfig {
+    fn describe(&self) -> String {
+        "console".to_owned()
+    }
+
+    fn delivers(&self) -> bool {
+        false
+    }
+
+    fn connect(&self, context: component::SinkContext) -> Result<Arc<dyn SinkFactory>> {
+        Ok(Arc::new(ConsoleSinkFactory::new(context.name, LIMIT_ROWS)))
+    }
+}
 
 /// The target of a console sink.
 pub type Output = Arc<Mutex<dyn Write + Send>>;

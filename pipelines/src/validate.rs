@@ -11,10 +11,7 @@ use tagflow_config::diagnostic::{Diagnostics, Position, closest, unknown};
 use tagflow_connectors::{files, storage};
 use tagflow_schemas::ColumnType;
 
-use crate::spec::{
-    Deliver, Dimension, Format, GeneratorSource, Input, Name, OPEN_TO_OTHERS, Output, Setting,
-    Sink, Source, Spec,
-};
+use crate::spec::{Deliver, Dimension, Format, Name, OPEN_TO_OTHERS, Setting, Sink, Source, Spec};
 
 /// Adds all errors and warnings of `spec` to `diagnostics`.
 pub(crate) fn validate(spec: &Spec, diagnostics: &mut Diagnostics) {
@@ -141,28 +138,22 @@ impl Check<'_, '_> {
     fn source(&mut self, name: &Name, source: &Source) {
         self.event_time(name, source);
         let path = format!("sources.{name}");
-        match (source.input(), &source.format) {
-            (Input::Files(_), _) | (_, Format::Json(_)) => {}
-            (Input::Kafka(_) | Input::Generator(_), format) => {
-                let message = format!("the format `{}` is for `files` only", format.name());
-                self.diagnostics
-                    .error(name.at(), format!("{path}.format"), message)
-                    .help("write `format: {json: {}}`");
-            }
+        let input = source.input.component();
+        if !input.has_formats() && !matches!(source.format, Format::Json(_)) {
+            let message = format!("the format `{}` is for `files` only", source.format.name());
+            self.diagnostics
+                .error(name.at(), format!("{path}.format"), message)
+                .help("write `format: {json: {}}`");
         }
         self.delimiter(&source.format, &path);
         self.dots(source, &path);
         self.at_least_one(&source.max_row_bytes, source.max_row_bytes.bytes(), &path);
-        match source.input() {
-            Input::Generator(generator) => self.generator(generator, &path),
-            Input::Files(files) => self.files_url(&files.url, &format!("{path}.files.url")),
-            Input::Kafka(_) => {}
-        }
+        input.check(&format!("{path}.{}", source.input.name()), self.diagnostics);
     }
 
     fn dimension(&mut self, name: &Name, table: &Dimension) {
         let path = format!("tables.{name}");
-        self.files_url(&table.url, &format!("{path}.url"));
+        files::check_url(&table.url, &format!("{path}.url"), self.diagnostics);
         self.delimiter(&table.format, &path);
         if table.key.is_empty() {
             self.diagnostics
@@ -247,29 +238,6 @@ impl Check<'_, '_> {
             let path = format!("sources.{name}.time.event_time");
             let diagnostic = self.diagnostics.error(event_time.at(), path, message);
             diagnostic.help = help.map(str::to_owned);
-        }
-    }
-
-    fn generator(&mut self, generator: &GeneratorSource, path: &str) {
-        let path = format!("{path}.generator");
-        let counts = [
-            ("users", Some(&generator.users)),
-            ("campaigns", Some(&generator.campaigns)),
-            ("partitions", Some(&generator.partitions)),
-            ("rate", generator.rate.as_ref()),
-        ];
-        for (field, count) in counts {
-            if let Some(count) = count {
-                self.at_least_one(count, **count, &format!("{path}.{field}"));
-            }
-        }
-        let shares = generator.late.get() + generator.duplicates.get() + generator.broken.get();
-        if shares > 1.0 {
-            self.diagnostics.error(
-                generator.broken.at(),
-                path,
-                "`late`, `duplicates` and `broken` are more than all rows together",
-            );
         }
     }
 
@@ -386,8 +354,8 @@ impl Check<'_, '_> {
             if let Some(deliver) = &sink.deliver {
                 self.deliver(&format!("sinks.{name}.deliver"), sink, deliver);
             }
-            if let Output::Parquet(parquet) = sink.output() {
-                tables.push((format!("sinks.{name}.parquet.url"), &parquet.url));
+            if let Some(url) = sink.output.component().table() {
+                tables.push((format!("sinks.{name}.{}.url", sink.output.name()), url));
             }
         }
         tables.push((
@@ -396,7 +364,7 @@ impl Check<'_, '_> {
         ));
         tables.push(("errors.late.url".into(), &spec.errors.late.url));
         for (index, (path, url)) in tables.iter().enumerate() {
-            self.url(url, path);
+            storage::check_url(url, path, self.diagnostics);
             let folder = folder(url);
             let before = tables.iter().take(index);
             for (other_path, other) in before {
@@ -414,28 +382,7 @@ impl Check<'_, '_> {
                 }
             }
         }
-        self.url(&spec.checkpoint.url, "checkpoint.url");
-    }
-
-    fn files_url(&mut self, url: &Setting<String>, path: &str) {
-        if self.url(url, path)
-            && let Err(error) = files::check(url)
-        {
-            self.diagnostics.error(url.at(), path, error.chain());
-        }
-    }
-
-    /// Returns whether it is valid.
-    fn url(&mut self, url: &Setting<String>, path: &str) -> bool {
-        let message = if url.is_empty() {
-            "the URL is empty"
-        } else if storage::holds_credentials(url) {
-            "a URL cannot hold credentials; they come from the environment"
-        } else {
-            return true;
-        };
-        self.diagnostics.error(url.at(), path, message);
-        false
+        storage::check_url(&spec.checkpoint.url, "checkpoint.url", self.diagnostics);
     }
 
     fn limits(&mut self) {
@@ -460,13 +407,8 @@ impl Check<'_, '_> {
                 .error(spec.checkpoint.every.at(), path, message);
         }
         for (name, sink) in spec.sinks.iter() {
-            if let Output::Parquet(parquet) = sink.output() {
-                let path = format!("sinks.{name}.parquet.files");
-                let files = &parquet.files;
-                self.at_least_one(&files.target, files.target.bytes(), &path);
-                self.at_least_one(&files.max_open_bytes, files.max_open_bytes.bytes(), &path);
-                self.at_least_one(&files.row_group_rows, *files.row_group_rows, &path);
-            }
+            let path = format!("sinks.{name}.{}", sink.output.name());
+            sink.output.component().check(&path, self.diagnostics);
         }
         self.check_state_url(spec);
         if !spec.admin.listen.ip().is_loopback() {
@@ -483,7 +425,7 @@ impl Check<'_, '_> {
             max_pending_commits: commits,
             max_pending_bytes: bytes,
         } = deliver;
-        if let Output::Console(_) | Output::Blackhole(_) = sink.output() {
+        if !sink.output.component().delivers() {
             let message = "this sink delivers nothing, so it has no `deliver`";
             self.diagnostics
                 .error(commits.at(), path, message)
@@ -499,10 +441,11 @@ impl Check<'_, '_> {
         let remote = spec
             .sinks
             .iter()
-            .find_map(|(name, sink)| match sink.output() {
-                Output::Parquet(parquet) if is_remote(&parquet.url) => Some(name),
-                _ => None,
-            });
+            .find(|(_, sink)| {
+                let table = sink.output.component().table();
+                table.is_some_and(|url| is_remote(url))
+            })
+            .map(|(name, _)| name);
         if let (Some(name), false) = (remote, is_remote(url)) {
             let message = format!(
                 "the state in `{}` is on this machine alone, and table `{name}` is not: \

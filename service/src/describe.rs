@@ -6,6 +6,7 @@ mod tests;
 use std::{fmt::Write as _, time::Duration};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use tagflow_connectors::parquet::WriteMode;
 use tagflow_engine::time::micros;
 use tagflow_schemas::{dead_letter, late, tags as shapes};
 
@@ -14,7 +15,7 @@ use tagflow_pipelines::{
     diagnostic::unknown,
     plan::type_name,
     spec::{
-        DEAD_LETTERS, LATE, Output, SEGMENT_CHANGES, SqlText, TAG_CHANGES, TAGS_CURRENT, WriteMode,
+        DEAD_LETTERS, LATE, SEGMENT_CHANGES, SinkConfig, SqlText, TAG_CHANGES, TAGS_CURRENT,
         tags::{Again, AggregateTag, TagAgg, TagDefinition, TagWindow},
     },
 };
@@ -113,7 +114,7 @@ pub fn of(pipeline: &Pipeline, table: Option<&str>) -> Result<String, String> {
 /// The meanings of a sink's columns, those of its folders first.
 fn of_sink(spec: &Spec, name: &str, from: &str) -> Meanings {
     let mut known = Meanings::new();
-    if let Some(Output::Parquet(parquet)) = spec.sinks.get(name).map(|sink| sink.output()) {
+    if let Some(SinkConfig::Parquet(parquet)) = spec.sinks.get(name).map(|sink| &sink.output) {
         for (folder, text) in parquet.partition_by.iter() {
             let meaning = format!("{}, a Hive folder", text.text().trim());
             known.push((folder.to_string(), meaning));

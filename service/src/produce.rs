@@ -178,12 +178,12 @@ fn time_of(payload: &[u8]) -> Option<EventTime> {
 impl Generated {
     /// The generator's settings; `newest` is the newest event time in the topic.
     fn config(&self, rate: Option<u64>, newest: Option<EventTime>) -> GeneratorConfig {
-        let config = GeneratorConfig {
-            count: Some(self.count),
-            ..GeneratorConfig::default()
-        };
+        let config = GeneratorConfig::many(self.count);
         if let Some(start) = self.start {
-            return GeneratorConfig { start, ..config };
+            return GeneratorConfig {
+                start: start.into(),
+                ..config
+            };
         }
         // An event of the far future is a mistake that must not be repeated.
         let newest = newest.filter(|&it| it <= self.now.saturating_add(RECENT));
@@ -202,9 +202,9 @@ impl Generated {
         };
         GeneratorConfig {
             // Different events each time, with different ids.
-            seed: start.as_micros().unsigned_abs(),
-            start,
-            spacing: spacing.max(Duration::from_micros(1)),
+            seed: start.as_micros().unsigned_abs().into(),
+            start: start.into(),
+            interval: spacing.max(Duration::from_micros(1)).into(),
             ..config
         }
     }
@@ -483,7 +483,7 @@ mod tests {
     fn a_rate_makes_event_time_follow_the_clock() {
         let config = generated(1000).config(Some(100), None);
         assert_eq!(
-            (config.start, config.spacing),
+            (*config.start, *config.interval),
             (NOW, Duration::from_millis(10))
         );
         let fixed = Generated {
@@ -492,9 +492,8 @@ mod tests {
         };
         let config = fixed.config(Some(100), Some(NOW));
         let expected = GeneratorConfig {
-            start: NOW,
-            count: Some(5),
-            ..GeneratorConfig::default()
+            start: NOW.into(),
+            ..GeneratorConfig::many(5)
         };
         assert_eq!(config, expected, "equal starts give equal events");
     }

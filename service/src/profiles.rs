@@ -20,7 +20,7 @@ use crate::{
 };
 use tagflow_pipelines::{
     Pipeline, Spec,
-    spec::{Output, SEGMENT_CHANGES, Scene, Sink, TAG_CHANGES},
+    spec::{SEGMENT_CHANGES, Scene, Sink, SinkConfig, TAG_CHANGES},
 };
 
 /// How often to read tables again if commits happen meanwhile.
@@ -175,7 +175,8 @@ async fn rows_of(
     is_meant: &str,
 ) -> Result<Vec<RecordBatch>> {
     let spec = &pipeline.spec;
-    let is_table = |sink: &Sink| *sink.from == *from && matches!(sink.output(), Output::Parquet(_));
+    let is_table =
+        |sink: &Sink| *sink.from == *from && matches!(sink.output, SinkConfig::Parquet(_));
     let mut sinks = spec.sinks.iter();
     let Some((sink, _)) = sinks.find(|(_, sink)| is_table(sink)) else {
         return Err(Error::config(format!(

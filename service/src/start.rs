@@ -28,7 +28,7 @@ use tagflow_pipelines::{
     Pipeline, Spec,
     diagnostic::unknown,
     plan::StoredPlan,
-    spec::{Input, Name, Sink},
+    spec::{Name, Sink},
 };
 
 /// The minimum and the maximum capacity of a channel between two lanes.
@@ -177,15 +177,10 @@ fn probe(spec: &Spec, tables: &[Table]) -> Result<()> {
     for table in tables {
         storage::probe(&table.url)?;
     }
-    let files = spec
-        .sources
-        .iter()
-        .filter_map(|(_, source)| match source.input() {
-            Input::Files(files) => Some(&**files.url),
-            _ => None,
-        });
+    let sources = spec.sources.iter();
     let lookups = spec.tables.iter().map(|(_, table)| &**table.url);
-    files
+    sources
+        .flat_map(|(_, source)| source.input.component().urls())
         .chain(lookups)
         .try_for_each(storage::check_credentials)
 }

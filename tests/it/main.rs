@@ -23,6 +23,7 @@ mod poison;
 mod preview;
 mod process;
 mod query;
+mod reference;
 mod replace;
 mod replacing;
 mod rows;

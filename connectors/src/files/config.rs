@@ -1,41 +1,58 @@
 //! The configuration of a files source.
 
+use schemars::JsonSchema;
+use serde::Serialize;
+use tagflow_config::{Read, Reader, Setting, yaml::Node};
 use tagflow_engine::{Error, Result};
 
 use crate::format::DEFAULT_MAX_ROW_BYTES;
 
-/// Which files to read, and their format.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Files on a local disk or an object store, each read once, in the order of their event times.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields, rename = "FilesSource")]
 pub struct FilesConfig {
-    /// A path or URL of a file, or of many with a pattern. `*` and `?` match within a name, `[…]`
-    /// one of some characters, `**` any folders.
-    pub url: String,
+    /// A path or URL (`s3://`, `gs://`, `az://`, `file://`), with `*`, `?`, `[…]` and `**` for
+    /// many: `./data/2026-*/*.ndjson`. A path is relative to Tagflow's working directory.
+    pub url: Setting<String>,
+    /// Whether a pattern may match no file; otherwise that is an error. Default: `false`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_empty: Option<Setting<bool>>,
     /// The format of the files.
+    #[serde(skip)]
     pub format: FileFormat,
     /// Bytes per read of a file of lines.
+    #[serde(skip)]
     pub block_bytes: usize,
     /// The source reads only the beginning of a larger line, and the decoder rejects the row as too
     /// large. The decoder must know the same limit.
+    #[serde(skip)]
     pub max_row_bytes: usize,
     /// The most rows of a Parquet file in a chunk.
+    #[serde(skip)]
     pub batch_rows: usize,
     /// The columns to read from Parquet files; all of them if `None`.
+    #[serde(skip)]
     pub columns: Option<Vec<String>>,
-    /// Whether a pattern may match no file.
-    pub allow_empty: bool,
 }
 
 impl FilesConfig {
     /// Files at `url` with the default sizes.
     pub fn new(url: impl Into<String>, format: FileFormat) -> Self {
         Self {
-            url: url.into(),
             format,
+            ..Self::of(url.into().into())
+        }
+    }
+
+    fn of(url: Setting<String>) -> Self {
+        Self {
+            url,
+            allow_empty: None,
+            format: FileFormat::Lines,
             block_bytes: 1 << 20,
             max_row_bytes: DEFAULT_MAX_ROW_BYTES,
             batch_rows: 8192,
             columns: None,
-            allow_empty: false,
         }
     }
 
@@ -53,6 +70,19 @@ impl FilesConfig {
             }
         }
         Ok(())
+    }
+}
+
+impl Read for FilesConfig {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let mut fields = reader.fields(node)?;
+        let url = fields.required(reader, "url");
+        let allow_empty = fields.optional(reader, "allow_empty");
+        fields.finish(reader);
+        Some(Self {
+            allow_empty: allow_empty?,
+            ..Self::of(url?)
+        })
     }
 }
 

@@ -21,7 +21,7 @@ const ASKED_AT_ONCE: usize = 32;
 ///
 /// # Errors
 /// `Config` where it is no path or URL, or its pattern is malformed.
-pub fn check(url: &str) -> Result<()> {
+pub(super) fn check(url: &str) -> Result<()> {
     let (base, pattern) = split(url);
     storage::check(folder(base))?;
     pattern.map_or(Ok(()), |pattern| compile(pattern).map(drop))

@@ -5,6 +5,7 @@
 //! ([`EventTimes`]), so files that overlap in time make no row late. Positions are bytes in files
 //! of lines and row numbers in Parquet files.
 
+mod component;
 mod config;
 mod event_times;
 mod folders;
@@ -25,9 +26,9 @@ use tagflow_engine::{
     source::{Offset, Positions, Source, SourceReader},
 };
 
+pub use component::check_url;
 pub use config::{CsvRecords, FileFormat, FilesConfig};
 pub use event_times::EventTimes;
-pub use listing::check;
 pub use table::{TableFiles, TableVersion};
 
 use crate::storage;
@@ -75,8 +76,8 @@ impl Source for FilesSource {
     /// read is an error. A pattern that matches no file is an error as well.
     async fn open(&self, positions: &Positions) -> Result<Box<dyn SourceReader>> {
         let mut listing = listing::list(&self.config.url).await?;
-        if listing.files.is_empty() && !self.config.allow_empty {
-            let url = &self.config.url;
+        if listing.files.is_empty() && !self.config.allow_empty.as_ref().is_some_and(|it| **it) {
+            let url = self.config.url.value();
             return Err(Error::data(format!(
                 "no file matches `{url}`; where that is no mistake, write `allow_empty: true`"
             )));

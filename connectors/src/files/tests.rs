@@ -131,7 +131,7 @@ async fn regression_a_pattern_that_matches_nothing_is_an_error() {
     assert_eq!(error.kind(), ErrorKind::Data);
     assert!(error.to_string().contains("/*.json`"), "{error}");
     let source = source(FilesConfig {
-        allow_empty: true,
+        allow_empty: Some(true.into()),
         ..config
     });
     assert!(
@@ -148,7 +148,7 @@ async fn one_file_is_named_as_it_is_written() {
     let config = config(folder.path(), "a.json", FileFormat::Lines);
     let url = config.url.clone();
     let whole = read_all(&source(config), &Positions::new(), 1).await;
-    assert_eq!(whole.assigned, [(Arc::from(url), 0)]);
+    assert_eq!(whole.assigned, [(Arc::from(url.as_str()), 0)]);
 }
 
 #[tokio::test]

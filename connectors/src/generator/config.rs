@@ -2,116 +2,177 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::Serialize;
+use tagflow_config::{Position, Ratio, Read, Reader, Setting, yaml::Node};
 use tagflow_engine::{Error, EventTime, Result};
 
-/// The content, the amount and the disorder of the generated events.
-#[derive(Debug, Clone, PartialEq)]
+/// 2026-01-05T00:00:00Z, a Monday.
+const FIRST_EVENT: EventTime = EventTime::from_micros(1_767_571_200_000_000);
+
+/// Generated behaviour events (impressions, clicks, carts, purchases) of users and campaigns. The
+/// same settings give the same events.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields, rename = "GeneratorSource")]
 pub struct GeneratorConfig {
     /// Another seed gives other events.
-    pub seed: u64,
-    /// The number of rows over all partitions; endless if `None`.
-    pub count: Option<u64>,
-    /// The most rows per second over all partitions; unlimited if `None`.
-    pub rate: Option<f64>,
-    /// The number of partitions. They receive the rows in turn.
-    pub partitions: u32,
-    /// The number of users, all equally likely.
-    pub users: u32,
-    /// The number of campaigns.
-    pub campaigns: u32,
+    #[schemars(extend("default" = 1))]
+    pub seed: Setting<u64>,
+    /// The number of events. Default: endless.
+    pub count: Option<Setting<u64>>,
+    /// Events per second. Default: unlimited.
+    pub rate: Option<Setting<u64>>,
+    /// The partitions that the events are spread over.
+    #[schemars(extend("default" = 1))]
+    pub partitions: Setting<u32>,
+    /// The number of users.
+    #[schemars(extend("default" = 10_000))]
+    pub users: Setting<u32>,
+    /// The number of campaigns; their shares follow Zipf's law.
+    #[schemars(extend("default" = 100))]
+    pub campaigns: Setting<u32>,
+    /// The event time of the first event.
+    #[schemars(extend("default" = "2026-01-05T00:00:00Z"))]
+    pub start: Setting<EventTime>,
+    /// The event time between one event and the next.
+    #[schemars(extend("default" = "10ms"))]
+    pub interval: Setting<Duration>,
+    /// The greatest disorder of events.
+    #[schemars(extend("default" = "2s"))]
+    pub disorder: Setting<Duration>,
+    /// The share of events that are much later.
+    #[schemars(extend("default" = 0))]
+    pub late: Setting<Ratio>,
+    /// The share of events that are repeated.
+    #[schemars(extend("default" = 0))]
+    pub duplicates: Setting<Ratio>,
+    /// The share of rows that are no valid event: truncated, of wrong types, without a time, of the
+    /// year 2099.
+    #[schemars(extend("default" = 0))]
+    pub broken: Setting<Ratio>,
     /// The exponent of a Zipf distribution of the campaigns: the first ones are more likely than
     /// the last. 0 makes all equally likely.
+    #[serde(skip)]
     pub campaign_skew: f64,
     /// The number of products, all equally likely.
+    #[serde(skip)]
     pub products: u32,
-    /// The time of the first event.
-    pub start: EventTime,
-    /// The time from one event to the next, over all partitions.
-    pub spacing: Duration,
-    /// The greatest distance of an event's time behind the latest one before it in its partition,
-    /// except for late rows.
-    pub disorder: Duration,
-    /// The share of rows that are late, 0 to 1.
-    pub late_share: f64,
     /// How far a late row is behind, beyond `disorder`.
+    #[serde(skip)]
     pub late_by: Duration,
-    /// The share of rows that repeat an earlier row of the partition byte for byte, 0 to 1. The
-    /// actual share is slightly lower, since only good rows are repeated.
-    pub duplicate_share: f64,
-    /// The share of unreadable rows, 0 to 1.
-    pub broken_share: f64,
 }
 
 impl Default for GeneratorConfig {
-    /// One endless partition of well-formed rows, a millisecond apart and up to two seconds out of
-    /// order.
+    /// One endless partition of well-formed rows, up to two seconds out of order.
     fn default() -> Self {
         Self {
-            seed: 1,
+            seed: 1.into(),
             count: None,
             rate: None,
-            partitions: 1,
-            users: 100_000,
-            campaigns: 1_000,
+            partitions: 1.into(),
+            users: 10_000.into(),
+            campaigns: 100.into(),
+            start: FIRST_EVENT.into(),
+            interval: Duration::from_millis(10).into(),
+            disorder: Duration::from_secs(2).into(),
+            late: Ratio::ZERO.into(),
+            duplicates: Ratio::ZERO.into(),
+            broken: Ratio::ZERO.into(),
             campaign_skew: 1.0,
             products: 5_000,
-            // 2026-01-05T00:00:00Z, a Monday.
-            start: EventTime::from_micros(1_767_571_200_000_000),
-            spacing: Duration::from_millis(1),
-            disorder: Duration::from_secs(2),
-            late_share: 0.0,
             late_by: Duration::from_hours(1),
-            duplicate_share: 0.0,
-            broken_share: 0.0,
         }
     }
 }
 
+impl Read for GeneratorConfig {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let mut fields = reader.fields(node)?;
+        let own = Self::default();
+        let seed = fields.or(reader, "seed", *own.seed);
+        let count = fields.optional(reader, "count");
+        let rate = fields.optional(reader, "rate");
+        let partitions = fields.or(reader, "partitions", *own.partitions);
+        let users = fields.or(reader, "users", *own.users);
+        let campaigns = fields.or(reader, "campaigns", *own.campaigns);
+        let start = fields.or(reader, "start", *own.start);
+        let interval = fields.or(reader, "interval", *own.interval);
+        let disorder = fields.or(reader, "disorder", *own.disorder);
+        let late = fields.or(reader, "late", *own.late);
+        let duplicates = fields.or(reader, "duplicates", *own.duplicates);
+        let broken = fields.or(reader, "broken", *own.broken);
+        fields.finish(reader);
+        Some(Self {
+            seed: seed?,
+            count: count?,
+            rate: rate?,
+            partitions: partitions?,
+            users: users?,
+            campaigns: campaigns?,
+            start: start?,
+            interval: interval?,
+            disorder: disorder?,
+            late: late?,
+            duplicates: duplicates?,
+            broken: broken?,
+            ..own
+        })
+    }
+}
+
+/// A setting, its position, and its mistake.
+pub(super) type Problem = (Option<&'static str>, Position, &'static str);
+
 impl GeneratorConfig {
-    pub(super) fn validate(&self) -> Result<()> {
-        let shares = [
-            ("late_share", self.late_share),
-            ("duplicate_share", self.duplicate_share),
-            ("broken_share", self.broken_share),
-        ];
-        for (name, share) in shares {
-            if !(0.0..=1.0).contains(&share) {
-                return Err(Error::config(format!(
-                    "`{name}` is {share}; it must be between 0 and 1"
-                )));
-            }
+    /// `count` events of many users and campaigns, a millisecond apart.
+    pub fn many(count: u64) -> Self {
+        Self {
+            count: Some(count.into()),
+            users: 100_000.into(),
+            campaigns: 1_000.into(),
+            interval: Duration::from_millis(1).into(),
+            ..Self::default()
         }
-        if shares.iter().map(|(_, share)| share).sum::<f64>() > 1.0 {
-            return Err(Error::config(
-                "`late_share`, `duplicate_share` and `broken_share` add up to more than 1",
-            ));
-        }
+    }
+
+    /// All errors of the configuration.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        const TOO_FEW: &str = "must be at least 1";
+        let mut problems = Vec::new();
         for (name, count) in [
-            ("partitions", self.partitions),
-            ("users", self.users),
-            ("campaigns", self.campaigns),
-            ("products", self.products),
+            ("users", &self.users),
+            ("campaigns", &self.campaigns),
+            ("partitions", &self.partitions),
         ] {
-            if count == 0 {
-                return Err(Error::config(format!("`{name}` must be at least 1")));
+            if **count == 0 {
+                problems.push((Some(name), count.at(), TOO_FEW));
             }
         }
-        if !(0.0..=10.0).contains(&self.campaign_skew) {
-            return Err(Error::config("`campaign_skew` must be between 0 and 10"));
+        if let Some(rate) = self.rate.as_ref().filter(|rate| ***rate == 0) {
+            problems.push((Some("rate"), rate.at(), TOO_FEW));
         }
-        if self
-            .rate
-            .is_some_and(|rate| !(rate > 0.0 && rate.is_finite()))
-        {
-            return Err(Error::config("`rate` must be more than 0 rows a second"));
+        if self.late.get() + self.duplicates.get() + self.broken.get() > 1.0 {
+            let message = "`late`, `duplicates` and `broken` are more than all rows together";
+            problems.push((None, self.broken.at(), message));
         }
-        Ok(())
+        problems
+    }
+
+    pub(super) fn validate(&self) -> Result<()> {
+        match self.problems().first() {
+            None => Ok(()),
+            Some((Some(setting), _, message)) => {
+                Err(Error::config(format!("`{setting}` {message}")))
+            }
+            Some((None, _, message)) => Err(Error::config(*message)),
+        }
     }
 
     /// The total number of rows of partition `partition`.
     pub(super) fn rows_of(&self, partition: u32) -> Option<u64> {
-        let partitions = u64::from(self.partitions);
+        let partitions = u64::from(*self.partitions);
         let extra = |count: u64| u64::from(u64::from(partition) < count % partitions);
-        self.count.map(|count| count / partitions + extra(count))
+        let count = self.count.as_ref().map(|count| **count);
+        count.map(|count| count / partitions + extra(count))
     }
 }

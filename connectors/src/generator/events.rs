@@ -91,10 +91,14 @@ impl Events {
 
     fn advance(&mut self) -> Option<(u32, u64)> {
         let config = self.model.config();
-        if config.count.is_some_and(|count| self.next >= count) {
+        if config
+            .count
+            .as_ref()
+            .is_some_and(|count| self.next >= **count)
+        {
             return None;
         }
-        let partitions = u64::from(config.partitions);
+        let partitions = u64::from(*config.partitions);
         let place = ((self.next % partitions) as u32, self.next / partitions);
         self.next += 1;
         Some(place)

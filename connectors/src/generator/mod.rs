@@ -7,7 +7,7 @@
 //! ```
 //! use tagflow_connectors::generator::{Events, GeneratorConfig};
 //!
-//! let config = GeneratorConfig { count: Some(100), ..GeneratorConfig::default() };
+//! let config = GeneratorConfig::many(100);
 //! let mut events = Events::new(config)?;
 //! let event = events.next().expect("a hundred events");
 //! assert!(event.payload.starts_with(br#"{"event_id":"#));
@@ -16,6 +16,7 @@
 //! # Ok::<(), tagflow_engine::Error>(())
 //! ```
 
+mod component;
 mod config;
 mod events;
 mod model;

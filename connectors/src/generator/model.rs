@@ -70,8 +70,8 @@ pub(super) struct Model {
 impl Model {
     pub(super) fn new(config: GeneratorConfig) -> Self {
         let weight = |rank: u32| f64::from(rank).powf(-config.campaign_skew);
-        let total: f64 = (1..=config.campaigns).map(weight).sum();
-        let campaign_shares = (1..=config.campaigns)
+        let total: f64 = (1..=*config.campaigns).map(weight).sum();
+        let campaign_shares = (1..=*config.campaigns)
             .scan(0.0, |sum, rank| {
                 *sum += weight(rank) / total;
                 Some(*sum)
@@ -117,12 +117,12 @@ impl Model {
 
     fn random(&self, partition: u32, row: u64) -> SmallRng {
         let place = self.ordinal(partition, row);
-        SmallRng::seed_from_u64(mix(place ^ mix(self.config.seed)))
+        SmallRng::seed_from_u64(mix(place ^ mix(*self.config.seed)))
     }
 
     /// The row's index among the rows of all partitions.
     fn ordinal(&self, partition: u32, row: u64) -> u64 {
-        row.wrapping_mul(u64::from(self.config.partitions))
+        row.wrapping_mul(u64::from(*self.config.partitions))
             .wrapping_add(u64::from(partition))
     }
 
@@ -130,9 +130,9 @@ impl Model {
         let config = &self.config;
         let mut draw: f64 = random.random();
         for (kind, share) in [
-            (RowKind::Broken, config.broken_share),
-            (RowKind::Duplicate, config.duplicate_share),
-            (RowKind::Late, config.late_share),
+            (RowKind::Broken, config.broken.get()),
+            (RowKind::Duplicate, config.duplicates.get()),
+            (RowKind::Late, config.late.get()),
         ] {
             if draw < share {
                 return kind;
@@ -144,8 +144,8 @@ impl Model {
 
     /// An earlier row, close enough to stay within `disorder` when it is repeated.
     fn original(&self, random: &mut SmallRng, row: u64) -> Option<u64> {
-        let step = micros(self.config.spacing).saturating_mul(i64::from(self.config.partitions));
-        let slack = micros(self.config.disorder) / 2;
+        let step = micros(*self.config.interval).saturating_mul(i64::from(*self.config.partitions));
+        let slack = micros(*self.config.disorder) / 2;
         let reach = 1 + slack.checked_div(step).unwrap_or(99).clamp(0, 99) as u64;
         row.checked_sub(random.random_range(1..=reach))
     }
@@ -153,11 +153,11 @@ impl Model {
     fn time(&self, random: &mut SmallRng, partition: u32, row: u64, kind: RowKind) -> EventTime {
         let config = &self.config;
         let ordinal = i64::try_from(self.ordinal(partition, row)).unwrap_or(i64::MAX);
-        let due = micros(config.spacing).saturating_mul(ordinal);
+        let due = micros(*config.interval).saturating_mul(ordinal);
         // The other half is for rows that are repeated later.
-        let behind = random.random_range(0..=micros(config.disorder) / 2);
+        let behind = random.random_range(0..=micros(*config.disorder) / 2);
         let late = match kind {
-            RowKind::Late => micros(config.disorder).saturating_add(micros(config.late_by)),
+            RowKind::Late => micros(*config.disorder).saturating_add(micros(config.late_by)),
             _ => 0,
         };
         let time = config.start.as_micros().saturating_add(due);
@@ -174,7 +174,7 @@ impl Model {
     ) -> u32 {
         let time = self.time(random, partition, row, kind);
         let event_id = mix(self.ordinal(partition, row) ^ self.config.seed.rotate_left(32));
-        let user = random.random_range(0..self.config.users);
+        let user = random.random_range(0..*self.config.users);
         let event_type = pick(&EVENT_TYPES, random);
         write_all(
             out,

@@ -42,7 +42,7 @@ impl GeneratorSource {
 impl Source for GeneratorSource {
     async fn open(&self, positions: &Positions) -> Result<Box<dyn SourceReader>> {
         let config = self.model.config();
-        let partitions = (0..config.partitions)
+        let partitions = (0..*config.partitions)
             .map(|index| {
                 let name: Arc<str> = Arc::from(index.to_string());
                 let next = positions.get(&name).copied().unwrap_or(0);
@@ -67,7 +67,7 @@ impl Source for GeneratorSource {
             turn: 0,
             assigned: false,
             exhausted: false,
-            pace: config.rate.map(Pace::new),
+            pace: config.rate.as_ref().map(|rate| Pace::new(**rate as f64)),
         }))
     }
 }

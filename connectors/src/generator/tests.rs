@@ -4,6 +4,7 @@ use std::{
 };
 
 use futures::FutureExt;
+use tagflow_config::{Ratio, Setting};
 use tagflow_engine::{
     EventTime,
     source::{Decoder, Positions, Source, SourceEvent},
@@ -16,14 +17,17 @@ use crate::{
     testing::{check_resume, read_all},
 };
 
+fn share(share: f64) -> Setting<Ratio> {
+    Ratio::new(share).unwrap().into()
+}
+
 fn lively() -> GeneratorConfig {
     GeneratorConfig {
-        count: Some(3_001),
-        partitions: 2,
-        late_share: 0.05,
-        duplicate_share: 0.05,
-        broken_share: 0.05,
-        ..GeneratorConfig::default()
+        partitions: 2.into(),
+        late: share(0.05),
+        duplicates: share(0.05),
+        broken: share(0.05),
+        ..GeneratorConfig::many(3_001)
     }
 }
 
@@ -43,7 +47,13 @@ fn occurred_at(payload: &[u8]) -> i64 {
 
 #[test]
 fn the_same_seed_gives_the_same_events() {
-    let events = |seed| Events::new(GeneratorConfig { seed, ..lively() }).unwrap();
+    let events = |seed: u64| {
+        let config = GeneratorConfig {
+            seed: seed.into(),
+            ..lively()
+        };
+        Events::new(config).unwrap()
+    };
     assert!(events(7).eq(events(7)));
     assert!(events(7).ne(events(8)));
     let mut lines = Vec::new();
@@ -113,10 +123,7 @@ fn rows_are_what_they_are_said_to_be() {
 
 #[test]
 fn events_look_like_a_campaign() {
-    let config = GeneratorConfig {
-        count: Some(20_000),
-        ..GeneratorConfig::default()
-    };
+    let config = GeneratorConfig::many(20_000);
     let mut types: HashMap<String, u32> = HashMap::new();
     let mut campaigns: HashMap<String, u32> = HashMap::new();
     let mut ids = HashSet::new();
@@ -145,23 +152,22 @@ fn wrong_settings_are_refused() {
     for (config, part) in [
         (
             GeneratorConfig {
-                late_share: 1.5,
+                late: share(0.6),
+                broken: share(0.6),
                 ..base()
             },
-            "`late_share`",
+            "more than all rows",
         ),
         (
             GeneratorConfig {
-                late_share: 0.6,
-                broken_share: 0.6,
+                users: 0.into(),
                 ..base()
             },
-            "add up",
+            "`users`",
         ),
-        (GeneratorConfig { users: 0, ..base() }, "`users`"),
         (
             GeneratorConfig {
-                rate: Some(0.0),
+                rate: Some(0.into()),
                 ..base()
             },
             "`rate`",
@@ -175,14 +181,13 @@ fn wrong_settings_are_refused() {
 #[test]
 fn extreme_settings_do_not_panic() {
     let config = GeneratorConfig {
-        count: Some(200),
-        start: EventTime::MAX,
-        spacing: Duration::ZERO,
-        disorder: Duration::ZERO,
-        duplicate_share: 0.5,
-        late_share: 0.5,
+        start: EventTime::MAX.into(),
+        interval: Duration::ZERO.into(),
+        disorder: Duration::ZERO.into(),
+        duplicates: share(0.5),
+        late: share(0.5),
         late_by: Duration::MAX,
-        ..GeneratorConfig::default()
+        ..GeneratorConfig::many(200)
     };
     assert_eq!(Events::new(config).unwrap().count(), 200);
 }
@@ -190,8 +195,8 @@ fn extreme_settings_do_not_panic() {
 #[tokio::test]
 async fn the_source_gives_the_events_and_goes_on_anywhere() {
     let config = GeneratorConfig {
-        count: Some(61),
-        partitions: 3,
+        count: Some(61.into()),
+        partitions: 3.into(),
         ..lively()
     };
     let source = GeneratorSource::new(config.clone()).unwrap();
@@ -220,8 +225,8 @@ async fn the_source_gives_the_events_and_goes_on_anywhere() {
 #[tokio::test]
 async fn no_more_rows_come_than_their_rate_allows() {
     let config = GeneratorConfig {
-        rate: Some(50_000.0),
-        partitions: 4,
+        rate: Some(50_000.into()),
+        partitions: 4.into(),
         ..GeneratorConfig::default()
     };
     let begin = std::time::Instant::now();
@@ -241,7 +246,7 @@ async fn no_more_rows_come_than_their_rate_allows() {
 #[tokio::test]
 async fn a_paused_partition_gives_nothing_until_it_is_resumed() {
     let config = GeneratorConfig {
-        partitions: 2,
+        partitions: 2.into(),
         ..GeneratorConfig::default()
     };
     let mut reader = GeneratorSource::new(config)

@@ -1,45 +1,58 @@
 //! The configuration of a Kafka source.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use rdkafka::ClientConfig;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Serialize;
+use tagflow_config::{Choice, Name, Nodes, Position, Read, Reader, Secret, Setting, yaml::Node};
 
-use super::properties::{self, Properties};
+use super::properties::{self, Side};
 
-/// A Kafka source.
-///
-/// `Debug` shows the names of the client properties and never their values, because some are
-/// secrets.
-#[derive(Clone, PartialEq, Eq)]
+/// Topics of a Kafka cluster, all read by one consumer.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields, rename = "KafkaSource")]
 pub struct KafkaConfig {
-    /// The brokers: `host:port`, several separated by commas.
-    pub brokers: String,
-    /// The topics to read, by name.
-    pub topics: Vec<String>,
-    /// Where to start in a topic that the pipeline has never read. Partitions that are added later
-    /// are read from their beginning.
-    pub start: StartAt,
-    /// The consumer group that receives the offsets for lag tools, and that [`StartAt::Committed`]
-    /// starts from; `tagflow-<pipeline>` if `None`.
-    pub group_id: Option<String>,
-    /// The reaction to rows that the broker deleted before they were read.
-    pub on_data_loss: OnDataLoss,
-    /// Properties for librdkafka, by their names there.
-    pub properties: BTreeMap<String, String>,
+    /// Bootstrap brokers: `host:port`, several separated by commas.
+    pub brokers: Setting<String>,
+    /// The topics, at least one.
+    #[schemars(length(min = 1))]
+    pub topics: Vec<Setting<String>>,
+    /// The start of a partition without a position in the commit log: its `earliest` or `latest`
+    /// row, or the position that the consumer group has `committed` (otherwise the earliest).
+    #[schemars(extend("default" = "earliest"))]
+    pub start: Setting<StartAt>,
+    /// The consumer group to report positions to, for lag tools. Default: `tagflow-` and the
+    /// pipeline's name.
+    pub group_id: Option<Setting<String>>,
+    /// The reaction to rows that the cluster deleted before they were read, and to a topic that was
+    /// recreated: `fail` stops the pipeline, `record` counts them and continues.
+    #[schemars(extend("default" = "fail"))]
+    pub on_data_loss: Setting<OnDataLoss>,
+    /// Properties of librdkafka, such as `security.protocol`. Properties that Tagflow's guarantees
+    /// depend on cannot be set. Read passwords from the environment or a file: `${env:X}`,
+    /// `${file:path}`.
+    #[schemars(extend("default" = serde_json::json!({})))]
+    pub properties: Properties,
     /// The limit of buffered bytes between the consumer and the engine.
+    #[serde(skip)]
     pub queue_bytes: usize,
     /// How often to check for new partitions of the topics.
+    #[serde(skip)]
     pub discovery_interval: Duration,
     /// The longest row that is fetched together with others. A longer one, up to four times this
     /// size and 100 MB at least, still arrives alone: it becomes a dead letter and does not stop
     /// the source.
+    #[serde(skip)]
     pub max_row_bytes: usize,
     /// How long a topic may be unknown to the cluster before that is an error. A new topic takes a
     /// moment to be known everywhere.
+    #[serde(skip)]
     pub topic_wait: Duration,
 }
 
-/// Where to start in a topic that the pipeline has never read.
+/// Where to start in a topic that the pipeline has never read. Partitions that are added later are
+/// read from their beginning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum StartAt {
     /// At the oldest remaining row.
@@ -52,6 +65,15 @@ pub enum StartAt {
     Committed,
 }
 
+impl Choice for StartAt {
+    const EXPECTED: &'static str = "`earliest`, `latest` or `committed`";
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("earliest", Self::Earliest),
+        ("latest", Self::Latest),
+        ("committed", Self::Committed),
+    ];
+}
+
 /// The reaction to rows that the broker deleted before they were read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnDataLoss {
@@ -62,19 +84,50 @@ pub enum OnDataLoss {
     Record,
 }
 
+impl Choice for OnDataLoss {
+    const EXPECTED: &'static str = "`fail` or `record`";
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("fail", Self::Fail), ("record", Self::Record)];
+}
+
+impl Read for KafkaConfig {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let mut fields = reader.fields(node)?;
+        let brokers = fields.required(reader, "brokers");
+        let topics = fields.required(reader, "topics");
+        let start = fields.or(reader, "start", StartAt::default());
+        let group_id = fields.optional(reader, "group_id");
+        let on_data_loss = fields.or(reader, "on_data_loss", OnDataLoss::default());
+        let properties = fields.optional::<Properties>(reader, "properties");
+        fields.finish(reader);
+        Some(Self {
+            start: start?,
+            group_id: group_id?,
+            on_data_loss: on_data_loss?,
+            properties: properties?.unwrap_or_default(),
+            ..Self::of(brokers?, topics?)
+        })
+    }
+}
+
 impl KafkaConfig {
     /// The default configuration for `topics` on `brokers`.
     pub fn new(
         brokers: impl Into<String>,
         topics: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
+        let topics = topics.into_iter().map(|topic| topic.into().into());
+        Self::of(brokers.into().into(), topics.collect())
+    }
+
+    fn of(brokers: Setting<String>, topics: Vec<Setting<String>>) -> Self {
         Self {
-            brokers: brokers.into(),
-            topics: topics.into_iter().map(Into::into).collect(),
-            start: StartAt::default(),
+            brokers,
+            topics,
+            start: StartAt::default().into(),
             group_id: None,
-            on_data_loss: OnDataLoss::default(),
-            properties: BTreeMap::new(),
+            on_data_loss: OnDataLoss::default().into(),
+            properties: Properties::default(),
             queue_bytes: 32 << 20,
             discovery_interval: Duration::from_secs(30),
             max_row_bytes: 1 << 20,
@@ -82,49 +135,50 @@ impl KafkaConfig {
         }
     }
 
-    /// All errors of the configuration, each with the path of the setting. Touches no network.
-    pub fn check(&self) -> Vec<(String, String)> {
+    /// All errors of the configuration, each with its setting and its position. Touches no network.
+    pub(super) fn problems(&self) -> Vec<(String, Position, String)> {
+        let start = self.brokers.at();
         let mut problems = Vec::new();
-        let mut problem = |path: &str, message: String| problems.push((path.to_owned(), message));
+        let mut problem = |path: &str, at: Position, message: String| {
+            problems.push((path.to_owned(), at, message));
+        };
         if let Some(message) = properties::check_brokers(&self.brokers) {
-            problem("brokers", message);
+            problem("brokers", self.brokers.at(), message);
         }
         if self.topics.is_empty() {
-            problem("topics", "at least one topic is needed".to_owned());
+            problem("topics", start, "at least one topic is needed".to_owned());
         }
         for (index, topic) in self.topics.iter().enumerate() {
             let path = format!("topics[{index}]");
+            let before = &self.topics[..index];
             if let Err(message) = check_topic(topic) {
-                problem(&path, message);
-            } else if self.topics[..index].contains(topic) {
-                problem(&path, format!("topic `{topic}` is listed twice"));
+                problem(&path, topic.at(), message);
+            } else if before.iter().any(|other| other.value() == topic.value()) {
+                let message = format!("topic `{}` is listed twice", topic.value());
+                problem(&path, topic.at(), message);
             }
         }
-        if self.group_id.as_deref().is_some_and(str::is_empty) {
-            problem("group_id", "a group id cannot be empty".to_owned());
+        if let Some(group) = self.group_id.as_ref().filter(|group| group.is_empty()) {
+            let message = "a group id cannot be empty".to_owned();
+            problem("group_id", group.at(), message);
         }
         if self.queue_bytes < MIN_QUEUE_BYTES {
-            problem(
-                "queue_bytes",
-                format!("at least {MIN_QUEUE_BYTES} bytes are needed"),
-            );
+            let message = format!("at least {MIN_QUEUE_BYTES} bytes are needed");
+            problem("queue_bytes", start, message);
         }
         if self.max_row_bytes == 0 || self.max_row_bytes > MAX_ROW_BYTES {
-            problem(
-                "max_row_bytes",
-                format!("must be between 1 and {MAX_ROW_BYTES} bytes"),
-            );
+            let message = format!("must be between 1 and {MAX_ROW_BYTES} bytes");
+            problem("max_row_bytes", start, message);
         }
-        if self.discovery_interval < Duration::from_millis(100)
-            || self.discovery_interval > Duration::from_hours(1)
-        {
-            problem(
-                "discovery_interval",
-                "must be between 100 ms and 1 hour".to_owned(),
-            );
+        let intervals = Duration::from_millis(100)..=Duration::from_hours(1);
+        if !intervals.contains(&self.discovery_interval) {
+            let message = "must be between 100 ms and 1 hour".to_owned();
+            problem("discovery_interval", start, message);
         }
-        for (name, message) in properties::check(Properties::Consumer, &self.properties) {
-            problem(&format!("properties.{name}"), message);
+        for (name, message) in properties::check(Side::Consumer, &self.properties.values()) {
+            let named = self.properties.iter().find(|(it, _)| ***it == *name);
+            let at = named.map_or(start, |(name, _)| name.at());
+            problem(&format!("properties.{name}"), at, message);
         }
         problems
     }
@@ -155,11 +209,11 @@ impl KafkaConfig {
                     .to_string(),
             )
             .set("reconnect.backoff.max.ms", "2000");
-        for (name, value) in &self.properties {
-            client.set(name, value);
+        for (name, value) in self.properties.iter() {
+            client.set(&**name, value.expose());
         }
         client
-            .set("bootstrap.servers", &self.brokers)
+            .set("bootstrap.servers", self.brokers.as_str())
             .set("group.id", group_id)
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
@@ -181,20 +235,54 @@ impl KafkaConfig {
 const MIN_QUEUE_BYTES: usize = 64 << 10;
 const MAX_ROW_BYTES: usize = 256 << 20;
 
-impl fmt::Debug for KafkaConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KafkaConfig")
-            .field("brokers", &self.brokers)
-            .field("topics", &self.topics)
-            .field("start", &self.start)
-            .field("group_id", &self.group_id)
-            .field("on_data_loss", &self.on_data_loss)
-            .field("properties", &self.properties.keys())
-            .field("queue_bytes", &self.queue_bytes)
-            .field("discovery_interval", &self.discovery_interval)
-            .field("max_row_bytes", &self.max_row_bytes)
-            .field("topic_wait", &self.topic_wait)
-            .finish()
+/// Properties of librdkafka, by name.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(transparent)]
+pub struct Properties(Nodes<Secret>);
+
+impl Properties {
+    /// The properties with the given values.
+    pub fn of(values: &BTreeMap<String, String>) -> Self {
+        let entries = values.iter().map(|(name, value)| {
+            let value = Secret::new(name, value.clone());
+            (Name::new(name), value)
+        });
+        Self(entries.collect())
+    }
+
+    fn values(&self) -> BTreeMap<String, String> {
+        let values = self.0.iter();
+        values
+            .map(|(name, value)| (name.to_string(), value.expose().to_owned()))
+            .collect()
+    }
+
+    /// Each property's name and value, in the file's order.
+    pub fn iter(&self) -> impl Iterator<Item = (&Name, &Secret)> {
+        self.0.iter()
+    }
+}
+
+impl Read for Properties {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        Nodes::read(node, reader).map(Self)
+    }
+}
+
+impl JsonSchema for Properties {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Properties".into()
+    }
+
+    fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "additionalProperties": {"type": ["string", "number", "boolean"]},
+        })
     }
 }
 
@@ -222,11 +310,14 @@ mod tests {
     fn problems(change: impl FnOnce(&mut KafkaConfig)) -> Vec<String> {
         let mut config = KafkaConfig::new("localhost:9092", ["events"]);
         change(&mut config);
-        config
-            .check()
-            .into_iter()
-            .map(|(path, message)| format!("{path}: {message}"))
+        let problems = config.problems().into_iter();
+        problems
+            .map(|(path, _, message)| format!("{path}: {message}"))
             .collect()
+    }
+
+    fn property(name: &str, value: &str) -> Properties {
+        Properties::of(&BTreeMap::from([(name.to_owned(), value.to_owned())]))
     }
 
     #[test]
@@ -238,14 +329,12 @@ mod tests {
     fn all_problems_are_found_at_once() {
         let found = problems(|config| {
             config.brokers = " ".into();
-            config.topics = vec!["a".into(), "a".into(), "^b.*".into(), String::new()];
-            config.group_id = Some(String::new());
+            config.topics = vec!["a".into(), "a".into(), "^b.*".into(), "".into()];
+            config.group_id = Some(String::new().into());
             config.queue_bytes = 1;
             config.max_row_bytes = 0;
             config.discovery_interval = Duration::ZERO;
-            config
-                .properties
-                .insert("enable.auto.commit".into(), "true".into());
+            config.properties = property("enable.auto.commit", "true");
         });
         let paths: Vec<_> = found
             .iter()
@@ -270,9 +359,7 @@ mod tests {
     #[test]
     fn secrets_do_not_print() {
         let mut config = KafkaConfig::new("localhost:9092", ["events"]);
-        config
-            .properties
-            .insert("sasl.password".into(), "hunter2".into());
+        config.properties = property("sasl.password", "hunter2");
         let shown = format!("{config:?}");
         assert!(
             shown.contains("sasl.password") && !shown.contains("hunter2"),

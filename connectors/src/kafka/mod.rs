@@ -23,6 +23,7 @@
 
 mod chunk;
 mod client;
+mod component;
 mod config;
 mod control;
 mod log_bounds;
@@ -41,7 +42,7 @@ mod startup;
 #[cfg(test)]
 mod tests;
 
-pub use config::{KafkaConfig, OnDataLoss, StartAt};
+pub use config::{KafkaConfig, OnDataLoss, Properties, StartAt};
 pub use mock::MockBroker;
 pub use producer::{EnsuredTopic, Producer};
 pub use source::KafkaSource;

@@ -16,7 +16,7 @@ use tagflow_engine::{Error, Result};
 use super::{
     client::EventContext,
     log_bounds::LogBound,
-    properties::{self, Properties},
+    properties::{self, Side},
 };
 
 /// The time limit for each request, and for reading all partitions.
@@ -35,7 +35,7 @@ pub(super) async fn events(
     for (name, value) in producer {
         // The client warns about producer-only properties.
         if properties::check(
-            Properties::Consumer,
+            Side::Consumer,
             &BTreeMap::from([(name.clone(), value.clone())]),
         )
         .is_empty()

@@ -22,7 +22,7 @@ use tagflow_engine::{Error, Result};
 
 use super::{
     client, newest,
-    properties::{self, Properties},
+    properties::{self, Side},
 };
 
 /// A producer that loses nothing silently: sends are idempotent and complete when all replicas have
@@ -57,7 +57,7 @@ impl Producer {
     /// `Config` where a property is not allowed.
     pub fn new(brokers: &str, properties: &BTreeMap<String, String>) -> Result<Self> {
         let mut problems: Vec<String> = properties::check_brokers(brokers).into_iter().collect();
-        let found = properties::check(Properties::Producer, properties);
+        let found = properties::check(Side::Producer, properties);
         problems.extend(found.into_iter().map(|(_, message)| message));
         if !problems.is_empty() {
             return Err(Error::config(problems.join("; ")));

@@ -6,7 +6,7 @@ use rdkafka::{ClientConfig, error::KafkaError};
 
 /// The side that a property configures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Properties {
+pub(super) enum Side {
     /// A source's.
     Consumer,
     /// A producer's.
@@ -135,23 +135,20 @@ const FIXED: &[(&str, &str)] = &[
 ];
 
 /// All errors in `properties`, by name.
-pub(super) fn check(
-    side: Properties,
-    properties: &BTreeMap<String, String>,
-) -> Vec<(String, String)> {
+pub(super) fn check(side: Side, properties: &BTreeMap<String, String>) -> Vec<(String, String)> {
     properties
         .iter()
         .filter_map(|(name, value)| Some((name.clone(), problem(side, name, value)?)))
         .collect()
 }
 
-fn problem(side: Properties, name: &str, value: &str) -> Option<String> {
+fn problem(side: Side, name: &str, value: &str) -> Option<String> {
     if let Some((_, reason)) = FIXED.iter().find(|(fixed, _)| *fixed == name) {
         return Some(format!("`{name}` cannot be set: {reason}"));
     }
     let own = match side {
-        Properties::Consumer => CONSUMER,
-        Properties::Producer => PRODUCER,
+        Side::Consumer => CONSUMER,
+        Side::Producer => PRODUCER,
     };
     let allowed = SHARED.iter().chain(own).any(|allowed| {
         if allowed.ends_with('.') {
@@ -289,7 +286,7 @@ pub(super) fn check_brokers(brokers: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn of(side: Properties, name: &str, value: &str) -> Option<String> {
+    fn of(side: Side, name: &str, value: &str) -> Option<String> {
         problem(side, name, value)
     }
 
@@ -305,15 +302,15 @@ mod tests {
             ("client.id", "me"),
             ("socket.keepalive.enable", "true"),
         ] {
-            assert_eq!(of(Properties::Consumer, name, value), None, "{name}");
+            assert_eq!(of(Side::Consumer, name, value), None, "{name}");
         }
-        assert_eq!(of(Properties::Producer, "linger.ms", "5"), None);
+        assert_eq!(of(Side::Producer, "linger.ms", "5"), None);
     }
 
     #[test]
     fn what_is_fixed_is_refused_with_the_reason() {
         assert_eq!(
-            of(Properties::Consumer, "auto.offset.reset", "latest").unwrap(),
+            of(Side::Consumer, "auto.offset.reset", "latest").unwrap(),
             "`auto.offset.reset` cannot be set: set `start` and `on_data_loss` instead; a silent \
              reset loses rows"
         );
@@ -328,7 +325,7 @@ mod tests {
             "test.mock.num.brokers",
         ] {
             assert_eq!(
-                of(Properties::Consumer, name, "1").unwrap(),
+                of(Side::Consumer, name, "1").unwrap(),
                 format!("`{name}` is not a property that can be passed through")
             );
         }
@@ -345,7 +342,7 @@ mod tests {
             ("fetch.mim.bytes", "fetch.min.bytes"),
             ("client.idd", "client.id"),
         ] {
-            let message = of(Properties::Consumer, wrong, "x").unwrap();
+            let message = of(Side::Consumer, wrong, "x").unwrap();
             let expected = format!("; did you mean `{right}`?");
             assert!(message.ends_with(&expected), "{message}");
         }
@@ -359,11 +356,11 @@ mod tests {
 
     #[test]
     fn a_wrong_value_is_found_without_network() {
-        let message = of(Properties::Consumer, "fetch.min.bytes", "many").unwrap();
+        let message = of(Side::Consumer, "fetch.min.bytes", "many").unwrap();
         assert!(message.contains("fetch.min.bytes"), "{message}");
-        let unknown = of(Properties::Consumer, "ssl.nonsense", "x").unwrap();
+        let unknown = of(Side::Consumer, "ssl.nonsense", "x").unwrap();
         assert!(unknown.contains("ssl.nonsense"), "{unknown}");
-        let secret = of(Properties::Consumer, "sasl.nonsense.password", "hunter2").unwrap();
+        let secret = of(Side::Consumer, "sasl.nonsense.password", "hunter2").unwrap();
         assert!(!secret.contains("hunter2"), "{secret}");
     }
 

@@ -41,10 +41,10 @@ impl KafkaSource {
     /// A source of `pipeline`, which names the default consumer group. The clock gives the time at
     /// which rows are received.
     pub fn new(config: KafkaConfig, pipeline: &str, clock: Arc<dyn Clock>) -> Self {
-        let group_id = config
-            .group_id
-            .clone()
-            .unwrap_or_else(|| format!("tagflow-{pipeline}"));
+        let group_id = match &config.group_id {
+            Some(group) => group.value().clone(),
+            None => format!("tagflow-{pipeline}"),
+        };
         Self {
             config,
             group_id,
@@ -108,7 +108,8 @@ impl Source for KafkaSource {
                 .map_err(|error| {
                     Error::config(format!(
                         "the Kafka client does not accept the properties of the source of topic \
-                         `{topic}`"
+                         `{}`",
+                        topic.value()
                     ))
                     .with_source(error)
                 })?;
@@ -117,22 +118,24 @@ impl Source for KafkaSource {
             let opening = Startup::new(
                 topic.as_str().into(),
                 read,
-                self.config.start,
+                *self.config.start,
                 self.config.topic_wait,
-                self.config.brokers.clone(),
+                self.config.brokers.value().clone(),
                 self.group_id.clone(),
             );
             let control = Arc::new(Control::default());
-            reader.controls.insert(topic.clone(), Arc::clone(&control));
+            reader
+                .controls
+                .insert(topic.value().clone(), Arc::clone(&control));
             let topic_reader = TopicReader {
                 control,
                 reports: sender.clone(),
-                on_data_loss: self.config.on_data_loss,
+                on_data_loss: *self.config.on_data_loss,
                 limits: self.limits(),
                 clock: Arc::clone(&self.clock),
             };
             thread::Builder::new()
-                .name(format!("kafka {topic}"))
+                .name(format!("kafka {}", topic.value()))
                 .spawn(move || topic_reader.run(consumer, opening))
                 .map_err(|error| Error::external("cannot start a thread").with_source(error))?;
         }

@@ -21,6 +21,7 @@
 //! cut leaves young files open, and returns their rows since the cut before as state. After a crash
 //! those rows are written to new files, which the next cut finishes.
 
+mod block;
 mod config;
 mod factory;
 mod folder;
@@ -38,6 +39,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use block::{PROFILE_EVERY, ParquetConfig, ParquetFiles, WriteMode};
 pub use config::{Compression, FileOptions, Newest, ParquetSinkConfig, PartitionColumn, Revisions};
 pub use factory::ParquetSinkFactory;
 pub use folder::FolderValue;

@@ -20,12 +20,26 @@ use object_store::{
     ObjectStore, RetryConfig, aws::AmazonS3Builder, azure::MicrosoftAzureBuilder,
     gcp::GoogleCloudStorageBuilder, memory::InMemory, path::Path,
 };
+use tagflow_config::{Diagnostics, Setting};
 use tagflow_engine::{Error, Result};
 use url::Url;
 
 use durable::{Access, DurableFileSystem};
 use place::Place;
-pub use place::holds_credentials;
+use place::holds_credentials;
+
+/// Reports a URL that is empty or contains credentials. Returns whether it is valid.
+pub fn check_url(url: &Setting<String>, path: &str, diagnostics: &mut Diagnostics) -> bool {
+    let message = if url.is_empty() {
+        "the URL is empty"
+    } else if holds_credentials(url) {
+        "a URL cannot hold credentials; they come from the environment"
+    } else {
+        return true;
+    };
+    diagnostics.error(url.at(), path, message);
+    false
+}
 
 /// The store of `url`, and the path in that store. Touches no network.
 ///

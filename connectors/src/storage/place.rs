@@ -8,7 +8,7 @@ use url::Url;
 
 /// Whether a URL contains a user or a password. The part before the `@` of an Azure URL is a
 /// container.
-pub fn holds_credentials(url: &str) -> bool {
+pub(super) fn holds_credentials(url: &str) -> bool {
     let Some((scheme, rest)) = url.split_once("://") else {
         return false;
     };

@@ -76,7 +76,7 @@ async fn it_goes_on_at_the_positions_of_the_log() {
     let broker = broker(&[("events", 1)]);
     produce(&broker, "events", numbered(0..1_000)).await;
     let mut latest = config(&broker, &["events"]);
-    latest.start = StartAt::Latest;
+    latest.start = StartAt::Latest.into();
     let at = positions(&[("events/0", 990), ("of-old/0", 5)]);
     let mut reader = open(latest, &at).await.unwrap();
     assert_eq!(
@@ -99,7 +99,7 @@ async fn a_topic_never_read_begins_where_start_says() {
         (StartAt::Committed, 0),
     ] {
         let mut config = config(&broker, &["events"]);
-        config.start = start;
+        config.start = start.into();
         let mut reader = open(config, &Positions::new()).await.unwrap();
         let assigned = assigned(&mut reader).await;
         assert_eq!(
@@ -115,7 +115,7 @@ async fn a_partition_unknown_to_the_log_of_a_known_topic_is_read_from_its_beginn
     let broker = broker(&[("events", 2)]);
     produce(&broker, "events", numbered(0..100)).await;
     let mut config = config(&broker, &["events"]);
-    config.start = StartAt::Latest;
+    config.start = StartAt::Latest.into();
     let mut reader = open(config, &positions(&[("events/0", 3)])).await.unwrap();
     let expected = BTreeMap::from([("events/0".to_owned(), 3), ("events/1".to_owned(), 0)]);
     assert_eq!(assigned(&mut reader).await, expected);
@@ -126,8 +126,8 @@ async fn what_was_committed_is_told_to_the_group() {
     let broker = broker(&[("events", 2)]);
     produce(&broker, "events", numbered(0..100)).await;
     let mut config = config(&broker, &["events"]);
-    config.start = StartAt::Committed;
-    config.group_id = Some("lag-tool".to_owned());
+    config.start = StartAt::Committed.into();
+    config.group_id = Some("lag-tool".into());
     let mut reader = open(config.clone(), &Positions::new()).await.unwrap();
     read_all_of(&mut reader, 2).await;
     reader.committed(&positions(&[("events/0", 7), ("elsewhere/0", 1)]));
@@ -368,7 +368,7 @@ async fn lost_rows_are_an_error() {
 async fn lost_rows_are_recorded_where_that_is_asked_for() {
     let broker = broker_that_forgot().await;
     let mut config = config(&broker, &["events"]);
-    config.on_data_loss = OnDataLoss::Record;
+    config.on_data_loss = OnDataLoss::Record.into();
     let mut reader = open(config, &positions(&[("events/0", 5)])).await.unwrap();
     assigned(&mut reader).await;
     let (from, to) = loop {

@@ -53,7 +53,7 @@ use tagflow_engine::{
 use tagflow_operators::{join::CurrentDimension, tags::Tags};
 
 use crate::{
-    spec::{self, Spec},
+    spec::Spec,
     sql::{Needs, Program, tags::PlannedTags},
 };
 use flow::Flows;
@@ -276,7 +276,7 @@ impl<'a> Lowering<'a> {
         let bounded = relations
             .iter()
             .filter_map(|needs| self.spec.sources.get(&needs.relation))
-            .all(is_bounded);
+            .all(|source| source.input.component().is_bounded());
         Some(Lowered {
             graph: std::mem::take(&mut self.graph),
             tables: std::mem::take(&mut self.tables),
@@ -305,14 +305,5 @@ impl<'a> Lowering<'a> {
 
     fn report(&mut self, at: Position, path: String, error: &Error) {
         self.diagnostics.error(at, path, error.chain());
-    }
-}
-
-/// Whether the source ends.
-fn is_bounded(source: &spec::Source) -> bool {
-    match source.input() {
-        spec::Input::Files(_) => true,
-        spec::Input::Generator(generator) => generator.count.is_some(),
-        spec::Input::Kafka(_) => false,
     }
 }

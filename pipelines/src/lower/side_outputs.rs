@@ -4,17 +4,20 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::DFSchema;
-use tagflow_connectors::parquet::{FileOptions, PartitionColumn};
+use tagflow_connectors::{
+    parquet::{FileOptions, ParquetSinkConfig, ParquetSinkFactory, PartitionColumn},
+    storage,
+};
 use tagflow_engine::{
     Error, Port, Result,
     graph::{NodeId, Partitioning},
+    sink::SinkFactory,
 };
 use tagflow_schemas::{dead_letter, late};
 
 use super::{
     Lowering,
     flow::{Computed, Flow, Offsets},
-    sinks::{self, Sharing},
 };
 use crate::{
     spec::Setting,
@@ -51,7 +54,7 @@ impl Lowering<'_> {
             column: schema.fields().len() - 1,
         }];
         let sharing = self.sharing_of(url);
-        let table = match sinks::table(name, url, sharing, schema, partitions, None, files()) {
+        let table = match table(name, url, sharing, schema, partitions) {
             Ok(table) => table,
             Err(error) => {
                 return self.report(url.at(), format!("errors.{name}.url"), &error);
@@ -130,15 +133,7 @@ impl Lowering<'_> {
         let planned = flow.resolved(&DFSchema::empty())?;
         let spec = flow.map(&planned, None, computed, Offsets::Drop)?;
         let sharing = self.sharing_of(url);
-        let table = sinks::table(
-            name,
-            url,
-            sharing,
-            Arc::clone(&spec.schema),
-            partitions,
-            None,
-            files(),
-        )?;
+        let table = table(name, url, sharing, Arc::clone(&spec.schema), partitions)?;
         let node = format!("errors.{name}");
         // Each node has its own map: a shared one would fuse nodes that rows are exchanged between.
         let maps = from.iter().map(|from| {
@@ -154,4 +149,36 @@ impl Lowering<'_> {
         self.end(node, label, table, &maps, &Partitioning::Gather);
         Ok(())
     }
+}
+
+/// A Parquet table at `url`.
+fn table(
+    name: &str,
+    url: &Setting<String>,
+    sharing: Sharing,
+    schema: SchemaRef,
+    partition_by: Vec<PartitionColumn>,
+) -> Result<Arc<dyn SinkFactory>> {
+    let (store, root) = storage::open(url)?;
+    let factory = ParquetSinkFactory::new(ParquetSinkConfig {
+        name: Arc::from(name),
+        url: Arc::from(url.as_str()),
+        store,
+        root,
+        schema,
+        partition_by,
+        newest: None,
+        shared: sharing == Sharing::WithOthers,
+        files: files(),
+    })?;
+    Ok(Arc::new(factory))
+}
+
+/// Whether other commit logs may write to a table too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    /// No; their files are refused.
+    Alone,
+    /// Yes.
+    WithOthers,
 }

@@ -5,13 +5,10 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::{common::DFSchema, logical_expr::Expr};
 use tagflow_connectors::{
+    SinkConfig,
     blackhole::BlackholeSinkFactory,
-    console::ConsoleSinkFactory,
-    parquet::{
-        Compression, FileOptions, Newest, ParquetSinkConfig, ParquetSinkFactory, PartitionColumn,
-        Revisions,
-    },
-    storage,
+    component::SinkContext,
+    parquet::{Newest, ParquetConfig, PartitionColumn, Revisions, WriteMode},
 };
 use tagflow_engine::{
     Port, Result,
@@ -27,12 +24,9 @@ use super::{
 use tagflow_config::diagnostic::{same_but_for_case, unknown};
 
 use crate::{
-    spec::{self, Name, ParquetSink, Setting, Sink, TAGS_CURRENT, WriteMode},
+    spec::{Name, Setting, Sink, TAGS_CURRENT},
     sql::{Output, OutputColumn, Relation, Rows, SqlError, Upsert},
 };
-
-/// How many rows a console sink prints for each lane and commit.
-const CONSOLE_ROWS: usize = 40;
 
 /// The Hive folder of a snapshot.
 const BUCKET: &str = "bucket";
@@ -49,6 +43,29 @@ pub(super) struct PlannedSink {
     /// How often the sink writes the newest full profile, shared between the lanes; `None` if it
     /// writes all rows.
     pub(super) newest: Option<Duration>,
+}
+
+/// The rows of a sink, and the layout of its table.
+struct PlannedRows {
+    columns: Vec<OutputColumn>,
+    filter: Option<Expr>,
+    /// As [`PlannedSink::newest`].
+    every: Option<Duration>,
+    partition_by: Vec<PartitionColumn>,
+    newest: Option<Newest>,
+}
+
+impl PlannedRows {
+    /// All rows, without a layout.
+    fn all(output: &Output) -> Self {
+        Self {
+            columns: output.columns().to_vec(),
+            filter: None,
+            every: None,
+            partition_by: Vec::new(),
+            newest: None,
+        }
+    }
 }
 
 impl Lowering<'_> {
@@ -121,56 +138,74 @@ impl Lowering<'_> {
                 return None;
             }
         };
-        let (mut filter, mut newest) = (None, None);
-        let (columns, factory, label) = match sink.output() {
-            spec::Output::Console(_) => {
-                let factory: Arc<dyn SinkFactory> =
-                    Arc::new(ConsoleSinkFactory::new(&**name, CONSOLE_ROWS));
-                (output.columns().to_vec(), factory, "console".to_owned())
-            }
-            spec::Output::Blackhole(_) => {
-                let factory: Arc<dyn SinkFactory> = Arc::new(BlackholeSinkFactory::default());
-                (output.columns().to_vec(), factory, "blackhole".to_owned())
-            }
-            spec::Output::Parquet(parquet) => {
-                let replacing = match *parquet.mode {
-                    WriteMode::Append | WriteMode::Snapshot => None,
-                    WriteMode::ReplaceWindows => {
-                        Some(self.replacing(name, sink, parquet, &output)?)
-                    }
-                };
-                let (columns, partitions) = match *parquet.mode {
-                    WriteMode::Snapshot => self.buckets(name, parquet, &output)?,
-                    WriteMode::Append | WriteMode::ReplaceWindows => {
-                        self.partitions(name, parquet, &output, replacing.as_ref())?
-                    }
-                };
-                let is_snapshot = *parquet.mode == WriteMode::Snapshot;
-                if is_snapshot {
-                    newest = Some(*parquet.every);
-                } else {
-                    filter = self.profile_filter(&sink.from, parquet);
-                }
-                let schema = schema_of(&columns);
-                let kept = match replacing {
-                    Some(replacing) => Some(Newest::Revisions(replacing.revisions)),
-                    None if is_snapshot => Some(Newest::Snapshot {
-                        bucket: schema.index_of(BUCKET).ok()?,
-                    }),
-                    None => None,
-                };
-                let factory = self.parquet(name, parquet, schema, partitions, kept, &output)?;
-                let label = format!("parquet {}", parquet.url.shown());
-                (columns, factory, label)
+        let planned = match &sink.output {
+            SinkConfig::Parquet(parquet) => self.planned_table(name, sink, parquet, &output)?,
+            _ => PlannedRows::all(&output),
+        };
+        let component = sink.output.component();
+        let connected = component.connect(SinkContext {
+            name: Arc::from(&**name),
+            schema: schema_of(&planned.columns),
+            partition_by: planned.partition_by,
+            newest: planned.newest,
+            memory: self.spec.memory_limit(),
+        });
+        let factory = match connected {
+            Ok(factory) => factory,
+            Err(error) => {
+                let at = component.table().map_or(name.at(), Setting::at);
+                self.report(at, format!("{path}.{}", sink.output.name()), &error);
+                return None;
             }
         };
         Some(PlannedSink {
             name: name.to_string(),
             from: sink.from.value().clone(),
+            columns: planned.columns,
+            filter: planned.filter,
+            factory,
+            label: component.describe(),
+            newest: planned.every,
+        })
+    }
+
+    /// The rows and the layout of a table.
+    fn planned_table(
+        &mut self,
+        name: &Name,
+        sink: &Sink,
+        parquet: &ParquetConfig,
+        output: &Output,
+    ) -> Option<PlannedRows> {
+        let replacing = match *parquet.mode {
+            WriteMode::Append | WriteMode::Snapshot => None,
+            WriteMode::ReplaceWindows => Some(self.replacing(name, sink, parquet, output)?),
+        };
+        let is_snapshot = *parquet.mode == WriteMode::Snapshot;
+        let (columns, partition_by) = if is_snapshot {
+            self.buckets(name, parquet, output)?
+        } else {
+            self.partitions(name, parquet, output, replacing.as_ref())?
+        };
+        let schema = schema_of(&columns);
+        self.check_columns(name, parquet, &schema, output)?;
+        let newest = match replacing {
+            Some(replacing) => Some(Newest::Revisions(replacing.revisions)),
+            None if is_snapshot => Some(Newest::Snapshot {
+                bucket: schema.index_of(BUCKET).ok()?,
+            }),
+            None => None,
+        };
+        let (filter, every) = if is_snapshot {
+            (None, Some(*parquet.every))
+        } else {
+            (self.profile_filter(&sink.from, parquet), None)
+        };
+        Some(PlannedRows {
             columns,
             filter,
-            factory,
-            label,
+            every,
+            partition_by,
             newest,
         })
     }
@@ -180,7 +215,7 @@ impl Lowering<'_> {
         &mut self,
         name: &Name,
         sink: &Sink,
-        parquet: &ParquetSink,
+        parquet: &ParquetConfig,
         output: &Output,
     ) -> Option<Replacing> {
         let relation = self.program.relation(&sink.from)?;
@@ -218,7 +253,7 @@ impl Lowering<'_> {
     fn partitions(
         &mut self,
         name: &Name,
-        parquet: &ParquetSink,
+        parquet: &ParquetConfig,
         output: &Output,
         replacing: Option<&Replacing>,
     ) -> Option<(Vec<OutputColumn>, Vec<PartitionColumn>)> {
@@ -279,7 +314,7 @@ impl Lowering<'_> {
     fn buckets(
         &mut self,
         name: &Name,
-        parquet: &ParquetSink,
+        parquet: &ParquetConfig,
         output: &Output,
     ) -> Option<(Vec<OutputColumn>, Vec<PartitionColumn>)> {
         let key = output.schema().field(0).name().replace('"', "\"\"");
@@ -308,15 +343,14 @@ impl Lowering<'_> {
         Some((columns, vec![partition]))
     }
 
-    fn parquet(
+    /// Checks the names of a table's columns, and those of `sort_by`.
+    fn check_columns(
         &mut self,
         name: &Name,
-        parquet: &ParquetSink,
-        schema: SchemaRef,
-        partition_by: Vec<PartitionColumn>,
-        newest: Option<Newest>,
+        parquet: &ParquetConfig,
+        schema: &SchemaRef,
         output: &Output,
-    ) -> Option<Arc<dyn SinkFactory>> {
+    ) -> Option<()> {
         let fields = schema.fields().iter();
         if let Some((one, other)) = same_but_for_case(fields.map(|it| it.name().as_str())) {
             let message = format!(
@@ -343,33 +377,7 @@ impl Lowering<'_> {
                 sound = false;
             }
         }
-        if !sound {
-            return None;
-        }
-        let mut files = file_options(parquet);
-        if parquet.files.max_open_bytes.is_default() {
-            files.open_bytes = self.spec.part_of_memory(16, files.open_bytes);
-        }
-        let sharing = if *parquet.shared {
-            Sharing::WithOthers
-        } else {
-            Sharing::Alone
-        };
-        match table(
-            name,
-            &parquet.url,
-            sharing,
-            schema,
-            partition_by,
-            newest,
-            files,
-        ) {
-            Ok(factory) => Some(factory),
-            Err(error) => {
-                self.report(parquet.url.at(), format!("sinks.{name}.parquet"), &error);
-                None
-            }
-        }
+        sound.then_some(())
     }
 
     /// Adds a sink.
@@ -434,40 +442,6 @@ impl Lowering<'_> {
     }
 }
 
-/// A Parquet table at `url`.
-pub(super) fn table(
-    name: &str,
-    url: &Setting<String>,
-    sharing: Sharing,
-    schema: SchemaRef,
-    partition_by: Vec<PartitionColumn>,
-    newest: Option<Newest>,
-    files: FileOptions,
-) -> Result<Arc<dyn SinkFactory>> {
-    let (store, root) = storage::open(url)?;
-    let factory = ParquetSinkFactory::new(ParquetSinkConfig {
-        name: Arc::from(name),
-        url: Arc::from(url.as_str()),
-        store,
-        root,
-        schema,
-        partition_by,
-        newest,
-        shared: sharing == Sharing::WithOthers,
-        files,
-    })?;
-    Ok(Arc::new(factory))
-}
-
-/// Whether other commit logs may write to a table too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sharing {
-    /// No; their files are refused.
-    Alone,
-    /// Yes.
-    WithOthers,
-}
-
 /// How newer rows of a table find those that they replace.
 struct Replacing {
     /// The relation's columns that are equal in both.
@@ -513,27 +487,6 @@ pub(super) fn schema_of(columns: &[OutputColumn]) -> SchemaRef {
         .map(|column| Arc::clone(&column.field))
         .collect();
     Arc::new(Schema::new(fields))
-}
-
-fn file_options(parquet: &ParquetSink) -> FileOptions {
-    let files = &parquet.files;
-    FileOptions {
-        target_bytes: files.target.bytes(),
-        max_open: *files.max_open,
-        open_bytes: files.max_open_bytes.bytes() as usize,
-        compression: match *files.compression {
-            spec::Compression::Zstd(level) => Compression::Zstd(level),
-            spec::Compression::Snappy => Compression::Snappy,
-            spec::Compression::None => Compression::None,
-        },
-        row_group_rows: *files.row_group_rows as usize,
-        sort_by: parquet
-            .sort_by
-            .iter()
-            .map(|column| column.value().clone())
-            .collect(),
-        ..FileOptions::default()
-    }
 }
 
 /// The name of the newest profile at this interval.

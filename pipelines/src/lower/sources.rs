@@ -4,14 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use arrow::datatypes::{DataType, Field, Schema};
 use tagflow_connectors::{
+    component::SourceContext,
     dead_letter::DeadLetterRows,
-    files::{CsvRecords, EventTimes, FileFormat, FilesConfig, FilesSource},
+    files::{CsvRecords, EventTimes, FileFormat},
     format::{
         ColumnsFormat, CsvFormat, CsvHeader, CsvOptions, DEFAULT_MAX_ROW_BYTES, FoldersFormat,
         JsonFormat, JsonOptions, Mask, RowsDecoder, not_empty,
     },
-    generator::{self, GeneratorConfig},
-    kafka::{self, KafkaConfig, KafkaSource, StartAt},
 };
 use tagflow_engine::{
     Error, EventTime, Port, Result,
@@ -24,10 +23,9 @@ use tagflow_engine::{
 use tagflow_schemas::Column;
 
 use super::{Lowering, flow::Flow};
-use tagflow_config::diagnostic::Position;
 
 use crate::{
-    spec::{self, Columns, Format, GeneratorSource, Input, Setting, Source},
+    spec::{self, Columns, Format, Source},
     sql::{Needs, Rows},
 };
 
@@ -35,55 +33,27 @@ impl Lowering<'_> {
     /// Checks the settings of every source, including those without a path to a sink.
     pub(super) fn check_sources(&mut self) {
         for (name, source) in self.spec.sources.iter() {
-            if let Err(error) = self.connector(name, source, None) {
+            if let Err(error) = self.connector(source, None) {
                 self.report(name.at(), format!("sources.{name}"), &error);
             }
         }
     }
 
-    /// The connector of `source`; `None` where an error has been reported. Only
-    /// `columns` of a columnar file are read, all if `None`.
+    /// The connector of `source`. Only `columns` of a columnar file are read, all if `None`.
     fn connector(
-        &mut self,
-        name: &str,
+        &self,
         source: &Source,
         columns: Option<Vec<String>>,
-    ) -> Result<Option<Arc<dyn Connector>>> {
-        let max_row_bytes = max_row_bytes(source);
-        Ok(Some(match source.input() {
-            Input::Kafka(settings) => {
-                let mut config = kafka_config(settings, max_row_bytes);
-                config.queue_bytes = self.spec.part_of_memory(64, config.queue_bytes);
-                let problems = config.check();
-                if !problems.is_empty() {
-                    for (setting, message) in problems {
-                        let at = kafka_position(settings, &setting);
-                        let path = format!("sources.{name}.kafka.{setting}");
-                        let message = as_written(settings, message);
-                        self.diagnostics.error(at, path, message);
-                    }
-                    return Ok(None);
-                }
-                let clock = Arc::clone(&self.options.clock);
-                Arc::new(KafkaSource::new(config, &self.pipeline, clock))
-            }
-            Input::Files(files) => {
-                let config = FilesConfig {
-                    max_row_bytes,
-                    columns,
-                    allow_empty: files.allow_empty.as_ref().is_some_and(|it| **it),
-                    ..FilesConfig::new(files.url.as_str(), file_format(&source.format))
-                };
-                let files = FilesSource::new(config, Arc::clone(&self.options.clock))?;
-                Arc::new(match event_times(source) {
-                    Some(event_times) => files.ordered_by(event_times),
-                    None => files,
-                })
-            }
-            Input::Generator(settings) => Arc::new(generator::GeneratorSource::new(
-                generator_config(settings)?,
-            )?),
-        }))
+    ) -> Result<Arc<dyn Connector>> {
+        source.input.component().connect(&SourceContext {
+            pipeline: Arc::clone(&self.pipeline),
+            clock: Arc::clone(&self.options.clock),
+            format: file_format(&source.format),
+            max_row_bytes: max_row_bytes(source),
+            columns,
+            event_times: event_times(source),
+            memory: self.spec.memory_limit(),
+        })
     }
 
     /// Adds a source.
@@ -91,9 +61,7 @@ impl Lowering<'_> {
         let name = needs.relation.as_str();
         let missing = || Error::internal(format!("`{name}` is no source"));
         let source = self.spec.sources.get(name).ok_or_else(missing)?;
-        let connector = self
-            .connector(name, source, Some(needs.columns.clone()))?
-            .ok_or_else(missing)?;
+        let connector = self.connector(source, Some(needs.columns.clone()))?;
         let columns: Vec<Column> = source
             .columns
             .as_slice()
@@ -109,7 +77,11 @@ impl Lowering<'_> {
 
         let mut fields: Vec<Field> = columns.iter().map(Column::field).collect();
         let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
-        let label = format!("{}; decode {}", describe(source), names.join(", "));
+        let label = format!(
+            "{}; decode {}",
+            source.input.component().describe(),
+            names.join(", ")
+        );
         // It identifies late rows and dead letters.
         fields.push(Field::new(OFFSET_COLUMN, DataType::Int64, false));
         let pipeline = Arc::clone(&self.pipeline);
@@ -301,100 +273,5 @@ pub(super) fn file_format(format: &Format) -> FileFormat {
         }
         Format::Json(_) => FileFormat::Lines,
         Format::Parquet(_) => FileFormat::Parquet,
-    }
-}
-
-fn kafka_config(settings: &spec::KafkaSource, max_row_bytes: usize) -> KafkaConfig {
-    let topics = settings.topics.iter().map(|topic| topic.as_str());
-    KafkaConfig {
-        start: match *settings.start {
-            spec::Start::Earliest => StartAt::Earliest,
-            spec::Start::Latest => StartAt::Latest,
-            spec::Start::Committed => StartAt::Committed,
-        },
-        group_id: settings
-            .group_id
-            .as_ref()
-            .map(|group| group.value().clone()),
-        on_data_loss: match *settings.on_data_loss {
-            spec::OnDataLoss::Fail => kafka::OnDataLoss::Fail,
-            spec::OnDataLoss::Record => kafka::OnDataLoss::Record,
-        },
-        properties: settings
-            .properties
-            .iter()
-            .map(|(name, value)| (name.to_string(), value.expose().to_owned()))
-            .collect(),
-        max_row_bytes,
-        ..KafkaConfig::new(settings.brokers.as_str(), topics)
-    }
-}
-
-/// The position of the setting at `path`, which the connector names: `brokers`, `topics[1]`,
-/// `properties.fetch.min.bytes`.
-fn kafka_position(settings: &spec::KafkaSource, path: &str) -> Position {
-    let topic = path
-        .strip_prefix("topics[")
-        .and_then(|rest| rest.strip_suffix(']'))
-        .and_then(|index| settings.topics.get(index.parse::<usize>().ok()?));
-    if let Some(topic) = topic {
-        return topic.at();
-    }
-    let property = path.strip_prefix("properties.").and_then(|wanted| {
-        let mut properties = settings.properties.iter();
-        properties.find(|(name, _)| ***name == *wanted)
-    });
-    match (property, path, &settings.group_id) {
-        (Some((name, _)), _, _) => name.at(),
-        (None, "group_id", Some(group)) => group.at(),
-        _ => settings.brokers.at(),
-    }
-}
-
-/// A message with references in place of their values.
-fn as_written(settings: &spec::KafkaSource, mut message: String) -> String {
-    let names = [&settings.brokers].into_iter().chain(&settings.group_id);
-    for setting in names.chain(&settings.topics) {
-        if let Some(reference) = setting.reference() {
-            for value in setting.split(',') {
-                let shown = format!("`{reference}`");
-                message = message.replace(&format!("`{value}`"), &shown);
-            }
-        }
-    }
-    message
-}
-
-fn generator_config(settings: &GeneratorSource) -> Result<GeneratorConfig> {
-    let small = |name: &str, value: u64| {
-        u32::try_from(value)
-            .map_err(|_| Error::config(format!("`{name}` is at most {}, got {value}", u32::MAX)))
-    };
-    Ok(GeneratorConfig {
-        seed: *settings.seed,
-        count: settings.count.as_ref().map(|count| **count),
-        rate: settings.rate.as_ref().map(|rate| **rate as f64),
-        partitions: small("partitions", *settings.partitions)?,
-        users: small("users", *settings.users)?,
-        campaigns: small("campaigns", *settings.campaigns)?,
-        start: *settings.start,
-        spacing: *settings.interval,
-        disorder: *settings.disorder,
-        late_share: settings.late.get(),
-        duplicate_share: settings.duplicates.get(),
-        broken_share: settings.broken.get(),
-        ..GeneratorConfig::default()
-    })
-}
-
-/// One line for `explain`.
-fn describe(source: &Source) -> String {
-    match source.input() {
-        Input::Kafka(kafka) => {
-            let topics: Vec<&str> = kafka.topics.iter().map(Setting::shown).collect();
-            format!("kafka {}", topics.join(", "))
-        }
-        Input::Files(files) => format!("files {}", files.url.shown()),
-        Input::Generator(_) => "generator".to_owned(),
     }
 }

@@ -8,6 +8,7 @@ use datafusion::{
     logical_expr::{Expr, cast},
     prelude::{col, lit},
 };
+use tagflow_connectors::parquet::ParquetConfig;
 use tagflow_engine::{
     Error, Port, Result,
     graph::{NodeId, NodeKind, OperatorNode, Partitioning},
@@ -26,7 +27,7 @@ use super::{
 use tagflow_config::diagnostic::Position;
 
 use crate::{
-    spec::{ParquetSink, SEGMENT_CHANGES, Setting, TAG_CHANGES, TAGS_CURRENT},
+    spec::{SEGMENT_CHANGES, Setting, TAG_CHANGES, TAGS_CURRENT},
     sql::{Lineage, Relation, Rows, tags},
 };
 
@@ -218,7 +219,7 @@ impl Lowering<'_> {
     }
 
     /// The filter of a table on the rows of `tags.current`: those at its own times.
-    pub(super) fn profile_filter(&self, from: &str, parquet: &ParquetSink) -> Option<Expr> {
+    pub(super) fn profile_filter(&self, from: &str, parquet: &ParquetConfig) -> Option<Expr> {
         let every = *parquet.every;
         if from != TAGS_CURRENT || every == self.spec.profile_every() {
             return None;

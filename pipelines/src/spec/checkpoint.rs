@@ -14,7 +14,7 @@ use tagflow_config::{
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Checkpoint {
-    /// The time between commits. Results become visible with a commit.
+    /// The time between commits, at least 100ms. Results become visible with a commit.
     #[schemars(extend("default" = "10s"))]
     pub every: Setting<Duration>,
     /// The folder of the commit log and the state: a path or URL. Pipelines can share it; each uses

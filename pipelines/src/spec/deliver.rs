@@ -9,10 +9,10 @@ use tagflow_config::{ByteSize, Read, Reader, Setting, yaml::Node};
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Deliver {
-    /// The number of commits that are not delivered.
+    /// The number of undelivered commits at which nothing more is read.
     #[schemars(extend("default" = 64))]
     pub max_pending_commits: Setting<u64>,
-    /// The bytes that are staged for these commits.
+    /// Their staged bytes at which nothing more is read.
     #[schemars(extend("default" = "1GiB"))]
     pub max_pending_bytes: Setting<ByteSize>,
 }

@@ -11,16 +11,12 @@ mod dimension;
 mod errors;
 mod event_time;
 mod expectation;
-mod files;
 mod flag_bots;
 mod format;
-mod generator;
-mod kafka;
 mod measure;
 mod memory;
 mod metrics;
 mod params;
-mod parquet;
 mod query;
 mod scenes;
 mod segments;
@@ -40,8 +36,11 @@ use errors::WrittenErrors;
 use schemars::JsonSchema;
 use serde::Serialize;
 use tagflow_config::{Reader, diagnostic::Diagnostics, stable_json::canonical, yaml::Node};
+use tagflow_connectors::parquet::PROFILE_EVERY;
 
 pub use tagflow_config::{ByteSize, Name, Nodes, Ratio, Secret, Setting, SqlText, parse_listen};
+
+pub use tagflow_connectors::{SinkConfig, SourceConfig, parquet::WriteMode};
 
 pub use admin::{Admin, OPEN_TO_OTHERS};
 pub use checkpoint::Checkpoint;
@@ -52,22 +51,18 @@ pub use dimension::Dimension;
 pub use errors::{Errors, StopWhen, Table};
 pub use event_time::{Time, WhenIdle};
 pub use expectation::{DEAD_LETTERS, Expect, Expectation, LATE};
-pub use files::FilesSource;
 pub use flag_bots::{FlagBots, Rate};
 pub use format::{CsvFormat, Format, JsonFormat, ParquetFormat};
-pub use generator::GeneratorSource;
-pub use kafka::{KafkaSource, OnDataLoss, Properties, Start};
 pub use measure::{Agg, Measure, Sketch, Theta};
 pub use memory::Memory;
 pub use metrics::{Corrections, Day, Metrics, MetricsEmit, MetricsWindow, Width};
 pub use params::Params;
-pub use parquet::{Compression, ParquetFiles, ParquetSink, WriteMode};
 pub use query::{Emit, Query};
 pub use scenes::Scene;
 pub use segments::Segment;
 pub use sessions::Sessions;
-pub use sink::{BlackholeSink, ConsoleSink, Output, Sink};
-pub use source::{Input, OnError, Source};
+pub use sink::Sink;
+pub use source::{OnError, Source};
 pub use step::{Select, Step};
 pub use tags::Tags;
 pub use test_case::{Action, TestCase, TestStep, Tick, WatermarkStep};
@@ -152,10 +147,15 @@ pub const TAGS_CURRENT: &str = "tags.current";
 pub const SEGMENT_CHANGES: &str = "segments.changes";
 
 impl Spec {
+    /// The memory limit in bytes, if there is one.
+    pub fn memory_limit(&self) -> Option<u64> {
+        self.memory.as_ref().map(|memory| memory.limit.bytes())
+    }
+
     /// The size of a buffer: `most`, or this part of the limit if that is less.
     pub fn part_of_memory(&self, part: usize, most: usize) -> usize {
-        let limit = self.memory.as_ref().map(|memory| memory.limit.bytes());
-        limit.map_or(most, |limit| most.min(limit as usize / part))
+        self.memory_limit()
+            .map_or(most, |limit| most.min(limit as usize / part))
     }
 
     /// The pipeline as canonical JSON, to be stored. Every setting has its default filled in, keys
@@ -194,12 +194,13 @@ impl Spec {
     pub fn profile_every(&self) -> Duration {
         let sinks = self.sinks.iter().map(|(_, sink)| sink);
         let sinks = sinks.filter(|sink| *sink.from == TAGS_CURRENT);
-        let periods = sinks.filter_map(|sink| match sink.output() {
-            Output::Parquet(parquet) if *parquet.mode == WriteMode::Snapshot => None,
-            Output::Parquet(parquet) => Some(*parquet.every),
-            Output::Console(_) | Output::Blackhole(_) => None,
+        let periods = sinks.filter_map(|sink| match &sink.output {
+            SinkConfig::Parquet(parquet) if *parquet.mode != WriteMode::Snapshot => {
+                Some(*parquet.every)
+            }
+            _ => None,
         });
-        periods.min().unwrap_or(parquet::PROFILE_EVERY)
+        periods.min().unwrap_or(PROFILE_EVERY)
     }
 
     /// The names that `from` and SQL can refer to: sources, steps, queries, metrics.

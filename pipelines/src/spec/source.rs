@@ -1,30 +1,19 @@
 //! `sources`: the sources of rows.
 
-use std::time::Duration;
-
 use schemars::JsonSchema;
 use serde::Serialize;
 use tagflow_config::{ByteSize, Choice, Read, Reader, Setting, yaml::Node};
+use tagflow_connectors::SourceConfig;
 
-use super::{Columns, FilesSource, Format, GeneratorSource, JsonFormat, KafkaSource, Time};
+use super::{Columns, Format, JsonFormat, Time};
 
-/// A source of rows: exactly one of `kafka`, `files` and `generator`, with its
-/// format, columns and event time.
+/// A source of rows: exactly one component, with its format, columns and event time.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
-#[schemars(extend("oneOf" = [
-    {"required": ["kafka"]}, {"required": ["files"]}, {"required": ["generator"]}
-]))]
 pub struct Source {
-    /// Topics of a Kafka cluster.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kafka: Option<KafkaSource>,
-    /// Files, read once to their end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    files: Option<FilesSource>,
-    /// Generated behaviour events, for experiments.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    generator: Option<GeneratorSource>,
+    /// The component that reads.
+    #[serde(flatten)]
+    pub input: SourceConfig,
     /// How a row is encoded. A generator makes JSON.
     #[schemars(extend("default" = {"json": {}}))]
     pub format: Format,
@@ -42,24 +31,6 @@ pub struct Source {
     pub max_row_bytes: Setting<ByteSize>,
 }
 
-/// Clocks of devices and servers are rarely further wrong.
-const MAX_FUTURE: Duration = Duration::from_mins(5);
-
-/// Some systems write files with local time as UTC, and no zone is more than 14 hours ahead. So a
-/// single row from 2099 makes no later row late.
-const MAX_FUTURE_OF_FILES: Duration = Duration::from_hours(24);
-
-/// The kind of a source.
-#[derive(Debug, Clone, Copy)]
-pub enum Input<'a> {
-    /// `kafka`.
-    Kafka(&'a KafkaSource),
-    /// `files`.
-    Files(&'a FilesSource),
-    /// `generator`.
-    Generator(&'a GeneratorSource),
-}
-
 /// How a bad row is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnError {
@@ -75,28 +46,14 @@ impl Choice for OnError {
         &[("dead_letter", Self::DeadLetter), ("fail", Self::Fail)];
 }
 
-impl Source {
-    /// The kind of the source, with its settings.
-    pub fn input(&self) -> Input<'_> {
-        let kafka = self.kafka.as_ref().map(Input::Kafka);
-        let files = self.files.as_ref().map(Input::Files);
-        let generator = self.generator.as_ref().map(Input::Generator);
-        kafka
-            .or(files)
-            .or(generator)
-            .expect("reading a source makes sure of its kind")
-    }
-}
-
 impl Read for Source {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         let mut fields = reader.fields(node)?;
-        let kind = fields.one_of(reader, &["kafka", "files", "generator"]);
-        let kafka = fields.settings(reader, "kafka");
-        let files = fields.settings(reader, "files");
-        let generator = fields.settings(reader, "generator");
-        let is_generator = kind == Some("generator");
-        let (format, columns) = if is_generator {
+        let input = SourceConfig::read(&mut fields, reader);
+        let has_columns = input
+            .as_ref()
+            .is_some_and(|it| it.component().has_columns());
+        let (format, columns) = if has_columns {
             let format = fields.optional(reader, "format");
             let columns = fields.optional(reader, "columns");
             (
@@ -110,25 +67,16 @@ impl Read for Source {
             )
         };
         let time = match fields.get("time") {
-            None if is_generator => Some(Time::generated(fields.at)),
+            None if has_columns => Some(Time::generated(fields.at)),
             _ => fields.required(reader, "time"),
         };
         let on_error = fields.or(reader, "on_error", OnError::DeadLetter);
         let max_row_bytes = fields.or(reader, "max_row_bytes", ByteSize::mib(1));
         fields.finish(reader);
-        kind?;
-        let (kafka, files, generator) = (kafka?, files?, generator?);
-        let time: Time = time?;
-        let max_future = if files.is_some() {
-            MAX_FUTURE_OF_FILES
-        } else {
-            MAX_FUTURE
-        };
+        let (input, time): (_, Time) = (input?, time?);
         Some(Self {
-            time: time.with_max_future(max_future),
-            kafka,
-            files,
-            generator,
+            time: time.with_max_future(input.component().max_future()),
+            input,
             format: format?,
             columns: columns?,
             on_error: on_error?,

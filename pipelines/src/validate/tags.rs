@@ -6,9 +6,9 @@ use super::Check;
 use tagflow_config::diagnostic::{Position, unknown};
 
 use crate::spec::{
-    Name, Output, ParquetSink, Setting, Sink, TAG_CHANGES, TAGS_CURRENT, Tags, WriteMode,
-    tags::TagDefinition,
+    Name, Setting, Sink, SinkConfig, TAG_CHANGES, TAGS_CURRENT, Tags, tags::TagDefinition,
 };
+use tagflow_connectors::parquet::{ParquetConfig, WriteMode};
 
 /// The columns of the profile that are no tags, beside the key.
 const PROFILE: [&str; 3] = ["as_of", "incomplete", "segments"];
@@ -168,7 +168,7 @@ impl Check<'_, '_> {
         let spec = self.spec;
         let mut periods: Vec<(&Setting<Duration>, String)> = Vec::new();
         for (name, sink) in spec.sinks.iter() {
-            if let Output::Parquet(parquet) = sink.output() {
+            if let SinkConfig::Parquet(parquet) = &sink.output {
                 let path = format!("sinks.{name}.parquet");
                 self.profile(sink, parquet, &path);
                 if *sink.from == TAGS_CURRENT && *parquet.mode != WriteMode::Snapshot {
@@ -188,7 +188,7 @@ impl Check<'_, '_> {
         }
     }
 
-    fn profile(&mut self, sink: &Sink, parquet: &ParquetSink, path: &str) {
+    fn profile(&mut self, sink: &Sink, parquet: &ParquetConfig, path: &str) {
         let is_of_profile = *sink.from == TAGS_CURRENT;
         let is_snapshot = *parquet.mode == WriteMode::Snapshot;
         let mut mistakes: Vec<(Position, &str, String)> = Vec::new();

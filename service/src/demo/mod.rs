@@ -8,6 +8,7 @@ mod sender;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use tagflow_config::Ratio;
 use tagflow_connectors::{
     generator::{Events, GeneratorConfig},
     kafka::MockBroker,
@@ -41,6 +42,11 @@ const SPACING: Duration = Duration::from_millis(10);
 /// Short, so that the short demo shows a commit before its end.
 const COMMIT_EVERY: &str = "1s";
 
+/// The shares of rows that are late, repeated and broken.
+const LATE: Ratio = Ratio::new(0.002).expect("a share");
+const DUPLICATES: Ratio = Ratio::new(0.003).expect("a share");
+const BROKEN: Ratio = Ratio::new(0.001).expect("a share");
+
 /// A broker with an empty topic, and the events to send to it.
 pub struct Demo {
     broker: MockBroker,
@@ -57,16 +63,15 @@ impl Demo {
         broker.create_topic(TOPIC, PARTITIONS)?;
         let span = SPACING.saturating_mul(u32::try_from(events).unwrap_or(u32::MAX));
         let config = GeneratorConfig {
-            count: Some(events),
-            campaigns: 200,
-            users: 20_000,
-            start: now.saturating_sub(span),
-            spacing: SPACING,
-            late_share: 0.002,
+            campaigns: 200.into(),
+            users: 20_000.into(),
+            start: now.saturating_sub(span).into(),
+            interval: SPACING.into(),
+            late: LATE.into(),
             late_by: Duration::from_mins(10),
-            duplicate_share: 0.003,
-            broken_share: 0.001,
-            ..GeneratorConfig::default()
+            duplicates: DUPLICATES.into(),
+            broken: BROKEN.into(),
+            ..GeneratorConfig::many(events)
         };
         Ok(Self { broker, config })
     }

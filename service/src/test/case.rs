@@ -22,8 +22,8 @@ use tagflow_pipelines::{
     expected::{Expected, shown_text},
     lower::{table_of, tap},
     spec::{
-        Action, Content, DEAD_LETTERS, Dimension, Expect, Expectation, Input, LATE, Name, Nodes,
-        SEGMENT_CHANGES, Setting, TAG_CHANGES, TAGS_CURRENT, TestCase, TestRow, Tick,
+        Action, Content, DEAD_LETTERS, Dimension, Expect, Expectation, LATE, Name, Nodes,
+        SEGMENT_CHANGES, Setting, SourceConfig, TAG_CHANGES, TAGS_CURRENT, TestCase, TestRow, Tick,
         WatermarkStep,
     },
 };
@@ -234,7 +234,7 @@ impl Case<'_> {
             if let (Some(source), Some(inbox)) =
                 (self.spec.sources.get(name), self.bench.inbox(name))
             {
-                let is_live = matches!(source.input(), Input::Kafka(_)) && self.is_time_told;
+                let is_live = matches!(source.input, SourceConfig::Kafka(_)) && self.is_time_told;
                 let received = is_live.then(|| self.bench.clock().now());
                 let shape = (&source.format, &source.columns);
                 inbox.send(encode(rows, shape, inbox.next(), received)?);

@@ -18,7 +18,7 @@ const LOG: Log = Log { id: 1, rows: 50 };
 
 fn config_of(broker: &FakeBroker, on_data_loss: OnDataLoss) -> KafkaConfig {
     let mut config = config_at(&broker.servers(), &[TOPIC]);
-    config.on_data_loss = on_data_loss;
+    config.on_data_loss = on_data_loss.into();
     config
 }
 

@@ -274,7 +274,7 @@ async fn case(when: When, fault: Fault) -> (Read, Result<Met>) {
     produce_at(&servers, TOPIC, numbered(0..ROWS)).await;
     let mut config = config_at(&servers, &[TOPIC]);
     // Then a first run asks the group, too.
-    config.start = StartAt::Committed;
+    config.start = StartAt::Committed.into();
 
     let mut read = Read::new();
     let ((), ended) = match when {
@@ -399,7 +399,7 @@ async fn read_across_a_loss(on_data_loss: OnDataLoss) -> Result<((Offset, Offset
     let servers = cluster.bootstrap_servers();
     produce_at(&servers, TOPIC, numbered(0..10)).await;
     let mut config = config_at(&servers, &[TOPIC]);
-    config.on_data_loss = on_data_loss;
+    config.on_data_loss = on_data_loss.into();
     let mut reader = open(config, &Positions::new()).await?;
     go_on(&mut reader, &mut Read::new(), 10).await?;
     reader.pause("events/0");

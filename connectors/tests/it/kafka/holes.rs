@@ -36,7 +36,7 @@ async fn a_compacted_hole_is_no_loss() {
         (Some(2), (4..16).collect()),
     ] {
         let mut config = config(&broker, &["events"]);
-        config.on_data_loss = OnDataLoss::Fail;
+        config.on_data_loss = OnDataLoss::Fail.into();
         let at = from.map_or_else(Positions::new, |from| positions(&[("events/0", from)]));
         let mut reader = open(config, &at).await.unwrap();
         let begin = from.unwrap_or(0);

@@ -19,7 +19,7 @@ const SHORTER: Log = Log { id: 2, rows: 10 };
 
 fn config_of(broker: &FakeBroker, on_data_loss: OnDataLoss) -> KafkaConfig {
     let mut config = config_at(&broker.servers(), &[TOPIC]);
-    config.on_data_loss = on_data_loss;
+    config.on_data_loss = on_data_loss.into();
     config
 }
 

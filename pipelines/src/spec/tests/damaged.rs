@@ -17,10 +17,10 @@ fn survive(text: &str) {
     if let Some(spec) = spec {
         assert!(spec.plan_json().len() > 2);
         for (_, source) in spec.sources.iter() {
-            let _ = source.input();
+            let _ = source.input.component();
         }
         for (_, sink) in spec.sinks.iter() {
-            let _ = sink.output();
+            let _ = sink.output.component();
         }
     }
 }

@@ -2,6 +2,11 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use tagflow_connectors::{
+    kafka::{OnDataLoss, StartAt},
+    parquet::Compression,
+};
+
 use super::*;
 
 pub(crate) const EVERYTHING: &str = include_str!("everything.yaml");
@@ -19,12 +24,12 @@ fn every_key_is_read() {
     assert_eq!(*spec.checkpoint.every, Duration::from_millis(500));
 
     let live = spec.sources.get("live").unwrap();
-    let Input::Kafka(kafka) = live.input() else {
+    let SourceConfig::Kafka(kafka) = &live.input else {
         panic!("not Kafka");
     };
     assert_eq!(
         (*kafka.start, *kafka.on_data_loss),
-        (Start::Committed, OnDataLoss::Record)
+        (StartAt::Committed, OnDataLoss::Record)
     );
     assert_eq!(*live.on_error, OnError::Fail);
     assert_eq!(live.max_row_bytes.bytes(), 64 << 10);
@@ -46,7 +51,7 @@ fn every_key_is_read() {
     };
     assert_eq!((*csv.header, csv.delimiter.as_str()), (false, "\t"));
 
-    let Input::Generator(made) = spec.sources.get("made").unwrap().input() else {
+    let SourceConfig::Generator(made) = &spec.sources.get("made").unwrap().input else {
         panic!("not a generator");
     };
     assert_eq!((*made.seed, made.count.as_deref()), (7, Some(&1000)));
@@ -95,7 +100,7 @@ fn every_key_is_read() {
     let deliver = sink.deliver.as_ref().unwrap();
     assert_eq!(*deliver.max_pending_commits, 8);
     assert_eq!(deliver.max_pending_bytes.bytes(), 100_000_000);
-    let Output::Parquet(table) = sink.output() else {
+    let SinkConfig::Parquet(table) = &sink.output else {
         panic!("not Parquet");
     };
     assert_eq!(table.files.target.bytes(), 1 << 30);

@@ -32,7 +32,7 @@ fn secretive() -> Spec {
 #[test]
 fn references_have_their_values() {
     let spec = secretive();
-    let Input::Kafka(kafka) = spec.sources.get("events").unwrap().input() else {
+    let SourceConfig::Kafka(kafka) = &spec.sources.get("events").unwrap().input else {
         panic!("not Kafka");
     };
     assert_eq!(*kafka.brokers, "kafka:9092");

@@ -14,7 +14,7 @@ use tagflow_engine::{
     Error, Result,
     operator::LaneContext,
     state::{
-        KEY_GROUP_COLUMN, KeyHash, NewPart, Restore, Snapshot, SpillReader, SpillStore, StatePart,
+        KEY_GROUP_COLUMN, KeyHash, NewRows, Restore, Snapshot, SpillReader, SpillStore, StatePart,
         part_number,
     },
 };
@@ -744,8 +744,7 @@ impl Rows {
         let users = self.users.len();
         let is_full = self.bytes > part_bytes;
         let bytes = self.bytes + users * ROW_BYTES;
-        let part = NewPart::later(name(number), bytes, move || self.make());
-        snapshot.put.push(part);
+        snapshot.put_rows(name(number), NewRows::later(bytes, move || self.make()));
         StoredPart {
             number,
             users,

@@ -18,7 +18,7 @@ use arrow::{
 use tagflow_engine::{
     Batch, Error, EventTime, Port, Result,
     operator::{Operator, Output, PagedOutput, Progress},
-    state::{KeyHasher, LaneState, Snapshot},
+    state::{KeyHasher, LaneState, Snapshot, StoredWatermark},
     time::micros,
 };
 
@@ -36,7 +36,6 @@ use super::{
     spec::{Aggregation, LEAD},
     stored::Restored,
     table::{Inputs, Results, Table},
-    watermark::StoredWatermark,
 };
 use crate::portions::Portions;
 

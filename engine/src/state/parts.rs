@@ -1,6 +1,6 @@
 //! State in a series of parts.
 
-use std::fmt::Display;
+use std::{fmt::Display, mem};
 
 use super::{NewRows, Restore, Snapshot, part_number};
 use crate::Result;
@@ -216,10 +216,11 @@ impl<T> Parts<T> {
         Ok(())
     }
 
-    /// The names of all stored parts, which are no longer needed.
-    pub fn into_removed(self) -> impl Iterator<Item = String> {
-        let stored = self.list.into_iter().filter_map(|part| part.key);
-        self.removed.into_iter().chain(stored)
+    /// Takes out the names of all stored parts, for a snapshot that removes them.
+    pub fn take_names(&mut self) -> Vec<String> {
+        let stored = self.list.iter_mut().filter_map(|part| part.key.take());
+        self.removed.extend(stored);
+        mem::take(&mut self.removed)
     }
 
     fn take_from(&mut self, index: usize) -> Vec<(u64, T)> {
@@ -266,7 +267,7 @@ mod tests {
         assert_eq!(store(&mut parts), [["n-1"], ["n-1"]]);
         parts.remove_if(|_, number| *number == 2);
         assert_eq!(store(&mut parts), [vec![], vec!["n-2"]]);
-        assert_eq!(parts.into_removed().collect::<Vec<_>>(), ["n-1"]);
+        assert_eq!(parts.take_names(), ["n-1"]);
     }
 
     #[test]

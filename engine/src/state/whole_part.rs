@@ -52,9 +52,9 @@ impl WholePart {
         Ok(())
     }
 
-    /// The name of the stored part, which is no longer needed.
-    pub fn into_removed(self) -> Option<String> {
-        self.key
+    /// Takes out the name of the stored part, for a snapshot that removes it.
+    pub fn take_name(&mut self) -> Option<String> {
+        self.key.take()
     }
 }
 
@@ -101,7 +101,7 @@ mod tests {
         part.change();
         part.restore("it", Restore::InPlace);
         assert_eq!(store(&mut part, Some(1)), (0, 0));
-        assert_eq!(part.into_removed().as_deref(), Some("it"));
+        assert_eq!(part.take_name().as_deref(), Some("it"));
 
         let mut part = WholePart::default();
         part.restore("it", Restore::Rescaled);

@@ -103,14 +103,14 @@ impl Pane {
         Ok(())
     }
 
-    /// The names of its stored parts, which are no longer needed.
-    pub(super) fn stored(self) -> impl Iterator<Item = String> {
-        self.frozen.into_removed()
+    /// Takes out the names of its stored parts, which are no longer needed.
+    pub(super) fn take_names(&mut self) -> Vec<String> {
+        self.frozen.take_names()
     }
 
     /// The groups with their results. The names of the stored parts are added to `removed`.
     pub(super) fn close(
-        self,
+        mut self,
         aggregation: &Aggregation,
         removed: &mut Vec<String>,
     ) -> Result<Results> {
@@ -121,7 +121,7 @@ impl Pane {
         for states in self.frozen.iter() {
             table.merge(aggregation, states.columns())?;
         }
-        removed.extend(self.frozen.into_removed());
+        removed.extend(self.frozen.take_names());
         table.into_results(aggregation)
     }
 

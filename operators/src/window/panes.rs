@@ -159,9 +159,9 @@ impl Panes {
         while let Some(first) = self.by_start.first_entry()
             && aggregation.closes(first.get().span) <= watermark
         {
-            let pane = first.remove();
+            let mut pane = first.remove();
             self.forget_runs(&aggregation.spec.windows, pane.span);
-            self.removed.extend(pane.stored());
+            self.removed.extend(pane.take_names());
         }
     }
 
@@ -221,7 +221,7 @@ impl Panes {
         {
             let mut pane = first.remove();
             states.extend(pane.states(aggregation)?);
-            self.removed.extend(pane.stored());
+            self.removed.extend(pane.take_names());
         }
         Ok(states)
     }

@@ -101,12 +101,6 @@ impl NewPart {
     }
 }
 
-impl From<StatePart> for NewPart {
-    fn from(part: StatePart) -> Self {
-        Self::new(part.key, part.rows)
-    }
-}
-
 /// The number at the end of a part's name, after a `-`; 0 without one.
 pub fn part_number(key: &str) -> u64 {
     let number = key.rsplit_once('-').map(|(_, number)| number.parse());

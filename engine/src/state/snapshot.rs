@@ -1,9 +1,6 @@
 //! The state of an operator in a commit.
 
-use arrow::array::ArrayRef;
-
-use super::{NewPart, NewRows, StatePart, rows_for_all};
-use crate::Result;
+use super::{NewPart, NewRows, StatePart};
 
 /// The changes since the last snapshot.
 #[derive(Debug, Default)]
@@ -24,25 +21,6 @@ impl Snapshot {
     /// Adds a part with its rows.
     pub fn put_rows(&mut self, key: impl Into<String>, rows: impl Into<NewRows>) {
         self.put.push(NewPart::new(key, rows));
-    }
-
-    /// Adds a part of a single column, whose rows every lane receives. It replaces the part of this
-    /// name if that `is_stored`.
-    ///
-    /// # Errors
-    /// `Internal` if the rows make no batch.
-    pub fn put_for_all(
-        &mut self,
-        key: &str,
-        is_stored: bool,
-        column: &str,
-        values: ArrayRef,
-    ) -> Result<()> {
-        if is_stored {
-            self.removed.push(key.into());
-        }
-        self.put_rows(key, rows_for_all([(column, values)])?);
-        Ok(())
     }
 }
 

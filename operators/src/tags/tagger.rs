@@ -569,7 +569,7 @@ impl Operator for Tagger {
         let watermark = self.watermark.get().as_micros();
         self.held
             .snapshot(&self.tags.timeline, watermark, &mut snapshot)?;
-        self.users.snapshot(&mut snapshot);
+        self.users.snapshot(&mut snapshot)?;
         self.population.snapshot(&mut snapshot)?;
         self.watermark.snapshot(&mut snapshot)?;
         self.cut.snapshot(&mut snapshot)?;

@@ -3,14 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
-    array::{AsArray, Int64Array, StringArray, UInt8Array},
+    array::{AsArray, Int64Array, StringArray},
     datatypes::{DataType, Field, Int64Type, Schema},
     record_batch::RecordBatch,
 };
 use tagflow_engine::{
     Batch, Port, Result,
     operator::{Operator, Output},
-    state::{KEY_GROUP_COLUMN, KeyHasher, LaneState, Restore, Snapshot},
+    state::{KeyHasher, LaneState, Snapshot, WholePart},
 };
 
 use crate::visits::USER;
@@ -21,9 +21,7 @@ const PART: &str = "counts";
 /// Appends the column `number`: 1 at the first visit of a user.
 pub(crate) struct Number {
     counts: BTreeMap<String, i64>,
-    has_changed: bool,
-    /// Whether the last snapshots contain [`PART`].
-    is_stored: bool,
+    part: WholePart,
     hasher: KeyHasher,
 }
 
@@ -31,8 +29,7 @@ impl Number {
     pub(crate) fn new() -> Result<Self> {
         Ok(Self {
             counts: BTreeMap::new(),
-            has_changed: false,
-            is_stored: false,
+            part: WholePart::default(),
             hasher: KeyHasher::new([DataType::Utf8])?,
         })
     }
@@ -50,7 +47,7 @@ impl Operator for Number {
                 *count
             })
             .collect();
-        self.has_changed = true;
+        self.part.change();
         let mut fields = batch.records.schema().fields().to_vec();
         fields.push(Arc::new(Field::new("number", DataType::Int64, false)));
         let mut columns = batch.records.columns().to_vec();
@@ -63,21 +60,16 @@ impl Operator for Number {
 
     fn snapshot(&mut self) -> Result<Snapshot> {
         let mut snapshot = Snapshot::default();
-        if std::mem::take(&mut self.has_changed) {
-            if std::mem::replace(&mut self.is_stored, true) {
-                snapshot.removed.push(PART.to_owned());
-            }
+        self.part.snapshot(PART, &mut snapshot, || {
             let users: StringArray = self.counts.keys().map(Some).collect();
-            let users = Arc::new(users) as _;
-            let groups = self.hasher.key_groups(std::slice::from_ref(&users))?;
             let counts: Int64Array = self.counts.values().copied().collect();
             let rows = RecordBatch::try_from_iter([
-                ("user", users),
+                ("user", Arc::new(users) as _),
                 ("count", Arc::new(counts) as _),
-                (KEY_GROUP_COLUMN, Arc::new(UInt8Array::from(groups)) as _),
             ])?;
-            snapshot.put_rows(PART, rows);
-        }
+            // The key is the first column.
+            self.hasher.with_key_groups(&rows, &[0]).map(Some)
+        })?;
         Ok(snapshot)
     }
 
@@ -88,9 +80,8 @@ impl Operator for Number {
             let users = users.iter().flatten().map(ToOwned::to_owned);
             self.counts
                 .extend(users.zip(counts.values().iter().copied()));
+            self.part.restore(&part.key, state.lanes);
         }
-        self.is_stored = state.lanes == Restore::InPlace && !state.parts.is_empty();
-        self.has_changed = state.lanes == Restore::Rescaled;
         Ok(())
     }
 

@@ -3,14 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BooleanArray, UInt8Array, UInt32Array, new_null_array},
+    array::{ArrayRef, AsArray, BooleanArray, UInt32Array, new_null_array},
     compute::{concat_batches, interleave_record_batch, take_record_batch},
-    datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType},
+    datatypes::{SchemaRef, TimestampMicrosecondType},
     record_batch::RecordBatch,
 };
 use tagflow_engine::{
     Error, Result,
-    state::{KEY_GROUP_COLUMN, KeyHasher, LaneState, Restore, Snapshot, StatePart},
+    state::{KeyHasher, LaneState, Parts, Snapshot, StatePart, WholePart, with_key_groups},
 };
 
 use crate::portions::{PORTION_BYTES, Portions, portions_of};
@@ -21,20 +21,16 @@ const MARK_COLUMN: &str = "_mark";
 /// Rows in *slots*: spans of time that are dropped as a whole. Within its slot a row has
 /// a *place*, counted in the order of arrival, and can be marked once.
 ///
-/// Stored parts never change; a snapshot only stores the rows added since the one before.
-/// The number of parts per slot is kept low as in a log-structured merge tree: a part is
-/// merged with the one before it unless that one is at least twice as large. Marks are a
-/// separate part, one bit per row.
+/// A snapshot only stores the rows added since the one before, merged with parts that are
+/// not larger. Marks are a separate part, one bit per row.
 pub(crate) struct RowBuffer {
     name: &'static str,
     lane: usize,
     schema: SchemaRef,
-    stored: SchemaRef,
     /// The columns by which rows are exchanged.
     hash: Vec<usize>,
     hasher: KeyHasher,
     slots: BTreeMap<i64, Slot>,
-    next_part: u64,
     /// Stored parts that are no longer needed.
     removed: Vec<String>,
 }
@@ -42,19 +38,16 @@ pub(crate) struct RowBuffer {
 /// The rows of one slot.
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
-    parts: Vec<Part>,
+    parts: Parts<Rows>,
     marks: Vec<bool>,
-    /// The name of the stored marks.
-    marks_key: Option<String>,
-    marks_changed: bool,
+    marks_part: WholePart,
 }
 
+/// The rows of a part.
 #[derive(Debug)]
-struct Part {
+struct Rows {
     /// The place of the first row.
     first: usize,
-    /// The name of the part in the store; none before a snapshot has stored it.
-    key: Option<String>,
     rows: RecordBatch,
 }
 
@@ -72,18 +65,16 @@ impl RowBuffer {
             name,
             lane,
             schema: Arc::clone(schema),
-            stored: with_key_group(schema.fields().iter().map(|it| it.as_ref().clone())),
             hasher: KeyHasher::new(types)?,
             hash,
             slots: BTreeMap::new(),
-            next_part: 0,
             removed: Vec::new(),
         })
     }
 
     /// Adds rows to a slot, and returns the place of the first.
     pub(crate) fn push(&mut self, slot: i64, rows: RecordBatch) -> usize {
-        self.slots.entry(slot).or_default().push(None, rows)
+        self.slots.entry(slot).or_default().push(rows)
     }
 
     /// The slots, in order.
@@ -103,7 +94,7 @@ impl RowBuffer {
         {
             slot.marks.resize(slot.marks.len().max(place + 1), false);
             slot.marks[place] = true;
-            slot.marks_changed = true;
+            slot.marks_part.change();
         }
     }
 
@@ -115,9 +106,9 @@ impl RowBuffer {
 
     /// Removes and returns the rows of a slot.
     pub(crate) fn take(&mut self, slot: i64) -> Option<Slot> {
-        let rows = self.slots.remove(&slot)?;
-        let parts = rows.parts.iter().filter_map(|part| part.key.clone());
-        self.removed.extend(parts.chain(rows.marks_key.clone()));
+        let mut rows = self.slots.remove(&slot)?;
+        self.removed.extend(rows.parts.take_names());
+        self.removed.extend(rows.marks_part.take_name());
         Some(rows)
     }
 
@@ -134,8 +125,8 @@ impl RowBuffer {
     }
 
     /// The rows of `slot` split into `count` portions by the columns of the exchange.
-    pub(crate) fn portions(&self, slot: Slot, count: usize) -> Result<Portions> {
-        let rows = slot.parts.into_iter().map(|part| part.rows);
+    pub(crate) fn portions(&self, mut slot: Slot, count: usize) -> Result<Portions> {
+        let rows = slot.parts.take_all().into_iter().map(|part| part.rows);
         Portions::new(rows.collect(), count, &self.hasher, &self.hash)
     }
 
@@ -147,17 +138,19 @@ impl RowBuffer {
     /// The rows at `places`, each with its slot.
     pub(crate) fn rows_at(&self, places: &[(i64, usize)]) -> Result<RecordBatch> {
         let mut batches: Vec<&RecordBatch> = Vec::new();
-        let mut first_of: BTreeMap<i64, usize> = BTreeMap::new();
+        // The index of each slot's first batch, and the place of the first row of each batch.
+        let mut slots: BTreeMap<i64, (usize, Vec<usize>)> = BTreeMap::new();
         let mut found = Vec::with_capacity(places.len());
         for &(slot, place) in places {
-            let rows = self.slots.get(&slot);
-            let parts = &rows.expect("a place is of a slot that is held").parts;
-            let first = *first_of.entry(slot).or_insert_with(|| {
-                batches.extend(parts.iter().map(|part| &part.rows));
-                batches.len() - parts.len()
+            let (index, firsts) = slots.entry(slot).or_insert_with(|| {
+                let rows = self.slots.get(&slot);
+                let rows = rows.expect("a place is in a slot of the buffer");
+                let index = batches.len();
+                batches.extend(rows.batches().map(|(_, rows)| rows));
+                (index, rows.batches().map(|(first, _)| first).collect())
             });
-            let part = parts.partition_point(|part| part.first <= place) - 1;
-            found.push((first + part, place - parts[part].first));
+            let part = firsts.partition_point(|first| *first <= place) - 1;
+            found.push((*index + part, place - firsts[part]));
         }
         if batches.is_empty() {
             return Ok(RecordBatch::new_empty(Arc::clone(&self.schema)));
@@ -169,46 +162,30 @@ impl RowBuffer {
     pub(crate) fn snapshot(&mut self, snapshot: &mut Snapshot) -> Result<()> {
         snapshot.removed.append(&mut self.removed);
         for (at, slot) in &mut self.slots {
-            let stored = slot.parts.iter().take_while(|part| part.key.is_some());
-            let stored = stored.count();
-            if stored < slot.parts.len() {
-                slot.merge_from(stored, &self.schema)?;
-                while let [.., before, last] = slot.parts.as_slice()
-                    && before.rows.num_rows() < 2 * last.rows.num_rows()
-                {
-                    snapshot.removed.extend(before.key.clone());
-                    slot.merge_from(slot.parts.len() - 2, &self.schema)?;
+            slot.merge(&self.schema)?;
+            let prefix = format!("{}.{at}.{}-", self.name, self.lane);
+            let Slot {
+                parts,
+                marks,
+                marks_part,
+            } = slot;
+            parts.snapshot(&prefix, snapshot, |part| {
+                self.hasher.with_key_groups(&part.rows, &self.hash)
+            })?;
+            marks_part.snapshot(format!("{prefix}marks"), snapshot, || {
+                if marks.is_empty() {
+                    return Ok(None);
                 }
-            }
-            let first_name = format!("{}.{at}.{}-", self.name, self.lane);
-            if let Some(part) = slot.parts.last_mut()
-                && part.key.is_none()
-            {
-                self.next_part += 1;
-                let key = format!("{first_name}{}", self.next_part);
-                let groups = key_groups(&self.hasher, &self.hash, &part.rows)?;
-                let columns = [part.rows.columns(), &[groups]].concat();
-                snapshot.put_rows(
-                    key.clone(),
-                    RecordBatch::try_new(Arc::clone(&self.stored), columns)?,
-                );
-                part.key = Some(key);
-            }
-            if std::mem::take(&mut slot.marks_changed) {
-                let key = format!("{first_name}marks");
-                let parts = slot.parts.iter();
-                let groups = parts.map(|part| key_groups(&self.hasher, &self.hash, &part.rows));
-                let groups: Vec<ArrayRef> = groups.collect::<Result<_>>()?;
-                let groups: Vec<&dyn Array> = groups.iter().map(AsRef::as_ref).collect();
-                let groups = arrow::compute::concat(&groups)?.slice(0, slot.marks.len());
-                let marks = Arc::new(BooleanArray::from(slot.marks.clone()));
-                snapshot.removed.extend(slot.marks_key.take());
-                snapshot.put_rows(
-                    key.clone(),
-                    RecordBatch::try_new(marks_schema(), vec![marks, groups])?,
-                );
-                slot.marks_key = Some(key);
-            }
+                let mut groups = Vec::with_capacity(marks.len());
+                for part in parts.iter() {
+                    let keys = part.rows.project(&self.hash)?;
+                    groups.extend(self.hasher.key_groups(keys.columns())?);
+                }
+                groups.truncate(marks.len());
+                let marks: ArrayRef = Arc::new(BooleanArray::from(marks.clone()));
+                let marks = RecordBatch::try_from_iter([(MARK_COLUMN, marks)])?;
+                with_key_groups(&marks, groups.into()).map(Some)
+            })?;
         }
         Ok(())
     }
@@ -233,17 +210,12 @@ impl RowBuffer {
         }
         for ((at, _), (parts, marks)) in stored {
             let mut first = None;
-            for (number, part) in parts {
+            for part in parts.into_values() {
                 let rows = self.restored(part)?;
-                let key = match state.lanes {
-                    Restore::InPlace => {
-                        self.next_part = self.next_part.max(number);
-                        Some(part.key.clone())
-                    }
-                    Restore::Rescaled => None,
-                };
                 let slot = self.slots.entry(at).or_default();
-                let place = slot.push(key, rows);
+                let place = slot.len();
+                let rows = Rows { first: place, rows };
+                slot.parts.restore(part.key.clone(), state.lanes, rows);
                 first.get_or_insert(place);
             }
             if let (Some(part), Some(first)) = (marks, first) {
@@ -254,9 +226,8 @@ impl RowBuffer {
                 for place in set {
                     self.mark(at, first + place);
                 }
-                if let (Restore::InPlace, Some(slot)) = (state.lanes, self.slots.get_mut(&at)) {
-                    slot.marks_key = Some(part.key.clone());
-                    slot.marks_changed = false;
+                if let Some(slot) = self.slots.get_mut(&at) {
+                    slot.marks_part.restore(&part.key, state.lanes);
                 }
             }
         }
@@ -301,9 +272,8 @@ impl RowBuffer {
 impl Slot {
     /// The number of rows.
     pub(crate) fn len(&self) -> usize {
-        self.parts
-            .last()
-            .map_or(0, |part| part.first + part.rows.num_rows())
+        let last = self.parts.iter().next_back();
+        last.map_or(0, |part| part.first + part.rows.num_rows())
     }
 
     /// Whether the row at `place` is marked.
@@ -325,17 +295,20 @@ impl Slot {
         self.parts.iter().map(|part| (part.first, &part.rows))
     }
 
-    fn push(&mut self, key: Option<String>, rows: RecordBatch) -> usize {
+    fn push(&mut self, rows: RecordBatch) -> usize {
         let first = self.len();
-        self.parts.push(Part { first, key, rows });
+        self.parts.push(Rows { first, rows });
         first
     }
 
-    /// Merges the parts from `index` on into one part that is not stored yet.
-    fn merge_from(&mut self, index: usize, schema: &SchemaRef) -> Result<()> {
-        let parts = self.parts.split_off(index);
-        let rows = concat_batches(schema, parts.iter().map(|part| &part.rows))?;
-        self.push(None, rows);
+    /// Merges the rows that are not stored yet into one part.
+    fn merge(&mut self, schema: &SchemaRef) -> Result<()> {
+        let size = |part: &Rows| part.rows.num_rows();
+        let merged = self.parts.take_newest(self.parts.unstored(), size);
+        if !merged.is_empty() {
+            let rows = merged.iter().map(|(_, part)| &part.rows);
+            self.push(concat_batches(schema, rows)?);
+        }
         Ok(())
     }
 }
@@ -345,21 +318,6 @@ fn parse(name: &str) -> Option<(i64, &str, &str)> {
     let (slot, rest) = name.strip_prefix('.')?.split_once('.')?;
     let (lane, which) = rest.split_once('-')?;
     Some((slot.parse().ok()?, lane, which))
-}
-
-fn with_key_group(fields: impl Iterator<Item = Field>) -> SchemaRef {
-    let group = Field::new(KEY_GROUP_COLUMN, DataType::UInt8, true);
-    Arc::new(Schema::new(fields.chain([group]).collect::<Vec<_>>()))
-}
-
-fn marks_schema() -> SchemaRef {
-    with_key_group([Field::new(MARK_COLUMN, DataType::Boolean, false)].into_iter())
-}
-
-fn key_groups(hasher: &KeyHasher, hash: &[usize], rows: &RecordBatch) -> Result<ArrayRef> {
-    let keys = rows.project(hash)?;
-    let groups = hasher.key_groups(keys.columns())?;
-    Ok(Arc::new(UInt8Array::from(groups)))
 }
 
 /// Splits rows of windows by the end of their window, which is the struct at
@@ -392,7 +350,12 @@ pub(crate) fn by_slot(
 
 #[cfg(test)]
 mod tests {
-    use arrow::{array::Int64Array, compute::filter_record_batch, datatypes::Int64Type};
+    use arrow::{
+        array::Int64Array,
+        compute::filter_record_batch,
+        datatypes::{DataType, Field, Int64Type, Schema},
+    };
+    use tagflow_engine::state::{KEY_GROUP_COLUMN, Restore};
 
     use super::*;
 

@@ -16,7 +16,7 @@ use datafusion::physical_plan::PhysicalExpr;
 use tagflow_engine::{
     Batch, Error, EventTime, Origin, Port, Result,
     operator::{Operator, OperatorFactory, Output, PagedOutput, Progress},
-    state::{LaneState, Snapshot, key_column},
+    state::{LaneState, Snapshot, StoredWatermark, key_column},
 };
 
 use crate::{
@@ -26,7 +26,6 @@ use crate::{
     row_buffer::{RowBuffer, Slot, by_window_end},
     row_errors::{RowErrors, attempt},
     size::{Load, StateSize},
-    window::StoredWatermark,
 };
 
 /// A slot with fewer rows than this is not trimmed before its window closes.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use arrow::record_batch::RecordBatch;
 use futures::{FutureExt, future::BoxFuture};
 use object_store::path::Path;
-use tagflow_engine::{Priority, Result, Uptime, files::StagedFile, state::StatePart};
+use tagflow_engine::{Priority, Result, Uptime, files::StagedFile, state::Snapshot};
 
 use super::{layout::Layout, unflushed::Unflushed, writer::FileWriter};
 
@@ -25,7 +25,7 @@ pub(super) struct OpenFile {
 pub(super) struct FinishedFile {
     /// The file.
     pub(super) staged: StagedFile,
-    /// The state parts with its rows.
+    /// The names of the state parts with its rows.
     pub(super) parts: Vec<String>,
 }
 
@@ -101,7 +101,7 @@ impl OpenFile {
                     bytes: uploaded.bytes,
                     sha256: uploaded.sha256,
                 },
-                parts: self.carry.into_parts(),
+                parts: self.carry.into_names(),
             })
         };
         Ok(sent.boxed())
@@ -117,8 +117,8 @@ impl OpenFile {
         self.carry.discard();
     }
 
-    /// The rows since the last cut, as state.
-    pub(super) fn take_part(&mut self) -> Result<Option<StatePart>> {
-        self.carry.take_part(&self.folder)
+    /// Adds the rows since the last cut to `snapshot`.
+    pub(super) fn snapshot(&mut self, snapshot: &mut Snapshot) -> Result<()> {
+        self.carry.snapshot(&self.folder, snapshot)
     }
 }

@@ -15,7 +15,7 @@ use tagflow_engine::{
     element::BarrierKind,
     files::PreparedFiles,
     sink::{PreparedCommit, Sink, SinkContext},
-    state::{NewPart, StatePart},
+    state::StatePart,
 };
 
 use super::{
@@ -123,9 +123,7 @@ impl ParquetSink {
             cut.snapshot.removed.extend(file.parts);
         }
         for file in self.open.values_mut() {
-            cut.snapshot
-                .put
-                .extend(file.take_part()?.map(NewPart::from));
+            file.snapshot(&mut cut.snapshot)?;
         }
         self.pending_bytes = 0;
         Ok(cut)

@@ -3,15 +3,15 @@
 use std::{mem, sync::Arc};
 
 use arrow::{
-    array::{ArrayRef, StringArray, UInt8Array},
+    array::{ArrayRef, StringArray},
     compute::concat_batches,
-    datatypes::{DataType, Field, Schema},
+    datatypes::DataType,
     record_batch::RecordBatch,
 };
 use object_store::path::Path;
 use tagflow_engine::{
     Result,
-    state::{KEY_GROUP_COLUMN, KeyGroup, KeyHasher, StatePart},
+    state::{KeyGroup, KeyHasher, Parts, Snapshot, with_key_groups},
 };
 
 /// The rows of an open file: those in state, and those since the last cut.
@@ -23,8 +23,8 @@ use tagflow_engine::{
 pub(super) struct Unflushed {
     /// The prefix of the keys of this file's parts.
     stem: String,
-    /// The keys of the parts that hold this file's rows.
-    parts: Vec<String>,
+    /// The parts that hold this file's rows. Their rows are not kept.
+    parts: Parts<()>,
     parts_bytes: usize,
     pending: Pending,
 }
@@ -52,7 +52,7 @@ impl Unflushed {
     pub(super) fn new(stem: String) -> Self {
         Self {
             stem,
-            parts: Vec::new(),
+            parts: Parts::default(),
             parts_bytes: 0,
             pending: Pending::NONE,
         }
@@ -89,32 +89,32 @@ impl Unflushed {
         self.parts_bytes + self.pending_bytes()
     }
 
-    /// The rows since the last cut as a part; `None` without rows.
+    /// Adds the rows since the last cut to `snapshot`, as one part.
     ///
     /// When the number of lanes changes, all rows of a Hive folder move to the same lane: their key
     /// group is that of the folder's name.
-    pub(super) fn take_part(&mut self, folder: &Path) -> Result<Option<StatePart>> {
+    pub(super) fn snapshot(&mut self, folder: &Path, snapshot: &mut Snapshot) -> Result<()> {
         let Pending::Rows { batches, bytes } = mem::replace(&mut self.pending, Pending::NONE)
         else {
             self.pending = Pending::Dropped;
-            return Ok(None);
+            return Ok(());
         };
         let Some(first) = batches.first() else {
-            return Ok(None);
+            return Ok(());
         };
-        let rows = concat_batches(&first.schema(), &batches)?;
-        let key = format!("{}.{}", self.stem, self.parts.len());
-        self.parts.push(key.clone());
+        self.parts.push(());
         self.parts_bytes += bytes;
-        Ok(Some(StatePart {
-            key,
-            rows: with_key_group(&rows, key_group(folder)?)?,
-        }))
+        let prefix = format_args!("{}.", self.stem);
+        self.parts.snapshot(prefix, snapshot, |()| {
+            let rows = concat_batches(&first.schema(), &batches)?;
+            let groups = vec![key_group(folder)?; rows.num_rows()];
+            with_key_groups(&rows, groups.into())
+        })
     }
 
-    /// The keys of the parts that the finished file replaces.
-    pub(super) fn into_parts(self) -> Vec<String> {
-        self.parts
+    /// The names of the parts that the finished file replaces.
+    pub(super) fn into_names(mut self) -> Vec<String> {
+        self.parts.take_names()
     }
 }
 
@@ -122,20 +122,4 @@ fn key_group(folder: &Path) -> Result<KeyGroup> {
     let name: ArrayRef = Arc::new(StringArray::from(vec![folder.as_ref()]));
     let groups = KeyHasher::new([DataType::Utf8])?.key_groups(&[name])?;
     Ok(groups.first().copied().unwrap_or_default())
-}
-
-fn with_key_group(rows: &RecordBatch, group: KeyGroup) -> Result<RecordBatch> {
-    let schema = rows.schema();
-    let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
-    fields.push(Arc::new(Field::new(
-        KEY_GROUP_COLUMN,
-        DataType::UInt8,
-        true,
-    )));
-    let mut columns = rows.columns().to_vec();
-    columns.push(Arc::new(UInt8Array::from(vec![group; rows.num_rows()])));
-    Ok(RecordBatch::try_new(
-        Arc::new(Schema::new(fields)),
-        columns,
-    )?)
 }

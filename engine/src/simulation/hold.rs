@@ -5,17 +5,17 @@ use std::{collections::BTreeMap, sync::Arc};
 use arrow::{
     array::{
         ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray,
-        TimestampMicrosecondArray, UInt8Array,
+        TimestampMicrosecondArray,
     },
     compute::filter_record_batch,
-    datatypes::{DataType, Field, Int64Type, Schema, TimestampMicrosecondType},
+    datatypes::{DataType, Int64Type, TimestampMicrosecondType},
 };
 
 use crate::{
     Batch, EventTime, Origin, Port, Result,
     operator::{Operator, Output},
     source::PartitionId,
-    state::{KEY_GROUP_COLUMN, KeyHasher, LaneState, Snapshot},
+    state::{KeyHasher, LaneState, Snapshot, WholePart, with_key_groups},
     testing::script_schema,
 };
 
@@ -44,8 +44,7 @@ impl Operator for Sieve {
 pub(super) struct Hold {
     rows: BTreeMap<(i64, i64), Held>,
     watermark: i64,
-    stored: bool,
-    changed: bool,
+    part: WholePart,
 }
 
 struct Held {
@@ -66,7 +65,9 @@ impl Hold {
             .rows
             .extract_if(..(until, i64::MIN), |_, _| true)
             .collect();
-        self.changed |= !due.is_empty();
+        if !due.is_empty() {
+            self.part.change();
+        }
         for due in due.chunk_by(|(_, one), (_, next)| one.partition == next.partition) {
             let origin = Origin::Partition(Arc::clone(&due[0].1.partition));
             out.released(&origin, due.len());
@@ -101,7 +102,9 @@ impl Operator for Hold {
         let waits = |row: &usize| times.value(*row) >= self.watermark;
         let (held, passed): (Vec<_>, Vec<_>) = (0..batch.num_rows()).partition(waits);
         out.held(&batch.origin, held.len());
-        self.changed |= !held.is_empty();
+        if !held.is_empty() {
+            self.part.change();
+        }
         for row in held {
             let held = Held {
                 key: keys.value(row).to_owned(),
@@ -132,57 +135,39 @@ impl Operator for Hold {
 
     fn snapshot(&mut self) -> Result<Snapshot> {
         let mut snapshot = Snapshot::default();
-        if !std::mem::take(&mut self.changed) {
-            return Ok(snapshot);
-        }
-        if std::mem::take(&mut self.stored) {
-            snapshot.removed.push("held".to_owned());
-        }
-        if self.rows.is_empty() {
-            return Ok(snapshot);
-        }
-        let rows = || self.rows.iter();
-        let keys: ArrayRef = Arc::new(StringArray::from_iter_values(
-            rows().map(|(_, held)| held.key.as_str()),
-        ));
-        let groups = KeyHasher::new([DataType::Utf8])?.key_groups(&[Arc::clone(&keys)])?;
-        let schema = Schema::new(vec![
-            Field::new("time", DataType::Int64, false),
-            Field::new("value", DataType::Int64, false),
-            Field::new("key", DataType::Utf8, false),
-            Field::new("source", DataType::Utf8, false),
-            Field::new("partition", DataType::Utf8, false),
-            Field::new(KEY_GROUP_COLUMN, DataType::UInt8, true),
-        ]);
-        let text = |name: fn(&Held) -> &str| -> ArrayRef {
-            Arc::new(StringArray::from_iter_values(
-                rows().map(|(_, held)| name(held)),
-            ))
-        };
-        let rows = RecordBatch::try_new(
-            Arc::new(schema),
-            vec![
-                Arc::new(Int64Array::from_iter_values(
-                    rows().map(|((time, _), _)| *time),
-                )),
-                Arc::new(Int64Array::from_iter_values(
-                    rows().map(|((_, value), _)| *value),
-                )),
-                keys,
-                text(|held| &held.partition.source),
-                text(|held| &held.partition.partition),
-                Arc::new(UInt8Array::from(groups)),
-            ],
-        )?;
-        self.stored = true;
-        let key = "held".to_owned();
-        snapshot.put_rows(key, rows);
+        self.part.snapshot("held", &mut snapshot, || {
+            if self.rows.is_empty() {
+                return Ok(None);
+            }
+            let rows = || self.rows.iter();
+            let keys: ArrayRef = Arc::new(StringArray::from_iter_values(
+                rows().map(|(_, held)| held.key.as_str()),
+            ));
+            let groups = KeyHasher::new([DataType::Utf8])?.key_groups(&[Arc::clone(&keys)])?;
+            let number = |number: fn(&(i64, i64)) -> i64| -> ArrayRef {
+                let numbers = rows().map(|(place, _)| number(place));
+                Arc::new(Int64Array::from_iter_values(numbers))
+            };
+            let text = |name: fn(&Held) -> &str| -> ArrayRef {
+                Arc::new(StringArray::from_iter_values(
+                    rows().map(|(_, held)| name(held)),
+                ))
+            };
+            let rows = RecordBatch::try_from_iter([
+                ("time", number(|(time, _)| *time)),
+                ("value", number(|(_, value)| *value)),
+                ("key", keys),
+                ("source", text(|held| &held.partition.source)),
+                ("partition", text(|held| &held.partition.partition)),
+            ])?;
+            with_key_groups(&rows, groups.into()).map(Some)
+        })?;
         Ok(snapshot)
     }
 
     fn restore(&mut self, state: LaneState) -> Result<()> {
-        (self.stored, self.changed) = (true, true);
         for part in state.parts {
+            self.part.restore(&part.key, state.lanes);
             let columns = part.rows.columns();
             let times = columns[0].as_primitive::<Int64Type>();
             let values = columns[1].as_primitive::<Int64Type>();

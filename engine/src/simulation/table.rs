@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
-    array::{AsArray, RecordBatch},
+    array::AsArray,
     datatypes::{Int64Type, Schema},
 };
 use async_trait::async_trait;
@@ -20,7 +20,7 @@ use crate::{
     element::BarrierKind,
     files::{FileCommitter, PreparedFiles, RemovedFile, StagedFile, Table},
     sink::{PreparedCommit, Sink, SinkContext, SinkFactory},
-    state::{Snapshot, StatePart},
+    state::{NewPart, Snapshot, StatePart},
 };
 
 /// When files are finished, and whether they are replaced.
@@ -178,7 +178,7 @@ impl Open {
                     });
                 }
                 cut.snapshot = Snapshot {
-                    put: vec![part("file", [&[name], self.lines.as_slice()].concat())?.into()],
+                    put: vec![part("file", [&[name], self.lines.as_slice()].concat())?],
                     removed: vec!["file".to_owned()],
                 };
             }
@@ -187,7 +187,7 @@ impl Open {
                     return Ok(cut);
                 }
                 cut.snapshot = Snapshot {
-                    put: vec![part("open", self.lines.clone())?.into()],
+                    put: vec![part("open", self.lines.clone())?],
                     removed: vec!["open".to_owned()],
                 };
             }
@@ -244,10 +244,6 @@ pub(super) fn window_and_key(line: &str) -> &str {
     spaces.nth(1).map_or(line, |end| &line[..end])
 }
 
-fn part(key: &str, text: Vec<String>) -> Result<StatePart> {
-    let rows: RecordBatch = lines(text)?;
-    Ok(StatePart {
-        key: key.to_owned(),
-        rows,
-    })
+fn part(key: &str, text: Vec<String>) -> Result<NewPart> {
+    Ok(NewPart::new(key, lines(text)?))
 }

@@ -13,7 +13,7 @@ use arrow::{
 use crate::{
     Batch, EventTime, Port, Result,
     operator::{EarlyOutput, Operator, Output, PartwiseRestore},
-    state::{KEY_GROUP_COLUMN, KeyHasher, LaneState, NewPart, Restore, Snapshot},
+    state::{KEY_GROUP_COLUMN, KeyHasher, LaneState, NewRows, Restore, Snapshot},
 };
 
 /// The size of a window in microseconds.
@@ -135,8 +135,7 @@ impl Operator for Tally {
                 let counts = counts.iter();
                 rows(counts.map(|(key, count)| (start, Some(key.as_str()), *count)))
             };
-            let part = NewPart::later(start.to_string(), 1, make);
-            snapshot.put.push(part);
+            snapshot.put_rows(start.to_string(), NewRows::later(1, make));
         }
         if self.closed_stored != Some(self.closed) {
             snapshot.removed.push(CLOSED.to_owned());

@@ -1,10 +1,11 @@
 //! Key groups: 256 hash ranges, the unit in which keyed state moves between lanes.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef},
-    datatypes::DataType,
+    array::{Array, ArrayRef, UInt8Array},
+    datatypes::{DataType, Field, Schema},
+    record_batch::RecordBatch,
     row::{Row, RowConverter, Rows, SortField},
 };
 use twox_hash::XxHash3_64;
@@ -104,6 +105,15 @@ impl KeyHasher {
         Ok(groups)
     }
 
+    /// `rows` in the form of a state part, with the key group of each row. The keys are `columns`.
+    ///
+    /// # Errors
+    /// `Internal` if there are no such columns.
+    pub fn with_key_groups(&self, rows: &RecordBatch, columns: &[usize]) -> Result<RecordBatch> {
+        let groups = self.key_groups(rows.project(columns)?.columns())?;
+        with_key_groups(rows, groups.into())
+    }
+
     /// A number below `count` for each row of `columns`, the same for equal keys and
     /// independent of their groups.
     pub fn portions(&self, columns: &[ArrayRef], count: usize) -> Result<Vec<u32>> {
@@ -130,6 +140,30 @@ impl KeyHasher {
         let columns: Vec<ArrayRef> = columns.iter().map(key_column).collect();
         Ok(self.rows.convert_columns(&columns)?)
     }
+}
+
+/// `rows` in the form of a state part: with the key group of each row.
+///
+/// # Errors
+/// `Internal` if there are not as many groups as rows.
+pub fn with_key_groups(rows: &RecordBatch, groups: UInt8Array) -> Result<RecordBatch> {
+    let schema = rows.schema();
+    let group = Arc::new(Field::new(KEY_GROUP_COLUMN, DataType::UInt8, true));
+    let fields = schema.fields().iter().cloned().chain([group]);
+    let mut columns = rows.columns().to_vec();
+    columns.push(Arc::new(groups));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    Ok(RecordBatch::try_new(schema, columns)?)
+}
+
+/// The rows of a state part that every lane receives.
+///
+/// # Errors
+/// `Internal` if the columns have different lengths.
+pub fn rows_for_all<const N: usize>(columns: [(&str, ArrayRef); N]) -> Result<RecordBatch> {
+    let columns = columns.map(|(name, values)| (name, values, true));
+    let rows = RecordBatch::try_from_iter_with_nullable(columns)?;
+    with_key_groups(&rows, UInt8Array::new_null(rows.num_rows()))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use tagflow_engine::{
     Batch, EventTime, Port, Result,
     graph::OFFSET_COLUMN,
     operator::{Operator, Output, PagedOutput, Progress},
-    state::{LaneState, Snapshot},
+    state::{LaneState, Snapshot, StoredWatermark},
 };
 
 use super::{
@@ -22,7 +22,6 @@ use super::{
 use crate::{
     late::LateRows,
     row_buffer::{RowBuffer, by_slot},
-    window::StoredWatermark,
 };
 
 /// The minimum width of a slot, so that a side that is ahead does not have too many

@@ -11,7 +11,7 @@ use arrow::{
 use tagflow_engine::{
     Batch, EventTime, Origin, Port, Result,
     operator::{Operator, Output, PagedOutput, Progress},
-    state::{LaneState, Snapshot},
+    state::{LaneState, Snapshot, StoredWatermark},
 };
 
 use super::{
@@ -22,7 +22,6 @@ use crate::{
     late::LateRows,
     portions::Portions,
     row_buffer::{RowBuffer, by_window_end},
-    window::StoredWatermark,
 };
 
 /// Buffers the rows of both sides until their window has closed, then joins them by a

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::Range};
 use hashbrown::HashTable;
 use tagflow_engine::{
     Result,
-    state::{KeyHash, Restore, Snapshot, StatePart, part_number},
+    state::{KeyHash, Parts, Restore, Snapshot, StatePart},
 };
 
 use super::stored;
@@ -22,7 +22,6 @@ pub(super) const SLICES: i64 = 8;
 pub(super) struct Slices {
     width_us: i64,
     by_start: BTreeMap<i64, Slice>,
-    next_part: u64,
     /// Stored parts of slices forgotten since the last snapshot.
     removed: Vec<String>,
 }
@@ -33,14 +32,8 @@ struct Slice {
     entries: Vec<(KeyHash, i64)>,
     /// Positions in `entries`.
     index: HashTable<u32>,
-    /// The stored parts, in order from the start of `entries`.
-    parts: Vec<Part>,
-}
-
-/// A stored part: its name and the range of its entries.
-struct Part {
-    key: String,
-    entries: Range<usize>,
+    /// The entries of each part, from the start of `entries`.
+    parts: Parts<Range<usize>>,
 }
 
 impl Slices {
@@ -49,7 +42,6 @@ impl Slices {
         Self {
             width_us: (reach_us / SLICES).max(1),
             by_start: BTreeMap::new(),
-            next_part: 0,
             removed: Vec::new(),
         }
     }
@@ -74,8 +66,7 @@ impl Slices {
         while let Some(slice) = self.by_start.first_entry()
             && *slice.key() < first
         {
-            let parts = slice.remove().parts;
-            self.removed.extend(parts.into_iter().map(|part| part.key));
+            self.removed.extend(slice.remove().parts.take_names());
         }
     }
 
@@ -85,25 +76,18 @@ impl Slices {
     pub(super) fn snapshot(&mut self, snapshot: &mut Snapshot) -> Result<()> {
         snapshot.removed.append(&mut self.removed);
         for (start, slice) in &mut self.by_start {
-            let stored = slice.parts.last().map_or(0, |part| part.entries.end);
-            let mut fresh = stored..slice.entries.len();
-            if fresh.is_empty() {
+            let Slice { entries, parts, .. } = slice;
+            let stored = parts.iter().last().map_or(0, |stored| stored.end);
+            if stored == entries.len() {
                 continue;
             }
-            while let Some(last) = slice.parts.pop_if(|last| last.entries.len() <= fresh.len()) {
-                fresh.start = last.entries.start;
-                snapshot.removed.push(last.key);
+            parts.push(stored..entries.len());
+            if let Some((_, oldest)) = parts.take_newest(1, Range::len).first() {
+                parts.push(oldest.start..entries.len());
             }
-            self.next_part += 1;
-            let key = format!("slice{start}-{}", self.next_part);
-            snapshot.put_rows(
-                key.clone(),
-                stored::rows(slice.entries[fresh.clone()].iter().copied())?,
-            );
-            slice.parts.push(Part {
-                key,
-                entries: fresh,
-            });
+            parts.snapshot(format_args!("slice{start}-"), snapshot, |part| {
+                stored::rows(entries[part.clone()].iter().copied())
+            })?;
         }
         Ok(())
     }
@@ -122,11 +106,8 @@ impl Slices {
                 slice.insert(key, time);
             }
             if lanes == Restore::InPlace {
-                self.next_part = self.next_part.max(part_number(&part.key));
-                slice.parts.push(Part {
-                    key: part.key,
-                    entries: start..slice.entries.len(),
-                });
+                let entries = start..slice.entries.len();
+                slice.parts.restore(part.key, lanes, entries);
             }
         }
         Ok(())

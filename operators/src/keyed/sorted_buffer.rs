@@ -11,7 +11,7 @@ use arrow::{
 use tagflow_engine::{
     Batch, Error, Origin, Result,
     source::PartitionId,
-    state::{KEY_GROUP_COLUMN, KeyHash, KeyHasher, Restore, Snapshot, StatePart, part_number},
+    state::{KeyHash, KeyHasher, Parts, Restore, Snapshot, StatePart, with_key_groups},
 };
 
 use super::{keyed_rows::Keyed, timeline::Timeline};
@@ -25,9 +25,8 @@ const PART: &str = "held-";
 #[derive(Default)]
 pub(crate) struct SortedBuffer {
     waiting: Vec<Waiting>,
-    /// The stored parts with the latest time in each.
-    parts: Vec<(String, i64)>,
-    next_part: u64,
+    /// The latest time in each part.
+    parts: Parts<i64>,
 }
 
 /// Rows of a single origin.
@@ -125,18 +124,17 @@ impl SortedBuffer {
         watermark: i64,
         snapshot: &mut Snapshot,
     ) -> Result<()> {
-        let gone = self.parts.extract_if(.., |(_, last)| *last < watermark);
-        snapshot.removed.extend(gone.map(|(key, _)| key));
+        self.parts.remove_if(|_, last| *last < watermark);
         let fresh = self.waiting.iter_mut().filter(|waiting| !waiting.is_stored);
         let mut fresh: Vec<&mut Waiting> = fresh.collect();
-        let Some(last) = fresh.iter().map(|waiting| waiting.last).max() else {
-            return Ok(());
-        };
-        self.next_part += 1;
-        let key = format!("{PART}{}", self.next_part);
-        let rows: Vec<&Keyed> = fresh.iter().map(|waiting| &waiting.rows).collect();
-        snapshot.put_rows(key.clone(), encode(timeline, &rows)?);
-        self.parts.push((key, last));
+        let last = fresh.iter().map(|waiting| waiting.last).max();
+        if let Some(last) = last {
+            self.parts.push(last);
+        }
+        self.parts.snapshot(PART, snapshot, |_| {
+            let rows: Vec<&Keyed> = fresh.iter().map(|waiting| &waiting.rows).collect();
+            encode(timeline, &rows)
+        })?;
         for waiting in &mut fresh {
             waiting.is_stored = true;
         }
@@ -168,8 +166,7 @@ impl SortedBuffer {
             }
         }
         if is_stored {
-            self.next_part = self.next_part.max(part_number(&part.key));
-            self.parts.push((part.key.clone(), latest));
+            self.parts.restore(part.key.clone(), lanes, latest);
         }
         Ok(true)
     }
@@ -225,19 +222,12 @@ fn encode(timeline: &Timeline, held: &[&Keyed]) -> Result<RecordBatch> {
     let mut columns = records.columns().to_vec();
     columns.push(names(|id| &id.source)?);
     columns.push(names(|id| &id.partition)?);
-    columns.push(Arc::new(groups));
     let mut fields = input.fields().to_vec();
-    for (name, kind) in [
-        ("_source", DataType::Utf8),
-        ("_partition", DataType::Utf8),
-        (KEY_GROUP_COLUMN, DataType::UInt8),
-    ] {
-        fields.push(Arc::new(Field::new(name, kind, true)));
+    for name in ["_source", "_partition"] {
+        fields.push(Arc::new(Field::new(name, DataType::Utf8, true)));
     }
-    Ok(RecordBatch::try_new(
-        Arc::new(Schema::new(fields)),
-        columns,
-    )?)
+    let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+    with_key_groups(&rows, groups)
 }
 
 /// The rows of a part, with a batch for each run of rows from the same origin.

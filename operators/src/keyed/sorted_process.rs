@@ -7,7 +7,7 @@ use arrow::{array::BooleanArray, compute::not};
 use tagflow_engine::{
     Batch, EventTime, Port, Result,
     operator::{Operator, Output, PagedOutput, Progress},
-    state::{KeyHasher, LaneState, Snapshot, part_number},
+    state::{KeyHasher, LaneState, Snapshot, StoredWatermark, part_number},
 };
 
 use super::{
@@ -17,7 +17,6 @@ use super::{
     sorted_buffer::SortedBuffer,
     spec::Ordered,
 };
-use crate::window::StoredWatermark;
 
 /// Buffers rows at or after the watermark until it has passed them. Then judges them in
 /// the order of their event time; rows of the same time by partition and offset. Rows

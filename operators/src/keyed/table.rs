@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tagflow_engine::{
     Result,
-    state::{KeyHash, Restore, Snapshot, StatePart, part_number},
+    state::{KeyHash, Parts, Restore, Snapshot, StatePart},
 };
 
 use super::stored;
@@ -16,10 +16,9 @@ const MAX_PARTS: usize = 8;
 pub(super) struct Table<T> {
     reach_us: i64,
     keys: HashMap<KeyHash, Entry<T>>,
-    /// The stored parts with the latest time in each. A key's times are those in the last
-    /// part that contains the key.
-    parts: Vec<(String, i64)>,
-    next_part: u64,
+    /// The latest time in each part. A key's times are those in the last part that contains the
+    /// key.
+    parts: Parts<i64>,
     watermark: i64,
     swept: i64,
 }
@@ -49,8 +48,7 @@ impl<T: Times> Table<T> {
         Self {
             reach_us,
             keys: HashMap::new(),
-            parts: Vec::new(),
-            next_part: 0,
+            parts: Parts::default(),
             watermark: i64::MIN,
             swept: i64::MIN,
         }
@@ -85,27 +83,28 @@ impl<T: Times> Table<T> {
     /// Adds the keys that changed.
     pub(super) fn snapshot(&mut self, snapshot: &mut Snapshot) -> Result<()> {
         let (reach_us, watermark) = (self.reach_us, self.watermark);
-        let gone = |(_, last): &mut (String, i64)| !is_known(*last, reach_us, watermark);
-        let gone = self.parts.extract_if(.., gone).map(|(key, _)| key);
-        snapshot.removed.extend(gone);
-        if self.keys.values().all(|entry| entry.is_stored) {
-            return Ok(());
-        }
-        let put_all = self.parts.len() >= MAX_PARTS;
+        self.parts
+            .remove_if(|_, last| !is_known(*last, reach_us, watermark));
+        let mut keys = self.keys.values();
+        let put_all = self.parts.len() >= MAX_PARTS && keys.any(|entry| !entry.is_stored);
         if put_all {
-            let old = self.parts.drain(..).map(|(key, _)| key);
-            snapshot.removed.extend(old);
+            self.parts.take_all();
         }
         let changed = self.keys.iter();
         let changed = changed.filter(|(_, entry)| put_all || !entry.is_stored);
         let last = changed.clone().map(|(_, entry)| entry.times.last()).max();
-        let entries = changed.flat_map(|(key, entry)| entry.times.iter().map(|time| (*key, time)));
-        self.next_part += 1;
-        let key = format!("keys-{}", self.next_part);
-        snapshot.put_rows(key.clone(), stored::rows(entries)?);
-        self.parts.push((key, last.unwrap_or(i64::MIN)));
-        for entry in self.keys.values_mut() {
-            entry.is_stored = true;
+        if let Some(last) = last {
+            self.parts.push(last);
+        }
+        self.parts.snapshot("keys-", snapshot, |_| {
+            let changed = changed.clone();
+            stored::rows(
+                changed.flat_map(|(key, entry)| entry.times.iter().map(|time| (*key, time))),
+            )
+        })?;
+        if last.is_some() {
+            let keys = self.keys.values_mut();
+            keys.for_each(|entry| entry.is_stored = true);
         }
         Ok(())
     }
@@ -129,8 +128,7 @@ impl<T: Times> Table<T> {
                 latest = latest.max(time);
             }
             if lanes == Restore::InPlace {
-                self.next_part = self.next_part.max(part_number(&part.key));
-                self.parts.push((part.key, latest));
+                self.parts.restore(part.key, lanes, latest);
             }
         }
         Ok(())

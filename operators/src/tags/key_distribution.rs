@@ -21,10 +21,9 @@ use arrow::{
         TimestampMicrosecondType,
     },
 };
-use serde::{Deserialize, Serialize};
 use tagflow_engine::{
     Error, Result,
-    state::{Snapshot, StatePart},
+    state::{Restore, Snapshot, StatePart, WholePart, rows_for_all},
 };
 
 use super::{kinds::Derived, plan::Plan, time_trigger::trigger_values};
@@ -42,17 +41,14 @@ const EQUAL_BITS: i64 = (1 << (52 - 13)) - 1;
 pub(super) struct Counts(BTreeMap<i64, u64>);
 
 /// The distribution over all keys: the current thresholds, and pending counts.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default)]
 pub(super) struct KeyDistribution {
     /// By instant; then by the fingerprint of the tag, the lane that counted, and the
     /// place of the number.
     counts: BTreeMap<i64, BTreeMap<(String, i64, i64), u64>>,
     /// By the fingerprint of the score.
     thresholds: BTreeMap<String, Vec<f64>>,
-    #[serde(skip)]
-    is_changed: bool,
-    #[serde(skip)]
-    is_stored: bool,
+    part: WholePart,
 }
 
 impl Counts {
@@ -118,7 +114,7 @@ impl KeyDistribution {
             );
             of.insert(key, counts.value(row) as u64);
         }
-        self.is_changed = true;
+        self.part.change();
     }
 
     /// The instants before `watermark` for which counts are pending.
@@ -141,7 +137,7 @@ impl KeyDistribution {
                 }
             }
         }
-        self.is_changed = true;
+        self.part.change();
     }
 
     /// The plan `plan` with the current thresholds.
@@ -168,21 +164,19 @@ impl KeyDistribution {
 
     /// Adds the part to `snapshot` if it has changed.
     pub(super) fn snapshot(&mut self, snapshot: &mut Snapshot) -> Result<()> {
-        if !self.is_changed {
-            return Ok(());
-        }
-        let bytes = postcard::to_allocvec(self).map_err(|error| {
-            Error::internal("the counts of keys cannot be written").with_source(error)
-        })?;
-        let bytes = Arc::new(BinaryArray::from_vec(vec![&bytes]));
-        snapshot.put_for_all(PART, self.is_stored, COLUMN, bytes)?;
-        (self.is_changed, self.is_stored) = (false, true);
-        Ok(())
+        self.part.snapshot(PART, snapshot, || {
+            let content = (&self.counts, &self.thresholds);
+            let bytes = postcard::to_allocvec(&content).map_err(|error| {
+                Error::internal("the counts of keys cannot be written").with_source(error)
+            })?;
+            let bytes = Arc::new(BinaryArray::from_vec(vec![&bytes]));
+            rows_for_all([(COLUMN, bytes as _)]).map(Some)
+        })
     }
 
-    /// Restores a stored part; returns whether `tiled_state` was one. The parts of all lanes are
+    /// Restores a stored part; returns whether `part` was one. The parts of all lanes are
     /// equal, or receive the same counts later.
-    pub(super) fn restore(&mut self, part: &StatePart, is_stored: bool) -> Result<bool> {
+    pub(super) fn restore(&mut self, part: &StatePart, lanes: Restore) -> Result<bool> {
         if part.key != PART {
             return Ok(false);
         }
@@ -190,17 +184,17 @@ impl KeyDistribution {
         let column = part.rows.column_by_name(COLUMN).ok_or_else(unreadable)?;
         let column = column.as_binary_opt::<i32>().ok_or_else(unreadable)?;
         for bytes in column.iter().flatten() {
-            let stored: Self =
+            let (counts, thresholds): (BTreeMap<_, _>, BTreeMap<_, _>) =
                 postcard::from_bytes(bytes).map_err(|error| unreadable().with_source(error))?;
-            for (at, counts) in stored.counts {
+            for (at, counts) in counts {
                 match self.counts.entry(at) {
                     Entry::Vacant(entry) => drop(entry.insert(counts)),
                     Entry::Occupied(mut entry) => entry.get_mut().extend(counts),
                 }
             }
-            self.thresholds.extend(stored.thresholds);
+            self.thresholds.extend(thresholds);
         }
-        (self.is_changed, self.is_stored) = (!is_stored, is_stored);
+        self.part.restore(&part.key, lanes);
         Ok(true)
     }
 }

@@ -14,8 +14,8 @@ use tagflow_engine::{
     Error, Result,
     operator::LaneContext,
     state::{
-        KEY_GROUP_COLUMN, KeyHash, NewPart, Restore, Snapshot, SpillReader, SpillStore, StatePart,
-        part_number,
+        KEY_GROUP_COLUMN, KeyHash, NewRows, Parts, Restore, Snapshot, SpillReader, SpillStore,
+        StatePart,
     },
 };
 
@@ -73,8 +73,7 @@ pub(super) struct KeyStore {
     in_hand_bytes: usize,
     /// Keys with changes that are not stored yet.
     fresh: Vec<KeyHash>,
-    parts: Vec<StoredPart>,
-    next_part: u32,
+    parts: Parts<StoredPart>,
     bytes: usize,
     /// Avoids allocations.
     scratch: Vec<u8>,
@@ -143,9 +142,10 @@ struct SharedKey {
     length: u32,
 }
 
-/// A stored part.
+/// A part of the keys.
 struct StoredPart {
-    number: u32,
+    /// The rows, until a snapshot has them.
+    rows: Rows,
     /// The number of its keys, and of the keys with their latest state in it.
     users: usize,
     live: usize,
@@ -250,8 +250,7 @@ impl KeyStore {
             sweep: 0,
             in_hand_bytes: 0,
             fresh: Vec::new(),
-            parts: Vec::new(),
-            next_part: 0,
+            parts: Parts::default(),
             bytes: 0,
             scratch: Vec::new(),
         }
@@ -448,19 +447,17 @@ impl KeyStore {
     /// half of it is outdated. A full part is rewritten only for the second reason, and no more
     /// full parts than the new states fill. A key is therefore written few times more often than it
     /// changes, and a snapshot fits into memory for any number of keys.
-    pub(super) fn snapshot(&mut self, snapshot: &mut Snapshot) {
+    pub(super) fn snapshot(&mut self, snapshot: &mut Snapshot) -> Result<()> {
         if self.fresh.is_empty() {
-            return;
+            return Ok(());
         }
         let mut fresh = std::mem::take(&mut self.fresh);
-        let first = self.next_part + 1;
+        let first = self.parts.next_number() as u32;
         let (mut count, mut rewritten) = (fresh.len(), 0);
         let enough = count;
         let mut merged = Vec::new();
-        let (mut is_small, mut parts) = (true, std::mem::take(&mut self.parts));
-        // From the newest on.
-        parts.reverse();
-        parts.retain(|part| {
+        let mut is_small = true;
+        self.parts.remove_if(|number, part| {
             let is_merged = if part.is_full {
                 part.is_half_dead() && rewritten <= enough
             } else {
@@ -472,15 +469,10 @@ impl KeyStore {
                     rewritten += part.live;
                 }
                 count += part.live;
-                merged.push(part.number);
+                merged.push(number as u32);
             }
-            !is_merged
+            is_merged
         });
-        parts.reverse();
-        self.parts = parts;
-        snapshot
-            .removed
-            .extend(merged.iter().map(|part| name(*part)));
         if !merged.is_empty() {
             merged.sort_unstable();
             let is_merged = |slot: &&Slot| merged.binary_search(&slot.part).is_ok();
@@ -502,16 +494,14 @@ impl KeyStore {
                 continue;
             };
             if part.bytes > part_bytes {
-                self.next_part += 1;
                 let full = std::mem::replace(&mut part, rows());
-                let full = full.put(self.next_part, part_bytes, snapshot);
-                self.parts.push(full);
+                self.parts.push(full.into_part(part_bytes));
             }
             if slot.part >= first {
                 // Its key has two entries.
                 continue;
             }
-            slot.part = self.next_part + 1;
+            slot.part = self.parts.next_number() as u32;
             let (place, state) = match std::mem::replace(&mut slot.place, Entry::Tombstone) {
                 Entry::Decoded(user) => {
                     let lent = Arc::new(SnapshotShare::new(user));
@@ -530,12 +520,14 @@ impl KeyStore {
             slot.place = place;
             part.push(slot, state);
         }
-        if part.users.is_empty() {
-            return;
+        if !part.users.is_empty() {
+            self.parts.push(part.into_part(part_bytes));
         }
-        self.next_part += 1;
-        let last = part.put(self.next_part, part_bytes, snapshot);
-        self.parts.push(last);
+        self.parts.snapshot(PART, snapshot, |part| {
+            let rows = std::mem::take(&mut part.rows);
+            let bytes = rows.bytes + part.users * ROW_BYTES;
+            Ok(NewRows::later(bytes, move || rows.make()))
+        })
     }
 
     /// Restores a part of a snapshot, in the order of the parts. `adapt` converts keys of an
@@ -556,20 +548,19 @@ impl KeyStore {
         let (Some(high), Some(low), Some(nexts), Some(states)) = (high, low, nexts, states) else {
             return Err(unreadable());
         };
-        // Parts of other lanes are all new.
+        // The keys of other lanes are all new.
         let number = match lanes {
-            Restore::InPlace => part_number(&part.key) as u32,
+            Restore::InPlace => {
+                let stored = StoredPart {
+                    rows: Rows::default(),
+                    users: states.len(),
+                    live: 0,
+                    is_full: states.value_data().len() > self.bounds.part,
+                };
+                self.parts.restore(part.key.clone(), lanes, stored) as u32
+            }
             Restore::Rescaled => 0,
         };
-        if lanes == Restore::InPlace {
-            self.next_part = self.next_part.max(number);
-            self.parts.push(StoredPart {
-                number,
-                users: states.len(),
-                live: 0,
-                is_full: states.value_data().len() > self.bounds.part,
-            });
-        }
         let keys = high.values().iter().zip(low.values());
         let states = nexts.values().iter().zip(states.iter().flatten());
         for ((&high, &low), (next, state)) in keys.zip(states) {
@@ -592,12 +583,12 @@ impl KeyStore {
     /// Removes forgotten keys that are in no part.
     fn forget(&mut self) {
         let slots = &mut self.slots;
-        let Some(oldest) = self.parts.first_mut() else {
+        let Some((number, oldest)) = self.parts.iter_mut().next() else {
             slots.retain(|slot| !matches!(slot.place, Entry::Tombstone));
             return;
         };
         slots.retain(|slot| {
-            let is_gone = matches!(slot.place, Entry::Tombstone) && slot.part == oldest.number;
+            let is_gone = matches!(slot.place, Entry::Tombstone) && u64::from(slot.part) == number;
             oldest.live -= usize::from(is_gone);
             !is_gone
         });
@@ -625,7 +616,7 @@ impl KeyStore {
                 }
                 is_new_time = next != slot.next;
                 is_fresh = is_fresh && slot.part != 0;
-                if let Some(part) = part_of(&mut self.parts, slot.part) {
+                if let Some(part) = self.parts.get_mut(slot.part.into()) {
                     part.live -= 1;
                 }
                 slot
@@ -665,7 +656,7 @@ impl KeyStore {
         if is_fresh {
             self.fresh.push(key);
         }
-        if let Some(part) = part_of(&mut self.parts, part) {
+        if let Some(part) = self.parts.get_mut(part.into()) {
             part.live += 1;
         }
         if is_new_time && next < i64::MAX {
@@ -683,12 +674,6 @@ impl SpillPolicy {
     pub(super) fn new(limit_bytes: usize, cold: Box<dyn SpillStore>) -> Self {
         Self { limit_bytes, cold }
     }
-}
-
-/// The part with this number; parts are sorted by number.
-fn part_of(parts: &mut [StoredPart], number: u32) -> Option<&mut StoredPart> {
-    let place = parts.binary_search_by_key(&number, |part| part.number);
-    parts.get_mut(place.ok()?)
 }
 
 /// The encoded state of a decoded key.
@@ -740,17 +725,13 @@ impl Rows {
         });
     }
 
-    fn put(self, number: u32, part_bytes: usize, snapshot: &mut Snapshot) -> StoredPart {
+    fn into_part(self, part_bytes: usize) -> StoredPart {
         let users = self.users.len();
-        let is_full = self.bytes > part_bytes;
-        let bytes = self.bytes + users * ROW_BYTES;
-        let part = NewPart::later(name(number), bytes, move || self.make());
-        snapshot.put.push(part);
         StoredPart {
-            number,
             users,
             live: users,
-            is_full,
+            is_full: self.bytes > part_bytes,
+            rows: self,
         }
     }
 
@@ -808,8 +789,4 @@ pub(super) fn of_key(part: StatePart, key: KeyHash) -> Result<Option<StatePart>>
 /// Whether a stored part contains keys.
 pub(super) fn is_part(key: &str) -> bool {
     key.starts_with(PART)
-}
-
-fn name(number: u32) -> String {
-    format!("{PART}{number}")
 }

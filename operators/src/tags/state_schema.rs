@@ -6,7 +6,7 @@ use arrow::array::{AsArray, StringArray};
 use serde::{Deserialize, Serialize};
 use tagflow_engine::{
     Error, Result,
-    state::{Snapshot, StatePart},
+    state::{Snapshot, StatePart, WholePart, rows_for_all},
 };
 
 use super::{
@@ -164,13 +164,14 @@ impl StateSchema {
         tags.position(|tag| tag.fingerprint == fingerprint)
     }
 
-    /// Adds the part to `snapshot`.
-    pub(super) fn put(&self, is_stored: bool, snapshot: &mut Snapshot) -> Result<()> {
-        let text = serde_json::to_string(self);
-        let text =
-            text.map_err(|error| Error::internal("a layout cannot be written").with_source(error))?;
-        let text = Arc::new(StringArray::from(vec![text]));
-        snapshot.put_for_all(PART, is_stored, COLUMN, text)
+    /// Adds the part to `snapshot` if it has changed.
+    pub(super) fn snapshot(&self, part: &mut WholePart, snapshot: &mut Snapshot) -> Result<()> {
+        part.snapshot(PART, snapshot, || {
+            let text = serde_json::to_string(self).map_err(|error| {
+                Error::internal("a layout cannot be written").with_source(error)
+            })?;
+            rows_for_all([(COLUMN, Arc::new(StringArray::from(vec![text])) as _)]).map(Some)
+        })
     }
 
     /// Reads the layout from a stored part of a node; none if the part is another.

@@ -14,8 +14,8 @@ use tagflow_engine::{
         Progress, QueryableState,
     },
     state::{
-        DiskStore, KeyHash, KeyHasher, LaneState, Restore, Snapshot, StatePart, lane_of,
-        part_number,
+        DiskStore, KeyHash, KeyHasher, LaneState, Restore, Snapshot, StatePart, StoredWatermark,
+        WholePart, lane_of, part_number,
     },
     time::micros,
 };
@@ -37,7 +37,6 @@ use super::{
 use crate::{
     keyed::{Keyed, RowRef, SortedBuffer, late_rows},
     row_errors::FailedRow,
-    window::StoredWatermark,
 };
 
 /// The key of the part with the watermark that all lanes had reached at a barrier.
@@ -72,9 +71,7 @@ pub(super) struct Tagger {
     has_ended: bool,
     pub(super) users: KeyStore,
     pub(super) layout: StateSchema,
-    is_layout_stored: bool,
-    /// Whether the store has a layout.
-    has_stored_layout: bool,
+    layout_part: WholePart,
     /// The layout of the restored keys.
     stored: Option<StateSchema>,
     population: KeyDistribution,
@@ -145,6 +142,8 @@ impl Tagger {
             let cold = DiskStore::open(&spill.folder, limit_bytes)?;
             users.enable_spill(SpillPolicy::new(limit_bytes, Box::new(cold)));
         }
+        let mut layout_part = WholePart::default();
+        layout_part.change();
         Ok(Self {
             hasher: tags.timeline.hasher()?,
             held: SortedBuffer::default(),
@@ -153,8 +152,7 @@ impl Tagger {
             has_ended: false,
             users,
             layout: StateSchema::new(&tags.plan),
-            is_layout_stored: false,
-            has_stored_layout: false,
+            layout_part,
             stored: None,
             population: KeyDistribution::default(),
             sweep: None,
@@ -571,15 +569,11 @@ impl Operator for Tagger {
         let watermark = self.watermark.get().as_micros();
         self.held
             .snapshot(&self.tags.timeline, watermark, &mut snapshot)?;
-        self.users.snapshot(&mut snapshot);
+        self.users.snapshot(&mut snapshot)?;
         self.population.snapshot(&mut snapshot)?;
         self.watermark.snapshot(&mut snapshot)?;
         self.cut.snapshot(&mut snapshot)?;
-        if !self.is_layout_stored {
-            self.layout.put(self.has_stored_layout, &mut snapshot)?;
-            self.is_layout_stored = true;
-            self.has_stored_layout = true;
-        }
+        self.layout.snapshot(&mut self.layout_part, &mut snapshot)?;
         Ok(snapshot)
     }
 
@@ -589,10 +583,11 @@ impl Operator for Tagger {
         let mut parts = Vec::with_capacity(state.parts.len());
         for part in state.parts {
             if let Some(layout) = StateSchema::read(&part, &self.tags.spec.node)? {
+                self.layout_part.restore(&part.key, lanes);
                 stored = Some(layout);
             } else if !self.watermark.restore(&part, lanes)?
                 && !self.cut.restore(&part, lanes)?
-                && !self.population.restore(&part, lanes == Restore::InPlace)?
+                && !self.population.restore(&part, lanes)?
             {
                 parts.push(part);
             }
@@ -605,10 +600,11 @@ impl Operator for Tagger {
             self.held
                 .restore(timeline, &self.hasher, watermark, part, lanes)?;
         }
-        self.has_stored_layout = stored.is_some() && lanes == Restore::InPlace;
         let Some(stored) = stored else { return Ok(()) };
         let layout = StateSchema::new(&self.plan).after(&stored, watermark);
-        self.is_layout_stored = self.has_stored_layout && layout == stored;
+        if layout != stored {
+            self.layout_part.change();
+        }
         self.layout = layout;
         self.stored = Some(stored);
         Ok(())

@@ -6,14 +6,13 @@ use std::{
 };
 
 use arrow::{
-    array::{ArrayRef, AsArray, BooleanArray, Int64Array, UInt8Array},
+    array::{ArrayRef, AsArray, BooleanArray, Int64Array},
     datatypes::{DataType, Int64Type},
-    record_batch::RecordBatch,
     row::{OwnedRow, RowConverter, SortField},
 };
 use tagflow_engine::{
     Error, EventTime, Result,
-    state::{KEY_GROUP_COLUMN, Restore, Snapshot, StatePart},
+    state::{Restore, Snapshot, StatePart, WholePart, rows_for_all},
 };
 
 /// The keys of each pane that changed since the last emission of some windows.
@@ -75,14 +74,13 @@ const REVISION: &str = "revision";
 #[derive(Debug, Default)]
 pub(super) struct Revisions {
     by_end: BTreeMap<i64, i64>,
-    stored: bool,
-    changed: bool,
+    part: WholePart,
 }
 
 impl Revisions {
     /// The number of the next correction of the window that ends at `end`.
     pub(super) fn next(&mut self, end: i64) -> i64 {
-        self.changed = true;
+        self.part.change();
         let revision = self.by_end.entry(end).or_default();
         *revision += 1;
         *revision
@@ -94,37 +92,20 @@ impl Revisions {
             && *first.key() <= through.as_micros()
         {
             first.remove();
-            self.changed = true;
+            self.part.change();
         }
     }
 
     /// Adds the part to `snapshot` if it has changed.
     pub(super) fn snapshot(&mut self, snapshot: &mut Snapshot) -> Result<()> {
-        if !self.changed {
-            return Ok(());
-        }
-        self.changed = false;
-        if self.stored {
-            snapshot.removed.push(PART.into());
-        }
-        self.stored = !self.by_end.is_empty();
-        if self.stored {
-            let ends = self.by_end.keys().copied();
-            let revisions = self.by_end.values().copied();
-            let columns: [(&str, ArrayRef); 3] = [
-                (END, Arc::new(Int64Array::from_iter_values(ends))),
-                (REVISION, Arc::new(Int64Array::from_iter_values(revisions))),
-                (
-                    KEY_GROUP_COLUMN,
-                    Arc::new(UInt8Array::new_null(self.by_end.len())),
-                ),
-            ];
-            let rows = RecordBatch::try_from_iter_with_nullable(
-                columns.map(|(name, values)| (name, values, true)),
-            )?;
-            snapshot.put_rows(PART, rows);
-        }
-        Ok(())
+        self.part.snapshot(PART, snapshot, || {
+            if self.by_end.is_empty() {
+                return Ok(None);
+            }
+            let ends = Int64Array::from_iter_values(self.by_end.keys().copied());
+            let revisions = Int64Array::from_iter_values(self.by_end.values().copied());
+            rows_for_all([(END, Arc::new(ends)), (REVISION, Arc::new(revisions))]).map(Some)
+        })
     }
 
     /// Restores the highest of the stored numbers. Returns whether `part` contained some.
@@ -142,10 +123,7 @@ impl Revisions {
             let known = self.by_end.entry(*end).or_default();
             *known = (*known).max(*revision);
         }
-        match lanes {
-            Restore::InPlace => self.stored = true,
-            Restore::Rescaled => self.changed = true,
-        }
+        self.part.restore(&part.key, lanes);
         Ok(true)
     }
 }

@@ -17,7 +17,7 @@ use arrow::{
 use tagflow_engine::{
     Batch, EventTime, Port, Result,
     operator::{EarlyOutput, Operator, Output, PagedOutput, Progress},
-    state::{KeyHasher, LaneState, Snapshot},
+    state::{KeyHasher, LaneState, Snapshot, StoredWatermark},
     time::micros,
 };
 
@@ -30,7 +30,6 @@ use super::{
     span::Span,
     spec::{Aggregation, LEAD},
     table::{Inputs, Results},
-    watermark::StoredWatermark,
 };
 
 /// The input for rows that may be late; [`Port::MAIN`] is the input for states.

@@ -34,7 +34,6 @@ mod stored;
 mod table;
 mod totals;
 mod updating;
-mod watermark;
 mod windows;
 
 pub use aggregate::{Aggregate, check};
@@ -43,7 +42,6 @@ pub use columns::window_type;
 pub use emission::{CHANGED_AT, Emission, IS_FINAL, IS_RETRACTED, OP, REVISION};
 pub use span::Span;
 pub use spec::{Aggregation, AggregationSpec, Key};
-pub(crate) use watermark::StoredWatermark;
 pub use windows::{Period, Windows};
 
 #[cfg(test)]

@@ -1,18 +1,15 @@
 //! A pane: its groups, and their stored parts.
 
-use arrow::{
-    array::{ArrayRef, UInt8Array},
-    record_batch::RecordBatch,
-};
-use std::sync::Arc;
+use arrow::{array::ArrayRef, record_batch::RecordBatch};
 use tagflow_engine::{
     Result,
-    state::{KeyHasher, Snapshot},
+    state::{KeyHasher, Parts, Snapshot},
 };
 
 use super::{
     span::Span,
     spec::Aggregation,
+    stored::Restored,
     table::{Inputs, Results, Table},
 };
 
@@ -26,14 +23,8 @@ pub(super) struct Pane {
     /// The span of event time that the pane covers.
     pub(super) span: Span,
     live: Option<Table>,
-    frozen: Vec<Frozen>,
-}
-
-/// A part of a pane: states of [`Aggregation::partial_schema`].
-struct Frozen {
-    /// The name of the stored part; `None` before the first snapshot.
-    key: Option<String>,
-    states: RecordBatch,
+    /// States of [`Aggregation::partial_schema`].
+    frozen: Parts<RecordBatch>,
 }
 
 impl Pane {
@@ -41,7 +32,7 @@ impl Pane {
         Self {
             span,
             live: None,
-            frozen: Vec::new(),
+            frozen: Parts::default(),
         }
     }
 
@@ -60,64 +51,42 @@ impl Pane {
         self.live(aggregation)?.merge(aggregation, states.columns())
     }
 
-    /// Restores states that are stored as `key`, or that must be stored again.
-    pub(super) fn restore(&mut self, key: Option<String>, states: RecordBatch) {
-        self.frozen.push(Frozen { key, states });
+    /// Adds frozen states.
+    pub(super) fn push(&mut self, states: RecordBatch) {
+        self.frozen.push(states);
+    }
+
+    /// Adds a stored part.
+    pub(super) fn restore(&mut self, part: Restored) {
+        part.add_to(&mut self.frozen, |states| states);
     }
 
     /// Freezes the changes since the last snapshot, and adds the parts that are not stored yet to
-    /// `snapshot`. `next_key` names a new part.
+    /// `snapshot`.
     pub(super) fn snapshot(
         &mut self,
         aggregation: &Aggregation,
         hasher: &KeyHasher,
-        mut next_key: impl FnMut() -> String,
         snapshot: &mut Snapshot,
     ) -> Result<()> {
         self.freeze(aggregation)?;
+        let start = self.span.start;
         if self.frozen.len() > MAX_FROZEN {
-            let mut parts = Vec::with_capacity(self.frozen.len());
-            for part in self.frozen.split_off(self.merged_from()) {
-                parts.push(part.states);
-                snapshot.removed.extend(part.key);
-            }
-            let states = aggregation.merged(hasher, self.span.start, parts)?;
-            self.frozen.push(Frozen { key: None, states });
+            let merged = self.frozen.take_newest(2, RecordBatch::num_rows);
+            let merged = merged.into_iter().map(|(_, states)| states).collect();
+            self.frozen.push(aggregation.merged(hasher, start, merged)?);
         }
-        for part in &mut self.frozen {
-            if part.key.is_none() {
-                let key = next_key();
-                snapshot.put_rows(
-                    key.clone(),
-                    with_key_groups(aggregation, hasher, &part.states)?,
-                );
-                part.key = Some(key);
-            }
-        }
-        Ok(())
-    }
-
-    /// The first part to merge. A part that is more than twice as large as all newer parts together
-    /// stays, so large parts are rarely written again.
-    fn merged_from(&self) -> usize {
-        let mut from = self.frozen.len();
-        let mut newer = 0;
-        for part in self.frozen.iter().rev() {
-            let rows = part.states.num_rows();
-            if self.frozen.len() - from >= 2 && rows > 2 * newer {
-                break;
-            }
-            from -= 1;
-            newer += rows;
-        }
-        from
+        let keys = aggregation.hash_columns();
+        self.frozen
+            .snapshot(format_args!("w{start}-"), snapshot, |states| {
+                hasher.with_key_groups(states, &keys)
+            })
     }
 
     /// Its groups in parts. Several parts may contain the same group.
     pub(super) fn states(&mut self, aggregation: &Aggregation) -> Result<Vec<RecordBatch>> {
         self.freeze(aggregation)?;
-        let parts = self.frozen.iter();
-        Ok(parts.map(|part| part.states.clone()).collect())
+        Ok(self.frozen.iter().cloned().collect())
     }
 
     /// Freezes the live table into a new part, or into the last part if that is not stored.
@@ -125,22 +94,23 @@ impl Pane {
         let Some(mut live) = self.live.take() else {
             return Ok(());
         };
-        if let Some(last) = self.frozen.pop_if(|last| last.key.is_none()) {
-            live.merge(aggregation, last.states.columns())?;
+        if let Some(last) = self.frozen.unstored_mut() {
+            live.merge(aggregation, last.columns())?;
+            *last = live.into_states(aggregation)?;
+        } else {
+            self.frozen.push(live.into_states(aggregation)?);
         }
-        let states = live.into_states(aggregation)?;
-        self.frozen.push(Frozen { key: None, states });
         Ok(())
     }
 
-    /// The names of its stored parts, which are no longer needed.
-    pub(super) fn stored(self) -> impl Iterator<Item = String> {
-        self.frozen.into_iter().filter_map(|part| part.key)
+    /// Takes out the names of its stored parts, which are no longer needed.
+    pub(super) fn take_names(&mut self) -> Vec<String> {
+        self.frozen.take_names()
     }
 
     /// The groups with their results. The names of the stored parts are added to `removed`.
     pub(super) fn close(
-        self,
+        mut self,
         aggregation: &Aggregation,
         removed: &mut Vec<String>,
     ) -> Result<Results> {
@@ -148,10 +118,10 @@ impl Pane {
             Some(live) => live,
             None => Table::new(aggregation)?,
         };
-        for part in self.frozen {
-            table.merge(aggregation, part.states.columns())?;
-            removed.extend(part.key);
+        for states in self.frozen.iter() {
+            table.merge(aggregation, states.columns())?;
         }
+        removed.extend(self.frozen.take_names());
         table.into_results(aggregation)
     }
 
@@ -160,7 +130,7 @@ impl Pane {
         let frozen = self.frozen.iter();
         self.live.as_ref().map_or(0, Table::bytes)
             + frozen
-                .map(|part| part.states.get_array_memory_size())
+                .map(RecordBatch::get_array_memory_size)
                 .sum::<usize>()
     }
 
@@ -170,23 +140,4 @@ impl Pane {
         }
         Ok(self.live.as_mut().expect("made above"))
     }
-}
-
-/// `states` in the stored form, with the key group of each row.
-pub(super) fn with_key_groups(
-    aggregation: &Aggregation,
-    hasher: &KeyHasher,
-    states: &RecordBatch,
-) -> Result<RecordBatch> {
-    let keys: Vec<_> = aggregation
-        .hash_columns()
-        .into_iter()
-        .map(|column| Arc::clone(states.column(column)))
-        .collect();
-    let mut columns = states.columns().to_vec();
-    columns.push(Arc::new(UInt8Array::from(hasher.key_groups(&keys)?)));
-    Ok(RecordBatch::try_new(
-        Arc::clone(&aggregation.stored),
-        columns,
-    )?)
 }

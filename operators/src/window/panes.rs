@@ -9,14 +9,13 @@ use arrow::{
 };
 use tagflow_engine::{
     EventTime, Result,
-    state::{KeyHasher, Restore, Snapshot, StatePart, part_number},
+    state::{KeyHasher, Restore, Snapshot, StatePart},
 };
 
 use super::{
     pane::Pane,
     span::Span,
     spec::Aggregation,
-    stored::Restored,
     table::{Results, Table},
     windows::Windows,
 };
@@ -44,7 +43,6 @@ pub(super) struct Panes {
     runs: BTreeMap<Run, RecordBatch>,
     /// The highest level of the runs.
     highest: u32,
-    next_part: u64,
     /// Stored parts of panes that were dropped since the last snapshot.
     removed: Vec<String>,
 }
@@ -161,9 +159,9 @@ impl Panes {
         while let Some(first) = self.by_start.first_entry()
             && aggregation.closes(first.get().span) <= watermark
         {
-            let pane = first.remove();
+            let mut pane = first.remove();
             self.forget_runs(&aggregation.spec.windows, pane.span);
-            self.removed.extend(pane.stored());
+            self.removed.extend(pane.take_names());
         }
     }
 
@@ -175,14 +173,8 @@ impl Panes {
         snapshot: &mut Snapshot,
     ) -> Result<()> {
         snapshot.removed.append(&mut self.removed);
-        for (start, pane) in &mut self.by_start {
-            let next_key = || {
-                self.next_part += 1;
-                part_key(*start, self.next_part)
-            };
-            pane.snapshot(aggregation, hasher, next_key, snapshot)?;
-        }
-        Ok(())
+        let mut panes = self.by_start.values_mut();
+        panes.try_for_each(|pane| pane.snapshot(aggregation, hasher, snapshot))
     }
 
     /// Restores a stored part of a pane.
@@ -192,19 +184,19 @@ impl Panes {
         part: StatePart,
         lanes: Restore,
     ) -> Result<()> {
-        let Restored { key, states } = aggregation.restored(part, lanes, &mut self.removed)?;
-        let starts = states.column(0).as_primitive::<TimestampMicrosecondType>();
+        let part = aggregation.restored(part, lanes)?;
+        let starts = part
+            .states
+            .column(0)
+            .as_primitive::<TimestampMicrosecondType>();
         let Some(&start) = starts.values().first() else {
             // All its rows belong to other lanes.
             return Ok(());
         };
-        if let Some(key) = &key {
-            self.next_part = self.next_part.max(part_number(key));
-        }
         let span = aggregation.pane(start)?;
         let pane = self.by_start.entry(start);
         let pane = pane.or_insert_with(|| Pane::new(span));
-        pane.restore(key, states);
+        pane.restore(part);
         Ok(())
     }
 
@@ -229,7 +221,7 @@ impl Panes {
         {
             let mut pane = first.remove();
             states.extend(pane.states(aggregation)?);
-            self.removed.extend(pane.stored());
+            self.removed.extend(pane.take_names());
         }
         Ok(states)
     }
@@ -332,7 +324,7 @@ impl CutPanes {
             }
             let mut pane = Pane::new(*span);
             for states in states {
-                pane.restore(None, states);
+                pane.push(states);
             }
             panes.by_start.insert(span.start, pane);
         }
@@ -346,10 +338,4 @@ pub(super) fn starting(start: i64, states: &RecordBatch) -> Vec<ArrayRef> {
     let mut columns = states.columns().to_vec();
     columns[0] = Arc::new(starts.with_timezone("UTC"));
     columns
-}
-
-/// `w60000000-3`: the third part that this lane stored, of the pane at one
-/// minute past the epoch.
-fn part_key(start_us: i64, number: u64) -> String {
-    format!("w{start_us}-{number}")
 }

@@ -18,7 +18,7 @@ use arrow::{
 use tagflow_engine::{
     Batch, Error, EventTime, Port, Result,
     operator::{Operator, Output, PagedOutput, Progress},
-    state::{KeyHasher, LaneState, Snapshot},
+    state::{KeyHasher, LaneState, Parts, Snapshot, StoredWatermark},
     time::micros,
 };
 
@@ -31,12 +31,9 @@ use super::{
     columns::window_fields,
     finalize::{STRAGGLERS, by_pane},
     late,
-    pane::with_key_groups,
     panes::Panes,
     spec::{Aggregation, LEAD},
-    stored::Restored,
     table::{Inputs, Results, Table},
-    watermark::StoredWatermark,
 };
 use crate::portions::Portions;
 
@@ -63,7 +60,7 @@ pub(super) struct Sessions {
     panes: Panes,
     /// Open sessions, or parts of sessions. Their first column has no meaning: the states may
     /// belong to any pane.
-    open: Vec<Open>,
+    open: Parts<RecordBatch>,
     /// The bounds of `open` by key, computed on demand.
     index: Option<HashMap<OwnedRow, Vec<Bounds>>>,
     /// Emitted sessions; empty without an allowed lateness.
@@ -72,9 +69,6 @@ pub(super) struct Sessions {
     sealed_through: StoredWatermark,
     rows: RowConverter,
     hasher: KeyHasher,
-    next_part: u64,
-    /// Stored parts of `open` that were removed since the last snapshot.
-    removed: Vec<String>,
     /// The panes that are being joined with the open sessions.
     sealing: Option<Sealing>,
     /// The watermark whose previews follow.
@@ -96,13 +90,8 @@ enum Standing {
     Retracted,
 }
 
-struct Open {
-    /// The name of the stored part; `None` before the first snapshot.
-    key: Option<String>,
-    states: RecordBatch,
-}
-
-const PART: &str = "open";
+/// The prefix of the names of stored parts with open sessions.
+const PART: &str = "open-";
 
 impl Sessions {
     /// The stage for sessions with `gap` between them.
@@ -111,15 +100,13 @@ impl Sessions {
         Ok(Self {
             gap_us: micros(gap),
             panes: Panes::default(),
-            open: Vec::new(),
+            open: Parts::default(),
             index: None,
             closed: Closed::default(),
             previews: Previews::new(aggregation.spec.emission.previews),
             sealed_through: StoredWatermark::default(),
             rows: RowConverter::new(fields)?,
             hasher: KeyHasher::new(aggregation.key_types())?,
-            next_part: 0,
-            removed: Vec::new(),
             sealing: None,
             preview_at: None,
             previewing: None,
@@ -264,7 +251,7 @@ impl Sessions {
     fn join_sealed(&mut self, states: RecordBatch, out: &mut Output) -> Result<()> {
         let aggregation = Arc::clone(&self.aggregation);
         if aggregation.lateness_us == 0 {
-            return self.add_open(None, states);
+            return self.add_open(states);
         }
         let bounds: Vec<Bounds> = Bounds::of(&states).collect();
         let places = self.places(&self.keys(&states)?, &bounds)?;
@@ -323,7 +310,7 @@ impl Sessions {
         if over.has_false() {
             let states = filter_record_batch(&states, &not(&over)?)?;
             let states = self.merged(&states)?;
-            self.add_open(None, states)?;
+            self.add_open(states)?;
         }
         Ok(())
     }
@@ -347,12 +334,12 @@ impl Sessions {
         table.into_states(&self.aggregation)
     }
 
-    fn add_open(&mut self, key: Option<String>, states: RecordBatch) -> Result<()> {
+    fn add_open(&mut self, states: RecordBatch) -> Result<()> {
         if let Some(mut index) = self.index.take() {
             self.extend(&mut index, &states)?;
             self.index = Some(index);
         }
-        self.open.push(Open { key, states });
+        self.open.push(states);
         Ok(())
     }
 
@@ -362,8 +349,8 @@ impl Sessions {
             index
         } else {
             let mut index = HashMap::new();
-            for open in &self.open {
-                self.extend(&mut index, &open.states)?;
+            for states in self.open.iter() {
+                self.extend(&mut index, states)?;
             }
             index
         };
@@ -398,16 +385,13 @@ impl Sessions {
         let gap_us = self.gap_us;
         let over = |bounds: Bounds| bounds.last.saturating_add(gap_us) < through;
         if parts.is_empty() {
-            let mut open = self.open.iter();
-            if !open.any(|open| Bounds::of(&open.states).any(over)) {
+            let is_any_over = self.open.iter().flat_map(Bounds::of).any(over);
+            if !is_any_over {
                 self.sealed(through);
                 return Ok(());
             }
         }
-        for open in self.open.drain(..) {
-            self.removed.extend(open.key);
-            parts.push(open.states);
-        }
+        parts.extend(self.open.take_all());
         self.index = None;
         self.sealing = Some(Sealing {
             through,
@@ -433,7 +417,7 @@ impl Sessions {
         }
         if over.has_false() {
             let sessions = filter_record_batch(&sessions, &not(&over)?)?;
-            self.add_open(None, sessions)?;
+            self.add_open(sessions)?;
         }
         Ok(())
     }
@@ -465,7 +449,7 @@ impl Sessions {
             return Ok(());
         }
         let mut parts = self.panes.states(&aggregation)?;
-        parts.extend(self.open.iter().map(|open| open.states.clone()));
+        parts.extend(self.open.iter().cloned());
         for part in &mut parts {
             let changed = self.previews.which_changed(&self.keys(part)?);
             *part = filter_record_batch(part, &changed)?;
@@ -629,8 +613,7 @@ impl Operator for Sessions {
 
     fn on_end(&mut self, out: &mut Output) -> Result<()> {
         let panes = self.panes.last().map(|pane| pane.end);
-        let open = self.open.iter();
-        let open = open.flat_map(|open| Bounds::of(&open.states));
+        let open = self.open.iter().flat_map(Bounds::of);
         let Some(last) = open.map(|open| open.last).chain(panes).max() else {
             return Ok(());
         };
@@ -640,23 +623,13 @@ impl Operator for Sessions {
     }
 
     fn snapshot(&mut self) -> Result<Snapshot> {
-        let mut snapshot = Snapshot {
-            removed: std::mem::take(&mut self.removed),
-            ..Snapshot::default()
-        };
+        let mut snapshot = Snapshot::default();
         self.panes
             .snapshot(&self.aggregation, &self.hasher, &mut snapshot)?;
-        for open in &mut self.open {
-            if open.key.is_none() {
-                self.next_part += 1;
-                let key = format!("{PART}-{}", self.next_part);
-                snapshot.put_rows(
-                    key.clone(),
-                    with_key_groups(&self.aggregation, &self.hasher, &open.states)?,
-                );
-                open.key = Some(key);
-            }
-        }
+        let keys = self.aggregation.hash_columns();
+        self.open.snapshot(PART, &mut snapshot, |states| {
+            self.hasher.with_key_groups(states, &keys)
+        })?;
         self.closed
             .snapshot(&self.aggregation, &self.hasher, &mut snapshot)?;
         self.previews
@@ -678,20 +651,13 @@ impl Operator for Sessions {
             {
                 continue;
             }
-            let number = part
-                .key
-                .strip_prefix(PART)
-                .and_then(|key| key.strip_prefix('-'));
-            let Some(number) = number.and_then(|number| number.parse().ok()) else {
+            if !part.key.starts_with(PART) {
                 self.panes.restore(&self.aggregation, part, state.lanes)?;
                 continue;
-            };
-            self.next_part = self.next_part.max(number);
-            let aggregation = &self.aggregation;
-            let Restored { key, states } =
-                aggregation.restored(part, state.lanes, &mut self.removed)?;
-            if states.num_rows() > 0 {
-                self.open.push(Open { key, states });
+            }
+            let part = self.aggregation.restored(part, state.lanes)?;
+            if part.states.num_rows() > 0 {
+                part.add_to(&mut self.open, |states| states);
             }
         }
         if !self.aggregation.spec.emission.revises() {
@@ -710,7 +676,7 @@ impl Operator for Sessions {
 
     fn state_bytes(&self) -> usize {
         let open = self.open.iter();
-        let open = open.map(|open| open.states.get_array_memory_size());
+        let open = open.map(RecordBatch::get_array_memory_size);
         let outstanding = self.closed.bytes() + self.previews.bytes();
         self.panes.bytes() + open.sum::<usize>() + outstanding
     }

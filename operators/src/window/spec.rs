@@ -13,8 +13,7 @@ use datafusion::{
     physical_plan::PhysicalExpr,
 };
 use tagflow_engine::{
-    Error, EventTime, Origin, Result, graph::OFFSET_COLUMN, operator::Output,
-    state::KEY_GROUP_COLUMN, time,
+    Error, EventTime, Origin, Result, graph::OFFSET_COLUMN, operator::Output, time,
 };
 use twox_hash::XxHash3_64;
 
@@ -95,7 +94,6 @@ pub struct Aggregation {
     pub(super) portion_bytes: usize,
     pub(super) partial: SchemaRef,
     pub(super) straggler: SchemaRef,
-    pub(super) stored: SchemaRef,
     pub(super) output: SchemaRef,
     /// The input expressions of the aggregates, each once.
     pub(super) inputs: Vec<Arc<dyn PhysicalExpr>>,
@@ -209,8 +207,6 @@ impl Aggregation {
         let more = spec.emission.columns(&spec.windows);
         output.extend(more.iter().map(|field| field.as_ref().clone()));
 
-        let mut stored = states.clone();
-        stored.push(Field::new(KEY_GROUP_COLUMN, DataType::UInt8, true));
         let mut straggler: Vec<_> = lead.into_iter().map(Arc::new).collect();
         straggler.extend(spec.input.fields().iter().cloned());
 
@@ -221,7 +217,6 @@ impl Aggregation {
             portion_bytes: PORTION_BYTES,
             partial: Arc::new(Schema::new(states)),
             straggler: Arc::new(Schema::new(straggler)),
-            stored: Arc::new(Schema::new(stored)),
             output: Arc::new(Schema::new(output)),
             inputs,
             reads,

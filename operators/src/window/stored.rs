@@ -8,7 +8,7 @@ use arrow::{
 };
 use tagflow_engine::{
     Error, Result,
-    state::{Restore, StatePart},
+    state::{Parts, Restore, StatePart},
 };
 
 use super::{spec::Aggregation, table::Table};
@@ -16,26 +16,39 @@ use crate::aggregate::exact;
 
 /// A stored part in the form of an aggregation.
 pub(super) struct Restored {
-    /// Its name, if it stays stored unchanged.
-    pub(super) key: Option<String>,
+    key: String,
+    lanes: Restore,
+    /// Whether it was stored in this form.
+    is_same: bool,
     /// States of [`Aggregation::partial_schema`].
     pub(super) states: RecordBatch,
+}
+
+impl Restored {
+    /// Adds the part to `parts`, and returns its number. A part that was stored in another form is
+    /// stored again.
+    pub(super) fn add_to<T>(
+        self,
+        parts: &mut Parts<T>,
+        content: impl FnOnce(RecordBatch) -> T,
+    ) -> u64 {
+        let number = parts.restore(self.key, self.lanes, content(self.states));
+        if !self.is_same {
+            parts.change(number);
+        }
+        number
+    }
 }
 
 impl Aggregation {
     /// Restores a part of groups. Aggregates with a known definition continue from their states.
     /// New ones begin with empty groups, and removed ones are dropped. Sums that were stored in a
-    /// narrower type are widened. After a change the part must be stored again, and its name is
-    /// added to `removed`: an aggregate that is added again later also begins empty.
+    /// narrower type are widened. After a change the part must be stored again: an aggregate that is
+    /// added again later also begins empty.
     ///
     /// # Errors
     /// `Config` if no aggregate is known; `Data` if the groups differ.
-    pub(super) fn restored(
-        &self,
-        part: StatePart,
-        lanes: Restore,
-        removed: &mut Vec<String>,
-    ) -> Result<Restored> {
+    pub(super) fn restored(&self, part: StatePart, lanes: Restore) -> Result<Restored> {
         let StatePart { key, rows } = part;
         let groups = self.group_width();
         let types = |schema: &Schema| -> Vec<DataType> {
@@ -79,18 +92,12 @@ impl Aggregation {
                 self.spec.query
             )));
         }
-        let has_all = rows.num_columns() == self.stored.fields().len();
-        let is_same = has_all && !is_widened && !known.contains(&false);
-        let key = match lanes {
-            Restore::InPlace if is_same => Some(key),
-            Restore::InPlace => {
-                removed.push(key);
-                None
-            }
-            Restore::Rescaled => None,
-        };
+        // The last column contains the key groups.
+        let has_all = rows.num_columns() == self.partial.fields().len() + 1;
         Ok(Restored {
             key,
+            lanes,
+            is_same: has_all && !is_widened && !known.contains(&false),
             states: RecordBatch::try_new(Arc::clone(&self.partial), columns)?,
         })
     }

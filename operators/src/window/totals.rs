@@ -14,22 +14,20 @@ use arrow::{
 };
 use tagflow_engine::{
     Result,
-    state::{KeyHasher, Restore, Snapshot, StatePart},
+    state::{KeyHasher, Parts, Restore, Snapshot, StatePart},
 };
 
 use super::{
-    pane::with_key_groups,
     panes::starting,
     spec::{Aggregation, LEAD},
-    stored::Restored,
     table::{Results, Table},
 };
 
 /// The state of each key, in immutable parts. A newer part contains the changed keys, and replaces
 /// their states in older parts. For a forgotten key it contains a *tombstone*: states that are
-/// null. Parts are merged when the newer ones together are as large as the one before (O'Neil et
-/// al., "The log-structured merge-tree", 1996). There are therefore few parts, a snapshot stores
-/// only the changes, and each state is written again a logarithmic number of times.
+/// null. Parts are merged when the newer ones together are as large as the one before. There are
+/// therefore few parts, a snapshot stores only the changes, and each state is written again a
+/// logarithmic number of times.
 pub(super) struct Totals {
     /// Converts keys.
     keys: RowConverter,
@@ -39,11 +37,8 @@ pub(super) struct Totals {
     /// The keys by a tick at which each may be forgotten. By that tick the key may have a later
     /// row, or may no longer exist.
     expiries: BTreeMap<i64, Vec<Arc<[u8]>>>,
-    /// The oldest first.
-    parts: Vec<Part>,
-    next_part: u64,
-    /// Stored parts that were removed since the last snapshot.
-    removed: Vec<String>,
+    /// States of [`Aggregation::partial_schema`]. The first column is the same in all rows.
+    parts: Parts<RecordBatch>,
 }
 
 /// The location of a key's state.
@@ -54,14 +49,6 @@ struct Place {
     row: usize,
     /// The event time of the key's last row.
     last: i64,
-}
-
-struct Part {
-    number: u64,
-    /// The name of the stored part; `None` before the first snapshot.
-    key: Option<String>,
-    /// States of [`Aggregation::partial_schema`]. The first column is the same in all rows.
-    states: RecordBatch,
 }
 
 /// When keys are forgotten.
@@ -116,9 +103,7 @@ impl Totals {
             values: converter(&mut values)?,
             places: HashMap::new(),
             expiries: BTreeMap::new(),
-            parts: Vec::new(),
-            next_part: 0,
-            removed: Vec::new(),
+            parts: Parts::default(),
         })
     }
 
@@ -244,7 +229,7 @@ impl Totals {
         let nulls = states.columns()[groups..].iter();
         tombstones.extend(nulls.map(|it| new_null_array(it.data_type(), it.len())));
         let tombstones = RecordBatch::try_new(states.schema(), tombstones)?;
-        self.push(tombstones);
+        self.parts.push(tombstones);
         Ok(Change {
             tick,
             op: DELETE,
@@ -258,39 +243,28 @@ impl Totals {
 
     /// Merges the newer parts while they are as large as the one before.
     pub(super) fn compact(&mut self, aggregation: &Aggregation) -> Result<()> {
-        let mut from = self.parts.len().saturating_sub(1);
-        let mut rows = self.parts.last().map_or(0, |part| part.states.num_rows());
-        while from > 0 && self.parts[from - 1].states.num_rows() <= rows {
-            from -= 1;
-            rows += self.parts[from].states.num_rows();
-        }
-        if self.parts.len() - from < 2 {
-            return Ok(());
-        }
-        let merged: Vec<Part> = self.parts.drain(from..).collect();
-        let number = self.next_part + 1;
+        let merged = self.parts.take_newest(1, RecordBatch::num_rows);
+        let number = self.parts.next_number();
         let mut kept = Vec::new();
-        for (index, part) in merged.iter().enumerate() {
-            let keys = self.keys(aggregation, &part.states)?;
-            let last = last_times(&part.states);
+        for (index, (before, states)) in merged.iter().enumerate() {
+            let keys = self.keys(aggregation, states)?;
+            let last = last_times(states);
             for (row, key) in keys.iter().enumerate() {
                 match self.places.get_mut(key.as_ref()) {
-                    Some(place) if (place.part, place.row) == (part.number, row) => {
+                    Some(place) if (place.part, place.row) == (*before, row) => {
                         (place.part, place.row) = (number, kept.len());
                         kept.push((index, row));
                     }
                     // Older parts may contain states of the key.
-                    None if from > 0 && last.is_null(row) => kept.push((index, row)),
+                    None if !self.parts.is_empty() && last.is_null(row) => kept.push((index, row)),
                     _ => {}
                 }
             }
         }
         if !kept.is_empty() {
-            let states: Vec<&RecordBatch> = merged.iter().map(|part| &part.states).collect();
-            self.push(interleave_record_batch(&states, &kept)?);
+            let states: Vec<&RecordBatch> = merged.iter().map(|(_, states)| states).collect();
+            self.parts.push(interleave_record_batch(&states, &kept)?);
         }
-        self.removed
-            .extend(merged.into_iter().filter_map(|part| part.key));
         Ok(())
     }
 
@@ -301,18 +275,10 @@ impl Totals {
         hasher: &KeyHasher,
         snapshot: &mut Snapshot,
     ) -> Result<()> {
-        snapshot.removed.append(&mut self.removed);
-        for part in &mut self.parts {
-            if part.key.is_none() {
-                let key = format!("{PART}{}", part.number);
-                snapshot.put_rows(
-                    key.clone(),
-                    with_key_groups(aggregation, hasher, &part.states)?,
-                );
-                part.key = Some(key);
-            }
-        }
-        Ok(())
+        let keys = aggregation.hash_columns();
+        self.parts.snapshot(PART, snapshot, |states| {
+            hasher.with_key_groups(states, &keys)
+        })
     }
 
     /// The number of a stored part, if it is a part of totals.
@@ -330,13 +296,10 @@ impl Totals {
         expiry: Expiry,
     ) -> Result<()> {
         parts.sort_unstable_by_key(|(number, ..)| *number);
-        for (number, part) in parts {
-            let Restored { key, states } = aggregation.restored(part, lanes, &mut self.removed)?;
-            let number = match lanes {
-                Restore::InPlace => number,
-                Restore::Rescaled => self.next_part + 1,
-            };
-            self.next_part = number;
+        for (_, part) in parts {
+            let part = aggregation.restored(part, lanes)?;
+            let states = part.states.clone();
+            let number = part.add_to(&mut self.parts, |states| states);
             let keys = self.keys(aggregation, &states)?;
             for (row, (key, last)) in keys.iter().zip(&last_times(&states)).enumerate() {
                 match last {
@@ -350,11 +313,6 @@ impl Totals {
                     }
                 }
             }
-            self.parts.push(Part {
-                number,
-                key,
-                states,
-            });
         }
         for (key, place) in &self.places {
             let tick = self.expiries.entry(expiry.tick(place.last));
@@ -366,7 +324,7 @@ impl Totals {
     /// Bytes in memory, an estimate.
     pub(super) fn bytes(&self) -> usize {
         let parts = self.parts.iter();
-        let states = parts.map(|part| part.states.get_array_memory_size());
+        let states = parts.map(RecordBatch::get_array_memory_size);
         // Each key with the counters of its `Arc`, here and among the expiries.
         let each = size_of::<(Arc<[u8]>, Place)>() + 1;
         let keys = self.places.keys();
@@ -377,7 +335,8 @@ impl Totals {
     /// Makes the states of `keys` the newest.
     fn put(&mut self, keys: &Rows, states: RecordBatch, expiry: Expiry) {
         let last = last_times(&states);
-        let part = self.push(states);
+        let part = self.parts.next_number();
+        self.parts.push(states);
         for (row, (key, last)) in keys.iter().zip(last.values()).enumerate() {
             let place = Place {
                 part,
@@ -395,17 +354,6 @@ impl Totals {
         }
     }
 
-    /// Adds a part, and returns its number.
-    fn push(&mut self, states: RecordBatch) -> u64 {
-        self.next_part += 1;
-        self.parts.push(Part {
-            number: self.next_part,
-            key: None,
-            states,
-        });
-        self.next_part
-    }
-
     /// The states at `places`.
     fn gather(
         &self,
@@ -413,16 +361,14 @@ impl Totals {
         places: impl Iterator<Item = Place>,
     ) -> Result<RecordBatch> {
         let index = |place: Place| {
-            let part = self
-                .parts
-                .binary_search_by_key(&place.part, |part| part.number);
+            let part = self.parts.index_of(place.part);
             (part.expect("a place is in a part"), place.row)
         };
         let rows: Vec<(usize, usize)> = places.map(index).collect();
         if rows.is_empty() {
             return Ok(RecordBatch::new_empty(aggregation.partial_schema()));
         }
-        let states: Vec<&RecordBatch> = self.parts.iter().map(|part| &part.states).collect();
+        let states: Vec<&RecordBatch> = self.parts.iter().collect();
         Ok(interleave_record_batch(&states, &rows)?)
     }
 

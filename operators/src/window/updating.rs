@@ -14,7 +14,7 @@ use arrow::{
 use tagflow_engine::{
     Batch, EventTime, Port, Result,
     operator::{Operator, Output, PagedOutput, Progress},
-    state::{KeyHasher, LaneState, Snapshot},
+    state::{KeyHasher, LaneState, Snapshot, StoredWatermark},
     time::micros,
 };
 
@@ -27,7 +27,6 @@ use super::{
     spec::{Aggregation, LEAD},
     table::{Inputs, Results},
     totals::{Change, Expiry, Totals},
-    watermark::StoredWatermark,
 };
 use crate::portions::Portions;
 

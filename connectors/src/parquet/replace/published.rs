@@ -10,7 +10,7 @@ use arrow::{
 use object_store::path::Path;
 use tagflow_engine::{
     Error, Result,
-    state::{KEY_GROUP_COLUMN, Snapshot, StatePart},
+    state::{KEY_GROUP_COLUMN, Restore, Snapshot, StatePart, WholePart},
 };
 
 /// The key of the part with these files.
@@ -71,17 +71,14 @@ impl Ends {
 #[derive(Debug, Default)]
 pub(super) struct Published {
     files: Vec<WindowFile>,
-    /// Whether there is a part.
-    stored: bool,
-    /// Whether the part is out of date.
-    changed: bool,
+    part: WholePart,
 }
 
 impl Published {
     /// Adds a file that the next cut reports.
     pub(super) fn add(&mut self, file: WindowFile) {
         self.files.push(file);
-        self.changed = true;
+        self.part.change();
     }
 
     /// Removes and returns the files of `folder` that may contain windows with these ends.
@@ -90,13 +87,17 @@ impl Published {
             file.folder == *folder && ends.iter().any(|end| file.ends.contain(*end))
         };
         let taken: Vec<_> = self.files.extract_if(.., concerned).collect();
-        self.changed |= !taken.is_empty();
+        if !taken.is_empty() {
+            self.part.change();
+        }
         taken
     }
 
     /// Removes and returns all files.
     pub(super) fn take_all(&mut self) -> Vec<WindowFile> {
-        self.changed |= !self.files.is_empty();
+        if !self.files.is_empty() {
+            self.part.change();
+        }
         mem::take(&mut self.files)
     }
 
@@ -104,20 +105,17 @@ impl Published {
     pub(super) fn retain(&mut self, is_open: impl Fn(&WindowFile) -> bool) {
         let before = self.files.len();
         self.files.retain(is_open);
-        self.changed |= self.files.len() < before;
+        if self.files.len() < before {
+            self.part.change();
+        }
     }
 
     /// Adds the part to `snapshot` where it has changed.
     pub(super) fn snapshot(&mut self, snapshot: &mut Snapshot) -> Result<()> {
-        if !self.changed {
-            return Ok(());
-        }
-        self.changed = false;
-        if self.stored {
-            snapshot.removed.push(PART.to_owned());
-        }
-        self.stored = !self.files.is_empty();
-        if self.stored {
+        self.part.snapshot(PART, snapshot, || {
+            if self.files.is_empty() {
+                return Ok(None);
+            }
             let text = |text: fn(&WindowFile) -> &str| -> ArrayRef {
                 Arc::new(StringArray::from_iter_values(self.files.iter().map(text)))
             };
@@ -130,7 +128,7 @@ impl Published {
             let staged = staged.map(|path| path.map(AsRef::as_ref));
             let staged: ArrayRef = Arc::new(staged.collect::<StringArray>());
             let groups = UInt8Array::from(vec![0; self.files.len()]);
-            let rows = RecordBatch::try_from_iter([
+            Ok(Some(RecordBatch::try_from_iter([
                 ("folder", text(|file| file.folder.as_ref())),
                 ("name", text(|file| &file.name)),
                 ("first_end_us", number(|file| file.ends.first)),
@@ -138,10 +136,8 @@ impl Published {
                 ("sha256", sha256),
                 ("staged", staged),
                 (KEY_GROUP_COLUMN, Arc::new(groups)),
-            ])?;
-            snapshot.put_rows(PART, rows);
-        }
-        Ok(())
+            ])?))
+        })
     }
 
     /// Restores a part; returns whether it is a part of this kind. The next snapshot writes it
@@ -184,7 +180,8 @@ impl Published {
                     .map(|all| all.value(row).to_owned()),
             });
         }
-        (self.stored, self.changed) = (true, true);
+        self.part.restore(&part.key, Restore::InPlace);
+        self.part.change();
         Ok(true)
     }
 }

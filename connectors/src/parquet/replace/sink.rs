@@ -19,7 +19,7 @@ use tagflow_engine::{
     element::BarrierKind,
     files::{PreparedFiles, RemovedFile, StagedFile},
     sink::{PreparedCommit, Sink, SinkContext},
-    state::{NewPart, StatePart},
+    state::StatePart,
     store_error,
 };
 
@@ -120,7 +120,7 @@ impl ReplacingSink {
         };
         self.pending_bytes -= pending.bytes();
         let rows = self.revisions.newest(&pending.rows()?)?;
-        self.written.extend(pending.carry.into_parts());
+        self.written.extend(pending.carry.into_names());
         let ends = self.revisions.window_ends(&rows).to_vec();
         let rows = self.layout.file_rows(&rows, folder)?;
         let keys = self.revisions.keys(&rows)?;
@@ -307,8 +307,7 @@ impl Sink for ReplacingSink {
         };
         cut.snapshot.removed = mem::take(&mut self.written);
         for (folder, pending) in &mut self.pending {
-            let part = pending.carry.take_part(folder)?;
-            cut.snapshot.put.extend(part.map(NewPart::from));
+            pending.carry.snapshot(folder, &mut cut.snapshot)?;
         }
         // Buffered rows may belong to any window.
         self.published.retain(|file| {

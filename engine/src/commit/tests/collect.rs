@@ -86,7 +86,7 @@ async fn orphans_go_when_the_next_owner_comes() {
     let process = world.process(1);
     let (log, _) = process.open().await.unwrap();
     process.stage(&log, 7).await.unwrap();
-    log.put_state("n", 0, super::world::part(7).into(), || Priority::Normal)
+    log.put_state("n", 0, super::world::part(7), || Priority::Normal)
         .await
         .unwrap();
     let (heir, _) = world.process(2).open().await.unwrap();
@@ -95,7 +95,7 @@ async fn orphans_go_when_the_next_owner_comes() {
     // The uploads of the new owner stay.
     let process = world.process(2);
     process.stage(&heir, 8).await.unwrap();
-    heir.put_state("n", 0, super::world::part(8).into(), || Priority::Normal)
+    heir.put_state("n", 0, super::world::part(8), || Priority::Normal)
         .await
         .unwrap();
     let log = heir.short_id();

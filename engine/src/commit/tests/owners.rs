@@ -395,7 +395,10 @@ async fn anyone_reads_the_state_of_the_last_commit() {
     assert_eq!(keys(read("count", "row.2").await.unwrap()), ["row.2"]);
     assert!(keys(read("other", "row.").await.unwrap()).is_empty());
     let parts = read("count", "row.2").await.unwrap().unwrap();
-    assert_eq!(parts[0].rows.column(0), part(2).rows.column(0));
+    assert_eq!(
+        parts[0].rows.column(0),
+        part(2).load().unwrap().rows.column(0)
+    );
     // It claims nothing.
     assert_eq!(world.slots().await, slots);
 }

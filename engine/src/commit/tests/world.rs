@@ -21,7 +21,7 @@ use crate::{
     committer::{Committable, CommitterContext},
     files::{CommittedFile, FileCommitter, PreparedFiles, RemovedFile, StagedFile, Table, changes},
     ledger::Counts,
-    state::StatePart,
+    state::NewPart,
     testing::{InstantClock, store::FaultyStore},
 };
 
@@ -234,9 +234,7 @@ impl Process {
         }
         let name = file.name.as_deref().unwrap_or_default();
         let part = part_with_file(row, &format!("{}/{name}.lines", file.folder));
-        let part = log
-            .put_state("count", 0, part.into(), || Priority::Normal)
-            .await?;
+        let part = log.put_state("count", 0, part, || Priority::Normal).await?;
         if state.len() == 2 {
             state.remove(0);
         }
@@ -286,27 +284,24 @@ pub(super) fn position(last: Option<&Checkpoint>) -> i64 {
     last.and_then(|last| last.position("s", "0")).unwrap_or(0)
 }
 
-pub(super) fn part(row: i64) -> StatePart {
+pub(super) fn part(row: i64) -> NewPart {
     part_with_file(row, "")
 }
 
 /// A part that stores the path of a file.
-fn part_with_file(row: i64, file: &str) -> StatePart {
+fn part_with_file(row: i64, file: &str) -> NewPart {
     let schema = Schema::new(vec![
         Field::new("row", DataType::Int64, false),
         Field::new("file", DataType::Utf8, false),
     ]);
-    StatePart {
-        key: format!("row.{row}"),
-        rows: RecordBatch::try_new(
-            Arc::new(schema),
-            vec![
-                Arc::new(Int64Array::from(vec![row])),
-                Arc::new(StringArray::from(vec![file])),
-            ],
-        )
-        .unwrap(),
-    }
+    let rows = RecordBatch::try_new(
+        Arc::new(schema),
+        vec![
+            Arc::new(Int64Array::from(vec![row])),
+            Arc::new(StringArray::from(vec![file])),
+        ],
+    );
+    NewPart::new(format!("row.{row}"), rows.unwrap())
 }
 
 fn file_in(part: &RecordBatch) -> String {

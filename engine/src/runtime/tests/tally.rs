@@ -10,7 +10,7 @@ use arrow::{
 use crate::{
     Batch, EventTime, Port, Result,
     operator::{Operator, Output},
-    state::{KEY_GROUP_COLUMN, KeyHasher, LaneState, Snapshot, StatePart},
+    state::{KEY_GROUP_COLUMN, KeyHasher, LaneState, NewPart, Snapshot},
 };
 
 /// A tumbling count with its whole state in one part.
@@ -149,13 +149,7 @@ impl Operator for Tally {
         };
         self.written = true;
         Ok(Snapshot {
-            put: vec![
-                StatePart {
-                    key: "all".to_owned(),
-                    rows,
-                }
-                .into(),
-            ],
+            put: vec![NewPart::new("all", rows)],
             removed,
         })
     }

@@ -1,7 +1,7 @@
 //! Emitted sessions that may still be corrected.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -13,11 +13,11 @@ use arrow::{
 };
 use tagflow_engine::{
     Error, Result,
-    state::{KeyHasher, Restore, Snapshot, StatePart},
+    state::{KeyHasher, Parts, Restore, Snapshot, StatePart},
 };
 
 use super::bounds::Bounds;
-use crate::window::{pane::with_key_groups, spec::Aggregation, stored::Restored};
+use crate::window::spec::Aggregation;
 
 /// The prefix of the names of stored parts.
 const PART: &str = "closed-";
@@ -30,18 +30,12 @@ const CHUNK_ROWS: usize = 8192;
 /// The emitted sessions of a lane with their last results, for as long as a row may join them.
 #[derive(Default)]
 pub(super) struct Closed {
-    /// By number, in the order of emission.
-    chunks: BTreeMap<u64, Chunk>,
-    next_chunk: u64,
-    next_part: u64,
-    /// Stored parts that are no longer needed.
-    removed: Vec<String>,
+    /// In the order of emission.
+    chunks: Parts<Chunk>,
 }
 
 /// Sessions that were emitted at about the same time.
 struct Chunk {
-    /// The name of the stored part; `None` before the first snapshot.
-    key: Option<String>,
     /// States of [`Aggregation::partial_schema`].
     states: RecordBatch,
     revisions: Int64Array,
@@ -73,11 +67,9 @@ impl Closed {
         let Some(bounds) = Bounds::of(&states).reduce(Bounds::with) else {
             return Ok(());
         };
-        if let Some(mut last) = self.chunks.last_entry()
-            && last.get().key.is_none()
-            && last.get().states.num_rows() < CHUNK_ROWS
+        if let Some(chunk) = self.chunks.unstored_mut()
+            && chunk.states.num_rows() < CHUNK_ROWS
         {
-            let chunk = last.get_mut();
             chunk.states = concat_batches(&states.schema(), [&chunk.states, &states])?;
             let revisions = concat(&[&chunk.revisions, &revisions])?;
             chunk.revisions = revisions.as_primitive::<Int64Type>().clone();
@@ -85,7 +77,7 @@ impl Closed {
             chunk.index = None;
             return Ok(());
         }
-        self.push(None, states, revisions, bounds);
+        self.chunks.push(Chunk::new(states, revisions, bounds));
         Ok(())
     }
 
@@ -98,7 +90,7 @@ impl Closed {
         keys_of: impl Fn(&RecordBatch) -> Result<Rows>,
     ) -> Result<Vec<Place>> {
         let mut places = BTreeSet::new();
-        for (number, chunk) in &mut self.chunks {
+        for (number, chunk) in self.chunks.iter_mut() {
             if !bounds.iter().any(|it| it.is_near(chunk.bounds, gap)) {
                 continue;
             }
@@ -119,7 +111,7 @@ impl Closed {
                     of_chunk[**row as usize].is_near(*bounds, gap) && !chunk.taken.contains(row)
                 });
                 places.extend(near.map(|row| Place {
-                    chunk: *number,
+                    chunk: number,
                     row: *row,
                 }));
             }
@@ -132,7 +124,8 @@ impl Closed {
         let mut states = Vec::new();
         let mut revisions = Vec::with_capacity(places.len());
         for of_chunk in places.chunk_by(|one, other| one.chunk == other.chunk) {
-            let chunk = &self.chunks[&of_chunk[0].chunk];
+            let chunk = self.chunks.get(of_chunk[0].chunk);
+            let chunk = chunk.expect("a place is in a chunk");
             let rows: UInt32Array = of_chunk.iter().map(|place| place.row).collect();
             states.push(take_record_batch(&chunk.states, &rows)?);
             let of_chunk = of_chunk.iter();
@@ -147,7 +140,7 @@ impl Closed {
     /// Removes the sessions at `places`, because other sessions replace them.
     pub(super) fn take(&mut self, places: impl IntoIterator<Item = Place>) {
         for place in places {
-            if let Some(chunk) = self.chunks.get_mut(&place.chunk) {
+            if let Some(chunk) = self.chunks.change(place.chunk) {
                 chunk.taken.insert(place.row);
             }
         }
@@ -155,10 +148,7 @@ impl Closed {
 
     /// Drops the chunks whose sessions all end before `first`.
     pub(super) fn retire(&mut self, first: i64) {
-        let over = self
-            .chunks
-            .extract_if(.., |_, chunk| chunk.bounds.last < first);
-        self.removed.extend(over.filter_map(|(_, chunk)| chunk.key));
+        self.chunks.remove_if(|_, chunk| chunk.bounds.last < first);
     }
 
     /// Adds the parts that are not stored yet to `snapshot`.
@@ -168,25 +158,14 @@ impl Closed {
         hasher: &KeyHasher,
         snapshot: &mut Snapshot,
     ) -> Result<()> {
-        snapshot.removed.append(&mut self.removed);
-        for chunk in self.chunks.values_mut() {
-            if !chunk.taken.is_empty() {
-                snapshot.removed.extend(chunk.key.take());
-                chunk.forget_taken()?;
-            }
-            if chunk.key.is_none() && chunk.states.num_rows() > 0 {
-                self.next_part += 1;
-                let key = format!("{PART}{}", self.next_part);
-                let rows = with_revisions(
-                    &with_key_groups(aggregation, hasher, &chunk.states)?,
-                    &chunk.revisions,
-                )?;
-                snapshot.put_rows(key.clone(), rows);
-                chunk.key = Some(key);
-            }
-        }
-        self.chunks.retain(|_, chunk| chunk.states.num_rows() > 0);
-        Ok(())
+        self.chunks
+            .remove_if(|_, chunk| chunk.taken.len() == chunk.states.num_rows());
+        let keys = aggregation.hash_columns();
+        self.chunks.snapshot(PART, snapshot, |chunk| {
+            chunk.forget_taken()?;
+            let rows = hasher.with_key_groups(&chunk.states, &keys)?;
+            with_revisions(&rows, &chunk.revisions)
+        })
     }
 
     /// Restores a part. Returns whether it contains closed sessions.
@@ -196,12 +175,10 @@ impl Closed {
         part: &StatePart,
         lanes: Restore,
     ) -> Result<bool> {
-        let Some(number) = part.key.strip_prefix(PART) else {
+        if !part.key.starts_with(PART) {
             return Ok(false);
-        };
+        }
         let unreadable = || Error::data(format!("the stored state `{}` cannot be read", part.key));
-        let number: u64 = number.parse().map_err(|_| unreadable())?;
-        self.next_part = self.next_part.max(number);
         let at = part.rows.schema().index_of(REVISION)?;
         let mut rows = part.rows.clone();
         let revisions = rows.remove_column(at);
@@ -211,44 +188,40 @@ impl Closed {
             key: part.key.clone(),
             rows,
         };
-        let Restored { key, states } = aggregation.restored(part, lanes, &mut self.removed)?;
-        if let Some(bounds) = Bounds::of(&states).reduce(Bounds::with) {
-            self.push(key, states, revisions, bounds);
+        let part = aggregation.restored(part, lanes)?;
+        if let Some(bounds) = Bounds::of(&part.states).reduce(Bounds::with) {
+            part.add_to(&mut self.chunks, |states| {
+                Chunk::new(states, revisions, bounds)
+            });
         }
         Ok(true)
     }
 
     /// Bytes in memory, an estimate.
     pub(super) fn bytes(&self) -> usize {
-        let chunks = self.chunks.values();
+        let chunks = self.chunks.iter();
         let bytes = chunks.map(|chunk| {
             chunk.states.get_array_memory_size() + chunk.revisions.get_array_memory_size()
         });
         bytes.sum()
     }
+}
 
-    fn push(
-        &mut self,
-        key: Option<String>,
-        states: RecordBatch,
-        revisions: Int64Array,
-        bounds: Bounds,
-    ) {
-        self.next_chunk += 1;
-        let chunk = Chunk {
-            key,
+impl Chunk {
+    fn new(states: RecordBatch, revisions: Int64Array, bounds: Bounds) -> Self {
+        Self {
             states,
             revisions,
             bounds,
             taken: BTreeSet::new(),
             index: None,
-        };
-        self.chunks.insert(self.next_chunk, chunk);
+        }
     }
-}
 
-impl Chunk {
     fn forget_taken(&mut self) -> Result<()> {
+        if self.taken.is_empty() {
+            return Ok(());
+        }
         let rows = 0..self.states.num_rows() as u32;
         let stays: BooleanArray = rows.map(|row| Some(!self.taken.contains(&row))).collect();
         self.states = filter_record_batch(&self.states, &stays)?;

@@ -7,13 +7,13 @@ use std::{
 };
 
 use arrow::{
-    array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt8Array},
+    array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch},
     datatypes::{Int64Type, Schema},
     row::{OwnedRow, RowConverter, Rows},
 };
 use tagflow_engine::{
     Error, EventTime, Result,
-    state::{KEY_GROUP_COLUMN, KeyHasher, Restore, Snapshot, StatePart},
+    state::{KeyHasher, Restore, Snapshot, StatePart, WholePart, with_key_groups},
     time::micros,
 };
 
@@ -35,9 +35,7 @@ pub(super) struct Previews {
     /// The keys that changed since then; all keys after a restart, which forgets them.
     changed: Changed,
     shown: HashMap<OwnedRow, Vec<Shown>>,
-    /// Whether a part is stored, and whether it is outdated.
-    is_stored: bool,
-    is_stale: bool,
+    part: WholePart,
 }
 
 enum Changed {
@@ -60,8 +58,7 @@ impl Previews {
             tick: i64::MIN,
             changed: Changed::All,
             shown: HashMap::new(),
-            is_stored: false,
-            is_stale: false,
+            part: WholePart::default(),
         }
     }
 
@@ -113,7 +110,9 @@ impl Previews {
         if shown.is_empty() {
             self.shown.remove(key);
         }
-        self.is_stale |= !parts.is_empty();
+        if !parts.is_empty() {
+            self.part.change();
+        }
         parts.retain(|it| it.bounds != session);
         parts
     }
@@ -121,13 +120,15 @@ impl Previews {
     /// Records a preview of `key`.
     pub(super) fn show(&mut self, key: OwnedRow, shown: Shown) {
         self.shown.entry(key).or_default().push(shown);
-        self.is_stale = true;
+        self.part.change();
     }
 
     /// Forgets all previews: the results no longer have a column for retractions.
     pub(super) fn forget(&mut self) {
-        self.is_stale |= !self.shown.is_empty();
-        self.shown.clear();
+        if !self.shown.is_empty() {
+            self.shown.clear();
+            self.part.change();
+        }
     }
 
     /// Adds the part to `snapshot` if it has changed. `rows` created the keys.
@@ -137,41 +138,34 @@ impl Previews {
         hasher: &KeyHasher,
         snapshot: &mut Snapshot,
     ) -> Result<()> {
-        if !std::mem::take(&mut self.is_stale) {
-            return Ok(());
-        }
-        if self.is_stored {
-            snapshot.removed.push(PART.to_owned());
-        }
-        self.is_stored = !self.shown.is_empty();
-        if !self.is_stored {
-            return Ok(());
-        }
-        let shown = || {
-            let shown = self.shown.iter();
-            shown.flat_map(|(key, shown)| shown.iter().map(move |it| (key, it)))
-        };
-        let keys = rows.convert_rows(shown().map(|(key, _)| key.row()))?;
-        let groups = UInt8Array::from(hasher.key_groups(&keys)?);
-        let names = (0..keys.len()).map(|place| format!("key_{place}"));
-        let numbers = |number: fn(&Shown) -> i64| -> ArrayRef {
-            Arc::new(Int64Array::from_iter_values(
-                shown().map(|(_, it)| number(it)),
-            ))
-        };
-        let mut columns: Vec<(String, ArrayRef)> = names.zip(keys).collect();
-        columns.extend([
-            (FIRST.to_owned(), numbers(|it| it.bounds.first)),
-            (LAST.to_owned(), numbers(|it| it.bounds.last)),
-            (REVISION.to_owned(), numbers(|it| it.revision)),
-            (KEY_GROUP_COLUMN.to_owned(), Arc::new(groups)),
-        ]);
-        let columns = columns.into_iter();
-        let rows = RecordBatch::try_from_iter_with_nullable(
-            columns.map(|(name, values)| (name, values, true)),
-        )?;
-        snapshot.put_rows(PART, rows);
-        Ok(())
+        self.part.snapshot(PART, snapshot, || {
+            if self.shown.is_empty() {
+                return Ok(None);
+            }
+            let shown = || {
+                let shown = self.shown.iter();
+                shown.flat_map(|(key, shown)| shown.iter().map(move |it| (key, it)))
+            };
+            let keys = rows.convert_rows(shown().map(|(key, _)| key.row()))?;
+            let groups = hasher.key_groups(&keys)?;
+            let names = (0..keys.len()).map(|place| format!("key_{place}"));
+            let numbers = |number: fn(&Shown) -> i64| -> ArrayRef {
+                Arc::new(Int64Array::from_iter_values(
+                    shown().map(|(_, it)| number(it)),
+                ))
+            };
+            let mut columns: Vec<(String, ArrayRef)> = names.zip(keys).collect();
+            columns.extend([
+                (FIRST.to_owned(), numbers(|it| it.bounds.first)),
+                (LAST.to_owned(), numbers(|it| it.bounds.last)),
+                (REVISION.to_owned(), numbers(|it| it.revision)),
+            ]);
+            let columns = columns.into_iter();
+            let rows = RecordBatch::try_from_iter_with_nullable(
+                columns.map(|(name, values)| (name, values, true)),
+            )?;
+            with_key_groups(&rows, groups.into()).map(Some)
+        })
     }
 
     /// Restores a part. Returns whether it contains previews. Sessions end `gap_us` after their
@@ -209,10 +203,7 @@ impl Previews {
             self.tick = self.tick.max(tick);
             self.shown.entry(key.owned()).or_default().push(shown);
         }
-        match lanes {
-            Restore::InPlace => self.is_stored = true,
-            Restore::Rescaled => self.is_stale = true,
-        }
+        self.part.restore(&part.key, lanes);
         Ok(true)
     }
 

@@ -6,10 +6,9 @@ use arrow::{
     array::{AsArray, Int64Array},
     datatypes::Int64Type,
 };
-use tagflow_engine::{
-    Error, EventTime, Result,
-    state::{Restore, Snapshot, StatePart},
-};
+
+use super::{Restore, Snapshot, StatePart, WholePart, rows_for_all};
+use crate::{Error, EventTime, Result};
 
 /// The key of the part with an operator's watermark.
 const PART: &str = "watermark";
@@ -17,10 +16,10 @@ const COLUMN: &str = "watermark_us";
 
 /// An operator's watermark. All lanes need it, so its part has no key group.
 #[derive(Debug)]
-pub(crate) struct StoredWatermark {
-    part: &'static str,
+pub struct StoredWatermark {
+    key: &'static str,
     current: EventTime,
-    stored: Option<EventTime>,
+    part: WholePart,
 }
 
 impl Default for StoredWatermark {
@@ -30,39 +29,46 @@ impl Default for StoredWatermark {
 }
 
 impl StoredWatermark {
-    /// A watermark that is stored in the part with the key `part`.
-    pub(crate) fn in_part(part: &'static str) -> Self {
+    /// A watermark that is stored in the part `key`.
+    pub fn in_part(key: &'static str) -> Self {
         Self {
-            part,
+            key,
             current: EventTime::MIN,
-            stored: None,
+            part: WholePart::default(),
         }
     }
 
-    pub(crate) fn get(&self) -> EventTime {
+    /// The watermark.
+    pub fn get(&self) -> EventTime {
         self.current
     }
 
     /// Advances to `watermark`; never decreases.
-    pub(crate) fn advance(&mut self, watermark: EventTime) {
-        self.current = self.current.max(watermark);
+    pub fn advance(&mut self, watermark: EventTime) {
+        if watermark > self.current {
+            self.current = watermark;
+            self.part.change();
+        }
     }
 
     /// Adds the part to `snapshot` if it has changed.
-    pub(crate) fn snapshot(&mut self, snapshot: &mut Snapshot) -> Result<()> {
-        let unchanged = self.stored.unwrap_or(EventTime::MIN) == self.current;
-        if unchanged {
-            return Ok(());
-        }
-        let micros = Arc::new(Int64Array::from(vec![self.current.as_micros()]));
-        snapshot.put_for_all(self.part, self.stored.is_some(), COLUMN, micros)?;
-        self.stored = Some(self.current);
-        Ok(())
+    ///
+    /// # Errors
+    /// `Internal` if the watermark makes no rows.
+    pub fn snapshot(&mut self, snapshot: &mut Snapshot) -> Result<()> {
+        let micros = self.current.as_micros();
+        self.part.snapshot(self.key, snapshot, || {
+            let micros = Arc::new(Int64Array::from(vec![micros]));
+            rows_for_all([(COLUMN, micros as _)]).map(Some)
+        })
     }
 
     /// Restores the latest of the stored watermarks. Returns whether `part` was one.
-    pub(crate) fn restore(&mut self, part: &StatePart, lanes: Restore) -> Result<bool> {
-        if part.key != self.part {
+    ///
+    /// # Errors
+    /// `Data` if the part has another form.
+    pub fn restore(&mut self, part: &StatePart, lanes: Restore) -> Result<bool> {
+        if part.key != self.key {
             return Ok(false);
         }
         let watermarks = part
@@ -73,10 +79,7 @@ impl StoredWatermark {
         if let Some(latest) = watermarks.iter().flatten().max() {
             self.advance(EventTime::from_micros(latest));
         }
-        self.stored = match lanes {
-            Restore::InPlace => Some(self.current),
-            Restore::Rescaled => None,
-        };
+        self.part.restore(&part.key, lanes);
         Ok(true)
     }
 }
